@@ -1,0 +1,66 @@
+/* collectives.h - moving bytes between the ranks of a group, on a stream.
+ *
+ * Back ends: collectives_self.c (one rank, no MPI), collectives_mpi.c, collectives_nccl.c. Every call is collective over the
+ * group: all members make the same calls in the same order on that group. It returns once enqueued; the data is there when
+ * the stream has passed it. Pointers are device pointers of the stream's device; counts are bytes unless the name says
+ * elements. Send and receive buffers must not overlap except where IN PLACE is allowed.
+ *
+ * Only `reduce` adds; trainer/reduce.c uses it in `numerics: fast` alone (the back end chooses the order of the sum).
+ */
+#ifndef GD_COMM_COLLECTIVES_H
+#define GD_COMM_COLLECTIVES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "comm/device.h"
+#include "shard/base/dtype.h"
+#include "shard/base/status.h"
+
+typedef enum gd_reduction { GD_SUM, GD_MAX } gd_reduction;
+
+typedef struct gd_group gd_group;
+
+typedef struct gd_collectives_ops {
+  const char *name; /* "self", "mpi", "nccl" */
+  /* recv[r * bytes ...] = send of rank r. IN PLACE: send == recv + rank * bytes. */
+  gd_status (*all_gather)(gd_group *group, gd_stream *stream, const void *send, void *recv, size_t bytes);
+  /* recv + offsets[r] = sizes[r] bytes of rank r; sizes and offsets have group->size entries, the same on every rank, and
+   * are read before the call returns. IN PLACE: send == recv + offsets[rank]. */
+  gd_status (*all_gather_uneven)(gd_group *group, gd_stream *stream, const void *send, void *recv, const size_t *sizes,
+                                 const size_t *offsets);
+  /* recv[r * bytes] = rank r's send[my rank * bytes]. */
+  gd_status (*all_to_all)(gd_group *group, gd_stream *stream, const void *send, void *recv, size_t bytes);
+  gd_status (*all_to_all_uneven)(gd_group *group, gd_stream *stream, const void *send, const size_t *send_sizes,
+                                 const size_t *send_offsets, void *recv, const size_t *recv_sizes, const size_t *recv_offsets);
+  gd_status (*scatter)(gd_group *group, gd_stream *stream, const void *send, void *recv, size_t bytes, int root);
+  gd_status (*gather)(gd_group *group, gd_stream *stream, const void *send, void *recv, size_t bytes, int root);
+  gd_status (*broadcast)(gd_group *group, gd_stream *stream, void *buffer, size_t bytes, int root);
+  /* Point to point: matched in order for each pair of ranks. */
+  gd_status (*send)(gd_group *group, gd_stream *stream, const void *buffer, size_t bytes, int to);
+  gd_status (*receive)(gd_group *group, gd_stream *stream, void *buffer, size_t bytes, int from);
+  /* Everywhere: buffer[i] = reduction over ranks, in place. float32, int32 and int64. */
+  gd_status (*all_reduce)(gd_group *group, gd_stream *stream, void *buffer, size_t elements, gd_dtype dtype, gd_reduction op);
+  /* recv[0 .. elements_each) = reduction over ranks of send[my rank * elements_each ...]. float32. */
+  gd_status (*reduce_scatter)(gd_group *group, gd_stream *stream, const void *send, void *recv, size_t elements_each,
+                              gd_dtype dtype, gd_reduction op);
+  void (*destroy)(gd_group *group);
+} gd_collectives_ops;
+
+struct gd_group {
+  const gd_collectives_ops *ops;
+  int32_t rank;     /* mine in the group */
+  int32_t size;
+  char name[32];    /* for hang reports: "world", "data", "tensor", "data+tensor" */
+  uint64_t sequence; /* calls made so far */
+};
+
+/* Every collective back end calls this as it starts and ends a call on a group, so that a hang report can name it. The
+ * session sets the function; NULL (the start value) does nothing. `call` is a static text; `end` false then true. */
+typedef void gd_collectives_trace(const gd_group *group, const char *call, uint64_t sequence, bool end);
+extern gd_collectives_trace *gd_collectives_trace_hook;
+
+/* A group of one. Local. */
+GD_CHECKED gd_status gd_collectives_self_group(const char *name, gd_group **out);
+
+#endif
