@@ -1,0 +1,85 @@
+#include "shard/tree.h"
+
+/* The largest aligned power-of-two range that starts at `first` and does not pass `end`. */
+static int64_t node_length(int64_t first, int64_t end) {
+  int64_t length = 1;
+  while ((first & (2 * length - 1)) == 0 && first + 2 * length <= end) length *= 2;
+  return length;
+}
+
+int gd_tree_nodes(int64_t first, int64_t end, gd_tree_node nodes[GD_TREE_MAX_NODES]) {
+  int count = 0;
+  while (first < end) {
+    int64_t length = node_length(first, end);
+    nodes[count++] = (gd_tree_node){first, length};
+    first += length;
+  }
+  return count;
+}
+
+static int siblings(gd_tree_node left, gd_tree_node right) {
+  return left.count == right.count && left.first + left.count == right.first && (left.first & (2 * left.count - 1)) == 0;
+}
+
+int gd_tree_finish(const gd_tree_node *nodes, int count, gd_tree_add *adds) {
+  gd_tree_node stack[GD_TREE_MAX_NODES];
+  int32_t buffer[GD_TREE_MAX_NODES];
+  int depth = 0, added = 0;
+  for (int i = 0; i < count; i++) {
+    stack[depth] = nodes[i];
+    buffer[depth++] = i;
+    while (depth > 1 && siblings(stack[depth - 2], stack[depth - 1])) {
+      adds[added++] = (gd_tree_add){buffer[depth - 2], buffer[depth - 1]};
+      stack[depth - 2].count *= 2;
+      depth--;
+    }
+  }
+  for (; depth > 1; depth--) adds[added++] = (gd_tree_add){buffer[depth - 2], buffer[depth - 1]}; /* the right spine */
+  return added;
+}
+
+void gd_tree_counter_reset(gd_tree_counter *counter) {
+  counter->count = 0;
+  counter->used = 0;
+}
+
+int32_t gd_tree_counter_take(gd_tree_counter *counter) {
+  int32_t slot = 0;
+  while (counter->used >> slot & 1u) slot++;
+  counter->used |= (uint64_t)1 << slot;
+  return slot;
+}
+
+int gd_tree_counter_push(gd_tree_counter *counter, gd_tree_node node, int32_t slot, gd_tree_add adds[GD_TREE_LEVELS]) {
+  int added = 0;
+  counter->nodes[counter->count] = node;
+  counter->slots[counter->count++] = slot;
+  while (counter->count > 1 && siblings(counter->nodes[counter->count - 2], counter->nodes[counter->count - 1])) {
+    int32_t to = counter->slots[counter->count - 2], from = counter->slots[counter->count - 1];
+    adds[added++] = (gd_tree_add){to, from};
+    counter->nodes[counter->count - 2].count *= 2;
+    counter->used &= ~((uint64_t)1 << from);
+    counter->count--;
+  }
+  return added;
+}
+
+int32_t gd_tree_counter_slots(int64_t first, int64_t end, int64_t step) {
+  gd_tree_counter counter;
+  gd_tree_add adds[GD_TREE_LEVELS];
+  gd_tree_node nodes[GD_TREE_MAX_NODES];
+  int32_t most = 0;
+  gd_tree_counter_reset(&counter);
+  for (int64_t at = first; at < end; at += step) {
+    int64_t stop = at + step < end ? at + step : end;
+    int count = gd_tree_nodes(at, stop, nodes);
+    int32_t slots[GD_TREE_MAX_NODES];
+    /* A micro-batch builds all its nodes before any is merged. */
+    for (int i = 0; i < count; i++) {
+      slots[i] = gd_tree_counter_take(&counter);
+      if (slots[i] + 1 > most) most = slots[i] + 1;
+    }
+    for (int i = 0; i < count; i++) gd_tree_counter_push(&counter, nodes[i], slots[i], adds);
+  }
+  return most;
+}
