@@ -1,0 +1,47 @@
+/* cuda_backend.h - the one door into libgptdist-cuda.so: all CUDA and NCCL code lives in that shared object, which the session
+ * opens with dlopen where a GPU may be, so that CPU runs and tools start without mapping those libraries.
+ *
+ * Errors, log and the trace hook are the program's own: the programs export their symbols (-rdynamic), so gd_fail inside the
+ * shared object writes into the same thread record. The session checks `abi` before it calls anything.
+ */
+#ifndef GD_COMM_CUDA_BACKEND_H
+#define GD_COMM_CUDA_BACKEND_H
+
+#include "comm/collectives.h"
+#include "comm/device.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Goes up with every change of this table, of gd_device_ops, gd_collectives_ops or of the kernel table. */
+enum { GD_CUDA_BACKEND_ABI = 1, GD_CUDA_UNIQUE_ID_BYTES = 128 };
+
+typedef struct gd_cuda_unique_id {
+  unsigned char bytes[GD_CUDA_UNIQUE_ID_BYTES]; /* ncclUniqueId */
+} gd_cuda_unique_id;
+
+typedef struct gd_cuda_backend_table {
+  int32_t abi; /* GD_CUDA_BACKEND_ABI */
+  /* Opens GPU local_rank modulo the number of visible GPUs. Fills *out (streams and description too). Local. GD_NO_MEMORY
+   * with the native text: no driver, no GPU, out of memory. Must ask cudaGetDeviceCount before anything else. */
+  gd_status (*open_device)(int32_t local_rank, gd_device *out);
+  /* A fresh id for world_group: one rank makes it, the session broadcasts it. Local. */
+  gd_status (*unique_id)(gd_cuda_unique_id *out);
+  /* The communicator of all ranks, named "world". Collective over the job. The group frees itself through ops->destroy. */
+  gd_status (*world_group)(gd_device *device, int32_t rank, int32_t ranks, const gd_cuda_unique_id *id, gd_group **out);
+  /* Ranks of the same color, in the order of key, split from world. Collective over world. */
+  gd_status (*split_group)(gd_group *world, int32_t color, int32_t key, const char *name, gd_group **out);
+  /* The CUDA kernel table; the trainer knows its type (const gd_kernels *). */
+  const void *kernels;
+} gd_cuda_backend_table;
+
+/* The only exported symbol that the session looks up. Never NULL. */
+const gd_cuda_backend_table *gd_cuda_backend(void);
+typedef const gd_cuda_backend_table *gd_cuda_backend_function(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
