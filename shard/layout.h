@@ -1,0 +1,158 @@
+/* layout.h - every parameter and every activation of a spec on a mesh, for one rank: name, shape, dtype, box, owner, offset. The
+ * trainer takes its pointers from here and the planner its bytes, so the two cannot drift apart.
+ *
+ * Three views of the parameters:
+ *  - TENSORS are logical: names and shapes as on disk, the same on every layout ("layers.0.attention.query.weight" [H*D, C]).
+ *  - PARAMETERS are what kernels see: blocks along the tensor axis, (blocks here, block_rows, block_cols), every block starting at a
+ *    multiple of GD_UNIT_ELEMS. A block of "qkv" holds the query, key and value rows of its heads together.
+ *  - SEGMENTS tie them: a dense piece of a parameter block in the flat arena is a box of a tensor.
+ * Parameters lie in BUCKETS (token table, position table, each layer, final norm, head), a bucket's length being a multiple of
+ * GD_UNIT_ELEMS * data, so that its `data` PIECES are even: piece d is what data rank d sums, saves and (ZeRO 1) updates.
+ */
+#ifndef GD_SHARD_LAYOUT_H
+#define GD_SHARD_LAYOUT_H
+
+#include "shard/mesh.h"
+#include "shard/spec.h"
+#include "shard/tensor.h"
+
+typedef enum gd_cut {
+  GD_CUT_NONE,   /* replicated over the tensor axis */
+  GD_CUT_COLUMN, /* column-parallel linear: blocks of output rows; also its bias and the vocabulary */
+  GD_CUT_ROW,    /* row-parallel linear: blocks of input columns */
+} gd_cut;
+
+typedef struct gd_parameter {
+  char name[GD_NAME_BYTES]; /* "layers.3.attention.qkv.weight" */
+  gd_cut cut;
+  int32_t bucket;
+  int32_t first_block, blocks;     /* here; all_blocks in total (1 for GD_CUT_NONE) */
+  int32_t all_blocks;
+  int64_t block_rows, block_cols;  /* dense inside a block */
+  int64_t block_elems;             /* distance of two blocks, a multiple of GD_UNIT_ELEMS */
+  int64_t offset;                  /* of the first block here in the arena, elements */
+  bool decay;                      /* a matrix */
+  float init_std;                  /* > 0: normal; 0: the constant init_value */
+  float init_value;
+} gd_parameter;
+
+typedef struct gd_segment {
+  int32_t tensor, parameter;
+  gd_box box;      /* of the tensor */
+  int64_t offset;  /* in the arena, elements; dense box.rows x box.cols */
+} gd_segment;
+
+typedef struct gd_bucket {
+  char name[GD_NAME_BYTES];
+  int64_t offset, elements; /* in the arena */
+  int64_t piece;            /* elements / data */
+  int64_t state_offset;     /* of what this rank updates of the bucket, in the optimizer's arena */
+} gd_bucket;
+
+/* Indices into parameters, -1 where the model has none. */
+typedef struct gd_layer_parameters {
+  int32_t norm1_weight, norm1_bias, qkv_weight, qkv_bias, projection_weight, projection_bias;
+  int32_t norm2_weight, norm2_bias, up_weight, up_bias, down_weight, down_bias;
+} gd_layer_parameters;
+
+typedef struct gd_layout {
+  gd_spec spec;       /* resolved copy */
+  gd_mesh mesh;
+  int32_t rank;
+  int32_t coordinates[GD_AXES];
+  int32_t first_block, blocks; /* of R, on this rank */
+  int64_t padded_vocabulary;
+
+  int32_t tensor_count, parameter_count, segment_count, bucket_count;
+  gd_tensor *tensors;       /* sorted by name */
+  gd_parameter *parameters;
+  gd_segment *segments;     /* ascending offset */
+  gd_bucket *buckets;
+
+  int32_t token_table, position_table, final_norm_weight, final_norm_bias, head; /* head == token_table when tied */
+  gd_layer_parameters *layers;
+
+  int64_t arena_elems;      /* parameters */
+  int64_t gradient_elems;   /* arena_elems, plus the head's own accumulator when tied */
+  int32_t tied_head_bucket; /* gradient-only bucket of a tied head, shaped like bucket 0; -1 = not tied */
+  int64_t tied_head_offset; /* its place in the gradient arena */
+  int64_t state_elems;      /* what this rank's optimizer updates: arena_elems (ZeRO 0) or its pieces (ZeRO 1) */
+} gd_layout;
+
+/* Local. spec must be resolved. GD_NO_MEMORY. */
+GD_CHECKED gd_status gd_layout_create(const gd_spec *spec, const gd_mesh *mesh, int32_t rank, gd_layout *out);
+void gd_layout_free(gd_layout *layout);
+
+/* A dense run of elements that is one box: where it is in the arena and, if the range came from the optimizer's state, there. */
+typedef struct gd_owned_box {
+  int32_t tensor;
+  gd_box box;
+  int64_t arena_offset, state_offset;
+} gd_owned_box;
+
+typedef enum gd_ownership {
+  GD_OWN_SAVED,  /* my piece of every bucket, replicated parameters on tensor rank 0 only: over all ranks each element once */
+  GD_OWN_STATE,  /* all that my optimizer updates: what a resume reads */
+  GD_OWN_ALL,    /* every parameter here: what generation reads; state_offset = -1 */
+} gd_ownership;
+
+/* Cuts ranges of the flat arena into boxes (at most three a segment). The caller frees *out. Local. */
+GD_CHECKED gd_status gd_layout_owned(const gd_layout *layout, gd_ownership which, gd_owned_box **out, int32_t *count);
+
+/* The canonical order of the gradient norm: tensors' parameters in name order, blocks, units; see gd_vote in trainer/kernels.h.
+ * order[i] = index into the unit sums gathered from all ranks of the world group (each rank sends piece units of all buckets in
+ * bucket order: gd_layout_piece_units of them). Caller frees *order and *first. Local. */
+int64_t gd_layout_piece_units(const gd_layout *layout);
+GD_CHECKED gd_status gd_layout_norm_order(const gd_layout *layout, int32_t **order, int32_t **first, int32_t *parameters);
+
+/* ---- activations of one micro-batch ---- */
+
+typedef enum gd_lifetime { GD_KEPT_FOR_BACKWARD, GD_WORKSPACE } gd_lifetime;
+
+enum { GD_ALL_LAYERS = -1 };
+
+/* Every tensor a step holds besides parameters. `count` copies (one a layer for the kept ones) `stride` bytes apart. */
+typedef struct gd_activation_entry {
+  const char *name;
+  const char *shape;    /* for people: "[blocks][B*T][3*H*D/R]" */
+  gd_dtype dtype;
+  gd_lifetime lifetime;
+  int32_t copies;
+  int64_t elements;     /* of one copy */
+  int64_t offset, stride; /* bytes, in the activation arena or the workspace arena */
+} gd_activation_entry;
+
+typedef enum gd_activation_id {
+  GD_A_RESIDUAL,      /* copies L + 1: input of each layer, then of the final norm; [rows here][C] */
+  GD_A_NORM1, GD_A_NORM1_MEAN, GD_A_NORM1_RSTD,
+  GD_A_QKV, GD_A_ATTENTION, GD_A_LSE, GD_A_MIDDLE,
+  GD_A_NORM2, GD_A_NORM2_MEAN, GD_A_NORM2_RSTD,
+  GD_A_UP, GD_A_ACTIVATED,
+  GD_A_FINAL, GD_A_FINAL_MEAN, GD_A_FINAL_RSTD,
+  GD_A_TOKENS, GD_A_TARGETS, GD_A_WEIGHTS, GD_A_DOCUMENTS,
+  GD_W_GATHERED, GD_W_GATHERED_GRADIENT, /* [B*T][C] stored; only where tensor > 1 */
+  GD_W_PARTIAL, GD_W_RECEIVED, /* [B*T][C] float32; received only where tensor > 1 */
+  GD_W_DRESIDUAL, GD_W_DNORM,  /* [rows here][C] stored */
+  GD_W_DQKV, GD_W_DATTENTION, GD_W_DELTA, GD_W_DUP, GD_W_DACTIVATED,
+  GD_W_LEAVES1, GD_W_LEAVES2,  /* [leaves of all tensor ranks][widest vector] float32 */
+  GD_W_LOGITS, GD_W_ROW_MAX, GD_W_BLOCK_SUM, GD_W_BLOCK_TARGET, GD_W_ROW_SUM, GD_W_ROW_TARGET, GD_W_ROW_LOSS,
+  GD_ACTIVATION_IDS
+} gd_activation_id;
+
+typedef struct gd_activations {
+  int32_t sequences;    /* most a micro-batch has */
+  int64_t rows;         /* B * T */
+  int64_t rows_here;    /* rows / tensor: the residual stream and the norms */
+  gd_activation_entry entries[GD_ACTIVATION_IDS];
+  int64_t kept_bytes, workspace_bytes;
+} gd_activations;
+
+/* backward: false leaves out what only backward needs (validation, scoring). Local. */
+void gd_layout_activations(const gd_layout *layout, int32_t sequences, bool backward, gd_activations *out);
+
+/* Rows of a leaf of vector gradients (norms, biases): T / R in invariant, all rows here in fast (design: leaves and tree). */
+int64_t gd_layout_leaf_rows(const gd_layout *layout, int64_t rows_here);
+/* Inner leaf of weight gradients: min(T, 256) in invariant, 0 (one chain) in fast. */
+int64_t gd_layout_time_leaf(const gd_layout *layout);
+
+#endif
