@@ -1,10 +1,10 @@
-/* layout.h - every parameter and every activation of a spec on a mesh, for one rank: name, shape, dtype, box, owner, offset. The
- * trainer takes its pointers from here and the planner its bytes, so the two cannot drift apart.
+/* layout.h - every parameter and every activation of a spec on a mesh, for one rank: name, shape, dtype, box, owner, offset.
+ * The trainer takes its pointers from here and the planner its bytes, so the two cannot drift apart.
  *
  * Three views of the parameters:
  *  - TENSORS are logical: names and shapes as on disk, the same on every layout ("layers.0.attention.query.weight" [H*D, C]).
- *  - PARAMETERS are what kernels see: blocks along the tensor axis, (blocks here, block_rows, block_cols), every block starting at a
- *    multiple of GD_UNIT_ELEMS. A block of "qkv" holds the query, key and value rows of its heads together.
+ *  - PARAMETERS are what kernels see: blocks along the tensor axis, (blocks here, block_rows, block_cols), every block starting
+ * at a multiple of GD_UNIT_ELEMS. A block of "qkv" holds the query, key and value rows of its heads together.
  *  - SEGMENTS tie them: a dense piece of a parameter block in the flat arena is a box of a tensor.
  * Parameters lie in BUCKETS (token table, position table, each layer, final norm, head), a bucket's length being a multiple of
  * GD_UNIT_ELEMS * data, so that its `data` PIECES are even: piece d is what data rank d sums, saves and (ZeRO 1) updates.
@@ -26,20 +26,20 @@ typedef struct gd_parameter {
   char name[GD_NAME_BYTES]; /* "layers.3.attention.qkv.weight" */
   gd_cut cut;
   int32_t bucket;
-  int32_t first_block, blocks;     /* here; all_blocks in total (1 for GD_CUT_NONE) */
+  int32_t first_block, blocks; /* here; all_blocks in total (1 for GD_CUT_NONE) */
   int32_t all_blocks;
-  int64_t block_rows, block_cols;  /* dense inside a block */
-  int64_t block_elems;             /* distance of two blocks, a multiple of GD_UNIT_ELEMS */
-  int64_t offset;                  /* of the first block here in the arena, elements */
-  bool decay;                      /* a matrix */
-  float init_std;                  /* > 0: normal; 0: the constant init_value */
+  int64_t block_rows, block_cols; /* dense inside a block */
+  int64_t block_elems;            /* distance of two blocks, a multiple of GD_UNIT_ELEMS */
+  int64_t offset;                 /* of the first block here in the arena, elements */
+  bool decay;                     /* a matrix */
+  float init_std;                 /* > 0: normal; 0: the constant init_value */
   float init_value;
 } gd_parameter;
 
 typedef struct gd_segment {
   int32_t tensor, parameter;
-  gd_box box;      /* of the tensor */
-  int64_t offset;  /* in the arena, elements; dense box.rows x box.cols */
+  gd_box box;     /* of the tensor */
+  int64_t offset; /* in the arena, elements; dense box.rows x box.cols */
 } gd_segment;
 
 typedef struct gd_bucket {
@@ -56,7 +56,7 @@ typedef struct gd_layer_parameters {
 } gd_layer_parameters;
 
 typedef struct gd_layout {
-  gd_spec spec;       /* resolved copy */
+  gd_spec spec; /* resolved copy */
   gd_mesh mesh;
   int32_t rank;
   int32_t coordinates[GD_AXES];
@@ -64,9 +64,9 @@ typedef struct gd_layout {
   int64_t padded_vocabulary;
 
   int32_t tensor_count, parameter_count, segment_count, bucket_count;
-  gd_tensor *tensors;       /* sorted by name */
+  gd_tensor *tensors; /* sorted by name */
   gd_parameter *parameters;
-  gd_segment *segments;     /* ascending offset */
+  gd_segment *segments; /* ascending offset */
   gd_bucket *buckets;
 
   int32_t token_table, position_table, final_norm_weight, final_norm_bias, head; /* head == token_table when tied */
@@ -83,7 +83,8 @@ typedef struct gd_layout {
 GD_CHECKED gd_status gd_layout_create(const gd_spec *spec, const gd_mesh *mesh, int32_t rank, gd_layout *out);
 void gd_layout_free(gd_layout *layout);
 
-/* A dense run of elements that is one box: where it is in the arena and, if the range came from the optimizer's state, there. */
+/* A dense run of elements that is one box: where it is in the arena and, if the range came from the optimizer's state, there.
+ */
 typedef struct gd_owned_box {
   int32_t tensor;
   gd_box box;
@@ -91,9 +92,9 @@ typedef struct gd_owned_box {
 } gd_owned_box;
 
 typedef enum gd_ownership {
-  GD_OWN_SAVED,  /* my piece of every bucket, replicated parameters on tensor rank 0 only: over all ranks each element once */
-  GD_OWN_STATE,  /* all that my optimizer updates: what a resume reads */
-  GD_OWN_ALL,    /* every parameter here: what generation reads; state_offset = -1 */
+  GD_OWN_SAVED, /* my piece of every bucket, replicated parameters on tensor rank 0 only: over all ranks each element once */
+  GD_OWN_STATE, /* all that my optimizer updates: what a resume reads */
+  GD_OWN_ALL,   /* every parameter here: what generation reads; state_offset = -1 */
 } gd_ownership;
 
 /* Cuts ranges of the flat arena into boxes (at most three a segment). The caller frees *out. Local. */
@@ -114,35 +115,62 @@ enum { GD_ALL_LAYERS = -1 };
 /* Every tensor a step holds besides parameters. `count` copies (one a layer for the kept ones) `stride` bytes apart. */
 typedef struct gd_activation_entry {
   const char *name;
-  const char *shape;    /* for people: "[blocks][B*T][3*H*D/R]" */
+  const char *shape; /* for people: "[blocks][B*T][3*H*D/R]" */
   gd_dtype dtype;
   gd_lifetime lifetime;
   int32_t copies;
-  int64_t elements;     /* of one copy */
+  int64_t elements;       /* of one copy */
   int64_t offset, stride; /* bytes, in the activation arena or the workspace arena */
 } gd_activation_entry;
 
 typedef enum gd_activation_id {
-  GD_A_RESIDUAL,      /* copies L + 1: input of each layer, then of the final norm; [rows here][C] */
-  GD_A_NORM1, GD_A_NORM1_MEAN, GD_A_NORM1_RSTD,
-  GD_A_QKV, GD_A_ATTENTION, GD_A_LSE, GD_A_MIDDLE,
-  GD_A_NORM2, GD_A_NORM2_MEAN, GD_A_NORM2_RSTD,
-  GD_A_UP, GD_A_ACTIVATED,
-  GD_A_FINAL, GD_A_FINAL_MEAN, GD_A_FINAL_RSTD,
-  GD_A_TOKENS, GD_A_TARGETS, GD_A_WEIGHTS, GD_A_DOCUMENTS,
-  GD_W_GATHERED, GD_W_GATHERED_GRADIENT, /* [B*T][C] stored; only where tensor > 1 */
-  GD_W_PARTIAL, GD_W_RECEIVED, /* [B*T][C] float32; received only where tensor > 1 */
-  GD_W_DRESIDUAL, GD_W_DNORM,  /* [rows here][C] stored */
-  GD_W_DQKV, GD_W_DATTENTION, GD_W_DELTA, GD_W_DUP, GD_W_DACTIVATED,
-  GD_W_LEAVES1, GD_W_LEAVES2,  /* [leaves of all tensor ranks][widest vector] float32 */
-  GD_W_LOGITS, GD_W_ROW_MAX, GD_W_BLOCK_SUM, GD_W_BLOCK_TARGET, GD_W_ROW_SUM, GD_W_ROW_TARGET, GD_W_ROW_LOSS,
+  GD_A_RESIDUAL, /* copies L + 1: input of each layer, then of the final norm; [rows here][C] */
+  GD_A_NORM1,
+  GD_A_NORM1_MEAN,
+  GD_A_NORM1_RSTD,
+  GD_A_QKV,
+  GD_A_ATTENTION,
+  GD_A_LSE,
+  GD_A_MIDDLE,
+  GD_A_NORM2,
+  GD_A_NORM2_MEAN,
+  GD_A_NORM2_RSTD,
+  GD_A_UP,
+  GD_A_ACTIVATED,
+  GD_A_FINAL,
+  GD_A_FINAL_MEAN,
+  GD_A_FINAL_RSTD,
+  GD_A_TOKENS,
+  GD_A_TARGETS,
+  GD_A_WEIGHTS,
+  GD_A_DOCUMENTS,
+  GD_W_GATHERED,
+  GD_W_GATHERED_GRADIENT, /* [B*T][C] stored; only where tensor > 1 */
+  GD_W_PARTIAL,
+  GD_W_RECEIVED, /* [B*T][C] float32; received only where tensor > 1 */
+  GD_W_DRESIDUAL,
+  GD_W_DNORM, /* [rows here][C] stored */
+  GD_W_DQKV,
+  GD_W_DATTENTION,
+  GD_W_DELTA,
+  GD_W_DUP,
+  GD_W_DACTIVATED,
+  GD_W_LEAVES1,
+  GD_W_LEAVES2, /* [leaves of all tensor ranks][widest vector] float32 */
+  GD_W_LOGITS,
+  GD_W_ROW_MAX,
+  GD_W_BLOCK_SUM,
+  GD_W_BLOCK_TARGET,
+  GD_W_ROW_SUM,
+  GD_W_ROW_TARGET,
+  GD_W_ROW_LOSS,
   GD_ACTIVATION_IDS
 } gd_activation_id;
 
 typedef struct gd_activations {
-  int32_t sequences;    /* most a micro-batch has */
-  int64_t rows;         /* B * T */
-  int64_t rows_here;    /* rows / tensor: the residual stream and the norms */
+  int32_t sequences; /* most a micro-batch has */
+  int64_t rows;      /* B * T */
+  int64_t rows_here; /* rows / tensor: the residual stream and the norms */
   gd_activation_entry entries[GD_ACTIVATION_IDS];
   int64_t kept_bytes, workspace_bytes;
 } gd_activations;

@@ -18,23 +18,23 @@ typedef enum gd_activation { GD_ACTIVATION_GELU_TANH, GD_ACTIVATION_GELU, GD_ACT
 typedef enum gd_position { GD_POSITION_LEARNED, GD_POSITION_ROTARY } gd_position;
 
 typedef struct gd_model_spec {
-  int32_t layers;        /* L */
-  int32_t heads;         /* H, query heads */
-  int32_t kv_heads;      /* key/value heads; 0 in the file means = heads */
-  int32_t width;         /* C */
-  int32_t head_size;     /* D; 0 in the file means width / heads */
-  int32_t ffn;           /* F, inner width of the mlp; 0 in the file means 4 * width */
-  int32_t vocabulary;    /* V, the true size; 0 in the file means the tokenizer's */
-  int32_t context;       /* longest sequence, rows of the position table */
+  int32_t layers;     /* L */
+  int32_t heads;      /* H, query heads */
+  int32_t kv_heads;   /* key/value heads; 0 in the file means = heads */
+  int32_t width;      /* C */
+  int32_t head_size;  /* D; 0 in the file means width / heads */
+  int32_t ffn;        /* F, inner width of the mlp; 0 in the file means 4 * width */
+  int32_t vocabulary; /* V, the true size; 0 in the file means the tokenizer's */
+  int32_t context;    /* longest sequence, rows of the position table */
   gd_norm norm;
   gd_activation activation;
   gd_position position;
-  bool bias;             /* biases on linear layers (norm biases go with layernorm) */
-  bool tied_head;        /* the head is the token embedding */
+  bool bias;      /* biases on linear layers (norm biases go with layernorm) */
+  bool tied_head; /* the head is the token embedding */
   float norm_epsilon;
   float rope_theta;
-  float dropout;         /* embedding, attention weights, both residual branches */
-  float init_std;        /* normal(0, init_std); residual projections by 1/sqrt(2L) more (GPT-2) */
+  float dropout;                 /* embedding, attention weights, both residual branches */
+  float init_std;                /* normal(0, init_std); residual projections by 1/sqrt(2L) more (GPT-2) */
   char init_from[GD_PATH_BYTES]; /* weights only, from a checkpoint or a Hugging Face folder; "" = random */
 } gd_model_spec;
 
@@ -43,11 +43,11 @@ typedef enum gd_device_kind { GD_DEVICE_AUTO, GD_DEVICE_CPU, GD_DEVICE_CUDA, GD_
 typedef struct gd_run_spec {
   char directory[GD_PATH_BYTES];
   uint64_t seed;
-  int64_t steps;         /* optimizer steps of the whole run */
+  int64_t steps; /* optimizer steps of the whole run */
   gd_device_kind device;
-  int32_t threads;       /* OpenMP threads a rank; 0 = cores of the node / ranks on it */
-  int64_t max_time_s;    /* stop, save and leave with 75 after this long; 0 = never */
-  int32_t watchdog_s;    /* no progress for this long: name the rank and the call, leave with 76; 0 = off */
+  int32_t threads;    /* OpenMP threads a rank; 0 = cores of the node / ranks on it */
+  int64_t max_time_s; /* stop, save and leave with 75 after this long; 0 = never */
+  int32_t watchdog_s; /* no progress for this long: name the rank and the call, leave with 76; 0 = off */
 } gd_run_spec;
 
 typedef struct gd_data_spec {
@@ -55,22 +55,22 @@ typedef struct gd_data_spec {
   char path[GD_MAX_SOURCES][GD_PATH_BYTES]; /* dataset folders written by gptdist-data prepare */
   float weight[GD_MAX_SOURCES];
   char validation[GD_PATH_BYTES]; /* "" = PATH[0]/validation where it exists */
-  bool mask_documents;   /* attention does not look across document boundaries */
-  int32_t prefetch;      /* batches read ahead */
+  bool mask_documents;            /* attention does not look across document boundaries */
+  int32_t prefetch;               /* batches read ahead */
 } gd_data_spec;
 
 typedef enum gd_sample_order { GD_ORDER_SHUFFLED, GD_ORDER_SEQUENTIAL, GD_ORDER_RANDOM_OFFSET } gd_sample_order;
 
 typedef struct gd_parallel_spec {
   int32_t tensor, pipeline, context;
-  int32_t zero;          /* ZeRO stage 0 to 3 (Rajbhandari et al. 2020); 2 and 3 are refused until built */
-  int32_t blocks;        /* R; 0 in the file: invariant: largest of 4, 2, 1 that divides; fast: = tensor */
+  int32_t zero;   /* ZeRO stage 0 to 3 (Rajbhandari et al. 2020); 2 and 3 are refused until built */
+  int32_t blocks; /* R; 0 in the file: invariant: largest of 4, 2, 1 that divides; fast: = tensor */
 } gd_parallel_spec;
 
 typedef struct gd_batch_spec {
-  int32_t global;        /* sequences an optimizer step, over all ranks */
-  int32_t micro;         /* sequences a forward pass, on one data rank; 0 in the file: all of its share */
-  int32_t sequence;      /* T; 0 in the file: model.context */
+  int32_t global;   /* sequences an optimizer step, over all ranks */
+  int32_t micro;    /* sequences a forward pass, on one data rank; 0 in the file: all of its share */
+  int32_t sequence; /* T; 0 in the file: model.context */
   gd_sample_order order;
 } gd_batch_spec;
 
@@ -80,27 +80,32 @@ typedef struct gd_optimizer_spec {
   gd_optimizer_kind kind;
   float lr, min_lr;
   float beta1, beta2, epsilon; /* AdamW: Loshchilov and Hutter 2019, algorithm 2 */
-  float momentum;        /* SGD */
-  float weight_decay;    /* decoupled, on matrices only */
-  float clip;            /* global gradient norm; 0 = off */
+  float momentum;              /* SGD */
+  float weight_decay;          /* decoupled, on matrices only */
+  float clip;                  /* global gradient norm; 0 = off */
 } gd_optimizer_spec;
 
-typedef enum gd_schedule_kind { GD_SCHEDULE_COSINE, GD_SCHEDULE_LINEAR, GD_SCHEDULE_CONSTANT, GD_SCHEDULE_WSD } gd_schedule_kind;
+typedef enum gd_schedule_kind {
+  GD_SCHEDULE_COSINE,
+  GD_SCHEDULE_LINEAR,
+  GD_SCHEDULE_CONSTANT,
+  GD_SCHEDULE_WSD
+} gd_schedule_kind;
 
 typedef struct gd_schedule_spec {
   gd_schedule_kind kind;
   int64_t warmup_steps;
-  int64_t decay_steps;   /* length of the decay; 0 in the file: all steps after warm-up (wsd: a fifth of the run) */
+  int64_t decay_steps; /* length of the decay; 0 in the file: all steps after warm-up (wsd: a fifth of the run) */
 } gd_schedule_spec;
 
 typedef struct gd_precision_spec {
-  gd_dtype dtype;        /* GD_FLOAT32 or GD_BFLOAT16: parameters and activations (docs/rounding.md) */
+  gd_dtype dtype; /* GD_FLOAT32 or GD_BFLOAT16: parameters and activations (docs/rounding.md) */
 } gd_precision_spec;
 
 typedef enum gd_numerics { GD_NUMERICS_FAST, GD_NUMERICS_INVARIANT } gd_numerics;
 
 typedef struct gd_recompute_spec {
-  bool activation;       /* recompute the mlp activation output in backward in place of keeping it */
+  bool activation; /* recompute the mlp activation output in backward in place of keeping it */
 } gd_recompute_spec;
 
 typedef struct gd_checkpoint_spec {
@@ -115,7 +120,7 @@ typedef struct gd_validation_spec {
 } gd_validation_spec;
 
 typedef struct gd_guard_spec {
-  int32_t max_bad_steps;  /* consecutive skipped (non-finite) steps before leaving with 77 */
+  int32_t max_bad_steps; /* consecutive skipped (non-finite) steps before leaving with 77 */
 } gd_guard_spec;
 
 typedef struct gd_log_spec {

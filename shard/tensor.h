@@ -1,5 +1,5 @@
-/* tensor.h - what a tensor is: a logical shape that knows no layout, and boxes of it. Parameters have one or two dims; a vector of
- * n elements is n rows of one column, so every part of a tensor is a box of rows and columns. */
+/* tensor.h - what a tensor is: a logical shape that knows no layout, and boxes of it. Parameters have one or two dims; a vector
+ * of n elements is n rows of one column, so every part of a tensor is a box of rows and columns. */
 #ifndef GD_SHARD_TENSOR_H
 #define GD_SHARD_TENSOR_H
 
@@ -19,7 +19,9 @@ typedef struct gd_box {
   int64_t row, rows, col, cols;
 } gd_box;
 
-static inline int64_t gd_box_elements(gd_box box) { return box.rows * box.cols; }
+static inline int64_t gd_box_elements(gd_box box) {
+  return box.rows * box.cols;
+}
 
 /* The common part; false when there is none. */
 static inline int gd_box_intersect(gd_box a, gd_box b, gd_box *out) {

@@ -1,0 +1,119 @@
+/* activations.c - every tensor a micro-batch holds, with its place in the activation arena (kept from forward to backward) or
+ * in the workspace arena (one layer's, or the head's: the two never live together, so they share their bytes). */
+#include <string.h>
+
+#include "shard/layout.h"
+
+enum { ALIGN_BYTES = 256 };
+
+typedef enum phase { PHASE_ALWAYS, PHASE_LAYER, PHASE_HEAD } phase;
+
+typedef struct table {
+  gd_activations *out;
+  int64_t kept, always, layer, head; /* bytes so far */
+} table;
+
+static int64_t aligned(int64_t bytes) {
+  return (bytes + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
+}
+
+static void put(table *t, gd_activation_id id, const char *name, const char *shape, gd_dtype dtype, int64_t elements) {
+  gd_activation_entry *e = &t->out->entries[id];
+  *e = (gd_activation_entry){name, shape, dtype, GD_KEPT_FOR_BACKWARD, 1, elements, 0, 0};
+  e->stride = aligned(elements * (int64_t)gd_dtype_bytes(dtype));
+}
+
+/* Kept: `copies` in the activation arena; one copy where no backward follows (the next layer writes over it). */
+static void keep(table *t, gd_activation_id id, const char *name, const char *shape, gd_dtype dtype, int64_t elements,
+                 int32_t copies) {
+  put(t, id, name, shape, dtype, elements);
+  gd_activation_entry *e = &t->out->entries[id];
+  e->copies = copies;
+  e->offset = t->kept;
+  t->kept += copies * e->stride;
+  if (copies == 1) e->stride = 0;
+}
+
+static void work(table *t, gd_activation_id id, phase when, const char *name, const char *shape, gd_dtype dtype,
+                 int64_t elements) {
+  put(t, id, name, shape, dtype, elements);
+  gd_activation_entry *e = &t->out->entries[id];
+  e->lifetime = GD_WORKSPACE;
+  int64_t *at = when == PHASE_ALWAYS ? &t->always : when == PHASE_LAYER ? &t->layer : &t->head;
+  e->offset = *at;
+  *at += e->stride;
+  e->stride = when; /* kept until the phases' starts are known */
+}
+
+void gd_layout_activations(const gd_layout *layout, int32_t sequences, bool backward, gd_activations *out) {
+  const gd_spec *spec = &layout->spec;
+  const gd_model_spec *m = &spec->model;
+  gd_dtype stored = spec->precision.dtype;
+  int32_t tensor = layout->mesh.size[GD_AXIS_TENSOR];
+  int64_t r = spec->parallel.blocks, here = layout->blocks;
+  memset(out, 0, sizeof *out);
+  table t = {.out = out};
+  out->sequences = sequences;
+  out->rows = (int64_t)sequences * spec->batch.sequence;
+  out->rows_here = out->rows / tensor;
+  int64_t rows = out->rows, some = out->rows_here, c = m->width;
+  int64_t heads = m->heads / r, q = heads * m->head_size, qkv = q + 2 * (m->kv_heads / r) * (int64_t)m->head_size;
+  int64_t f = m->ffn / r, up = m->activation == GD_ACTIVATION_SWIGLU ? 2 * f : f, v = layout->padded_vocabulary / r;
+  int32_t l = backward ? m->layers : 1;
+
+  keep(&t, GD_A_RESIDUAL, "residual", "[B*T/tensor][C]", stored, some * c, backward ? l + 1 : 1);
+  keep(&t, GD_A_NORM1, "norm1", "[B*T/tensor][C]", stored, some * c, l);
+  keep(&t, GD_A_NORM1_MEAN, "norm1 mean", "[B*T/tensor]", GD_FLOAT32, some, l);
+  keep(&t, GD_A_NORM1_RSTD, "norm1 1/std", "[B*T/tensor]", GD_FLOAT32, some, l);
+  keep(&t, GD_A_QKV, "query key value", "[blocks][B*T][(H+2Hkv)*D/R]", stored, here * rows * qkv, l);
+  keep(&t, GD_A_ATTENTION, "attention", "[blocks][B*T][H*D/R]", stored, here * rows * q, l);
+  keep(&t, GD_A_LSE, "log-sum-exp", "[blocks][B][H/R][T]", GD_FLOAT32, here * rows * heads, l);
+  keep(&t, GD_A_MIDDLE, "residual between", "[B*T/tensor][C]", stored, some * c, l);
+  keep(&t, GD_A_NORM2, "norm2", "[B*T/tensor][C]", stored, some * c, l);
+  keep(&t, GD_A_NORM2_MEAN, "norm2 mean", "[B*T/tensor]", GD_FLOAT32, some, l);
+  keep(&t, GD_A_NORM2_RSTD, "norm2 1/std", "[B*T/tensor]", GD_FLOAT32, some, l);
+  keep(&t, GD_A_UP, "mlp up", "[blocks][B*T][F/R]", stored, here * rows * up, l);
+  keep(&t, GD_A_ACTIVATED, "mlp activated", "[blocks][B*T][F/R]", stored, here * rows * f, spec->recompute.activation ? 1 : l);
+  keep(&t, GD_A_FINAL, "final norm", "[B*T/tensor][C]", stored, some * c, 1);
+  keep(&t, GD_A_FINAL_MEAN, "final mean", "[B*T/tensor]", GD_FLOAT32, some, 1);
+  keep(&t, GD_A_FINAL_RSTD, "final 1/std", "[B*T/tensor]", GD_FLOAT32, some, 1);
+  keep(&t, GD_A_TOKENS, "tokens", "[B*T]", GD_INT32, rows, 1);
+  keep(&t, GD_A_TARGETS, "targets", "[B*T]", GD_INT32, rows, 1);
+  keep(&t, GD_A_WEIGHTS, "target weights", "[B*T]", GD_FLOAT32, rows, 1);
+  keep(&t, GD_A_DOCUMENTS, "document starts", "[B*T]", GD_INT32, spec->data.mask_documents ? rows : 0, 1);
+
+  int64_t cut = tensor > 1 ? rows * c : 0;
+  work(&t, GD_W_GATHERED, PHASE_ALWAYS, "gathered rows", "[B*T][C]", stored, cut);
+  work(&t, GD_W_PARTIAL, PHASE_ALWAYS, "partial sums", "[B*T][C]", GD_FLOAT32, rows * c);
+  work(&t, GD_W_RECEIVED, PHASE_ALWAYS, "received sums", "[tensor][B*T/tensor][C]", GD_FLOAT32, cut);
+  work(&t, GD_W_LOGITS, PHASE_HEAD, "logits", "[blocks][B*T][V/R]", GD_FLOAT32, here * rows * v);
+  work(&t, GD_W_ROW_MAX, PHASE_HEAD, "largest logit", "[B*T]", GD_FLOAT32, rows);
+  work(&t, GD_W_BLOCK_SUM, PHASE_HEAD, "sums of exp", "[R][B*T]", GD_FLOAT32, r * rows);
+  work(&t, GD_W_BLOCK_TARGET, PHASE_HEAD, "target logits", "[R][B*T]", GD_FLOAT32, r * rows);
+  work(&t, GD_W_ROW_SUM, PHASE_HEAD, "sum of exp", "[B*T]", GD_FLOAT32, rows);
+  work(&t, GD_W_ROW_TARGET, PHASE_HEAD, "target logit", "[B*T]", GD_FLOAT32, rows);
+  work(&t, GD_W_ROW_LOSS, PHASE_HEAD, "loss of a row", "[B*T]", GD_FLOAT32, rows);
+  if (backward) {
+    int64_t leaves = spec->numerics == GD_NUMERICS_INVARIANT ? sequences * r : tensor;
+    int64_t widest = c > qkv ? c : qkv;
+    if (up > widest) widest = up;
+    work(&t, GD_W_GATHERED_GRADIENT, PHASE_ALWAYS, "gathered gradients", "[B*T][C]", stored, cut);
+    work(&t, GD_W_DRESIDUAL, PHASE_ALWAYS, "gradient of residual", "[B*T/tensor][C]", stored, some * c);
+    work(&t, GD_W_DNORM, PHASE_ALWAYS, "gradient of norm", "[B*T/tensor][C]", stored, some * c);
+    work(&t, GD_W_LEAVES1, PHASE_ALWAYS, "leaves of vectors", "[leaves][widest]", GD_FLOAT32, leaves * widest);
+    work(&t, GD_W_LEAVES2, PHASE_ALWAYS, "leaves of vectors", "[leaves][widest]", GD_FLOAT32, leaves * widest);
+    work(&t, GD_W_DQKV, PHASE_LAYER, "gradient of qkv", "[blocks][B*T][(H+2Hkv)*D/R]", stored, here * rows * qkv);
+    work(&t, GD_W_DATTENTION, PHASE_LAYER, "gradient of attention", "[blocks][B*T][H*D/R]", stored, here * rows * q);
+    work(&t, GD_W_DELTA, PHASE_LAYER, "row sums of dO*O", "[B][H/R][T]", GD_FLOAT32, rows * heads);
+    work(&t, GD_W_DUP, PHASE_LAYER, "gradient of mlp up", "[blocks][B*T][F/R]", stored, here * rows * up);
+    work(&t, GD_W_DACTIVATED, PHASE_LAYER, "gradient of activated", "[blocks][B*T][F/R]", stored, here * rows * f);
+  }
+  for (int id = 0; id < GD_ACTIVATION_IDS; id++) {
+    gd_activation_entry *e = &out->entries[id];
+    if (!e->name || e->lifetime != GD_WORKSPACE) continue;
+    if (e->stride != PHASE_ALWAYS) e->offset += t.always;
+    e->stride = 0;
+  }
+  out->kept_bytes = t.kept;
+  out->workspace_bytes = t.always + (t.layer > t.head ? t.layer : t.head);
+}

@@ -1,0 +1,295 @@
+#include "shard/layout.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* One logical tensor's part of a parameter block: `rows` x `cols` of the tensor a block, cut along rows or columns. */
+typedef struct part {
+  const char *suffix;
+  int64_t rows, cols;  /* of the whole logical tensor */
+  int64_t memory_rows; /* rows of all blocks in memory; more than rows where the vocabulary is padded */
+} part;
+
+typedef struct builder {
+  gd_layout *layout;
+  int64_t at; /* next free element of the arena */
+  int32_t tensor_capacity, parameter_capacity, segment_capacity;
+} builder;
+
+static int64_t round_up(int64_t value, int64_t unit) {
+  return (value + unit - 1) / unit * unit;
+}
+
+static gd_status grow(void **array, int32_t count, int32_t *capacity, size_t element_bytes) {
+  if (count < *capacity) return GD_OK;
+  int32_t larger = *capacity ? 2 * *capacity : 64;
+  void *moved = realloc(*array, (size_t)larger * element_bytes);
+  if (!moved) return gd_fail(GD_NO_MEMORY, "no memory for the layout's tables (%d entries)", larger);
+  *array = moved;
+  *capacity = larger;
+  return GD_OK;
+}
+
+static gd_status add_tensor(builder *b, const char *name, const part *p, bool vector, int32_t *index) {
+  gd_layout *layout = b->layout;
+  GD_TRY(grow((void **)&layout->tensors, layout->tensor_count, &b->tensor_capacity, sizeof *layout->tensors));
+  *index = layout->tensor_count++;
+  gd_tensor *tensor = &layout->tensors[*index];
+  memset(tensor, 0, sizeof *tensor);
+  snprintf(tensor->name, sizeof tensor->name, "%s", name);
+  tensor->dims = vector ? 1 : 2;
+  tensor->rows = p->rows;
+  tensor->cols = p->cols;
+  return GD_OK;
+}
+
+static gd_status add_segment(builder *b, gd_segment segment) {
+  gd_layout *layout = b->layout;
+  if (segment.box.rows <= 0) return GD_OK; /* a block of vocabulary padding only */
+  GD_TRY(grow((void **)&layout->segments, layout->segment_count, &b->segment_capacity, sizeof *layout->segments));
+  layout->segments[layout->segment_count++] = segment;
+  return GD_OK;
+}
+
+/* Appends a parameter made of `count` parts to the open bucket. prefix: "layers.3." or "". name: the parameter's own. */
+static gd_status add_parameter(builder *b, const char *prefix, const char *name, gd_cut cut, const part *parts, int count,
+                               bool vector, float init_std, float init_value, int32_t *index) {
+  gd_layout *layout = b->layout;
+  GD_TRY(grow((void **)&layout->parameters, layout->parameter_count, &b->parameter_capacity, sizeof *layout->parameters));
+  *index = layout->parameter_count++;
+  gd_parameter *p = &layout->parameters[*index];
+  memset(p, 0, sizeof *p);
+  snprintf(p->name, sizeof p->name, "%s%s", prefix, name);
+  p->cut = cut;
+  p->bucket = layout->bucket_count;
+  p->all_blocks = cut == GD_CUT_NONE ? 1 : layout->spec.parallel.blocks;
+  p->first_block = cut == GD_CUT_NONE ? 0 : layout->first_block;
+  p->blocks = cut == GD_CUT_NONE ? 1 : layout->blocks;
+  int64_t memory_rows = 0;
+  for (int i = 0; i < count; i++) memory_rows += parts[i].memory_rows;
+  p->block_rows = cut == GD_CUT_COLUMN ? memory_rows / p->all_blocks : memory_rows;
+  p->block_cols = cut == GD_CUT_ROW ? parts[0].cols / p->all_blocks : parts[0].cols;
+  p->block_elems = round_up(p->block_rows * p->block_cols, GD_UNIT_ELEMS);
+  p->offset = b->at;
+  p->decay = !vector;
+  p->init_std = init_std;
+  p->init_value = init_value;
+  b->at += p->block_elems * p->blocks;
+
+  for (int i = 0; i < count; i++) {
+    char full[GD_NAME_BYTES];
+    int32_t tensor;
+    snprintf(full, sizeof full, "%s%s", prefix, parts[i].suffix);
+    GD_TRY(add_tensor(b, full, &parts[i], vector, &tensor));
+  }
+  for (int32_t block = 0; block < p->blocks; block++) {
+    int64_t offset = p->offset + block * p->block_elems, r = p->first_block + block;
+    for (int i = 0; i < count; i++) {
+      int64_t rows = cut == GD_CUT_COLUMN ? parts[i].memory_rows / p->all_blocks : parts[i].memory_rows;
+      gd_box box = {0, parts[i].rows, 0, parts[i].cols};
+      if (cut == GD_CUT_COLUMN) {
+        box.row = r * rows;
+        box.rows = box.row + rows > parts[i].rows ? parts[i].rows - box.row : rows;
+      } else if (cut == GD_CUT_ROW) {
+        box.cols = p->block_cols;
+        box.col = r * box.cols;
+      }
+      GD_TRY(add_segment(b, (gd_segment){layout->tensor_count - count + i, *index, box, offset}));
+      offset += rows * p->block_cols;
+    }
+  }
+  return GD_OK;
+}
+
+static gd_status close_bucket(builder *b, const char *name, int64_t start) {
+  gd_layout *layout = b->layout;
+  int64_t data = layout->mesh.size[GD_AXIS_DATA];
+  gd_bucket *bucket = &layout->buckets[layout->bucket_count++];
+  memset(bucket, 0, sizeof *bucket);
+  snprintf(bucket->name, sizeof bucket->name, "%s", name);
+  bucket->offset = start;
+  bucket->elements = round_up(b->at - start, GD_UNIT_ELEMS * data);
+  bucket->piece = bucket->elements / data;
+  b->at = start + bucket->elements;
+  return GD_OK;
+}
+
+static gd_status add_vector(builder *b, const char *prefix, const char *name, gd_cut cut, int64_t n, float value,
+                            int32_t *index) {
+  part p = {name, n, 1, n};
+  return add_parameter(b, prefix, name, cut, &p, 1, true, 0, value, index);
+}
+
+static gd_status add_norm(builder *b, const char *prefix, const char *weight, const char *bias, int32_t *weight_index,
+                          int32_t *bias_index) {
+  const gd_model_spec *m = &b->layout->spec.model;
+  *bias_index = -1;
+  GD_TRY(add_vector(b, prefix, weight, GD_CUT_NONE, m->width, 1, weight_index));
+  if (m->norm == GD_NORM_LAYERNORM) GD_TRY(add_vector(b, prefix, bias, GD_CUT_NONE, m->width, 0, bias_index));
+  return GD_OK;
+}
+
+static gd_status add_attention(builder *b, const char *prefix, gd_layer_parameters *layer) {
+  const gd_model_spec *m = &b->layout->spec.model;
+  int64_t c = m->width, q = (int64_t)m->heads * m->head_size, kv = (int64_t)m->kv_heads * m->head_size;
+  float residual_std = m->init_std / sqrtf(2.0f * (float)m->layers);
+  part weight[3] = {
+      {"attention.query.weight", q, c, q}, {"attention.key.weight", kv, c, kv}, {"attention.value.weight", kv, c, kv}};
+  part bias[3] = {{"attention.query.bias", q, 1, q}, {"attention.key.bias", kv, 1, kv}, {"attention.value.bias", kv, 1, kv}};
+  part projection = {"attention.projection.weight", c, q, c};
+  GD_TRY(add_parameter(b, prefix, "attention.qkv.weight", GD_CUT_COLUMN, weight, 3, false, m->init_std, 0, &layer->qkv_weight));
+  if (m->bias) GD_TRY(add_parameter(b, prefix, "attention.qkv.bias", GD_CUT_COLUMN, bias, 3, true, 0, 0, &layer->qkv_bias));
+  GD_TRY(add_parameter(b, prefix, projection.suffix, GD_CUT_ROW, &projection, 1, false, residual_std, 0,
+                       &layer->projection_weight));
+  if (m->bias) GD_TRY(add_vector(b, prefix, "attention.projection.bias", GD_CUT_NONE, c, 0, &layer->projection_bias));
+  return GD_OK;
+}
+
+static gd_status add_mlp(builder *b, const char *prefix, gd_layer_parameters *layer) {
+  const gd_model_spec *m = &b->layout->spec.model;
+  int64_t c = m->width, f = m->ffn;
+  float residual_std = m->init_std / sqrtf(2.0f * (float)m->layers);
+  bool gated = m->activation == GD_ACTIVATION_SWIGLU;
+  part weight[2] = {{"mlp.gate.weight", f, c, f}, {"mlp.up.weight", f, c, f}};
+  part bias[2] = {{"mlp.gate.bias", f, 1, f}, {"mlp.up.bias", f, 1, f}};
+  part down = {"mlp.down.weight", c, f, c};
+  GD_TRY(add_parameter(b, prefix, gated ? "mlp.gate_up.weight" : "mlp.up.weight", GD_CUT_COLUMN, weight + !gated, 1 + gated,
+                       false, m->init_std, 0, &layer->up_weight));
+  if (m->bias)
+    GD_TRY(add_parameter(b, prefix, gated ? "mlp.gate_up.bias" : "mlp.up.bias", GD_CUT_COLUMN, bias + !gated, 1 + gated, true,
+                         0, 0, &layer->up_bias));
+  GD_TRY(add_parameter(b, prefix, down.suffix, GD_CUT_ROW, &down, 1, false, residual_std, 0, &layer->down_weight));
+  if (m->bias) GD_TRY(add_vector(b, prefix, "mlp.down.bias", GD_CUT_NONE, c, 0, &layer->down_bias));
+  return GD_OK;
+}
+
+static gd_status add_layer(builder *b, int32_t index) {
+  gd_layer_parameters *layer = &b->layout->layers[index];
+  *layer = (gd_layer_parameters){-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
+  char prefix[GD_NAME_BYTES], name[GD_NAME_BYTES];
+  int64_t start = b->at;
+  snprintf(prefix, sizeof prefix, "layers.%d.", index);
+  snprintf(name, sizeof name, "layers.%d", index);
+  GD_TRY(add_norm(b, prefix, "norm1.weight", "norm1.bias", &layer->norm1_weight, &layer->norm1_bias));
+  GD_TRY(add_attention(b, prefix, layer));
+  GD_TRY(add_norm(b, prefix, "norm2.weight", "norm2.bias", &layer->norm2_weight, &layer->norm2_bias));
+  GD_TRY(add_mlp(b, prefix, layer));
+  return close_bucket(b, name, start);
+}
+
+static gd_status add_all(builder *b) {
+  gd_layout *layout = b->layout;
+  const gd_model_spec *m = &layout->spec.model;
+  int64_t padded = layout->padded_vocabulary;
+  part tokens = {"token_embedding.weight", m->vocabulary, m->width, padded};
+  part positions = {"position_embedding.weight", m->context, m->width, m->context};
+  part head = {"head.weight", m->vocabulary, m->width, padded};
+  layout->position_table = -1;
+  GD_TRY(add_parameter(b, "", tokens.suffix, GD_CUT_COLUMN, &tokens, 1, false, m->init_std, 0, &layout->token_table));
+  GD_TRY(close_bucket(b, "token_embedding", 0));
+  int64_t start = b->at;
+  if (m->position == GD_POSITION_LEARNED) {
+    GD_TRY(add_parameter(b, "", positions.suffix, GD_CUT_NONE, &positions, 1, false, m->init_std, 0, &layout->position_table));
+    GD_TRY(close_bucket(b, "position_embedding", start));
+  }
+  for (int32_t i = 0; i < m->layers; i++) GD_TRY(add_layer(b, i));
+  start = b->at;
+  GD_TRY(add_norm(b, "", "final_norm.weight", "final_norm.bias", &layout->final_norm_weight, &layout->final_norm_bias));
+  GD_TRY(close_bucket(b, "final_norm", start));
+  layout->head = layout->token_table;
+  if (!m->tied_head) {
+    start = b->at;
+    GD_TRY(add_parameter(b, "", head.suffix, GD_CUT_COLUMN, &head, 1, false, m->init_std, 0, &layout->head));
+    GD_TRY(close_bucket(b, "head", start));
+  }
+  return GD_OK;
+}
+
+static int by_name(const void *a, const void *b, void *base) {
+  const gd_tensor *items = base;
+  return strcmp(items[*(const int32_t *)a].name, items[*(const int32_t *)b].name);
+}
+
+/* Sorts the tensors by name and lets the segments follow. */
+static gd_status sort_tensors(gd_layout *layout) {
+  size_t n = (size_t)layout->tensor_count;
+  int32_t *order = malloc(n * sizeof *order), *place = malloc(n * sizeof *place);
+  gd_tensor *sorted = malloc(n * sizeof *sorted);
+  if (!order || !place || !sorted) {
+    free(order), free(place), free(sorted);
+    return gd_fail(GD_NO_MEMORY, "no memory for the layout's tables (%zu tensors)", n);
+  }
+  for (size_t i = 0; i < n; i++) order[i] = (int32_t)i;
+  qsort_r(order, n, sizeof *order, by_name, layout->tensors);
+  for (size_t i = 0; i < n; i++) {
+    sorted[i] = layout->tensors[order[i]];
+    place[order[i]] = (int32_t)i;
+  }
+  for (int32_t s = 0; s < layout->segment_count; s++) layout->segments[s].tensor = place[layout->segments[s].tensor];
+  free(layout->tensors), free(order), free(place);
+  layout->tensors = sorted;
+  return GD_OK;
+}
+
+static void place_state(gd_layout *layout) {
+  bool pieces = layout->spec.parallel.zero >= 1;
+  layout->state_elems = 0;
+  for (int32_t i = 0; i < layout->bucket_count; i++) {
+    gd_bucket *bucket = &layout->buckets[i];
+    bucket->state_offset = layout->state_elems;
+    layout->state_elems += pieces ? bucket->piece : bucket->elements;
+  }
+}
+
+gd_status gd_layout_create(const gd_spec *spec, const gd_mesh *mesh, int32_t rank, gd_layout *out) {
+  memset(out, 0, sizeof *out);
+  out->spec = *spec;
+  out->mesh = *mesh;
+  out->rank = rank;
+  gd_mesh_coordinates(mesh, rank, out->coordinates);
+  out->blocks = spec->parallel.blocks / mesh->size[GD_AXIS_TENSOR];
+  out->first_block = out->coordinates[GD_AXIS_TENSOR] * out->blocks;
+  out->padded_vocabulary = gd_spec_padded_vocabulary(spec);
+  out->layers = calloc((size_t)spec->model.layers, sizeof *out->layers);
+  out->buckets = calloc((size_t)spec->model.layers + 4, sizeof *out->buckets);
+  builder b = {.layout = out};
+  gd_status status = GD_OK;
+  if (!out->layers || !out->buckets)
+    status = gd_fail(GD_NO_MEMORY, "no memory for the layout of %d layers", spec->model.layers);
+  if (status == GD_OK) status = add_all(&b);
+  if (status == GD_OK) status = sort_tensors(out);
+  if (status != GD_OK) {
+    gd_layout_free(out);
+    return status;
+  }
+  out->arena_elems = out->gradient_elems = b.at;
+  out->tied_head_bucket = -1;
+  if (spec->model.tied_head) {
+    out->tied_head_offset = b.at;
+    out->tied_head_bucket = 0;
+    out->gradient_elems += out->buckets[0].elements;
+  }
+  place_state(out);
+  return GD_OK;
+}
+
+void gd_layout_free(gd_layout *layout) {
+  free(layout->tensors);
+  free(layout->parameters);
+  free(layout->segments);
+  free(layout->buckets);
+  free(layout->layers);
+  memset(layout, 0, sizeof *layout);
+}
+
+int64_t gd_layout_leaf_rows(const gd_layout *layout, int64_t rows_here) {
+  if (layout->spec.numerics == GD_NUMERICS_FAST) return rows_here;
+  return layout->spec.batch.sequence / layout->spec.parallel.blocks;
+}
+
+int64_t gd_layout_time_leaf(const gd_layout *layout) {
+  if (layout->spec.numerics == GD_NUMERICS_FAST) return 0;
+  return layout->spec.batch.sequence < 256 ? layout->spec.batch.sequence : 256;
+}

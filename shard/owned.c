@@ -1,0 +1,126 @@
+/* owned.c - which flat ranges of the arena a rank saves, updates or reads, cut into boxes; and the order of the gradient norm.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "shard/layout.h"
+
+typedef struct box_list {
+  gd_owned_box *boxes;
+  int32_t count, capacity;
+} box_list;
+
+static gd_status append(box_list *list, gd_owned_box box) {
+  if (list->count == list->capacity) {
+    int32_t larger = list->capacity ? 2 * list->capacity : 256;
+    gd_owned_box *moved = realloc(list->boxes, (size_t)larger * sizeof *moved);
+    if (!moved) return gd_fail(GD_NO_MEMORY, "no memory for %d checkpoint boxes", larger);
+    list->boxes = moved;
+    list->capacity = larger;
+  }
+  list->boxes[list->count++] = box;
+  return GD_OK;
+}
+
+/* The elements [from, to) of a segment (counted in the segment): a tail of the first row, whole rows, a head of the last row.
+ */
+static gd_status cut_segment(box_list *list, const gd_segment *s, int64_t from, int64_t to, int64_t state_delta) {
+  int64_t cols = s->box.cols;
+  while (from < to) {
+    int64_t row = from / cols, col = from % cols, rows = 1, width = cols - col;
+    if (col == 0 && to - from >= cols)
+      rows = (to - from) / cols;
+    else if (width > to - from)
+      width = to - from;
+    if (col == 0 && rows > 0 && to - from >= cols) width = cols;
+    gd_box box = {s->box.row + row, rows, s->box.col + col, width};
+    int64_t arena = s->offset + from;
+    GD_TRY(append(list, (gd_owned_box){s->tensor, box, arena, state_delta == INT64_MIN ? -1 : arena + state_delta}));
+    from += rows * width;
+  }
+  return GD_OK;
+}
+
+gd_status gd_layout_owned(const gd_layout *layout, gd_ownership which, gd_owned_box **out, int32_t *count) {
+  box_list list = {0};
+  bool zero = layout->spec.parallel.zero >= 1;
+  bool pieces = which == GD_OWN_SAVED || (which == GD_OWN_STATE && zero);
+  int64_t data_rank = layout->coordinates[GD_AXIS_DATA];
+  gd_status status = GD_OK;
+  for (int32_t i = 0; i < layout->segment_count && status == GD_OK; i++) {
+    const gd_segment *s = &layout->segments[i];
+    const gd_parameter *parameter = &layout->parameters[s->parameter];
+    const gd_bucket *bucket = &layout->buckets[parameter->bucket];
+    if (which == GD_OWN_SAVED && parameter->cut == GD_CUT_NONE && layout->coordinates[GD_AXIS_TENSOR] != 0) continue;
+    int64_t piece_start = bucket->offset + data_rank * bucket->piece;
+    int64_t start = pieces ? piece_start : bucket->offset, end = start + (pieces ? bucket->piece : bucket->elements);
+    int64_t from = s->offset > start ? s->offset : start;
+    int64_t to = s->offset + gd_box_elements(s->box);
+    if (to > end) to = end;
+    /* Where my optimizer keeps the bucket: the whole of it, or my piece. */
+    int64_t delta = bucket->state_offset - (zero ? piece_start : bucket->offset);
+    if (from < to) status = cut_segment(&list, s, from - s->offset, to - s->offset, which == GD_OWN_ALL ? INT64_MIN : delta);
+  }
+  if (status != GD_OK) {
+    free(list.boxes);
+    return status;
+  }
+  *out = list.boxes;
+  *count = list.count;
+  return GD_OK;
+}
+
+int64_t gd_layout_piece_units(const gd_layout *layout) {
+  int64_t units = 0;
+  for (int32_t i = 0; i < layout->bucket_count; i++) units += layout->buckets[i].piece / GD_UNIT_ELEMS;
+  return units;
+}
+
+/* Where the unit that holds element `arena` of tensor rank `tensor` lies in the gathered vector: ranks in world order. */
+static int32_t gathered_index(const gd_layout *layout, const gd_bucket *bucket, int64_t units_before, int64_t arena,
+                              int32_t tensor, int64_t piece_units) {
+  int64_t inside = arena - bucket->offset;
+  int32_t coordinates[GD_AXES] = {0};
+  coordinates[GD_AXIS_TENSOR] = tensor;
+  coordinates[GD_AXIS_DATA] = (int32_t)(inside / bucket->piece);
+  int64_t rank = gd_mesh_rank(&layout->mesh, coordinates);
+  return (int32_t)(rank * piece_units + units_before + inside % bucket->piece / GD_UNIT_ELEMS);
+}
+
+static int by_name(const void *a, const void *b, void *base) {
+  const gd_parameter *items = base;
+  return strcmp(items[*(const int32_t *)a].name, items[*(const int32_t *)b].name);
+}
+
+gd_status gd_layout_norm_order(const gd_layout *layout, int32_t **order, int32_t **first, int32_t *parameters) {
+  int32_t n = layout->parameter_count;
+  int64_t piece_units = gd_layout_piece_units(layout), total = 0;
+  for (int32_t i = 0; i < n; i++) total += layout->parameters[i].block_elems / GD_UNIT_ELEMS * layout->parameters[i].all_blocks;
+  int32_t *names = malloc((size_t)n * sizeof *names);
+  int64_t *before = calloc((size_t)layout->bucket_count + 1, sizeof *before);
+  *order = malloc((size_t)total * sizeof **order);
+  *first = malloc(((size_t)n + 1) * sizeof **first);
+  if (!names || !before || !*order || !*first) {
+    free(names), free(before), free(*order), free(*first);
+    return gd_fail(GD_NO_MEMORY, "no memory for the order of %lld gradient units", (long long)total);
+  }
+  for (int32_t i = 0; i < layout->bucket_count; i++) before[i + 1] = before[i] + layout->buckets[i].piece / GD_UNIT_ELEMS;
+  for (int32_t i = 0; i < n; i++) names[i] = i;
+  qsort_r(names, (size_t)n, sizeof *names, by_name, layout->parameters);
+  int64_t at = 0;
+  for (int32_t i = 0; i < n; i++) {
+    const gd_parameter *p = &layout->parameters[names[i]];
+    const gd_bucket *bucket = &layout->buckets[p->bucket];
+    (*first)[i] = (int32_t)at;
+    for (int32_t block = 0; block < p->all_blocks; block++) {
+      int32_t tensor = p->cut == GD_CUT_NONE ? 0 : block / p->blocks;
+      int64_t start = p->offset + block % p->blocks * p->block_elems; /* offsets are the same on every tensor rank */
+      for (int64_t u = 0; u < p->block_elems; u += GD_UNIT_ELEMS)
+        (*order)[at++] = gathered_index(layout, bucket, before[p->bucket], start + u, tensor, piece_units);
+    }
+  }
+  (*first)[n] = (int32_t)at;
+  *parameters = n;
+  free(names), free(before);
+  return GD_OK;
+}
