@@ -1,0 +1,323 @@
+#!/usr/bin/env python3
+"""Reference values for tests/numerics: an independent GPT-2 and Llama in PyTorch, in float64.
+
+Run with Debian's PyTorch (apt install python3-torch; 1.13 was used):  python3 make_reference.py
+Writes next to itself, for each shape in SHAPES:
+  SHAPE/config.json, SHAPE/model.safetensors   the weights as a Hugging Face folder, F32, every value exact in bfloat16 too
+  SHAPE/reference.safetensors                  all F32: tokens, targets, weights [3 * B, T] (three batches; integers as floats),
+                                               logits [T, V] of the first sequence, gradients.NAME (of the mean loss of batch 0),
+                                               updated.NAME (parameters after three AdamW steps, one batch each)
+  SHAPE/reference.json                         loss sums, target counts, gradient norms, settings, sensitivities
+
+Sensitivities. Every stored tensor of docs/rounding.md, forward and backward, is multiplied by (1 + u r), r uniform in [-1, 1],
+and the change of the results is divided by u; the largest of TRIALS trials is written, for a small u (the linear response)
+and for u = 2^-8 (bfloat16's unit roundoff, where the response is no longer quite linear). A test allows a small multiple of
+sensitivity x roundoff: tolerances come from the model's own conditioning, not from what the code under test happens to give.
+"""
+import json
+import math
+import os
+import struct
+
+import torch
+
+B, T, V, STEPS = 4, 16, 61, 3
+TRIALS = 16
+LR, BETAS, EPSILON, DECAY, CLIP = 1e-3, (0.9, 0.95), 1e-4, 0.1, 1.0
+# epsilon is larger than usual: Adam divides noise by noise where a gradient is zero but for rounding (the key biases), and
+# that would say nothing. With 1e-4 an error d of a gradient moves a parameter by at most about lr * d / epsilon.
+SHAPES = {
+    "gpt2": dict(kind="gpt2", L=2, H=4, KV=4, C=32, F=128, tied=True, seed=1),
+    "llama": dict(kind="llama", L=2, H=4, KV=2, C=24, F=64, tied=False, seed=2),
+    "llama_tied": dict(kind="llama", L=1, H=4, KV=2, C=24, F=64, tied=True, seed=3),
+}
+
+
+def make_parameters(s):
+    """Our logical names -> float64 tensors whose values are exact in bfloat16."""
+    g = torch.Generator().manual_seed(s["seed"])
+    D = s["C"] // s["H"]
+    p = {}
+
+    def add(name, *shape, std=None, mean=0.0):
+        std = std if std is not None else 1.3 / math.sqrt(shape[-1])
+        p[name] = (mean + std * torch.randn(*shape, generator=g, dtype=torch.float64)).to(torch.bfloat16).double()
+
+    bias = s["kind"] == "gpt2"
+
+    def linear(name, rows, cols):
+        add(name + ".weight", rows, cols)
+        if bias:
+            add(name + ".bias", rows, std=0.1)
+
+    def norm(name):
+        add(name + ".weight", s["C"], std=0.2, mean=1.0)
+        if bias:
+            add(name + ".bias", s["C"], std=0.1)
+
+    add("token_embedding.weight", V, s["C"], std=0.4)
+    if bias:
+        add("position_embedding.weight", T, s["C"], std=0.3)
+    for l in range(s["L"]):
+        n = f"layers.{l}."
+        norm(n + "norm1")
+        linear(n + "attention.query", s["H"] * D, s["C"])
+        linear(n + "attention.key", s["KV"] * D, s["C"])
+        linear(n + "attention.value", s["KV"] * D, s["C"])
+        linear(n + "attention.projection", s["C"], s["H"] * D)
+        norm(n + "norm2")
+        if not bias:
+            linear(n + "mlp.gate", s["F"], s["C"])
+        linear(n + "mlp.up", s["F"], s["C"])
+        linear(n + "mlp.down", s["C"], s["F"])
+    norm("final_norm")
+    if not s["tied"]:
+        add("head.weight", V, s["C"])
+    return p
+
+
+class Stored(torch.autograd.Function):
+    """A stored tensor: its value and its gradient each take one relative error below u."""
+
+    @staticmethod
+    def forward(ctx, x, u):
+        ctx.u = u
+        return x * (1 + u * (2 * torch.rand_like(x) - 1)) if u else x.clone()
+
+    @staticmethod
+    def backward(ctx, dy):
+        return (dy * (1 + ctx.u * (2 * torch.rand_like(dy) - 1)) if ctx.u else dy), None
+
+
+def rotary(x):
+    """x [B, heads, T, D]: elements i and i + D/2 turn by t * 10000^(-2i/D)."""
+    half = x.shape[-1] // 2
+    frequency = 10000.0 ** (-torch.arange(half, dtype=torch.float64) / half)
+    angle = (torch.arange(x.shape[-2], dtype=torch.float64)[:, None] * frequency).to(x.dtype)
+    first, second = x[..., :half], x[..., half:]
+    return torch.cat([first * angle.cos() - second * angle.sin(), second * angle.cos() + first * angle.sin()], dim=-1)
+
+
+def forward(s, p, tokens, u):
+    """tokens [B, T] -> logits [B, T, V]."""
+    gpt2 = s["kind"] == "gpt2"
+    H, KV, D = s["H"], s["KV"], s["C"] // s["H"]
+    keep = lambda x: Stored.apply(x, u)
+
+    def norm(x, name):
+        if gpt2:
+            centred = x - x.mean(-1, keepdim=True)
+            y = centred / torch.sqrt((centred * centred).mean(-1, keepdim=True) + 1e-5)
+            return keep(y * p[name + ".weight"] + p[name + ".bias"])
+        return keep(x / torch.sqrt((x * x).mean(-1, keepdim=True) + 1e-5) * p[name + ".weight"])
+
+    def linear(x, name):
+        y = x @ p[name + ".weight"].T
+        return y + p[name + ".bias"] if gpt2 else y
+
+    heads = lambda x, n: x.view(x.shape[0], T, n, D).transpose(1, 2)
+    x = p["token_embedding.weight"][tokens]
+    if gpt2:
+        x = x + p["position_embedding.weight"][:T]
+    x = keep(x)
+    mask = torch.ones(T, T, dtype=torch.bool).tril()
+    for l in range(s["L"]):
+        n = f"layers.{l}."
+        y = norm(x, n + "norm1")
+        q = keep(heads(linear(y, n + "attention.query"), H))
+        k = keep(heads(linear(y, n + "attention.key"), KV))
+        v = keep(heads(linear(y, n + "attention.value"), KV))
+        if not gpt2:
+            q, k = keep(rotary(q)), keep(rotary(k))
+        k, v = (a.repeat_interleave(H // KV, dim=1) for a in (k, v))
+        scores = (q @ k.transpose(-1, -2) / math.sqrt(D)).masked_fill(~mask, -math.inf)
+        weights = keep(torch.softmax(scores, dim=-1))  # rounded to bfloat16 as an operand of the product
+        attended = keep((weights @ v).transpose(1, 2).reshape(x.shape[0], T, H * D))
+        x = keep(x + linear(attended, n + "attention.projection"))
+        y = norm(x, n + "norm2")
+        if gpt2:
+            up = keep(linear(y, n + "mlp.up"))
+            activated = 0.5 * up * (1 + torch.tanh(math.sqrt(2 / math.pi) * (up + 0.044715 * up**3)))
+        else:
+            gate, up = keep(linear(y, n + "mlp.gate")), keep(linear(y, n + "mlp.up"))
+            activated = gate * torch.sigmoid(gate) * up
+        x = keep(x + linear(keep(activated), n + "mlp.down"))
+    x = norm(x, "final_norm")
+    # The logits stay float32, their gradient is stored: a relative error of the gradient alone.
+    logits = x @ p["token_embedding.weight" if s["tied"] else "head.weight"].T
+    return GradientStored.apply(logits, u)
+
+
+class GradientStored(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, u):
+        ctx.u = u
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, dy):
+        return (dy * (1 + ctx.u * (2 * torch.rand_like(dy) - 1)) if ctx.u else dy), None
+
+
+def mean_loss(s, p, batch, u):
+    logits = forward(s, p, batch["tokens"], u)
+    rows = torch.nn.functional.cross_entropy(logits.reshape(-1, V), batch["targets"].reshape(-1), reduction="none")
+    weights = batch["weights"].reshape(-1).to(rows.dtype)
+    return (rows * weights).sum() / weights.sum(), logits
+
+
+def train(s, initial, batches, dtype, u=0.0):
+    """Three AdamW steps. In bfloat16 the products see parameters rounded from the master copy: one more error each step."""
+    master = {n: torch.nn.Parameter(t.to(dtype).clone()) for n, t in initial.items()}
+    matrices = [t for t in master.values() if t.dim() == 2]
+    vectors = [t for t in master.values() if t.dim() == 1]
+    optimizer = torch.optim.AdamW([dict(params=matrices, weight_decay=DECAY), dict(params=vectors, weight_decay=0.0)],
+                                  lr=LR, betas=BETAS, eps=EPSILON)
+    out = dict(loss_sum=[], targets=[], gradient_norm=[])
+    for step, batch in enumerate(batches):
+        stored = master
+        if u and step > 0:  # the first step's weights are exact in bfloat16
+            stored = {n: t * (1 + u * (2 * torch.rand_like(t) - 1)) for n, t in master.items()}
+        optimizer.zero_grad()
+        loss, logits = mean_loss(s, stored, batch, u)
+        loss.backward()
+        gradients = {n: t.grad.detach().clone() for n, t in master.items()}
+        norm = torch.sqrt(sum((g * g).sum() for g in gradients.values()))
+        if step == 0:
+            out["gradients"], out["logits"] = gradients, logits.detach()[0]
+        scale = min(1.0, CLIP / norm.item())
+        for t in master.values():
+            t.grad.mul_(scale)
+        optimizer.step()
+        count = int(batch["weights"].sum())
+        out["loss_sum"].append(loss.item() * count)
+        out["targets"].append(count)
+        out["gradient_norm"].append(norm.item())
+    out["updated"] = {n: t.detach() for n, t in master.items()}
+    return out
+
+
+def difference(a, b):
+    """Largest differences of two runs: of each tensor the Euclidean norm and the largest element."""
+    tensors = lambda x, y: {n: [(x[n].double() - y[n].double()).norm().item(), (x[n].double() - y[n].double()).abs().max().item()]
+                            for n in y}
+    return dict(loss_mean=[abs(x - y) / n for x, y, n in zip(a["loss_sum"], b["loss_sum"], b["targets"])],
+                gradient_norm=[abs(x - y) for x, y in zip(a["gradient_norm"], b["gradient_norm"])],
+                logits=(a["logits"].double() - b["logits"].double()).abs().max().item(),
+                gradients=tensors(a["gradients"], b["gradients"]), updated=tensors(a["updated"], b["updated"]))
+
+
+def largest(a, b, scale):
+    """Element-wise max(a, b / scale) through nested dicts and lists."""
+    if isinstance(b, dict):
+        return {k: largest(a[k] if a else None, b[k], scale) for k in b}
+    if isinstance(b, list):
+        return [largest(a[i] if a else None, b[i], scale) for i in range(len(b))]
+    return max(a or 0.0, b / scale)
+
+
+def sensitivity(s, initial, batches, reference, u):
+    worst = None
+    for trial in range(TRIALS):
+        torch.manual_seed(1000 + trial)
+        worst = largest(worst, difference(train(s, initial, batches, torch.float64, u), reference), u)
+    return worst
+
+
+def rounded(value):
+    if isinstance(value, dict):
+        return {k: rounded(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [rounded(v) for v in value]
+    return float(f"{value:.3g}")
+
+
+def write_safetensors(path, tensors):
+    header, data, offset = {}, [], 0
+    for name, tensor in tensors.items():
+        raw = tensor.detach().to(torch.float32).contiguous().numpy().tobytes()
+        header[name] = dict(dtype="F32", shape=list(tensor.shape), data_offsets=[offset, offset + len(raw)])
+        data.append(raw)
+        offset += len(raw)
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as f:
+        f.write(struct.pack("<Q", len(text)) + text + b"".join(data))
+
+
+def hugging_face(s, p):
+    """config.json and tensors as GPT2LMHeadModel and LlamaForCausalLM name them."""
+    t = {}
+    if s["kind"] == "gpt2":
+        config = dict(architectures=["GPT2LMHeadModel"], model_type="gpt2", activation_function="gelu_new", n_layer=s["L"],
+                      n_head=s["H"], n_embd=s["C"], n_inner=s["F"], n_positions=T, vocab_size=V, layer_norm_epsilon=1e-5,
+                      tie_word_embeddings=s["tied"])
+        t["transformer.wte.weight"], t["transformer.wpe.weight"] = p["token_embedding.weight"], p["position_embedding.weight"]
+        for l in range(s["L"]):
+            n, h = f"layers.{l}.", f"transformer.h.{l}."
+            for ours, theirs in (("norm1", "ln_1"), ("norm2", "ln_2")):
+                t[h + theirs + ".weight"], t[h + theirs + ".bias"] = p[n + ours + ".weight"], p[n + ours + ".bias"]
+            parts = [n + "attention." + x for x in ("query", "key", "value")]
+            t[h + "attn.c_attn.weight"] = torch.cat([p[x + ".weight"] for x in parts]).T
+            t[h + "attn.c_attn.bias"] = torch.cat([p[x + ".bias"] for x in parts])
+            for ours, theirs in (("attention.projection", "attn.c_proj"), ("mlp.up", "mlp.c_fc"), ("mlp.down", "mlp.c_proj")):
+                t[h + theirs + ".weight"], t[h + theirs + ".bias"] = p[n + ours + ".weight"].T, p[n + ours + ".bias"]
+        t["transformer.ln_f.weight"], t["transformer.ln_f.bias"] = p["final_norm.weight"], p["final_norm.bias"]
+        return config, t
+    config = dict(architectures=["LlamaForCausalLM"], model_type="llama", hidden_act="silu", hidden_size=s["C"],
+                  intermediate_size=s["F"], max_position_embeddings=T, num_attention_heads=s["H"], num_hidden_layers=s["L"],
+                  num_key_value_heads=s["KV"], rms_norm_eps=1e-5, rope_theta=10000.0, tie_word_embeddings=s["tied"], vocab_size=V,
+                  torch_dtype="float32")
+    t["model.embed_tokens.weight"] = p["token_embedding.weight"]
+    for l in range(s["L"]):
+        for ours, theirs in (("norm1", "input_layernorm"), ("attention.query", "self_attn.q_proj"),
+                             ("attention.key", "self_attn.k_proj"), ("attention.value", "self_attn.v_proj"),
+                             ("attention.projection", "self_attn.o_proj"), ("norm2", "post_attention_layernorm"),
+                             ("mlp.gate", "mlp.gate_proj"), ("mlp.up", "mlp.up_proj"), ("mlp.down", "mlp.down_proj")):
+            t[f"model.layers.{l}.{theirs}.weight"] = p[f"layers.{l}.{ours}.weight"]
+    t["model.norm.weight"] = p["final_norm.weight"]
+    if not s["tied"]:
+        t["lm_head.weight"] = p["head.weight"]
+    return config, t
+
+
+def main():
+    here = os.path.dirname(os.path.abspath(__file__))
+    torch.set_num_threads(1)
+    for name, s in SHAPES.items():
+        folder = os.path.join(here, name)
+        os.makedirs(folder, exist_ok=True)
+        initial = make_parameters(s)
+        g = torch.Generator().manual_seed(100 + s["seed"])
+        batches = []
+        for _ in range(STEPS):
+            text = torch.randint(0, V, (B, T + 1), generator=g)
+            weights = (torch.rand(B, T, generator=g) > 0.15).float()
+            batches.append(dict(tokens=text[:, :-1], targets=text[:, 1:], weights=weights))
+        result = train(s, initial, batches, torch.float64)
+        single = train(s, initial, batches, torch.float32)
+        config, tensors = hugging_face(s, initial)
+        with open(os.path.join(folder, "config.json"), "w") as f:
+            json.dump(config, f, indent=1)
+            f.write("\n")
+        write_safetensors(os.path.join(folder, "model.safetensors"), tensors)
+        stored = {k: torch.cat([b[k] for b in batches]) for k in ("tokens", "targets", "weights")}
+        stored["logits"] = result["logits"]
+        stored.update({"gradients." + n: t for n, t in result["gradients"].items()})
+        stored.update({"updated." + n: t for n, t in result["updated"].items()})
+        write_safetensors(os.path.join(folder, "reference.safetensors"), stored)
+        text = dict(batch=B, sequence=T, steps=STEPS, loss_sum=result["loss_sum"],
+                    loss_mean=[a / b for a, b in zip(result["loss_sum"], result["targets"])], targets=result["targets"],
+                    gradient_norm=result["gradient_norm"],
+                    optimizer=dict(lr=LR, beta1=BETAS[0], beta2=BETAS[1], epsilon=EPSILON, weight_decay=DECAY, clip=CLIP),
+                    sensitivity=rounded(sensitivity(s, initial, batches, result, 1e-6)),
+                    sensitivity_bfloat16=rounded(sensitivity(s, initial, batches, result, 2.0**-8)),
+                    pytorch_float32_error=rounded(difference(single, result)))
+        with open(os.path.join(folder, "reference.json"), "w") as f:
+            json.dump(text, f, indent=0)
+            f.write("\n")
+        print(name, "loss", text["loss_mean"], "norm", text["gradient_norm"])
+
+
+if __name__ == "__main__":
+    main()
