@@ -1,0 +1,127 @@
+#include "comm/device_host.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+gd_status gd_operation_push(gd_operation_queue *queue, gd_operation_kind kind, gd_operation **out) {
+  gd_operation *operation = queue->spare;
+  if (operation)
+    queue->spare = operation->next;
+  else
+    operation = malloc(sizeof *operation);
+  if (!operation) return gd_fail(GD_NO_MEMORY, "out of memory for a queued operation");
+  operation->next = NULL;
+  operation->kind = kind;
+  operation->task = NULL;
+  operation->output = NULL;
+  operation->output_bytes = 0;
+  operation->event = NULL;
+  operation->generation = 0;
+  operation->source = NULL;
+  if (queue->last)
+    queue->last->next = operation;
+  else
+    queue->first = operation;
+  queue->last = operation;
+  *out = operation;
+  return GD_OK;
+}
+
+gd_operation *gd_operation_pop(gd_operation_queue *queue) {
+  gd_operation *operation = queue->first;
+  if (!operation) return NULL;
+  queue->first = operation->next;
+  if (!queue->first) queue->last = NULL;
+  return operation;
+}
+
+void gd_operation_release(gd_operation_queue *queue, gd_operation *operation) {
+  operation->next = queue->spare;
+  queue->spare = operation;
+}
+
+static void free_list(gd_operation *operation) {
+  while (operation) {
+    gd_operation *next = operation->next;
+    free(operation);
+    operation = next;
+  }
+}
+
+void gd_operation_free_all(gd_operation_queue *queue) {
+  free_list(queue->first);
+  free_list(queue->spare);
+  memset(queue, 0, sizeof *queue);
+}
+
+gd_status gd_operation_check_arguments(size_t arguments_bytes) {
+  if (arguments_bytes <= GD_TASK_BYTES) return GD_OK;
+  return gd_fail(GD_BUG, "an enqueued task has %zu bytes of arguments, more than %d", arguments_bytes, GD_TASK_BYTES);
+}
+
+gd_status gd_copy_task(void *arguments) {
+  const gd_copy_arguments *copy = arguments;
+  memmove(copy->to, copy->from, copy->bytes);
+  return GD_OK;
+}
+
+gd_status gd_fill_task(void *arguments) {
+  const gd_fill_arguments *fill = arguments;
+  memset(fill->to, fill->byte, fill->bytes);
+  return GD_OK;
+}
+
+gd_status gd_host_copy(gd_stream *stream, void *to, const void *from, size_t bytes, gd_copy_kind kind) {
+  (void)kind;
+  if (bytes == 0 || to == from) return GD_OK;
+  gd_copy_arguments arguments = {to, from, bytes};
+  /* Overlapping copies must not be poisoned: the poison would reach the source. */
+  const char *target = to, *source = from;
+  bool apart = target + bytes <= source || source + bytes <= target;
+  return stream->device->ops->enqueue(stream, gd_copy_task, &arguments, sizeof arguments, apart ? to : NULL, apart ? bytes : 0);
+}
+
+gd_status gd_host_fill(gd_stream *stream, void *to, int byte, size_t bytes) {
+  if (bytes == 0) return GD_OK;
+  gd_fill_arguments arguments = {to, bytes, byte};
+  return stream->device->ops->enqueue(stream, gd_fill_task, &arguments, sizeof arguments, to, bytes);
+}
+
+gd_status gd_host_alloc(gd_device *device, size_t bytes, void **out) {
+  *out = NULL;
+  int error = posix_memalign(out, 4096, bytes ? bytes : 1);
+  if (error)
+    return gd_fail(GD_NO_MEMORY, "cannot allocate %.3f GiB of memory (the machine has %.1f GiB): %s", (double)bytes / 0x1p30,
+                   (double)device->memory_bytes / 0x1p30, strerror(error));
+  return GD_OK;
+}
+
+void gd_host_free(gd_device *device, void *pointer) {
+  (void)device;
+  free(pointer);
+}
+
+static const char *instructions(void) {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+#if defined(__GNUC__) && !defined(__clang__)
+  if (__builtin_cpu_supports("avx512bf16")) return ", AVX-512 bf16";
+#endif
+  if (__builtin_cpu_supports("avx512f")) return ", AVX-512";
+  if (__builtin_cpu_supports("avx2")) return ", AVX2";
+#endif
+  return "";
+}
+
+void gd_host_describe(gd_device *device, const char *name) {
+  cpu_set_t set;
+  int cores = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+  snprintf(device->description, sizeof device->description, "%s, %d core%s%s", name, cores, cores == 1 ? "" : "s",
+           instructions());
+  long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+  device->memory_bytes = pages > 0 && page > 0 ? (size_t)pages * (size_t)page : 0;
+}

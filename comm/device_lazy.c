@@ -1,0 +1,251 @@
+/* device_lazy.c - the CPU device for tests that shows a missing wait without a GPU: nothing runs until somebody waits for it.
+ *
+ * Every stream only queues. stream_sync and event_sync run what they wait for, in stream order, on the calling thread; a wait
+ * inside a stream runs the other stream as far as its event, no further. The named output of a task is filled with 0xFF bytes
+ * (a NaN in every float type) as soon as the stream's order allows the task to run, so a reader that forgot to wait finds
+ * NaNs, and one that reads too late finds what came after. */
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "comm/device_host.h"
+
+typedef struct state {
+  pthread_mutex_t lock; /* recursive: a task may enqueue */
+  struct stream *streams;
+} state;
+
+typedef struct stream {
+  gd_stream base;
+  gd_operation_queue queue;
+  bool poisoned; /* the first task of the queue has had its output poisoned */
+  gd_error fault;
+  struct stream *next; /* of the device */
+} stream;
+
+struct gd_event {
+  state *device;
+  stream *recorded_on;
+  uint64_t recorded, passed;
+  int32_t queued; /* markers in queues; a destroyed event lives until the last has passed */
+  bool destroyed;
+  gd_error fault;
+};
+
+static state *state_of(const gd_device *device) {
+  return device->state;
+}
+
+static bool waits(const gd_operation *operation) {
+  return operation->kind == GD_OPERATION_WAIT && operation->event->passed < operation->generation;
+}
+
+static void drop_reference(gd_event *event) {
+  event->queued--;
+  if (event->destroyed && event->queued == 0) free(event);
+}
+
+/* Markers at the head cost nothing and hide nothing: they pass at once. A task at the head may run from now on: poison. */
+static void settle(stream *s) {
+  gd_operation *first;
+  while ((first = s->queue.first) && first->kind != GD_OPERATION_TASK && !waits(first)) {
+    gd_operation *operation = gd_operation_pop(&s->queue);
+    gd_event *event = operation->event;
+    if (operation->kind == GD_OPERATION_RECORD) {
+      if (operation->generation > event->passed) event->passed = operation->generation;
+      if (event->fault.code == GD_OK) event->fault = s->fault;
+    } else if (s->fault.code == GD_OK) {
+      s->fault = event->fault;
+    }
+    drop_reference(event);
+    gd_operation_release(&s->queue, operation);
+  }
+  if (first && first->kind == GD_OPERATION_TASK && !s->poisoned) {
+    if (first->output && s->fault.code == GD_OK) memset(first->output, 0xFF, first->output_bytes);
+    s->poisoned = true;
+  }
+}
+
+static void settle_all(state *device) {
+  for (stream *s = device->streams; s; s = s->next) settle(s);
+}
+
+static void run_first(stream *s);
+
+/* Runs the stream that holds that record of the event until the event has passed. */
+static void run_until(const gd_event *event, uint64_t generation, stream *source) {
+  while (event->passed < generation) run_first(source);
+}
+
+static void run_first(stream *s) {
+  gd_operation *first = s->queue.first;
+  if (waits(first)) {
+    run_until(first->event, first->generation, (stream *)first->source);
+  } else if (first->kind == GD_OPERATION_TASK) {
+    gd_operation *operation = gd_operation_pop(&s->queue);
+    s->poisoned = false;
+    if (s->fault.code == GD_OK) {
+      gd_status status = operation->task(operation->arguments);
+      if (status != GD_OK) gd_error_take(status, &s->fault);
+    }
+    gd_operation_release(&s->queue, operation);
+  }
+  settle_all(state_of(s->base.device));
+}
+
+static gd_status lazy_enqueue(gd_stream *base, gd_stream_task *task, const void *arguments, size_t arguments_bytes,
+                              void *output, size_t output_bytes) {
+  stream *s = (stream *)base;
+  state *device = state_of(base->device);
+  GD_TRY(gd_operation_check_arguments(arguments_bytes));
+  pthread_mutex_lock(&device->lock);
+  gd_operation *operation;
+  gd_status status =
+      s->fault.code != GD_OK ? gd_error_raise(&s->fault) : gd_operation_push(&s->queue, GD_OPERATION_TASK, &operation);
+  if (status == GD_OK) {
+    operation->task = task;
+    operation->output = output;
+    operation->output_bytes = output_bytes;
+    if (arguments_bytes) memcpy(operation->arguments, arguments, arguments_bytes);
+    settle(s);
+  }
+  pthread_mutex_unlock(&device->lock);
+  return status;
+}
+
+static gd_status push_marker(gd_stream *base, gd_event *event, gd_operation_kind kind) {
+  stream *s = (stream *)base;
+  pthread_mutex_lock(&event->device->lock);
+  gd_operation *operation;
+  gd_status status = gd_operation_push(&s->queue, kind, &operation);
+  if (status == GD_OK) {
+    if (kind == GD_OPERATION_RECORD) {
+      event->recorded++;
+      event->recorded_on = s;
+    }
+    operation->event = event;
+    operation->generation = event->recorded;
+    operation->source = (gd_stream *)event->recorded_on;
+    event->queued++;
+    settle(s);
+  }
+  pthread_mutex_unlock(&event->device->lock);
+  return status;
+}
+
+static gd_status lazy_event_record(gd_event *event, gd_stream *on) {
+  return push_marker(on, event, GD_OPERATION_RECORD);
+}
+
+static gd_status lazy_stream_wait(gd_stream *base, gd_event *event) {
+  return push_marker(base, event, GD_OPERATION_WAIT);
+}
+
+static gd_status lazy_stream_sync(gd_stream *base) {
+  stream *s = (stream *)base;
+  state *device = state_of(base->device);
+  pthread_mutex_lock(&device->lock);
+  while (s->queue.first) run_first(s);
+  gd_status status = s->fault.code == GD_OK ? GD_OK : gd_error_raise(&s->fault);
+  pthread_mutex_unlock(&device->lock);
+  return status;
+}
+
+static gd_status lazy_event_sync(gd_event *event) {
+  pthread_mutex_lock(&event->device->lock);
+  run_until(event, event->recorded, event->recorded_on);
+  gd_status status = event->fault.code == GD_OK ? GD_OK : gd_error_raise(&event->fault);
+  pthread_mutex_unlock(&event->device->lock);
+  return status;
+}
+
+static gd_status lazy_event_create(gd_device *device, gd_event **out) {
+  *out = calloc(1, sizeof **out);
+  if (!*out) return gd_fail(GD_NO_MEMORY, "out of memory for an event");
+  (*out)->device = state_of(device);
+  return GD_OK;
+}
+
+static void lazy_event_destroy(gd_event *event) {
+  free(event);
+}
+
+static gd_status lazy_stream_create(gd_device *device, gd_stream **out) {
+  stream *s = calloc(1, sizeof *s);
+  if (!s) return gd_fail(GD_NO_MEMORY, "out of memory for a stream");
+  s->base.device = device;
+  state *own = state_of(device);
+  pthread_mutex_lock(&own->lock);
+  s->next = own->streams;
+  own->streams = s;
+  pthread_mutex_unlock(&own->lock);
+  *out = &s->base;
+  return GD_OK;
+}
+
+/* What is queued still runs. */
+static void lazy_stream_destroy(gd_stream *base) {
+  if (!base) return;
+  stream *s = (stream *)base;
+  state *device = state_of(base->device);
+  pthread_mutex_lock(&device->lock);
+  while (s->queue.first) run_first(s);
+  stream **link = &device->streams;
+  while (*link != s) link = &(*link)->next;
+  *link = s->next;
+  pthread_mutex_unlock(&device->lock);
+  gd_operation_free_all(&s->queue);
+  free(s);
+}
+
+static void lazy_close(gd_device *device) {
+  lazy_stream_destroy(device->communication);
+  lazy_stream_destroy(device->compute);
+  state *own = state_of(device);
+  if (own) {
+    pthread_mutex_destroy(&own->lock);
+    free(own);
+  }
+  memset(device, 0, sizeof *device);
+}
+
+static const gd_device_ops lazy_ops = {
+    .name = "lazy",
+    .alloc = gd_host_alloc,
+    .free = gd_host_free,
+    .alloc_host = gd_host_alloc,
+    .free_host = gd_host_free,
+    .stream_create = lazy_stream_create,
+    .stream_destroy = lazy_stream_destroy,
+    .copy = gd_host_copy,
+    .fill = gd_host_fill,
+    .enqueue = lazy_enqueue,
+    .event_create = lazy_event_create,
+    .event_destroy = lazy_event_destroy,
+    .event_record = lazy_event_record,
+    .stream_wait = lazy_stream_wait,
+    .stream_sync = lazy_stream_sync,
+    .event_sync = lazy_event_sync,
+    .close = lazy_close,
+};
+
+gd_status gd_device_open_lazy(gd_device *out) {
+  memset(out, 0, sizeof *out);
+  out->ops = &lazy_ops;
+  state *own = calloc(1, sizeof *own);
+  if (!own) return gd_fail(GD_NO_MEMORY, "out of memory for the lazy device");
+  pthread_mutexattr_t attributes;
+  pthread_mutexattr_init(&attributes);
+  pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_RECURSIVE);
+  pthread_mutex_init(&own->lock, &attributes);
+  pthread_mutexattr_destroy(&attributes);
+  out->state = own;
+  gd_host_describe(out, "lazy CPU");
+  gd_status status = lazy_stream_create(out, &out->compute);
+  if (status == GD_OK) status = lazy_stream_create(out, &out->communication);
+  if (status != GD_OK) {
+    lazy_close(out);
+    return status;
+  }
+  return GD_OK;
+}
