@@ -9,10 +9,13 @@ Writes next to itself, for each shape in SHAPES:
                                                updated.NAME (parameters after three AdamW steps, one batch each)
   SHAPE/reference.json                         loss sums, target counts, gradient norms, settings, sensitivities
 
-Sensitivities. Every stored tensor of docs/rounding.md, forward and backward, is multiplied by (1 + u r), r uniform in [-1, 1],
-and the change of the results is divided by u; the largest of TRIALS trials is written, for a small u (the linear response)
-and for u = 2^-8 (bfloat16's unit roundoff, where the response is no longer quite linear). A test allows a small multiple of
-sensitivity x roundoff: tolerances come from the model's own conditioning, not from what the code under test happens to give.
+Sensitivities: how far the results move when roundings do. Two kinds of error are put in, at their largest size, signs random:
+  stored  every stored tensor of docs/rounding.md, forward and backward, times (1 +- u): what storing in a dtype does
+  summed  every element of every product, forward and backward, +- u * (sum of the sizes of its terms): what the order of a sum does
+The change of the results divided by u is written, the largest of TRIALS trials, at a small u (the linear response) and, for
+`stored`, at u = 2^-8 (bfloat16's unit roundoff, where the response is no longer quite linear). A test allows a small multiple
+of sensitivity x roundoff (docs/rounding.md): tolerances come from the model's own conditioning, not from what the code under
+test happens to give.
 """
 import json
 import math
@@ -76,17 +79,52 @@ def make_parameters(s):
     return p
 
 
+class Errors:
+    """The size of each kind of error, and how many elements took one."""
+
+    def __init__(self, stored=0.0, summed=0.0):
+        self.stored, self.summed, self.count = stored, summed, 0
+
+    def sign(self, x):
+        self.count += x.numel()
+        return 2.0 * torch.randint(0, 2, x.shape).to(x.dtype) - 1.0
+
+    def store(self, x):
+        return x * (1 + self.stored * self.sign(x)) if self.stored else x
+
+    def add(self, y, sizes):
+        return y + self.summed * self.sign(y) * sizes() if self.summed else y
+
+
 class Stored(torch.autograd.Function):
-    """A stored tensor: its value and its gradient each take one relative error below u."""
+    """A stored tensor: its value (where forward is true) and its gradient are rounded."""
 
     @staticmethod
-    def forward(ctx, x, u):
-        ctx.u = u
-        return x * (1 + u * (2 * torch.rand_like(x) - 1)) if u else x.clone()
+    def forward(ctx, x, errors, forward):
+        ctx.errors = errors
+        return errors.store(x) if forward else x.clone()
 
     @staticmethod
     def backward(ctx, dy):
-        return (dy * (1 + ctx.u * (2 * torch.rand_like(dy) - 1)) if ctx.u else dy), None
+        return ctx.errors.store(dy), None, None
+
+
+class Product(torch.autograd.Function):
+    """a [.., m, k] times b [.., k, n], equal leading dimensions: three products, each a sum over its inner dimension."""
+
+    @staticmethod
+    def forward(ctx, a, b, errors):
+        ctx.save_for_backward(a, b)
+        ctx.errors = errors
+        return errors.add(a @ b, lambda: a.abs() @ b.abs())
+
+    @staticmethod
+    def backward(ctx, dy):
+        a, b = ctx.saved_tensors
+        at, bt = a.transpose(-1, -2), b.transpose(-1, -2)
+        da = ctx.errors.add(dy @ bt, lambda: dy.abs() @ bt.abs())
+        db = ctx.errors.add(at @ dy, lambda: at.abs() @ dy.abs())
+        return da, db, None
 
 
 def rotary(x):
@@ -98,11 +136,12 @@ def rotary(x):
     return torch.cat([first * angle.cos() - second * angle.sin(), second * angle.cos() + first * angle.sin()], dim=-1)
 
 
-def forward(s, p, tokens, u):
+def forward(s, p, tokens, errors):
     """tokens [B, T] -> logits [B, T, V]."""
     gpt2 = s["kind"] == "gpt2"
     H, KV, D = s["H"], s["KV"], s["C"] // s["H"]
-    keep = lambda x: Stored.apply(x, u)
+    keep = lambda x: Stored.apply(x, errors, True)
+    product = lambda a, b: Product.apply(a, b, errors)
 
     def norm(x, name):
         if gpt2:
@@ -112,7 +151,7 @@ def forward(s, p, tokens, u):
         return keep(x / torch.sqrt((x * x).mean(-1, keepdim=True) + 1e-5) * p[name + ".weight"])
 
     def linear(x, name):
-        y = x @ p[name + ".weight"].T
+        y = product(x.reshape(-1, x.shape[-1]), p[name + ".weight"].T).view(*x.shape[:-1], -1)
         return y + p[name + ".bias"] if gpt2 else y
 
     heads = lambda x, n: x.view(x.shape[0], T, n, D).transpose(1, 2)
@@ -130,9 +169,9 @@ def forward(s, p, tokens, u):
         if not gpt2:
             q, k = keep(rotary(q)), keep(rotary(k))
         k, v = (a.repeat_interleave(H // KV, dim=1) for a in (k, v))
-        scores = (q @ k.transpose(-1, -2) / math.sqrt(D)).masked_fill(~mask, -math.inf)
+        scores = (product(q, k.transpose(-1, -2)) / math.sqrt(D)).masked_fill(~mask, -math.inf)
         weights = keep(torch.softmax(scores, dim=-1))  # rounded to bfloat16 as an operand of the product
-        attended = keep((weights @ v).transpose(1, 2).reshape(x.shape[0], T, H * D))
+        attended = keep(product(weights, v).transpose(1, 2).reshape(x.shape[0], T, H * D))
         x = keep(x + linear(attended, n + "attention.projection"))
         y = norm(x, n + "norm2")
         if gpt2:
@@ -144,29 +183,19 @@ def forward(s, p, tokens, u):
         x = keep(x + linear(keep(activated), n + "mlp.down"))
     x = norm(x, "final_norm")
     # The logits stay float32, their gradient is stored: a relative error of the gradient alone.
-    logits = x @ p["token_embedding.weight" if s["tied"] else "head.weight"].T
-    return GradientStored.apply(logits, u)
+    head = p["token_embedding.weight" if s["tied"] else "head.weight"]
+    logits = product(x.reshape(-1, x.shape[-1]), head.T).view(*x.shape[:-1], V)
+    return Stored.apply(logits, errors, False)
 
 
-class GradientStored(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, u):
-        ctx.u = u
-        return x.clone()
-
-    @staticmethod
-    def backward(ctx, dy):
-        return (dy * (1 + ctx.u * (2 * torch.rand_like(dy) - 1)) if ctx.u else dy), None
-
-
-def mean_loss(s, p, batch, u):
-    logits = forward(s, p, batch["tokens"], u)
+def mean_loss(s, p, batch, errors):
+    logits = forward(s, p, batch["tokens"], errors)
     rows = torch.nn.functional.cross_entropy(logits.reshape(-1, V), batch["targets"].reshape(-1), reduction="none")
     weights = batch["weights"].reshape(-1).to(rows.dtype)
     return (rows * weights).sum() / weights.sum(), logits
 
 
-def train(s, initial, batches, dtype, u=0.0):
+def train(s, initial, batches, dtype, errors=Errors()):
     """Three AdamW steps. In bfloat16 the products see parameters rounded from the master copy: one more error each step."""
     master = {n: torch.nn.Parameter(t.to(dtype).clone()) for n, t in initial.items()}
     matrices = [t for t in master.values() if t.dim() == 2]
@@ -176,10 +205,10 @@ def train(s, initial, batches, dtype, u=0.0):
     out = dict(loss_sum=[], targets=[], gradient_norm=[])
     for step, batch in enumerate(batches):
         stored = master
-        if u and step > 0:  # the first step's weights are exact in bfloat16
-            stored = {n: t * (1 + u * (2 * torch.rand_like(t) - 1)) for n, t in master.items()}
+        if step > 0:  # the first step's weights are exact in bfloat16
+            stored = {n: errors.store(t) for n, t in master.items()}
         optimizer.zero_grad()
-        loss, logits = mean_loss(s, stored, batch, u)
+        loss, logits = mean_loss(s, stored, batch, errors)
         loss.backward()
         gradients = {n: t.grad.detach().clone() for n, t in master.items()}
         norm = torch.sqrt(sum((g * g).sum() for g in gradients.values()))
@@ -216,11 +245,13 @@ def largest(a, b, scale):
     return max(a or 0.0, b / scale)
 
 
-def sensitivity(s, initial, batches, reference, u):
+def sensitivity(s, initial, batches, reference, **sizes):
     worst = None
     for trial in range(TRIALS):
         torch.manual_seed(1000 + trial)
-        worst = largest(worst, difference(train(s, initial, batches, torch.float64, u), reference), u)
+        errors = Errors(**sizes)
+        worst = largest(worst, difference(train(s, initial, batches, torch.float64, errors), reference), max(sizes.values()))
+    worst["elements"] = errors.count // STEPS
     return worst
 
 
@@ -310,8 +341,10 @@ def main():
                     loss_mean=[a / b for a, b in zip(result["loss_sum"], result["targets"])], targets=result["targets"],
                     gradient_norm=result["gradient_norm"],
                     optimizer=dict(lr=LR, beta1=BETAS[0], beta2=BETAS[1], epsilon=EPSILON, weight_decay=DECAY, clip=CLIP),
-                    sensitivity=rounded(sensitivity(s, initial, batches, result, 1e-6)),
-                    sensitivity_bfloat16=rounded(sensitivity(s, initial, batches, result, 2.0**-8)),
+                    longest_sum=max(B * T, V, s["C"], s["F"]),
+                    sensitivity_summed=rounded(sensitivity(s, initial, batches, result, summed=1e-7)),
+                    sensitivity_stored=rounded(sensitivity(s, initial, batches, result, stored=1e-7)),
+                    sensitivity_stored_bfloat16=rounded(sensitivity(s, initial, batches, result, stored=2.0**-8)),
                     pytorch_float32_error=rounded(difference(single, result)))
         with open(os.path.join(folder, "reference.json"), "w") as f:
             json.dump(text, f, indent=0)
