@@ -1,0 +1,63 @@
+/* bootstrap_mpi.c - MPI's start and end, and the few host calls the session needs before there is a device. */
+#include <mpi.h>
+
+#include <limits.h>
+#include <stdbool.h>
+
+#include "comm/collectives_mpi.h"
+
+static MPI_Comm session_comm = MPI_COMM_NULL;
+
+gd_status gd_mpi_fault(int code, const char *call, const char *group) {
+  if (code == MPI_SUCCESS) return GD_OK;
+  char text[MPI_MAX_ERROR_STRING] = "";
+  int length = 0;
+  if (MPI_Error_string(code, text, &length) != MPI_SUCCESS) text[0] = 0;
+  return gd_fail(GD_RANK_FAILED, "%s of group %s failed: %s (MPI error %d)", call, group, text[0] ? text : "no text", code);
+}
+
+gd_status gd_mpi_start(int32_t *rank, int32_t *ranks) {
+  int provided = 0;
+  GD_TRY(gd_mpi_fault(MPI_Init_thread(NULL, NULL, MPI_THREAD_MULTIPLE, &provided), "MPI_Init_thread", "world"));
+  if (provided < MPI_THREAD_MULTIPLE)
+    return gd_fail(GD_RANK_FAILED, "this MPI library grants thread level %d, gptdist needs MPI_THREAD_MULTIPLE (%d)", provided,
+                   MPI_THREAD_MULTIPLE);
+  MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+  int mine = 0, all = 0;
+  GD_TRY(gd_mpi_fault(MPI_Comm_rank(MPI_COMM_WORLD, &mine), "MPI_Comm_rank", "world"));
+  GD_TRY(gd_mpi_fault(MPI_Comm_size(MPI_COMM_WORLD, &all), "MPI_Comm_size", "world"));
+  GD_TRY(gd_mpi_fault(MPI_Comm_dup(MPI_COMM_WORLD, &session_comm), "MPI_Comm_dup", "world"));
+  *rank = mine;
+  *ranks = all;
+  return GD_OK;
+}
+
+void gd_mpi_end(void) {
+  int started = 0, ended = 0;
+  MPI_Initialized(&started);
+  MPI_Finalized(&ended);
+  if (!started || ended) return;
+  if (session_comm != MPI_COMM_NULL) MPI_Comm_free(&session_comm);
+  MPI_Finalize();
+}
+
+gd_status gd_mpi_broadcast(void *host_buffer, size_t bytes, int32_t root) {
+  char *at = host_buffer;
+  while (bytes) {
+    int part = bytes < (size_t)INT_MAX ? (int)bytes : INT_MAX;
+    GD_TRY(gd_mpi_fault(MPI_Bcast(at, part, MPI_BYTE, root, session_comm), "broadcast", "session"));
+    at += part;
+    bytes -= (size_t)part;
+  }
+  return GD_OK;
+}
+
+gd_status gd_mpi_all_gather(const void *mine, void *everyone, size_t bytes) {
+  if (bytes > INT_MAX) return gd_fail(GD_BUG, "a host all-gather of %zu bytes a rank", bytes);
+  return gd_mpi_fault(MPI_Allgather(mine, (int)bytes, MPI_BYTE, everyone, (int)bytes, MPI_BYTE, session_comm), "all_gather",
+                      "session");
+}
+
+gd_status gd_mpi_barrier(void) {
+  return gd_mpi_fault(MPI_Barrier(session_comm), "barrier", "session");
+}

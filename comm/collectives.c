@@ -1,0 +1,3 @@
+#include "comm/collectives.h"
+
+gd_collectives_trace *gd_collectives_trace_hook;
