@@ -1,0 +1,117 @@
+/* simd.h - vectors of 16 float32 lanes that give the same bits on every instruction set.
+ *
+ * A vf is one zmm register (AVX-512), two ymm (AVX2) or an array (generic). Every function rounds as IEEE 754 says, fused
+ * multiply-add is fused everywhere, and horizontal sums have one fixed order, so a kernel written in these gives equal bits on
+ * all tables. Tails: the _n forms touch only the first n lanes of memory (0 <= n <= 16); lanes from n on load as +0. An
+ * element-wise kernel that uses them gives an element the same value wherever a loop was cut.
+ */
+#ifndef GD_TRAINER_KERNELS_CPU_SIMD_H
+#define GD_TRAINER_KERNELS_CPU_SIMD_H
+
+#include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "shard/base/dtype.h"
+
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
+#define GD_SIMD_AVX512 1
+#include <immintrin.h>
+#elif defined(__AVX2__) && defined(__FMA__)
+#define GD_SIMD_AVX2 1
+#include <immintrin.h>
+#endif
+
+enum { VF_LANES = 16 };
+
+#if defined(GD_SIMD_AVX512)
+#include "trainer/kernels/cpu/simd_avx512.h"
+#elif defined(GD_SIMD_AVX2)
+#include "trainer/kernels/cpu/simd_avx2.h"
+#else
+#include "trainer/kernels/cpu/simd_generic.h"
+#endif
+
+/* ---- the same on all instruction sets ---- */
+
+static inline vf vf_zero(void) {
+  return vf_set1(0.0f);
+}
+
+/* -x, also of zeros and NaN. */
+static inline vf vf_neg(vf a) {
+  return vf_from_bits(vi_xor(vf_bits(a), vi_set1((int32_t)0x80000000u)));
+}
+
+static inline vf vf_abs(vf a) {
+  return vf_from_bits(vi_and(vf_bits(a), vi_set1(0x7fffffff)));
+}
+
+/* |a| with the sign of b; a must not be negative. */
+static inline vf vf_with_sign(vf a, vf b) {
+  return vf_from_bits(vi_or(vf_bits(a), vi_and(vf_bits(b), vi_set1((int32_t)0x80000000u))));
+}
+
+/* -a * b + c, one rounding. */
+static inline vf vf_fnma(vf a, vf b, vf c) {
+  return vf_fma(vf_neg(a), b, c);
+}
+
+/* The sum of 16 lanes: lane i + lane i + 8, then + 4, + 2, + 1. */
+static inline float vf_hsum(vf a) {
+  float x[VF_LANES];
+  vf_store(x, a);
+  for (int width = 8; width > 0; width /= 2)
+    for (int i = 0; i < width; i++) x[i] += x[i + width];
+  return x[0];
+}
+
+/* The largest lane (no lane may be NaN). */
+static inline float vf_hmax(vf a) {
+  float x[VF_LANES];
+  vf_store(x, a);
+  for (int width = 8; width > 0; width /= 2)
+    for (int i = 0; i < width; i++) x[i] = x[i] > x[i + width] ? x[i] : x[i + width];
+  return x[0];
+}
+
+/* Lanes 0 .. n-1 of a, the others from b. */
+static inline vf vf_first_n(vf a, vf b, int n) {
+  return vf_select(vm_first(n), a, b);
+}
+
+/* How many lanes are left from index i of n: 16, or the tail. */
+static inline int vf_left(int64_t i, int64_t n) {
+  return n - i >= VF_LANES ? VF_LANES : (int)(n - i);
+}
+
+/* Tensors of the stored dtype (float32 or bfloat16), element index i. */
+static inline vf vf_load_as(gd_dtype dtype, const void *base, int64_t i, int n) {
+  if (dtype == GD_BFLOAT16) {
+    const gd_bfloat16 *p = (const gd_bfloat16 *)base + i;
+    return n == VF_LANES ? vf_load_bf16(p) : vf_load_bf16_n(p, n);
+  }
+  const float *p = (const float *)base + i;
+  return n == VF_LANES ? vf_load(p) : vf_load_n(p, n);
+}
+
+static inline void vf_store_as(gd_dtype dtype, void *base, int64_t i, vf a, int n) {
+  if (dtype == GD_BFLOAT16) {
+    gd_bfloat16 *p = (gd_bfloat16 *)base + i;
+    if (n == VF_LANES) {
+      vf_store_bf16(p, a);
+    } else {
+      vf_store_bf16_n(p, a, n);
+    }
+    return;
+  }
+  float *p = (float *)base + i;
+  if (n == VF_LANES) {
+    vf_store(p, a);
+  } else {
+    vf_store_n(p, a, n);
+  }
+}
+
+#endif
