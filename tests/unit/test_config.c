@@ -1,0 +1,310 @@
+/* The run file: what it accepts, what it says when it does not, and that a spec survives its way through text. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "io/config.h"
+
+static gd_spec spec;
+static gd_config_origins origins;
+
+static gd_status load(const char *text) {
+  return gd_config_load_text("run.yaml", text, strlen(text), 0, 0, &spec, &origins);
+}
+
+static void accepts(const char *text) {
+  gd_status status = load(text);
+  if (status != GD_OK) fail_msg("%s\n%s", text, gd_error_text());
+}
+
+static void refuses(const char *text, const char *message) {
+  gd_status status = load(text);
+  if (status != GD_USAGE || strcmp(gd_error_text(), message) != 0) {
+    fail_msg("status %d for\n%s\nsaid     %s\nexpected %s", status, text, status ? gd_error_text() : "", message);
+  }
+}
+
+static void refuses_override(const char *option, const char *key, const char *value, const char *message) {
+  gd_config_override override = {option, key, value};
+  assert_int_equal(gd_config_load(0, &override, 1, &spec, &origins), GD_USAGE);
+  assert_string_equal(gd_error_text(), message);
+}
+
+static void every_default_is_valid_for_its_own_key(void **state) {
+  (void)state;
+  const gd_config_key *keys;
+  int n = gd_config_keys(&keys);
+  for (int i = 0; i < n; i++) {
+    if (gd_config_set(&keys[i], keys[i].preset, keys[i].name, &spec) != GD_OK) fail_msg("%s", gd_error_text());
+  }
+}
+
+static void aliases_name_existing_keys_and_valid_values(void **state) {
+  (void)state;
+  const gd_config_alias *aliases;
+  int n = gd_config_aliases(&aliases);
+  for (int i = 0; i < n; i++) {
+    const gd_config_key *key = gd_config_find(aliases[i].key);
+    if (!key) fail_msg("%s -> %s", aliases[i].option, aliases[i].key);
+    if (aliases[i].value) assert_int_equal(gd_config_set(key, aliases[i].value, "alias", &spec), GD_OK);
+  }
+}
+
+static void defaults_are_gpt2_124m(void **state) {
+  (void)state;
+  assert_int_equal(gd_config_load(0, 0, 0, &spec, &origins), GD_OK);
+  assert_int_equal(spec.model.layers, 12);
+  assert_int_equal(spec.model.width, 768);
+  assert_int_equal(spec.model.context, 1024);
+  assert_true(spec.model.bias && spec.model.tied_head);
+  assert_true(spec.optimizer.lr == 6e-4f && spec.optimizer.beta2 == 0.95f);
+  assert_int_equal(spec.run.watchdog_s, 600);
+  assert_int_equal(spec.data.sources, 0);
+  assert_string_equal(gd_config_origin(&origins, "model.layers"), "default");
+}
+
+static void values_and_their_lines_are_taken_from_the_file(void **state) {
+  (void)state;
+  accepts(
+      "run: {seed: 18446744073709551615, steps: 7}\nmodel:\n  layers: 6\n  position: rotary\n  bias: false\nnumerics: "
+      "invariant\n"
+      "optimizer:\n  lr: 1e-3\nprecision:\n  dtype: bfloat16\ndata:\n  path: some/where\n");
+  assert_true(spec.run.seed == UINT64_MAX);
+  assert_int_equal(spec.run.steps, 7);
+  assert_int_equal(spec.model.layers, 6);
+  assert_int_equal(spec.model.position, GD_POSITION_ROTARY);
+  assert_false(spec.model.bias);
+  assert_int_equal(spec.numerics, GD_NUMERICS_INVARIANT);
+  assert_true(spec.optimizer.lr == 1e-3f);
+  assert_int_equal(spec.precision.dtype, GD_BFLOAT16);
+  assert_int_equal(spec.data.sources, 1);
+  assert_string_equal(spec.data.path[0], "some/where");
+  assert_true(spec.data.weight[0] == 1.0f);
+  assert_string_equal(gd_config_origin(&origins, "model.position"), "run.yaml:4");
+  assert_string_equal(gd_config_origin(&origins, "numerics"), "run.yaml:6");
+}
+
+static void data_path_may_be_a_weighted_list(void **state) {
+  (void)state;
+  accepts("data:\n  path:\n    - a\n    - {path: b, weight: 2.5}\n    - path: c\n");
+  assert_int_equal(spec.data.sources, 3);
+  assert_string_equal(spec.data.path[1], "b");
+  assert_true(spec.data.weight[1] == 2.5f && spec.data.weight[2] == 1.0f);
+  gd_config_override override = {"--set", "data.path", "[{path: x, weight: 3}, y]"};
+  assert_int_equal(gd_config_load(0, &override, 1, &spec, 0), GD_OK);
+  assert_int_equal(spec.data.sources, 2);
+  assert_true(spec.data.weight[0] == 3.0f);
+  assert_string_equal(spec.data.path[1], "y");
+}
+
+static void a_later_override_wins_and_is_named(void **state) {
+  (void)state;
+  const char *text = "optimizer:\n  lr: 1e-3\n";
+  gd_config_override overrides[] = {{"--set", "optimizer.lr", "2e-3"}, {"--lr", "optimizer.lr", "3e-3"}};
+  assert_int_equal(gd_config_load_text("run.yaml", text, strlen(text), overrides, 2, &spec, &origins), GD_OK);
+  assert_true(spec.optimizer.lr == 3e-3f);
+  assert_string_equal(gd_config_origin(&origins, "optimizer.lr"), "--lr");
+}
+
+static void times_take_units(void **state) {
+  (void)state;
+  accepts("run:\n  max_time_s: 2h\n  watchdog_s: 90\n");
+  assert_int_equal(spec.run.max_time_s, 7200);
+  assert_int_equal(spec.run.watchdog_s, 90);
+  refuses("run:\n  steps: 2h\n", "run.yaml:2: run.steps: found \"2h\", expected an integer from 1 to 4294967295 (steps)");
+}
+
+static void unknown_keys_name_the_nearest(void **state) {
+  (void)state;
+  refuses("optimizer:\n  lrr: 1\n", "run.yaml:2: optimizer.lrr: unknown key; did you mean \"optimizer.lr\"?");
+  refuses("model:\n  layres: 1\n", "run.yaml:2: model.layres: unknown key; did you mean \"model.layers\"?");
+  refuses("model:\n  warmup_steps: 1\n",
+          "run.yaml:2: model.warmup_steps: unknown key; did you mean \"schedule.warmup_steps\"?");
+  refuses("batch:\n  micro_batch_size: 1\n", "run.yaml:2: batch.micro_batch_size: unknown key; did you mean \"batch.micro\"?");
+  refuses("optimzer:\n  lr: 1\n", "run.yaml:1: optimzer: unknown section; did you mean \"optimizer\"?");
+  refuses("layers: 3\n", "run.yaml:1: layers: unknown key; did you mean \"model.layers\"?");
+  refuses("model:\n  zzzzzz: 3\n", "run.yaml:2: model.zzzzzz: unknown key; --help-config lists all keys");
+  refuses("numeric: fast\n", "run.yaml:1: numeric: unknown section; did you mean \"numerics\"?");
+}
+
+static void wrong_values_say_what_was_expected(void **state) {
+  (void)state;
+  refuses("model:\n  layers: many\n", "run.yaml:2: model.layers: found \"many\", expected an integer from 1 to 65535");
+  refuses("model:\n  layers: 1.5\n", "run.yaml:2: model.layers: found \"1.5\", expected an integer from 1 to 65535");
+  refuses("model:\n  layers: 0\n", "run.yaml:2: model.layers: found \"0\", expected an integer from 1 to 65535");
+  refuses("model:\n  layers: 99999999999999999999\n",
+          "run.yaml:2: model.layers: found \"99999999999999999999\", expected an integer from 1 to 65535");
+  refuses("model:\n  layers:\n", "run.yaml:2: model.layers: found no value, expected an integer from 1 to 65535");
+  refuses("model:\n  layers: [1, 2]\n", "run.yaml:2: model.layers: found a list, expected a single value");
+  refuses("model:\n  bias: yes\n", "run.yaml:2: model.bias: found \"yes\", expected true or false");
+  refuses("model:\n  dropout: 1\n", "run.yaml:2: model.dropout: found \"1\", expected a number from 0 to below 1");
+  refuses("model:\n  dropout: nan\n", "run.yaml:2: model.dropout: found \"nan\", expected a number from 0 to below 1");
+  refuses("model:\n  dropout: 0x1p-2\n", "run.yaml:2: model.dropout: found \"0x1p-2\", expected a number from 0 to below 1");
+  refuses("optimizer:\n  epsilon: 0\n", "run.yaml:2: optimizer.epsilon: found \"0\", expected a number above 0, at most 1");
+  refuses("run:\n  seed: -1\n", "run.yaml:2: run.seed: found \"-1\", expected an integer from 0 to 18446744073709551615");
+  refuses("optimizer:\n  kind: adam\n",
+          "run.yaml:2: optimizer.kind: found \"adam\", expected one of adamw, sgd; did you mean \"adamw\"?");
+  refuses("numerics: {a: 1}\n", "run.yaml:1: numerics: found a section, expected a single value");
+  refuses("model: 12\n", "run.yaml:1: model: found a value, expected a section (keys below it, indented)");
+  refuses("data:\n  path:\n    - {path: a, weight: -1}\n",
+          "run.yaml:3: data.path: weight: found \"-1\", expected a number above 0, at most 1e9");
+  refuses("data:\n  path:\n    - {paht: a}\n", "run.yaml:3: data.path: \"paht\": unknown key, expected path or weight");
+}
+
+static void override_errors_name_the_option(void **state) {
+  (void)state;
+  refuses_override("--set", "batch.global", "lots",
+                   "--set batch.global: found \"lots\", expected an integer from 1 to 1048576 (sequences)");
+  refuses_override("--lr", "optimizer.lr", "fast", "--lr (optimizer.lr): found \"fast\", expected a number from 0 to 1000");
+  refuses_override("--set", "model.layer", "3", "--set: model.layer: unknown key; did you mean \"model.layers\"?");
+  refuses_override("--set", "run.directory", "a\nb",
+                   "--set run.directory: found a control character (0x0a), expected plain text");
+  refuses_override("--set", "run.directory", "a\xff",
+                   "--set run.directory: found bytes that are not UTF-8, expected UTF-8 text");
+}
+
+static void broken_files_name_the_line(void **state) {
+  (void)state;
+  refuses("", "run.yaml: the file is empty, expected sections (run, model, data, ...)");
+  refuses("# only a comment\n", "run.yaml: the file is empty, expected sections (run, model, data, ...)");
+  refuses("just words\n", "run.yaml:1: found a value, expected sections (run, model, data, ...)");
+  refuses("model:\n\tlayers: 3\n", "run.yaml:2: found a tab, expected spaces (YAML indents with spaces only)");
+  refuses("model:\n  layers: 3\n  layers: 4\n", "run.yaml:3: model.layers: found twice, expected once (first on line 2)");
+  refuses("model:\n  layers: 3\nrun:\n  seed: 1\nmodel:\n  heads: 4\n",
+          "run.yaml:5: model: found twice, expected once (first on line 1)");
+  refuses("run:\n  seed: 1\n---\nrun:\n  seed: 2\n", "run.yaml:4: found a second document, expected one");
+  assert_int_equal(load("model: {layers: 3\nrun:\n"), GD_USAGE);
+  assert_non_null(strstr(gd_error_text(), "run.yaml:"));
+  assert_non_null(strstr(gd_error_text(), "not valid YAML"));
+  assert_int_equal(load("run:\n  seed: \xff\n"), GD_USAGE);
+  assert_non_null(strstr(gd_error_text(), "run.yaml:2: not valid YAML"));
+  assert_int_equal(gd_config_load("/nonexistent/run.yaml", 0, 0, &spec, 0), GD_USAGE);
+  assert_string_equal(gd_error_text(), "/nonexistent/run.yaml: cannot read the run file: No such file or directory");
+  assert_int_equal(gd_config_load("/tmp", 0, 0, &spec, 0), GD_USAGE);
+  assert_string_equal(gd_error_text(), "/tmp: found a folder, expected a run file");
+}
+
+static void write_file(const char *path, const char *text) {
+  FILE *file = fopen(path, "w");
+  assert_non_null(file);
+  fputs(text, file);
+  assert_int_equal(fclose(file), 0);
+}
+
+static void the_including_file_wins(void **state) {
+  (void)state;
+  char folder[] = "/tmp/gd_config_XXXXXX", path[128], model[128], other[128], self[128];
+  assert_non_null(mkdtemp(folder));
+  snprintf(path, sizeof path, "%s/run.yaml", folder);
+  snprintf(model, sizeof model, "%s/model.yaml", folder);
+  snprintf(other, sizeof other, "%s/other.yaml", folder);
+  snprintf(self, sizeof self, "%s/self.yaml", folder);
+  write_file(model, "model:\n  layers: 3\n  heads: 5\n");
+  write_file(other, "model:\n  heads: 6\n");
+  write_file(path, "model:\n  layers: 4\ninclude: [model.yaml, other.yaml]\n");
+  assert_int_equal(gd_config_load(path, 0, 0, &spec, &origins), GD_OK);
+  assert_int_equal(spec.model.layers, 4);
+  assert_int_equal(spec.model.heads, 6);
+  char origin[160];
+  snprintf(origin, sizeof origin, "%s:2", other);
+  assert_string_equal(gd_config_origin(&origins, "model.heads"), origin);
+  write_file(self, "include: self.yaml\n");
+  assert_int_equal(gd_config_load(self, 0, 0, &spec, 0), GD_USAGE);
+  assert_non_null(strstr(gd_error_text(), "include: more than 8 files deep (does a file include itself?)"));
+  write_file(path, "include: missing.yaml\n");
+  assert_int_equal(gd_config_load(path, 0, 0, &spec, 0), GD_USAGE);
+  assert_non_null(strstr(gd_error_text(), "missing.yaml: cannot read the run file"));
+  assert_non_null(strstr(gd_error_text(), "run.yaml:1"));
+  remove(path), remove(model), remove(other), remove(self), rmdir(folder);
+}
+
+static void a_written_file_loads_to_the_same_bytes(void **state) {
+  (void)state;
+  static gd_spec again;
+  static char text[GD_CONFIG_TEXT_BYTES], text_again[GD_CONFIG_TEXT_BYTES];
+  static const char *const files[] = {
+      "run:\n  seed: 3\n", "run:\n  directory: \"a \\\"quoted\\\" \\\\ folder: # [x] {y} é\"\nmodel:\n  init_from: 'null'\n",
+      "data:\n  path: [a, {path: \"b c\", weight: 0.1}]\noptimizer: {lr: 0.1234567, epsilon: 1e-30}\nnumerics: invariant\n",
+      "run: {seed: 18446744073709551615}\nprecision: {dtype: bf16}\nmodel: {dropout: 0.1, tied_head: false}\n"};
+  for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+    memset(&spec, 0x5a, sizeof spec); /* what was there before must not shine through */
+    accepts(files[i]);
+    size_t length = gd_config_write(&spec, text, sizeof text);
+    assert_true(length < sizeof text);
+    memset(&again, 0xa5, sizeof again);
+    if (gd_config_load_text("config.yaml", text, length, 0, 0, &again, 0) != GD_OK) fail_msg("%s", gd_error_text());
+    assert_memory_equal(&spec, &again, sizeof spec);
+    gd_config_write(&again, text_again, sizeof text_again);
+    assert_string_equal(text, text_again);
+    assert_int_equal(gd_config_compare(&spec, &again, 0, 0), 0);
+  }
+  size_t whole = gd_config_write(&spec, 0, 0); /* measuring writes nothing */
+  assert_true(whole == strlen(text));
+}
+
+static void count_difference(void *context, const gd_config_key *key, const char *a, const char *b) {
+  snprintf(context, 128, "%s: %s, %s", key->name, a, b);
+}
+
+static void comparing_two_specs_names_key_and_values(void **state) {
+  (void)state;
+  static gd_spec other;
+  char text[128] = "";
+  accepts("model:\n  layers: 12\n");
+  other = spec;
+  other.model.layers = 6;
+  assert_int_equal(gd_config_compare(&spec, &other, count_difference, text), 1);
+  assert_string_equal(text, "model.layers: 12, 6");
+}
+
+/* context: how often each key began a line */
+static void count_key_line(void *context, const char *line) {
+  int *counts = context;
+  const gd_config_key *keys;
+  int n = gd_config_keys(&keys);
+  assert_true(strlen(line) < 511);
+  assert_null(strchr(line, '\n'));
+  for (int i = 0; i < n; i++) {
+    size_t length = strlen(keys[i].name);
+    counts[i] += strncmp(line, keys[i].name, length) == 0 && line[length] == ' ' && strstr(line, "; default ");
+  }
+}
+
+static void help_has_one_entry_a_key(void **state) {
+  (void)state;
+  int counts[GD_CONFIG_MAX_KEYS] = {0};
+  gd_config_print_help(count_key_line, counts);
+  const gd_config_key *keys;
+  int n = gd_config_keys(&keys);
+  for (int i = 0; i < n; i++) {
+    if (counts[i] != 1) fail_msg("%s: %d entries", keys[i].name, counts[i]);
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(every_default_is_valid_for_its_own_key),
+      cmocka_unit_test(aliases_name_existing_keys_and_valid_values),
+      cmocka_unit_test(defaults_are_gpt2_124m),
+      cmocka_unit_test(values_and_their_lines_are_taken_from_the_file),
+      cmocka_unit_test(data_path_may_be_a_weighted_list),
+      cmocka_unit_test(a_later_override_wins_and_is_named),
+      cmocka_unit_test(times_take_units),
+      cmocka_unit_test(unknown_keys_name_the_nearest),
+      cmocka_unit_test(wrong_values_say_what_was_expected),
+      cmocka_unit_test(override_errors_name_the_option),
+      cmocka_unit_test(broken_files_name_the_line),
+      cmocka_unit_test(the_including_file_wins),
+      cmocka_unit_test(a_written_file_loads_to_the_same_bytes),
+      cmocka_unit_test(comparing_two_specs_names_key_and_values),
+      cmocka_unit_test(help_has_one_entry_a_key),
+  };
+  return cmocka_run_group_tests(tests, 0, 0);
+}
