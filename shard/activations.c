@@ -55,7 +55,7 @@ void gd_layout_activations(const gd_layout *layout, int32_t sequences, bool back
   table t = {.out = out};
   out->sequences = sequences;
   out->rows = (int64_t)sequences * spec->batch.sequence;
-  out->rows_here = out->rows / tensor;
+  out->rows_here = backward ? out->rows / tensor : out->rows;
   int64_t rows = out->rows, some = out->rows_here, c = m->width;
   int64_t heads = m->heads / r, q = heads * m->head_size, qkv = q + 2 * (m->kv_heads / r) * (int64_t)m->head_size;
   int64_t f = m->ffn / r, up = m->activation == GD_ACTIVATION_SWIGLU ? 2 * f : f, v = layout->padded_vocabulary / r;
@@ -82,11 +82,12 @@ void gd_layout_activations(const gd_layout *layout, int32_t sequences, bool back
   keep(&t, GD_A_WEIGHTS, "target weights", "[B*T]", GD_FLOAT32, rows, 1);
   keep(&t, GD_A_DOCUMENTS, "document starts", "[B*T]", GD_INT32, spec->data.mask_documents ? rows : 0, 1);
 
-  int64_t cut = tensor > 1 ? rows * c : 0;
+  int64_t cut = tensor > 1 ? rows * c : 0; /* inference receives whole rows of every rank */
   work(&t, GD_W_GATHERED, PHASE_ALWAYS, "gathered rows", "[B*T][C]", stored, cut);
   work(&t, GD_W_PARTIAL, PHASE_ALWAYS, "partial sums", "[B*T][C]", GD_FLOAT32, rows * c);
-  work(&t, GD_W_RECEIVED, PHASE_ALWAYS, "received sums", "[tensor][B*T/tensor][C]", GD_FLOAT32, cut);
-  work(&t, GD_W_LOGITS, PHASE_HEAD, "logits", "[blocks][B*T][V/R]", GD_FLOAT32, here * rows * v);
+  work(&t, GD_W_RECEIVED, PHASE_ALWAYS, "received sums", "[tensor][B*T/tensor][C]", GD_FLOAT32, backward ? cut : cut * tensor);
+  work(&t, GD_W_LOGITS, PHASE_HEAD, "logits", "[blocks][B*T][V/R]", GD_FLOAT32,
+       (backward ? here : here + 1) * rows * v); /* inference: a block of another rank */
   work(&t, GD_W_ROW_MAX, PHASE_HEAD, "largest logit", "[B*T]", GD_FLOAT32, rows);
   work(&t, GD_W_BLOCK_SUM, PHASE_HEAD, "sums of exp", "[R][B*T]", GD_FLOAT32, r * rows);
   work(&t, GD_W_BLOCK_TARGET, PHASE_HEAD, "target logits", "[R][B*T]", GD_FLOAT32, r * rows);

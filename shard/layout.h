@@ -175,7 +175,7 @@ typedef struct gd_activations {
   int64_t kept_bytes, workspace_bytes;
 } gd_activations;
 
-/* backward: false leaves out what only backward needs (validation, scoring). Local. */
+/* backward: false is for inference: nothing is kept for backward, and all rows are on every tensor rank. Local. */
 void gd_layout_activations(const gd_layout *layout, int32_t sequences, bool backward, gd_activations *out);
 
 /* Rows of a leaf of vector gradients (norms, biases): T / R in invariant, all rows here in fast (design: leaves and tree). */

@@ -1,0 +1,58 @@
+/* layers.h - the pieces of a transformer layer: forward and backward side by side in one file each. Functions take a model, a
+ * micro-batch and a layer index, find their tensors in the model's arenas, and enqueue kernels and collectives on the compute
+ * stream. */
+#ifndef GD_TRAINER_LAYERS_LAYERS_H
+#define GD_TRAINER_LAYERS_LAYERS_H
+
+#include "trainer/model.h"
+
+/* ---- linear.c: the one place that multiplies by a weight ---- */
+
+/* Column-parallel: y[block][rows][n] = x[rows][k] W_block[n][k]^T + bias_block, rounded to `y_dtype`. bias may be -1. */
+GD_CHECKED gd_status gd_linear_column_forward(gd_model *model, int32_t weight, int32_t bias, const void *x, int64_t rows,
+                                              void *y, gd_dtype y_dtype);
+/* Row-parallel: partial[rows][n] = TREE over the blocks here of x[block][rows][k] W_block[n][k]^T, float32. */
+GD_CHECKED gd_status gd_linear_row_forward(gd_model *model, int32_t weight, const void *x, int64_t rows, float *partial);
+/* partial[rows][k] = TREE over the blocks here of dy[block][rows][n] W_block[n][k]; dy rows are dy_ld apart (0: dense). */
+GD_CHECKED gd_status gd_linear_column_backward_input(gd_model *model, int32_t weight, const void *dy, int64_t rows,
+                                                     int64_t dy_ld, float *partial);
+/* dx[block][rows][k] = dy[rows][n] W_block[n][k], stored. */
+GD_CHECKED gd_status gd_linear_row_backward_input(gd_model *model, int32_t weight, const void *dy, int64_t rows, void *dx);
+/* dW_block (+)= dy^T x over the leaves of the micro-batch, into its slots. Column: dy has blocks, x is shared; row: the
+ * reverse. gradient_offset is added to the place of the weight's gradient (a tied head has its own accumulator). */
+GD_CHECKED gd_status gd_linear_backward_weight(gd_model *model, const gd_micro *micro, int32_t weight, const void *dy,
+                                               int64_t dy_ld, const void *x, int64_t gradient_offset);
+/* Gradient of a column-parallel bias from dy[block][rows][n]. */
+GD_CHECKED gd_status gd_linear_column_backward_bias(gd_model *model, const gd_micro *micro, int32_t bias, const void *dy);
+
+/* ---- norm.c ---- */
+GD_CHECKED gd_status gd_norm_layer_forward(gd_model *model, const gd_micro *micro, int32_t weight, int32_t bias, const void *x,
+                                           void *y, float *mean, float *rstd);
+/* dx = gradient through the norm of dy, plus dresidual (may be NULL; may be dx). */
+GD_CHECKED gd_status gd_norm_layer_backward(gd_model *model, const gd_micro *micro, int32_t weight, int32_t bias, const void *x,
+                                            const float *mean, const float *rstd, const void *dy, const void *dresidual,
+                                            void *dx);
+
+/* ---- embedding.c attention.c mlp.c head.c ---- */
+GD_CHECKED gd_status gd_embedding_layer_forward(gd_model *model, const gd_micro *micro);
+GD_CHECKED gd_status gd_embedding_layer_backward(gd_model *model, const gd_micro *micro);
+GD_CHECKED gd_status gd_attention_layer_forward(gd_model *model, const gd_micro *micro, int32_t layer);
+GD_CHECKED gd_status gd_attention_layer_backward(gd_model *model, const gd_micro *micro, int32_t layer);
+GD_CHECKED gd_status gd_mlp_layer_forward(gd_model *model, const gd_micro *micro, int32_t layer);
+GD_CHECKED gd_status gd_mlp_layer_backward(gd_model *model, const gd_micro *micro, int32_t layer);
+GD_CHECKED gd_status gd_head_loss(gd_model *model, const gd_micro *micro, float *sums, bool gradient);
+/* logits[rows][V] of the last rows of the residual stream, host, inference only. */
+GD_CHECKED gd_status gd_head_logits(gd_model *model, const gd_micro *micro, int32_t logit_rows, float *logits);
+
+/* residual_out = residual_in + dropout(row-parallel product + bias): the end of both branches of a layer. */
+GD_CHECKED gd_status gd_branch_forward(gd_model *model, const gd_micro *micro, int32_t weight, int32_t bias,
+                                       gd_dropout_site site, int32_t layer, const void *x, const void *residual, void *out);
+/* From DRESIDUAL: bias and weight gradients, and dx[block][rows][k]. */
+GD_CHECKED gd_status gd_branch_backward(gd_model *model, const gd_micro *micro, int32_t weight, int32_t bias,
+                                        gd_dropout_site site, int32_t layer, const void *x, void *dx);
+/* The start of both branches, backward: weight and bias gradients of a column-parallel linear whose input was norm y (here),
+ * and the gradient of y in DNORM. */
+GD_CHECKED gd_status gd_entry_backward(gd_model *model, const gd_micro *micro, int32_t weight, int32_t bias, const void *norm_y,
+                                       const void *dy);
+
+#endif

@@ -1,0 +1,183 @@
+/* linear.c - a product with a weight: not cut, column-parallel (blocks of output rows) or row-parallel (blocks of input
+ * columns). */
+#include "trainer/layers/layers.h"
+#include "trainer/reduce.h"
+
+static gd_dtype stored(const gd_model *model) {
+  return model->layout.spec.precision.dtype;
+}
+
+static const gd_parameter *parameter_of(const gd_model *model, int32_t index) {
+  return &model->layout.parameters[index];
+}
+
+gd_status gd_linear_column_forward(gd_model *model, int32_t weight, int32_t bias, const void *x, int64_t rows, void *y,
+                                   gd_dtype y_dtype) {
+  const gd_parameter *w = parameter_of(model, weight);
+  for (int32_t block = 0; block < w->blocks; block++) {
+    gd_matmul product = {
+        .form = GD_MATMUL_NT, .m = rows, .n = w->block_rows, .k = w->block_cols, .leaves = 1, .dtype = stored(model)};
+    product.a = x;
+    product.lda = w->block_cols;
+    product.b = gd_model_parameter(model, weight, block);
+    product.ldb = w->block_cols;
+    product.c_dtype = y_dtype;
+    product.c = (char *)y + (size_t)(block * rows * w->block_rows) * gd_dtype_bytes(y_dtype);
+    product.ldc = w->block_rows;
+    product.bias = gd_model_parameter(model, bias, block);
+    GD_TRY(model->kernels.ops->matmul(&model->kernels, &product));
+  }
+  return GD_OK;
+}
+
+gd_status gd_linear_row_forward(gd_model *model, int32_t weight, const void *x, int64_t rows, float *partial) {
+  const gd_parameter *w = parameter_of(model, weight);
+  gd_matmul product = {
+      .form = GD_MATMUL_NT, .m = rows, .n = w->block_rows, .k = w->block_cols, .leaves = w->blocks, .dtype = stored(model)};
+  product.a = x;
+  product.lda = w->block_cols;
+  product.a_leaf_stride = rows * w->block_cols;
+  product.b = gd_model_parameter(model, weight, 0);
+  product.ldb = w->block_cols;
+  product.b_leaf_stride = w->block_elems;
+  product.c_dtype = GD_FLOAT32;
+  product.c = partial;
+  product.ldc = w->block_rows;
+  return model->kernels.ops->matmul(&model->kernels, &product);
+}
+
+gd_status gd_linear_column_backward_input(gd_model *model, int32_t weight, const void *dy, int64_t rows, int64_t dy_ld,
+                                          float *partial) {
+  const gd_parameter *w = parameter_of(model, weight);
+  gd_matmul product = {
+      .form = GD_MATMUL_NN, .m = rows, .n = w->block_cols, .k = w->block_rows, .leaves = w->blocks, .dtype = stored(model)};
+  product.a = dy;
+  product.lda = dy_ld ? dy_ld : w->block_rows;
+  product.a_leaf_stride = rows * product.lda;
+  product.b = gd_model_parameter(model, weight, 0);
+  product.ldb = w->block_cols;
+  product.b_leaf_stride = w->block_elems;
+  product.c_dtype = GD_FLOAT32;
+  product.c = partial;
+  product.ldc = w->block_cols;
+  return model->kernels.ops->matmul(&model->kernels, &product);
+}
+
+gd_status gd_linear_row_backward_input(gd_model *model, int32_t weight, const void *dy, int64_t rows, void *dx) {
+  const gd_parameter *w = parameter_of(model, weight);
+  size_t bytes = gd_dtype_bytes(stored(model));
+  for (int32_t block = 0; block < w->blocks; block++) {
+    gd_matmul product = {
+        .form = GD_MATMUL_NN, .m = rows, .n = w->block_cols, .k = w->block_rows, .leaves = 1, .dtype = stored(model)};
+    product.a = dy;
+    product.lda = w->block_rows;
+    product.b = gd_model_parameter(model, weight, block);
+    product.ldb = w->block_cols;
+    product.c_dtype = stored(model);
+    product.c = (char *)dx + (size_t)(block * rows * w->block_cols) * bytes;
+    product.ldc = w->block_cols;
+    GD_TRY(model->kernels.ops->matmul(&model->kernels, &product));
+  }
+  return GD_OK;
+}
+
+gd_status gd_linear_backward_weight(gd_model *model, const gd_micro *micro, int32_t weight, const void *dy, int64_t dy_ld,
+                                    const void *x, int64_t gradient_offset) {
+  const gd_parameter *w = parameter_of(model, weight);
+  int64_t t = model->layout.spec.batch.sequence, time_leaf = gd_layout_time_leaf(&model->layout);
+  size_t bytes = gd_dtype_bytes(stored(model));
+  bool column = w->cut == GD_CUT_COLUMN;
+  if (!dy_ld) dy_ld = w->block_rows;
+  for (int32_t block = 0; block < w->blocks; block++) {
+    const char *dy_block = (const char *)dy + (size_t)(column ? block * micro->rows * dy_ld : 0) * bytes;
+    const char *x_block = (const char *)x + (size_t)(column ? 0 : block * micro->rows * w->block_cols) * bytes;
+    for (int32_t i = 0; i < micro->node_count; i++) {
+      gd_tree_node node = micro->nodes[i];
+      gd_matmul product = {.form = GD_MATMUL_TN, .m = w->block_rows, .n = w->block_cols, .dtype = stored(model)};
+      /* invariant: one leaf a sequence, cut in time; fast: one chain over all rows */
+      product.k = time_leaf ? t : node.count * t;
+      product.leaves = time_leaf ? node.count : 1;
+      product.k_leaf = time_leaf;
+      product.a = dy_block + (size_t)(node.first * t * dy_ld) * bytes;
+      product.lda = dy_ld;
+      product.a_leaf_stride = t * dy_ld;
+      product.b = x_block + (size_t)(node.first * t * w->block_cols) * bytes;
+      product.ldb = w->block_cols;
+      product.b_leaf_stride = t * w->block_cols;
+      product.c_dtype = GD_FLOAT32;
+      product.c = gd_model_gradient(model, micro->slots[i], weight, block) + gradient_offset;
+      product.ldc = w->block_cols;
+      product.accumulate = micro->accumulate;
+      GD_TRY(model->kernels.ops->matmul(&model->kernels, &product));
+    }
+  }
+  return GD_OK;
+}
+
+gd_status gd_linear_column_backward_bias(gd_model *model, const gd_micro *micro, int32_t bias, const void *dy) {
+  if (bias < 0) return GD_OK;
+  const gd_parameter *b = parameter_of(model, bias);
+  float *leaves = gd_model_float(model, GD_W_LEAVES1, 0);
+  for (int32_t block = 0; block < b->blocks; block++) {
+    gd_column_sums sums = {
+        .rows = micro->rows, .width = b->block_rows, .ld = b->block_rows, .dtype = stored(model), .leaves = leaves};
+    sums.leaf_rows = gd_layout_leaf_rows(&model->layout, micro->rows);
+    sums.x = (const char *)dy + (size_t)(block * micro->rows * b->block_rows) * gd_dtype_bytes(stored(model));
+    GD_TRY(model->kernels.ops->column_sums(&model->kernels, &sums));
+    GD_TRY(gd_reduce_local_vector(model, micro, leaves, bias, block, b->block_rows));
+  }
+  return GD_OK;
+}
+
+gd_status gd_branch_forward(gd_model *model, const gd_micro *micro, int32_t weight, int32_t bias, gd_dropout_site site,
+                            int32_t layer, const void *x, const void *residual, void *out) {
+  float *sum;
+  GD_TRY(gd_linear_row_forward(model, weight, x, micro->rows, gd_model_float(model, GD_W_PARTIAL, 0)));
+  GD_TRY(gd_reduce_rows(model, micro, &sum));
+  gd_rows_finish finish = {
+      .dtype = stored(model), .rows = micro->rows_here, .width = model->layout.spec.model.width, .sum = sum};
+  finish.bias = gd_model_parameter(model, bias, 0);
+  finish.first_row = gd_model_first_row(model, micro);
+  finish.dropout = micro->dropout ? model->layout.spec.model.dropout : 0;
+  finish.rng = gd_model_dropout_rng(model, micro, site, layer);
+  finish.residual = residual;
+  finish.out = out;
+  return model->kernels.ops->rows_finish(&model->kernels, &finish);
+}
+
+gd_status gd_branch_backward(gd_model *model, const gd_micro *micro, int32_t weight, int32_t bias, gd_dropout_site site,
+                             int32_t layer, const void *x, void *dx) {
+  const void *dy = gd_model_activation(model, GD_W_DRESIDUAL, 0), *all;
+  int64_t width = model->layout.spec.model.width;
+  if (micro->dropout && model->layout.spec.model.dropout > 0) {
+    gd_dropout_backward mask = {.dtype = stored(model), .rows = micro->rows_here, .width = width, .dy = dy};
+    mask.first_row = gd_model_first_row(model, micro);
+    mask.dropout = model->layout.spec.model.dropout;
+    mask.rng = gd_model_dropout_rng(model, micro, site, layer);
+    mask.dx = gd_model_activation(model, GD_W_DNORM, 0); /* free until the branch's norm */
+    GD_TRY(model->kernels.ops->dropout_backward(&model->kernels, &mask));
+    dy = mask.dx;
+  }
+  if (bias >= 0) {
+    gd_column_sums sums = {.rows = micro->rows_here, .width = width, .ld = width, .dtype = stored(model), .x = dy};
+    sums.leaf_rows = gd_layout_leaf_rows(&model->layout, micro->rows_here);
+    sums.leaves = gd_reduce_my_leaves(model, micro, GD_W_LEAVES1, width);
+    GD_TRY(model->kernels.ops->column_sums(&model->kernels, &sums));
+    GD_TRY(gd_reduce_vector(model, micro, GD_W_LEAVES1, bias, width));
+  }
+  GD_TRY(gd_reduce_gather(model, micro, dy, GD_W_GATHERED_GRADIENT, &all));
+  GD_TRY(gd_linear_backward_weight(model, micro, weight, all, 0, x, 0));
+  return gd_linear_row_backward_input(model, weight, all, micro->rows, dx);
+}
+
+gd_status gd_entry_backward(gd_model *model, const gd_micro *micro, int32_t weight, int32_t bias, const void *norm_y,
+                            const void *dy) {
+  const void *all;
+  float *sum;
+  GD_TRY(gd_linear_column_backward_bias(model, micro, bias, dy));
+  GD_TRY(gd_reduce_gather(model, micro, norm_y, GD_W_GATHERED, &all));
+  GD_TRY(gd_linear_backward_weight(model, micro, weight, dy, 0, all, 0));
+  GD_TRY(gd_linear_column_backward_input(model, weight, dy, micro->rows, 0, gd_model_float(model, GD_W_PARTIAL, 0)));
+  GD_TRY(gd_reduce_rows(model, micro, &sum));
+  return gd_model_round_rows(model, micro, sum, gd_model_activation(model, GD_W_DNORM, 0));
+}

@@ -1,0 +1,44 @@
+/* mlp.c - norm, up (and gate), activation, down, residual. */
+#include "trainer/layers/layers.h"
+#include "trainer/reduce.h"
+
+/* All blocks here lie behind each other with the same row width, so they are one call of rows * blocks rows. */
+static gd_activation_args activation(const gd_model *model, const gd_micro *micro, int32_t layer) {
+  const gd_spec *spec = &model->layout.spec;
+  gd_activation_args args = {.kind = spec->model.activation, .dtype = spec->precision.dtype};
+  args.rows = micro->rows * model->layout.blocks;
+  args.width = spec->model.ffn / spec->parallel.blocks;
+  args.x = gd_model_activation(model, GD_A_UP, layer);
+  args.y = gd_model_activation(model, GD_A_ACTIVATED, layer);
+  return args;
+}
+
+gd_status gd_mlp_layer_forward(gd_model *model, const gd_micro *micro, int32_t layer) {
+  const gd_layer_parameters *p = &model->layout.layers[layer];
+  const void *all;
+  void *norm = gd_model_activation(model, GD_A_NORM2, layer), *middle = gd_model_activation(model, GD_A_MIDDLE, layer);
+  GD_TRY(gd_norm_layer_forward(model, micro, p->norm2_weight, p->norm2_bias, middle, norm,
+                               gd_model_float(model, GD_A_NORM2_MEAN, layer), gd_model_float(model, GD_A_NORM2_RSTD, layer)));
+  GD_TRY(gd_reduce_gather(model, micro, norm, GD_W_GATHERED, &all));
+  gd_activation_args args = activation(model, micro, layer);
+  GD_TRY(gd_linear_column_forward(model, p->up_weight, p->up_bias, all, micro->rows, gd_model_activation(model, GD_A_UP, layer),
+                                  args.dtype));
+  GD_TRY(model->kernels.ops->activation_forward(&model->kernels, &args));
+  return gd_branch_forward(model, micro, p->down_weight, p->down_bias, GD_DROPOUT_DOWN, layer, args.y, middle,
+                           gd_model_activation(model, GD_A_RESIDUAL, layer + 1));
+}
+
+gd_status gd_mlp_layer_backward(gd_model *model, const gd_micro *micro, int32_t layer) {
+  const gd_layer_parameters *p = &model->layout.layers[layer];
+  gd_activation_args args = activation(model, micro, layer);
+  void *dresidual = gd_model_activation(model, GD_W_DRESIDUAL, 0), *dactivated = gd_model_activation(model, GD_W_DACTIVATED, 0);
+  if (model->layout.spec.recompute.activation) GD_TRY(model->kernels.ops->activation_forward(&model->kernels, &args));
+  GD_TRY(gd_branch_backward(model, micro, p->down_weight, p->down_bias, GD_DROPOUT_DOWN, layer, args.y, dactivated));
+  args.dy = dactivated;
+  args.dx = gd_model_activation(model, GD_W_DUP, 0);
+  GD_TRY(model->kernels.ops->activation_backward(&model->kernels, &args));
+  GD_TRY(gd_entry_backward(model, micro, p->up_weight, p->up_bias, gd_model_activation(model, GD_A_NORM2, layer), args.dx));
+  return gd_norm_layer_backward(model, micro, p->norm2_weight, p->norm2_bias, gd_model_activation(model, GD_A_MIDDLE, layer),
+                                gd_model_float(model, GD_A_NORM2_MEAN, layer), gd_model_float(model, GD_A_NORM2_RSTD, layer),
+                                gd_model_activation(model, GD_W_DNORM, 0), dresidual, dresidual);
+}

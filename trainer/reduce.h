@@ -1,0 +1,54 @@
+/* reduce.h - every sum across ranks. In `numerics: invariant`, and on MPI always, a sum is an exchange of complete tree nodes
+ * and a sum kernel in the tree's order, so its bits do not depend on how many ranks held the terms. */
+#ifndef GD_TRAINER_REDUCE_H
+#define GD_TRAINER_REDUCE_H
+
+#include "trainer/model.h"
+
+/* partial[rows][C] float32 of every tensor rank -> *sum = [rows_here][C], the rows of this rank (inference: all rows). The sum
+ * stands in the workspace until the next call. partial is GD_W_PARTIAL. Collective over tensor. */
+GD_CHECKED gd_status gd_reduce_rows(gd_model *model, const gd_micro *micro, float **sum);
+
+/* local[rows_here][C] stored of every tensor rank -> *gathered = [rows][C]: `local` itself where the tensor axis is 1 or rows
+ * are not cut. buffer: GD_W_GATHERED or GD_W_GATHERED_GRADIENT. Collective over tensor. */
+GD_CHECKED gd_status gd_reduce_gather(gd_model *model, const gd_micro *micro, const void *local, gd_activation_id buffer,
+                                      const void **gathered);
+
+/* The gradient of a vector that every tensor rank holds: this rank wrote its leaves [leaf][width] of `rows_here` rows at
+ * gd_reduce_my_leaves; sums all ranks' into the micro-batch's slots, the same on every tensor rank. Collective over tensor. */
+float *gd_reduce_my_leaves(gd_model *model, const gd_micro *micro, gd_activation_id buffer, int64_t width);
+GD_CHECKED gd_status gd_reduce_vector(gd_model *model, const gd_micro *micro, gd_activation_id buffer, int32_t parameter,
+                                      int64_t width);
+/* The same for leaves that cover all rows on this rank (biases of column-parallel layers); block of the parameter. Local. */
+GD_CHECKED gd_status gd_reduce_local_vector(gd_model *model, const gd_micro *micro, const float *leaves, int32_t parameter,
+                                            int32_t block, int64_t width);
+
+/* ---- gradients over the data axis ---- */
+
+typedef struct gd_gradient_reducer {
+  gd_model *model;
+  float *received; /* [nodes of all data ranks][largest piece] */
+  int32_t pending; /* bucket whose exchange is under way, -1 = none */
+  gd_event *computed, *exchanged;
+  int32_t nodes;    /* complete nodes of all data ranks */
+  int32_t my_nodes; /* mine, and their slots */
+  int32_t my_slots[GD_TREE_MAX_NODES];
+  int32_t *first_node; /* [data + 1]: nodes of data rank d are first_node[d] .. */
+  int32_t most_nodes;  /* of any rank */
+  int32_t add_count;
+  gd_tree_add *adds; /* finishing additions over the nodes */
+  bool even;         /* all nodes of one size: one tree kernel does */
+  size_t *send_sizes, *send_offsets, *receive_sizes, *receive_offsets;
+} gd_gradient_reducer;
+
+/* sequences: of the global batch; micro: of a micro-batch. Takes the receive buffer. Local. */
+GD_CHECKED gd_status gd_gradient_reducer_open(gd_model *model, gd_gradient_reducer *out);
+void gd_gradient_reducer_close(gd_gradient_reducer *reducer);
+/* Starts the exchange of a whole bucket (bucket_count: the tied head's accumulator); finishes the one under way first. The
+ * slots of my nodes as the counter left them. Collective over data. */
+GD_CHECKED gd_status gd_gradient_reduce_start(gd_gradient_reducer *reducer, int32_t bucket, const gd_tree_counter *counter);
+/* Waits for the last exchange, adds the tied head's accumulator to the token table's; ZeRO 0: every rank gets all pieces. After
+ * this slot 0 holds the sums: of my pieces (ZeRO 1), of everything (ZeRO 0). Collective over data. */
+GD_CHECKED gd_status gd_gradient_reduce_finish(gd_gradient_reducer *reducer);
+
+#endif
