@@ -1,0 +1,57 @@
+#include "shard/plan.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *gd_action_name(gd_action_kind kind) {
+  static const char *const names[] = {"forward", "backward", "reduce_finish", "vote", "update", "gather"};
+  return names[kind];
+}
+
+static void append(gd_plan *plan, gd_action action) {
+  action.clock = plan->count;
+  plan->actions[plan->count++] = action;
+}
+
+gd_status gd_plan_create(const gd_spec *spec, const gd_mesh *mesh, gd_plan *out) {
+  int32_t share = spec->batch.global / mesh->size[GD_AXIS_DATA], micro = spec->batch.micro, layers = spec->model.layers;
+  int32_t micros = (share + micro - 1) / micro;
+  bool reduces = mesh->size[GD_AXIS_DATA] > 1;
+  memset(out, 0, sizeof *out);
+  out->actions = calloc((size_t)(2 * micros + 4), sizeof *out->actions);
+  if (!out->actions) return gd_fail(GD_NO_MEMORY, "no memory for a step of %d micro-batches", micros);
+  for (int32_t m = 0; m < micros; m++) {
+    int32_t first = m * micro, count = first + micro > share ? share - first : micro;
+    append(out, (gd_action){0, GD_DO_FORWARD, m, first, count, 0, layers, ""});
+    append(out, (gd_action){0, GD_DO_BACKWARD, m, first, count, 0, layers, ""});
+  }
+  append(out, (gd_action){0, GD_DO_REDUCE_FINISH, -1, 0, share, 0, layers, reduces ? "the exchange of each bucket" : ""});
+  append(out, (gd_action){0, GD_DO_VOTE, -1, 0, share, 0, layers, ""});
+  append(out, (gd_action){0, GD_DO_UPDATE, -1, 0, share, 0, layers, ""});
+  if (reduces && spec->parallel.zero >= 1) append(out, (gd_action){0, GD_DO_GATHER, -1, 0, share, 0, layers, ""});
+  return GD_OK;
+}
+
+void gd_plan_free(gd_plan *plan) {
+  free(plan->actions);
+  memset(plan, 0, sizeof *plan);
+}
+
+const char *gd_plan_line(const gd_plan *plan, int32_t row, char *out, size_t bytes) {
+  if (row < 0) {
+    snprintf(out, bytes, "%5s  %-14s %11s %10s %8s  %s", "clock", "action", "micro-batch", "sequences", "layers", "waits for");
+    return out;
+  }
+  const gd_action *a = &plan->actions[row];
+  char micro[16] = "-", layers[32];
+  if (a->micro >= 0) snprintf(micro, sizeof micro, "%d", a->micro);
+  snprintf(layers, sizeof layers, "%d-%d", a->first_layer, a->first_layer + a->layers - 1);
+  bool mine = a->kind == GD_DO_UPDATE, all = a->micro < 0 && !mine;
+  snprintf(out, bytes, "%5d  %-14s %11s %10d %8s  %s", a->clock, gd_action_name(a->kind), micro, a->sequences,
+           mine  ? "mine"
+           : all ? "all"
+                 : layers,
+           a->waits_for);
+  return out;
+}

@@ -1,0 +1,195 @@
+#include "trainer/optimizer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static bool pieces(const gd_model *model) {
+  return model->layout.spec.parallel.zero >= 1;
+}
+
+/* The part of a bucket that this rank updates. */
+static void my_range(const gd_model *model, const gd_bucket *bucket, int64_t *offset, int64_t *elements) {
+  *offset = pieces(model) ? bucket->offset + model->data->rank * bucket->piece : bucket->offset;
+  *elements = pieces(model) ? bucket->piece : bucket->elements;
+}
+
+static gd_status zeroed(gd_model *model, size_t bytes, void *out) {
+  GD_TRY(model->device->ops->alloc(model->device, bytes ? bytes : 1, out));
+  return model->device->ops->fill(model->device->compute, *(void **)out, 0, bytes);
+}
+
+static gd_status to_device(gd_model *model, const void *host, size_t bytes, void *out) {
+  GD_TRY(model->device->ops->alloc(model->device, bytes ? bytes : 1, out));
+  GD_TRY(model->device->ops->copy(model->device->compute, *(void **)out, host, bytes, GD_COPY_HOST_TO_DEVICE));
+  return model->device->ops->stream_sync(model->device->compute);
+}
+
+/* One byte a unit: a unit belongs to one parameter block, since blocks start at multiples of a unit. */
+static gd_status make_decay(gd_optimizer *optimizer) {
+  const gd_layout *layout = &optimizer->model->layout;
+  size_t units = (size_t)(layout->arena_elems / GD_UNIT_ELEMS), mine = (size_t)(layout->state_elems / GD_UNIT_ELEMS);
+  uint8_t *all = calloc(units, 1), *state = calloc(mine, 1);
+  if (!all || !state) {
+    free(all), free(state);
+    return gd_fail(GD_NO_MEMORY, "no memory for %zu units", units);
+  }
+  for (int32_t i = 0; i < layout->parameter_count; i++) {
+    const gd_parameter *p = &layout->parameters[i];
+    memset(all + p->offset / GD_UNIT_ELEMS, p->decay, (size_t)(p->blocks * p->block_elems / GD_UNIT_ELEMS));
+  }
+  for (int32_t i = 0; i < layout->bucket_count; i++) {
+    int64_t offset, elements;
+    my_range(optimizer->model, &layout->buckets[i], &offset, &elements);
+    memcpy(state + layout->buckets[i].state_offset / GD_UNIT_ELEMS, all + offset / GD_UNIT_ELEMS,
+           (size_t)(elements / GD_UNIT_ELEMS));
+  }
+  gd_status status = to_device(optimizer->model, state, mine, &optimizer->decay);
+  free(all), free(state);
+  return status;
+}
+
+static gd_status make_order(gd_optimizer *optimizer) {
+  int32_t *order, *first;
+  GD_TRY(gd_layout_norm_order(&optimizer->model->layout, &order, &first, &optimizer->tensors));
+  gd_status status = to_device(optimizer->model, order, (size_t)first[optimizer->tensors] * sizeof *order, &optimizer->order);
+  if (status == GD_OK)
+    status = to_device(optimizer->model, first, ((size_t)optimizer->tensors + 1) * sizeof *first, &optimizer->first_unit);
+  free(order), free(first);
+  return status;
+}
+
+static gd_status copy_masters(gd_optimizer *optimizer) {
+  gd_model *model = optimizer->model;
+  for (int32_t i = 0; i < model->layout.bucket_count; i++) {
+    const gd_bucket *bucket = &model->layout.buckets[i];
+    int64_t offset, elements;
+    my_range(model, bucket, &offset, &elements);
+    GD_TRY(model->kernels.ops->convert(&model->kernels, GD_FLOAT32, optimizer->master + bucket->state_offset, GD_BFLOAT16,
+                                       (gd_bfloat16 *)model->parameters + offset, elements));
+  }
+  return GD_OK;
+}
+
+gd_status gd_optimizer_open(gd_model *model, gd_optimizer *out) {
+  const gd_spec *spec = &model->layout.spec;
+  size_t state = (size_t)model->layout.state_elems * sizeof(float);
+  size_t share = (size_t)spec->batch.global / (size_t)model->data->size;
+  memset(out, 0, sizeof *out);
+  out->model = model;
+  out->piece_units = gd_layout_piece_units(&model->layout);
+  GD_TRY(zeroed(model, state, &out->first));
+  if (spec->optimizer.kind == GD_OPTIMIZER_ADAMW) GD_TRY(zeroed(model, state, &out->second));
+  GD_TRY(zeroed(model, sizeof *out->verdict, &out->verdict));
+  GD_TRY(zeroed(model, (size_t)out->piece_units * sizeof(float), &out->unit_sums));
+  GD_TRY(zeroed(model, (size_t)(out->piece_units * model->world->size) * sizeof(float), &out->all_unit_sums));
+  GD_TRY(zeroed(model, 2 * share * sizeof(float), &out->sequence_sums));
+  GD_TRY(zeroed(model, 2 * (size_t)spec->batch.global * sizeof(float), &out->all_sequence_sums));
+  GD_TRY(model->device->ops->alloc_host(model->device, sizeof *out->host_verdict, (void **)&out->host_verdict));
+  GD_TRY(make_decay(out));
+  GD_TRY(make_order(out));
+  if (spec->precision.dtype == GD_FLOAT32) return GD_OK;
+  GD_TRY(zeroed(model, state, &out->master));
+  return copy_masters(out);
+}
+
+void gd_optimizer_close(gd_optimizer *optimizer) {
+  if (!optimizer->model) return;
+  gd_device *device = optimizer->model->device;
+  void *memory[] = {optimizer->master,        optimizer->first,      optimizer->second,           optimizer->decay,
+                    optimizer->verdict,       optimizer->unit_sums,  optimizer->all_unit_sums,    optimizer->order,
+                    optimizer->sequence_sums, optimizer->first_unit, optimizer->all_sequence_sums};
+  for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
+    if (memory[i]) device->ops->free(device, memory[i]);
+  if (optimizer->host_verdict) device->ops->free_host(device, optimizer->host_verdict);
+  memset(optimizer, 0, sizeof *optimizer);
+}
+
+gd_status gd_optimizer_vote(gd_optimizer *optimizer) {
+  gd_model *model = optimizer->model;
+  const gd_layout *layout = &model->layout;
+  const gd_spec *spec = &layout->spec;
+  gd_stream *stream = model->device->compute;
+  int64_t unit = 0;
+  for (int32_t i = 0; i < layout->bucket_count; i++) {
+    const gd_bucket *bucket = &layout->buckets[i];
+    gd_unit_squares squares = {.units = bucket->piece / GD_UNIT_ELEMS, .sums = optimizer->unit_sums + unit};
+    squares.gradient = model->gradients + bucket->offset + model->data->rank * bucket->piece;
+    GD_TRY(model->kernels.ops->unit_squares(&model->kernels, &squares));
+    unit += squares.units;
+  }
+  GD_TRY(model->world->ops->all_gather(model->world, stream, optimizer->unit_sums, optimizer->all_unit_sums,
+                                       (size_t)optimizer->piece_units * sizeof(float)));
+  GD_TRY(model->data->ops->all_gather(model->data, stream, optimizer->sequence_sums, optimizer->all_sequence_sums,
+                                      2 * (size_t)spec->batch.global / (size_t)model->data->size * sizeof(float)));
+  gd_vote vote = {.unit_sums = optimizer->all_unit_sums, .order = optimizer->order, .first = optimizer->first_unit};
+  vote.tensors = optimizer->tensors;
+  vote.sequence_sums = optimizer->all_sequence_sums;
+  vote.sequences = spec->batch.global;
+  vote.clip = spec->optimizer.clip;
+  vote.beta1 = spec->optimizer.beta1;
+  vote.beta2 = spec->optimizer.beta2;
+  vote.verdict = optimizer->verdict;
+  return model->kernels.ops->vote(&model->kernels, &vote);
+}
+
+float *gd_optimizer_weights(const gd_optimizer *optimizer, int64_t state_offset, int64_t arena_offset) {
+  return optimizer->master ? optimizer->master + state_offset : (float *)optimizer->model->parameters + arena_offset;
+}
+
+gd_status gd_optimizer_update(gd_optimizer *optimizer, float lr) {
+  gd_model *model = optimizer->model;
+  const gd_optimizer_spec *spec = &model->layout.spec.optimizer;
+  for (int32_t i = 0; i < model->layout.bucket_count; i++) {
+    const gd_bucket *bucket = &model->layout.buckets[i];
+    int64_t offset, elements;
+    my_range(model, bucket, &offset, &elements);
+    gd_update update = {.kind = spec->kind, .elements = elements, .dtype = model->layout.spec.precision.dtype};
+    update.master = gd_optimizer_weights(optimizer, bucket->state_offset, offset);
+    update.parameter = optimizer->master ? (gd_bfloat16 *)model->parameters + offset : 0;
+    update.first = optimizer->first + bucket->state_offset;
+    update.second = optimizer->second ? optimizer->second + bucket->state_offset : 0;
+    update.gradient = model->gradients + offset;
+    update.decay = optimizer->decay + bucket->state_offset / GD_UNIT_ELEMS;
+    update.verdict = optimizer->verdict;
+    update.lr = lr;
+    update.beta1 = spec->beta1;
+    update.beta2 = spec->beta2;
+    update.epsilon = spec->epsilon;
+    update.weight_decay = spec->weight_decay;
+    update.momentum = spec->momentum;
+    GD_TRY(model->kernels.ops->update(&model->kernels, &update));
+  }
+  return GD_OK;
+}
+
+gd_status gd_optimizer_gather(gd_optimizer *optimizer) {
+  gd_model *model = optimizer->model;
+  size_t bytes = gd_dtype_bytes(model->layout.spec.precision.dtype);
+  if (!pieces(model) || model->data->size == 1) return GD_OK;
+  for (int32_t i = 0; i < model->layout.bucket_count; i++) {
+    const gd_bucket *bucket = &model->layout.buckets[i];
+    char *whole = (char *)model->parameters + (size_t)bucket->offset * bytes;
+    size_t piece = (size_t)bucket->piece * bytes;
+    GD_TRY(model->data->ops->all_gather(model->data, model->device->compute, whole + (size_t)model->data->rank * piece, whole,
+                                        piece));
+  }
+  return GD_OK;
+}
+
+gd_status gd_optimizer_read_verdict(gd_optimizer *optimizer, gd_verdict *out) {
+  gd_device *device = optimizer->model->device;
+  GD_TRY(device->ops->copy(device->compute, optimizer->host_verdict, optimizer->verdict, sizeof *out, GD_COPY_DEVICE_TO_HOST));
+  GD_TRY(device->ops->stream_sync(device->compute));
+  *out = *optimizer->host_verdict;
+  return GD_OK;
+}
+
+gd_status gd_optimizer_set_progress(gd_optimizer *optimizer, int64_t applied_steps, int64_t bad_steps) {
+  gd_device *device = optimizer->model->device;
+  memset(optimizer->host_verdict, 0, sizeof *optimizer->host_verdict);
+  optimizer->host_verdict->applied_steps = applied_steps;
+  optimizer->host_verdict->bad_steps = bad_steps;
+  GD_TRY(device->ops->copy(device->compute, optimizer->verdict, optimizer->host_verdict, sizeof(gd_verdict),
+                           GD_COPY_HOST_TO_DEVICE));
+  return device->ops->stream_sync(device->compute);
+}

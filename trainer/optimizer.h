@@ -1,0 +1,42 @@
+/* optimizer.h - the state of the optimizer on one rank (moments, and float32 master weights of a bfloat16 run), the vote that
+ * ends a step and the update. ZeRO 0 keeps the state of every parameter here, ZeRO 1 (Rajbhandari et al. 2020) that of this
+ * rank's pieces. */
+#ifndef GD_TRAINER_OPTIMIZER_H
+#define GD_TRAINER_OPTIMIZER_H
+
+#include "trainer/model.h"
+
+typedef struct gd_optimizer {
+  gd_model *model;
+  float *master;            /* [state_elems]; NULL in float32 runs, where the parameters are the master */
+  float *first, *second;    /* [state_elems]; second NULL for SGD */
+  uint8_t *decay;           /* [state_elems / GD_UNIT_ELEMS] */
+  gd_verdict *verdict;      /* device */
+  gd_verdict *host_verdict; /* host copy of the last step's */
+  int64_t piece_units;
+  float *unit_sums, *all_unit_sums; /* [piece_units], [ranks * piece_units] */
+  int32_t *order, *first_unit;      /* gd_vote's, device */
+  int32_t tensors;
+  float *sequence_sums, *all_sequence_sums; /* [2 * share], [2 * global batch] */
+} gd_optimizer;
+
+/* Takes the memory; moments and verdict start at zero, masters from the parameters (call after the weights are read). Local. */
+GD_CHECKED gd_status gd_optimizer_open(gd_model *model, gd_optimizer *out);
+void gd_optimizer_close(gd_optimizer *optimizer);
+
+/* Loss and gradient norm over all ranks, the verdict on the device. Collective over the job. */
+GD_CHECKED gd_status gd_optimizer_vote(gd_optimizer *optimizer);
+/* Moments, master and stored weights of what this rank updates, from gradient slot 0. Local. */
+GD_CHECKED gd_status gd_optimizer_update(gd_optimizer *optimizer, float lr);
+/* Every data rank gets the updated weights of all pieces (ZeRO 1). Collective over data. */
+GD_CHECKED gd_status gd_optimizer_gather(gd_optimizer *optimizer);
+
+/* Host copy of the verdict once the compute stream is through. Local. */
+GD_CHECKED gd_status gd_optimizer_read_verdict(gd_optimizer *optimizer, gd_verdict *out);
+/* applied_steps and bad_steps of a resumed run. Local. */
+GD_CHECKED gd_status gd_optimizer_set_progress(gd_optimizer *optimizer, int64_t applied_steps, int64_t bad_steps);
+
+/* Device pointer to the float32 weights of a state offset (master, or the parameter itself) and the arena offset. */
+float *gd_optimizer_weights(const gd_optimizer *optimizer, int64_t state_offset, int64_t arena_offset);
+
+#endif
