@@ -48,6 +48,7 @@ GD_CHECKED gd_status gd_dataset_open_split(const char *folder, int32_t length, b
 
 void gd_dataset_close(gd_dataset *dataset);
 
+int32_t gd_dataset_length(const gd_dataset *dataset); /* T */
 int64_t gd_dataset_tokens(const gd_dataset *dataset); /* over all sources */
 int64_t gd_dataset_documents(const gd_dataset *dataset);
 int64_t gd_dataset_windows(const gd_dataset *dataset); /* of one epoch, over all sources */

@@ -1,0 +1,150 @@
+#include "io/json.h"
+
+#include <cjson/cJSON.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const cJSON *node_of(const gd_json *node) {
+  return (const cJSON *)(const void *)node;
+}
+static const gd_json *json_of(const cJSON *node) {
+  return (const gd_json *)(const void *)node;
+}
+
+/* cJSON would end the string there. */
+static bool has_nul(const char *text, size_t count) {
+  for (const char *at = text; (at = memmem(at, count - (size_t)(at - text), "\\u0000", 6)); at += 6) {
+    size_t backslashes = 0; /* an even run before it means that the backslash itself is escaped */
+    while (at - text > (ptrdiff_t)backslashes && at[-1 - (ptrdiff_t)backslashes] == '\\') backslashes++;
+    if (backslashes % 2 == 0) return true;
+  }
+  return false;
+}
+
+gd_status gd_json_parse(const char *text, size_t count, const char *name, int64_t first_line, gd_json **out) {
+  *out = NULL;
+  if (has_nul(text, count))
+    return gd_fail_user(GD_BAD_DATA, "%s:%lld: a string holds the character U+0000, expected text", name,
+                        (long long)first_line);
+  const char *end = text;
+  cJSON *root = cJSON_ParseWithLengthOpts(text, count, &end, false);
+  if (root) {
+    while (end < text + count && (*end == ' ' || *end == '\t' || *end == '\n' || *end == '\r')) end++;
+    if (end == text + count) {
+      *out = (gd_json *)(void *)root;
+      return GD_OK;
+    }
+    cJSON_Delete(root);
+  }
+  if (end < text || end > text + count) end = text;
+  int64_t line = first_line;
+  for (const char *at = text; at < end; at++) line += *at == '\n';
+  size_t left = (size_t)(text + count - end);
+  if (!left) return gd_fail_user(GD_BAD_DATA, "%s:%lld: the text ends here, expected more JSON", name, (long long)line);
+  size_t shown = left < 24 ? left : 24;
+  char found[25];
+  for (size_t i = 0; i < shown; i++) found[i] = (unsigned char)end[i] < 32 ? ' ' : end[i];
+  found[shown] = 0;
+  return gd_fail_user(GD_BAD_DATA, "%s:%lld: found \"%s\", expected valid JSON", name, (long long)line, found);
+}
+
+gd_status gd_json_read(const char *path, size_t limit, gd_json **out) {
+  *out = NULL;
+  gd_bytes text = {0};
+  gd_status status = gd_file_read(path, limit, &text);
+  if (status == GD_OK) status = gd_json_parse(text.bytes, text.count, path, 1, out);
+  gd_bytes_free(&text);
+  return status;
+}
+
+void gd_json_free(gd_json *root) {
+  cJSON_Delete((cJSON *)(void *)root);
+}
+
+const gd_json *gd_json_get(const gd_json *object, const char *key) {
+  return gd_json_is_object(object) ? json_of(cJSON_GetObjectItemCaseSensitive(node_of(object), key)) : NULL;
+}
+
+const gd_json *gd_json_first(const gd_json *node) {
+  return node ? json_of(node_of(node)->child) : NULL;
+}
+
+const gd_json *gd_json_next(const gd_json *node) {
+  return node ? json_of(node_of(node)->next) : NULL;
+}
+
+const char *gd_json_key(const gd_json *node) {
+  return node ? node_of(node)->string : NULL;
+}
+
+bool gd_json_is_object(const gd_json *node) {
+  return node && cJSON_IsObject(node_of(node));
+}
+
+bool gd_json_is_array(const gd_json *node) {
+  return node && cJSON_IsArray(node_of(node));
+}
+
+const char *gd_json_string(const gd_json *node) {
+  return node && cJSON_IsString(node_of(node)) ? node_of(node)->valuestring : NULL;
+}
+
+bool gd_json_number(const gd_json *node, double *out) {
+  if (!node || !cJSON_IsNumber(node_of(node))) return false;
+  *out = node_of(node)->valuedouble;
+  return true;
+}
+
+bool gd_json_integer(const gd_json *node, int64_t *out) {
+  double value;
+  if (!gd_json_number(node, &value) || !(fabs(value) < 0x1p53) || value != floor(value)) return false;
+  *out = (int64_t)value;
+  return true;
+}
+
+bool gd_json_boolean(const gd_json *node, bool *out) {
+  if (!node || !cJSON_IsBool(node_of(node))) return false;
+  *out = cJSON_IsTrue(node_of(node));
+  return true;
+}
+
+size_t gd_utf8_length(const char *text, size_t count, uint32_t *code_point) {
+  if (!count) return 0;
+  const unsigned char *byte = (const unsigned char *)text;
+  uint32_t value = byte[0];
+  size_t length = value < 0x80 ? 1 : (value & 0xe0) == 0xc0 ? 2 : (value & 0xf0) == 0xe0 ? 3 : (value & 0xf8) == 0xf0 ? 4 : 0;
+  if (!length || length > count) return 0;
+  static const uint32_t lead_mask[] = {0, 0x7f, 0x1f, 0x0f, 0x07}, smallest[] = {0, 0, 0x80, 0x800, 0x10000};
+  value &= lead_mask[length];
+  for (size_t i = 1; i < length; i++) {
+    if ((byte[i] & 0xc0) != 0x80) return 0;
+    value = value << 6 | (byte[i] & 0x3f);
+  }
+  if (value < smallest[length] || value > 0x10ffff || (value >= 0xd800 && value < 0xe000)) return 0;
+  if (code_point) *code_point = value;
+  return length;
+}
+
+gd_status gd_json_quote(gd_bytes *out, const char *text, size_t count) {
+  GD_TRY(gd_bytes_append(out, "\"", 1));
+  for (size_t i = 0; i < count;) {
+    size_t length = gd_utf8_length(text + i, count - i, NULL);
+    unsigned char byte = (unsigned char)text[i];
+    if (!length) {
+      GD_TRY(gd_bytes_append(out, "\xef\xbf\xbd", 3));
+      i++;
+      continue;
+    }
+    if (byte == '"' || byte == '\\')
+      GD_TRY(gd_bytes_printf(out, "\\%c", byte));
+    else if (byte == '\n')
+      GD_TRY(gd_bytes_append(out, "\\n", 2));
+    else if (byte < 32 || byte == 127)
+      GD_TRY(gd_bytes_printf(out, "\\u%04x", byte));
+    else
+      GD_TRY(gd_bytes_append(out, text + i, length));
+    i += length;
+  }
+  return gd_bytes_append(out, "\"", 1);
+}
