@@ -1,0 +1,104 @@
+#include "trainer/snapshot.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Start of my piece of a bucket in the arena and in my optimizer's state. */
+static void my_piece(const gd_model *model, const gd_bucket *bucket, int64_t *arena, int64_t *state) {
+  int64_t before = model->data->rank * bucket->piece;
+  *arena = bucket->offset + before;
+  *state = bucket->state_offset + (model->layout.spec.parallel.zero >= 1 ? 0 : before);
+}
+
+static gd_status make_boxes(gd_snapshot *snapshot) {
+  const gd_model *model = snapshot->optimizer->model;
+  const gd_layout *layout = &model->layout;
+  gd_owned_box *owned;
+  int32_t count, bucket = 0;
+  int64_t arena, state, before = 0;
+  GD_TRY(gd_layout_owned(layout, GD_OWN_SAVED, &owned, &count));
+  snapshot->boxes = calloc((size_t)(count * snapshot->kinds) + 1, sizeof *snapshot->boxes);
+  if (!snapshot->boxes) {
+    free(owned);
+    return gd_fail(GD_NO_MEMORY, "no memory for %d boxes", count);
+  }
+  for (int32_t i = 0; i < count; i++) {
+    while (owned[i].arena_offset >= layout->buckets[bucket].offset + layout->buckets[bucket].elements)
+      before += layout->buckets[bucket++].piece;
+    my_piece(model, &layout->buckets[bucket], &arena, &state);
+    for (int32_t kind = 0; kind < snapshot->kinds; kind++) {
+      float *data = snapshot->memory + kind * snapshot->elements + before + (owned[i].arena_offset - arena);
+      snapshot->boxes[snapshot->count++] = (gd_checkpoint_box){owned[i].tensor, (gd_checkpoint_kind)kind, owned[i].box, data};
+    }
+  }
+  free(owned);
+  return GD_OK;
+}
+
+gd_status gd_snapshot_open(gd_optimizer *optimizer, gd_snapshot *out) {
+  gd_model *model = optimizer->model;
+  memset(out, 0, sizeof *out);
+  out->optimizer = optimizer;
+  out->kinds = optimizer->second ? 3 : 2;
+  out->elements = gd_layout_piece_units(&model->layout) * GD_UNIT_ELEMS;
+  GD_TRY(model->device->ops->alloc_host(model->device, (size_t)(out->kinds * out->elements) * sizeof(float),
+                                        (void **)&out->memory));
+  return make_boxes(out);
+}
+
+void gd_snapshot_close(gd_snapshot *snapshot) {
+  if (snapshot->memory)
+    snapshot->optimizer->model->device->ops->free_host(snapshot->optimizer->model->device, snapshot->memory);
+  free(snapshot->boxes);
+  memset(snapshot, 0, sizeof *snapshot);
+}
+
+gd_status gd_snapshot_take(gd_snapshot *snapshot) {
+  gd_optimizer *optimizer = snapshot->optimizer;
+  gd_model *model = optimizer->model;
+  gd_device *device = model->device;
+  int64_t before = 0, arena, state;
+  for (int32_t i = 0; i < model->layout.bucket_count; i++) {
+    const gd_bucket *bucket = &model->layout.buckets[i];
+    my_piece(model, bucket, &arena, &state);
+    const float *from[3] = {gd_optimizer_weights(optimizer, state, arena), optimizer->first + state,
+                            optimizer->second ? optimizer->second + state : 0};
+    for (int32_t kind = 0; kind < snapshot->kinds; kind++)
+      GD_TRY(device->ops->copy(device->compute, snapshot->memory + kind * snapshot->elements + before, from[kind],
+                               (size_t)bucket->piece * sizeof(float), GD_COPY_DEVICE_TO_HOST));
+    before += bucket->piece;
+  }
+  return device->ops->stream_sync(device->compute);
+}
+
+/* One kind of the state: read into host memory laid out as the state, then copied over. */
+static gd_status restore_kind(gd_optimizer *optimizer, const gd_checkpoint *checkpoint, const gd_owned_box *owned,
+                              int32_t count, gd_checkpoint_kind kind, float *host, gd_checkpoint_box *boxes, float *to) {
+  gd_model *model = optimizer->model;
+  gd_device *device = model->device;
+  size_t bytes = (size_t)model->layout.state_elems * sizeof(float);
+  memset(host, 0, bytes);
+  for (int32_t i = 0; i < count; i++)
+    boxes[i] = (gd_checkpoint_box){owned[i].tensor, kind, owned[i].box, host + owned[i].state_offset};
+  GD_TRY(gd_checkpoint_read(checkpoint, model->layout.tensors, boxes, count));
+  GD_TRY(device->ops->copy(device->compute, to, host, bytes, GD_COPY_HOST_TO_DEVICE));
+  return device->ops->stream_sync(device->compute);
+}
+
+gd_status gd_snapshot_restore(gd_optimizer *optimizer, const gd_checkpoint *checkpoint) {
+  const gd_layout *layout = &optimizer->model->layout;
+  float *targets[GD_KINDS] = {optimizer->master, optimizer->first, optimizer->second};
+  gd_owned_box *owned;
+  int32_t count;
+  GD_TRY(gd_layout_owned(layout, GD_OWN_STATE, &owned, &count));
+  float *host = malloc((size_t)layout->state_elems * sizeof *host);
+  gd_checkpoint_box *boxes = calloc((size_t)count + 1, sizeof *boxes);
+  gd_status status = GD_OK;
+  if (!host || !boxes)
+    status = gd_fail(GD_NO_MEMORY, "no host memory for the optimizer's state (%lld values)", (long long)layout->state_elems);
+  for (int32_t kind = 0; kind < GD_KINDS && status == GD_OK; kind++)
+    if (targets[kind])
+      status = restore_kind(optimizer, checkpoint, owned, count, (gd_checkpoint_kind)kind, host, boxes, targets[kind]);
+  free(host), free(boxes), free(owned);
+  return status;
+}

@@ -1,0 +1,68 @@
+#include "trainer/validate.h"
+
+#include <string.h>
+
+gd_status gd_validator_open(gd_model *model, gd_dataset *dataset, gd_validator *out) {
+  const gd_spec *spec = &model->layout.spec;
+  gd_device *device = model->device;
+  int32_t share = spec->batch.global / model->data->size;
+  memset(out, 0, sizeof *out);
+  out->model = model;
+  out->dataset = dataset;
+  GD_TRY(gd_batch_open(share, spec->batch.sequence, &out->batch));
+  GD_TRY(device->ops->alloc(device, 2 * (size_t)share * sizeof(float), (void **)&out->sums));
+  GD_TRY(device->ops->alloc(device, 2 * (size_t)spec->batch.global * sizeof(float), (void **)&out->all_sums));
+  return device->ops->alloc_host(device, 2 * (size_t)spec->batch.global * sizeof(float), (void **)&out->host_sums);
+}
+
+void gd_validator_close(gd_validator *validator) {
+  if (!validator->model) return;
+  gd_device *device = validator->model->device;
+  gd_batch_close(&validator->batch);
+  if (validator->sums) device->ops->free(device, validator->sums);
+  if (validator->all_sums) device->ops->free(device, validator->all_sums);
+  if (validator->host_sums) device->ops->free_host(device, validator->host_sums);
+  memset(validator, 0, sizeof *validator);
+}
+
+/* One global batch of windows; adds its sums in window order, so the total does not depend on who computed what. */
+static gd_status run_batch(gd_validator *v, int64_t first_draw, int64_t step, double *loss, double *targets) {
+  gd_model *model = v->model;
+  gd_device *device = model->device;
+  const gd_batch_spec *spec = &model->layout.spec.batch;
+  int32_t share = v->batch.sequences;
+  size_t bytes = 2 * (size_t)share * sizeof(float);
+  GD_TRY(gd_dataset_read(v->dataset, first_draw + model->data->rank * share, share, &v->batch, 0));
+  for (int32_t first = 0; first < share; first += spec->micro) {
+    int32_t count = first + spec->micro > share ? share - first : spec->micro;
+    int64_t row = (int64_t)first * spec->sequence;
+    gd_micro micro = gd_model_micro(model, count, first, step);
+    GD_TRY(gd_model_load_batch(model, &micro, v->batch.tokens + row, v->batch.targets + row, v->batch.weights + row,
+                               v->batch.document_starts + row));
+    GD_TRY(gd_model_forward(model, &micro));
+    GD_TRY(gd_model_loss(model, &micro, v->sums + 2 * first, false));
+  }
+  GD_TRY(model->data->ops->all_gather(model->data, device->compute, v->sums, v->all_sums, bytes));
+  GD_TRY(
+      device->ops->copy(device->compute, v->host_sums, v->all_sums, bytes * (size_t)model->data->size, GD_COPY_DEVICE_TO_HOST));
+  GD_TRY(device->ops->stream_sync(device->compute));
+  for (int32_t i = 0; i < spec->global; i++) {
+    *loss += (double)v->host_sums[2 * i];
+    *targets += (double)v->host_sums[2 * i + 1];
+  }
+  return GD_OK;
+}
+
+gd_status gd_validator_run(gd_validator *validator, int64_t batches, int64_t step, double *loss, double *targets) {
+  int64_t global = validator->model->layout.spec.batch.global;
+  int64_t all = (gd_dataset_windows(validator->dataset) + global - 1) / global;
+  if (batches == 0 || batches > all) batches = all;
+  double sum = 0;
+  *targets = 0;
+  for (int64_t i = 0; i < batches; i++) {
+    gd_session_progress(validator->model->session, "validation", step);
+    GD_TRY(run_batch(validator, i * global, step, &sum, targets));
+  }
+  *loss = *targets > 0 ? sum / *targets : 0;
+  return GD_OK;
+}

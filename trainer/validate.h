@@ -1,0 +1,23 @@
+/* validate.h - the loss on a split: every target once, the same bits on every layout in invariant mode. */
+#ifndef GD_TRAINER_VALIDATE_H
+#define GD_TRAINER_VALIDATE_H
+
+#include "io/dataset.h"
+#include "trainer/model.h"
+
+typedef struct gd_validator {
+  gd_model *model;
+  gd_dataset *dataset;
+  gd_batch batch;         /* [share][T] */
+  float *sums, *all_sums; /* device: [2 * share], [2 * global] */
+  float *host_sums;
+} gd_validator;
+
+GD_CHECKED gd_status gd_validator_open(gd_model *model, gd_dataset *dataset, gd_validator *out);
+void gd_validator_close(gd_validator *validator);
+
+/* Runs global batches of windows from the start of the split (batches 0: all). *loss = mean over targets, *targets = their
+ * number. Collective over the job. */
+GD_CHECKED gd_status gd_validator_run(gd_validator *validator, int64_t batches, int64_t step, double *loss, double *targets);
+
+#endif
