@@ -74,6 +74,9 @@ int gd_config_aliases(const gd_config_alias **out);
 const gd_config_alias *gd_config_find_alias(const char *option);
 /* The key, section or option nearest to a misspelt one, or NULL when nothing is near. Static text. */
 const char *gd_config_nearest_key(const char *name);
+/* Edits (insert, delete, replace, swap of neighbours) from one word to another, and whether so few make them near. */
+int gd_config_distance(const char *a, const char *b);
+bool gd_config_is_near(const char *found, int distance);
 
 /* Fills *out: defaults, then the file at `path` (NULL: none), then the overrides in order (a later one wins). *out is zeroed
  * first, padding and string tails too, so it may be compared and broadcast as bytes. origins may be NULL. Values that mean

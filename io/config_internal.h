@@ -24,9 +24,6 @@ void gd_config_clear_sources(gd_spec *spec);
 /* Writes "unknown key" with the nearest valid one. Returns GD_USAGE. */
 GD_CHECKED gd_status gd_config_unknown(const char *where, const char *name);
 
-/* Edits from one word to another, and whether that few make them "near". */
-int gd_config_distance(const char *a, const char *b);
-bool gd_config_is_near(const char *found, int distance);
 /* The choice that `found` was meant to be, or NULL. */
 const char *gd_config_nearest_choice(const gd_key_choice *choices, const char *found);
 

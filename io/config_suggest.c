@@ -11,7 +11,7 @@ static int least(int a, int b) {
   return a < b ? a : b;
 }
 
-/* Edits (insert, delete, replace, swap of neighbours) from a to b, letters compared without case. Optimal string alignment. */
+/* Optimal string alignment, letters compared without case. */
 int gd_config_distance(const char *a, const char *b) {
   int rows[3][WORD_BYTES + 1];
   int la = (int)strlen(a), lb = (int)strlen(b);

@@ -1,0 +1,115 @@
+#include "launch/console.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* One console a process. The lock orders the sink, the progress line and the log file. */
+static struct {
+  pthread_mutex_t lock;
+  const char *program;
+  int rank;
+  bool everyone; /* GPTDIST_DEBUG */
+  bool terminal;
+  size_t drawn; /* columns of the progress line that stands there */
+  FILE *file;
+} console = {.lock = PTHREAD_MUTEX_INITIALIZER, .program = "gptdist"};
+
+static void write_file_line(const char *line) {
+  if (!console.file) return;
+  struct timespec now;
+  struct tm parts;
+  char stamp[32];
+  clock_gettime(CLOCK_REALTIME, &now);
+  gmtime_r(&now.tv_sec, &parts);
+  strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &parts);
+  fprintf(console.file, "%s.%03ldZ %s\n", stamp, now.tv_nsec / 1000000, line);
+  fflush(console.file);
+}
+
+static void erase_progress(void) {
+  if (console.drawn) fprintf(stderr, "\r%*s\r", (int)console.drawn, "");
+  console.drawn = 0;
+}
+
+static void sink(void *context, gd_log_level level, const char *line) {
+  (void)context;
+  static const char *const words[] = {"debug: ", "", "warning: ", "error: "};
+  pthread_mutex_lock(&console.lock);
+  write_file_line(line);
+  if (console.everyone || (console.rank == 0 && level != GD_LOG_DEBUG)) {
+    erase_progress();
+    if (console.everyone) fprintf(stderr, "[%d] ", console.rank);
+    fprintf(stderr, "%s%s%s%s\n", level == GD_LOG_INFO ? "" : console.program, level == GD_LOG_INFO ? "" : ": ", words[level],
+            line);
+  }
+  pthread_mutex_unlock(&console.lock);
+}
+
+void gd_console_open(const char *program, int rank) {
+  const char *debug = getenv("GPTDIST_DEBUG");
+  pthread_mutex_lock(&console.lock);
+  console.program = program;
+  console.rank = rank;
+  console.everyone = debug && *debug && strcmp(debug, "0") != 0;
+  console.terminal = isatty(STDERR_FILENO) == 1;
+  pthread_mutex_unlock(&console.lock);
+  gd_log_set_sink(sink, 0);
+}
+
+gd_status gd_console_log_file(const char *path) {
+  FILE *file = fopen(path, "ae");
+  if (!file) return gd_fail(GD_IO, "%s: %s", path, strerror(errno));
+  pthread_mutex_lock(&console.lock);
+  if (console.file) fclose(console.file);
+  console.file = file;
+  pthread_mutex_unlock(&console.lock);
+  return GD_OK;
+}
+
+void gd_console_progress(const char *line) {
+  pthread_mutex_lock(&console.lock);
+  write_file_line(line);
+  if (console.rank == 0 && console.terminal) {
+    size_t length = strlen(line);
+    fprintf(stderr, "\r%s", line);
+    if (length < console.drawn) fprintf(stderr, "%*s", (int)(console.drawn - length), "");
+    console.drawn = length;
+    fflush(stderr);
+  } else if (console.rank == 0) {
+    fprintf(stderr, "%s\n", line);
+  }
+  pthread_mutex_unlock(&console.lock);
+}
+
+void gd_console_finish_progress(void) {
+  pthread_mutex_lock(&console.lock);
+  if (console.drawn) fputc('\n', stderr);
+  console.drawn = 0;
+  pthread_mutex_unlock(&console.lock);
+}
+
+int gd_console_leave(gd_status status, bool alone) {
+  gd_console_finish_progress();
+  if (status != GD_OK && status != GD_NO && (console.rank == 0 || alone || console.everyone)) {
+    const char *text = gd_error_text();
+    fprintf(stderr, "%s: %s\n", console.program, *text ? text : gd_status_name(status));
+  }
+  pthread_mutex_lock(&console.lock);
+  if (status != GD_OK) write_file_line(gd_error_text());
+  pthread_mutex_unlock(&console.lock);
+  return (int)status;
+}
+
+void gd_console_close(void) {
+  gd_console_finish_progress();
+  gd_log_set_sink(0, 0);
+  pthread_mutex_lock(&console.lock);
+  if (console.file) fclose(console.file);
+  console.file = 0;
+  pthread_mutex_unlock(&console.lock);
+}

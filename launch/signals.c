@@ -1,0 +1,42 @@
+#include "launch/signals.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <unistd.h>
+
+static atomic_int first_signal;
+static atomic_bool is_saved;
+
+/* Only async-signal-safe calls: lock-free atomics and _exit. */
+static void handle(int number) {
+  int none = 0;
+  if (atomic_compare_exchange_strong(&first_signal, &none, number)) return;
+  _exit(atomic_load(&is_saved) ? GD_REQUEUE : 128 + number);
+}
+
+gd_status gd_signals_install(void) {
+  static const int numbers[] = {SIGINT, SIGTERM, SIGUSR1};
+  for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = handle;
+    action.sa_flags = SA_RESTART;
+    sigemptyset(&action.sa_mask);
+    if (sigaction(numbers[i], &action, 0) != 0) return gd_fail(GD_IO, "sigaction(%d): %s", numbers[i], strerror(errno));
+  }
+  return GD_OK;
+}
+
+int gd_signals_pending(void) {
+  return atomic_load(&first_signal);
+}
+
+void gd_signals_set_saved(bool saved) {
+  atomic_store(&is_saved, saved);
+}
+
+const char *gd_signals_name(int number) {
+  return number == SIGINT ? "SIGINT" : number == SIGTERM ? "SIGTERM" : number == SIGUSR1 ? "SIGUSR1" : "signal";
+}
