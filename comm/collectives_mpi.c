@@ -111,8 +111,9 @@ static gd_status run_even(void *arguments) {
   int code = block_open(c->bytes, &b);
   if (code == MPI_SUCCESS) {
     void *recv = c->recv;
-    const void *send = c->send, *place = offset(recv, rank * c->bytes);
-    if ((c->kind == ALL_GATHER || (c->kind == GATHER && root)) && send == place) send = MPI_IN_PLACE;
+    const void *send = c->send;
+    bool gathers = c->kind == ALL_GATHER || (c->kind == GATHER && root);
+    if (gathers && send == offset(recv, rank * c->bytes)) send = MPI_IN_PLACE;
     if (c->kind == SCATTER && root && recv == offset(send, rank * c->bytes)) recv = MPI_IN_PLACE;
     switch (c->kind) {
       case ALL_GATHER: code = MPI_Allgather(send, b.count, b.type, recv, b.count, b.type, group->comm); break;

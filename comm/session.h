@@ -23,6 +23,9 @@ GD_CHECKED gd_status gd_session_open(gd_session **out);
 int32_t gd_session_rank(const gd_session *session);
 int32_t gd_session_ranks(const gd_session *session);
 const char *gd_session_host(const gd_session *session);
+/* Among the ranks of this host (found after the start, right also where the launcher does not say). */
+int32_t gd_session_local_rank(const gd_session *session);
+int32_t gd_session_local_ranks(const gd_session *session);
 
 /* Host memory, over the control channel or MPI before any device is open. Collective over the job. */
 GD_CHECKED gd_status gd_session_broadcast(gd_session *session, void *host_buffer, size_t bytes, int32_t root);
@@ -30,9 +33,10 @@ GD_CHECKED gd_status gd_session_broadcast(gd_session *session, void *host_buffer
 GD_CHECKED gd_status gd_session_all_gather(gd_session *session, const void *mine, void *everyone, size_t bytes);
 GD_CHECKED gd_status gd_session_barrier(gd_session *session);
 
-/* All ranks say how they fare; everyone gets the worst status and its text (lowest rank wins a tie). A rank that returns
- * early because of a local fault MUST call this where its peers do. Collective over the job. Runs on the control channel, so
- * it also ends when a peer died or is stuck elsewhere (GD_RANK_FAILED naming it). */
+/* All ranks say how they fare; everyone gets the status and text of the lowest rank that is not well, GD_OK when all are.
+ * A rank that returns early because of a local fault MUST call this where its peers do. Collective over the job. Runs on the
+ * control channel. It never hangs: when a peer dies, or is stuck elsewhere past the watchdog's deadline, the control thread
+ * ends the whole job with GD_RANK_FAILED and a report that names the peer. */
 GD_CHECKED gd_status gd_session_agree(gd_session *session, gd_status mine);
 
 /* Opens the device the spec asks for; `auto` takes CUDA where libgptdist-cuda.so loads and a GPU is there, else the CPU; says
@@ -43,13 +47,22 @@ GD_CHECKED gd_status gd_session_open_device(gd_session *session, const gd_spec *
  * over the job; the session owns the groups. All axes: the world. */
 GD_CHECKED gd_status gd_session_group(gd_session *session, const gd_mesh *mesh, uint32_t axes, gd_group **out);
 
+/* The CUDA kernel table (const gd_kernels *, the trainer casts) when the device is CUDA, else NULL. Local. */
+const void *gd_session_cuda_kernels(const gd_session *session);
+
 /* Heartbeat. `phase` is a static text ("forward", "save"); progress resets the watchdog's clock. Local, cheap. */
 void gd_session_progress(gd_session *session, const char *phase, int64_t step);
-/* The deadline of the watchdog; 0 turns it off. */
+/* The deadline of the watchdog; 0 (the start value) turns it off. Past it rank 0 reports, once, which rank has not entered
+ * which call, since when, and who waits for it; then every rank leaves with GD_RANK_FAILED. Local; give all ranks the same. */
 void gd_session_set_watchdog(gd_session *session, int32_t seconds);
 
-/* Tells every rank a fatal text over the control channel; each prints it once and leaves with `code`. Does not return. The one
- * way out when peers may sit in a collective. `print` is called once in the whole job (rank 0's process). */
+/* Called once in rank 0's process, on any thread, right before a fatal end leaves (abort, watchdog, lost rank), after the
+ * text was logged: launch/ writes exit.json here. The process leaves with _exit, so buffered files must be flushed here. */
+void gd_session_set_exit_hook(gd_session *session, void (*hook)(void *context, gd_status code, const char *text),
+                              void *context);
+
+/* The one way out when peers may sit in a collective: rank 0 logs the text (GD_LOG_ERROR, once in the whole job: the first
+ * fatal text wins), calls the exit hook and tells every rank; all leave with `code` at once. Does not return. */
 _Noreturn void gd_session_abort(gd_session *session, gd_status code, const char *text);
 
 /* Ends MPI and the control channel. Collective over the job after success; on a fault use gd_session_abort. */

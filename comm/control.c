@@ -1,0 +1,282 @@
+#include "comm/control.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+/* The first bytes of a connection. */
+typedef struct hello {
+  uint8_t key[GD_CONTROL_KEY_BYTES];
+  int32_t rank;
+} hello;
+
+int64_t gd_control_now_ms(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static socklen_t address_bytes(const struct sockaddr *address) {
+  return address->sa_family == AF_INET6 ? (socklen_t)sizeof(struct sockaddr_in6) : (socklen_t)sizeof(struct sockaddr_in);
+}
+
+static void address_text(const struct sockaddr_storage *address, char *out, size_t bytes) {
+  char host[INET6_ADDRSTRLEN] = "?";
+  const struct sockaddr_in *v4 = (const void *)address;
+  const struct sockaddr_in6 *v6 = (const void *)address;
+  bool is6 = address->ss_family == AF_INET6;
+  inet_ntop(address->ss_family, is6 ? (const void *)&v6->sin6_addr : (const void *)&v4->sin_addr, host, sizeof host);
+  snprintf(out, bytes, "%s port %d", host, ntohs(is6 ? v6->sin6_port : v4->sin_port));
+}
+
+static int open_socket(int family) {
+  return socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+}
+
+/* Listens on one address with a port of the system's choice and adds it to the invitation. */
+static bool listen_on(const struct sockaddr *address, gd_control_listener *listener, gd_control_invitation *out) {
+  if (listener->count == GD_CONTROL_ADDRESSES) return false;
+  int s = open_socket(address->sa_family);
+  if (s < 0) return false;
+  struct sockaddr_storage bound = {0};
+  socklen_t bytes = address_bytes(address);
+  memcpy(&bound, address, bytes);
+  if (bind(s, (struct sockaddr *)&bound, bytes) != 0 || listen(s, 1024) != 0 ||
+      getsockname(s, (struct sockaddr *)&bound, &bytes) != 0) {
+    close(s);
+    return false;
+  }
+  listener->sockets[listener->count++] = s;
+  out->address[out->addresses++] = bound;
+  return true;
+}
+
+/* Addresses that another host may reach: IPv4 before IPv6, no loopback, no link-local (it needs an interface to go with it). */
+static void listen_on_interfaces(int family, const struct ifaddrs *list, gd_control_listener *listener,
+                                 gd_control_invitation *out) {
+  for (const struct ifaddrs *at = list; at; at = at->ifa_next) {
+    if (!at->ifa_addr || at->ifa_addr->sa_family != family) continue;
+    if (!(at->ifa_flags & IFF_UP) || (at->ifa_flags & IFF_LOOPBACK)) continue;
+    if (family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&((const struct sockaddr_in6 *)(const void *)at->ifa_addr)->sin6_addr))
+      continue;
+    listen_on(at->ifa_addr, listener, out);
+  }
+}
+
+gd_status gd_control_listen(bool one_host, gd_control_listener *listener, gd_control_invitation *out) {
+  memset(listener, 0, sizeof *listener);
+  memset(out, 0, sizeof *out);
+  if (getrandom(out->key, sizeof out->key, 0) != (ssize_t)sizeof out->key)
+    return gd_fail(GD_IO, "no random bytes for the control channel: %s", strerror(errno));
+  if (one_host) {
+    struct sockaddr_in loopback = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    listen_on((struct sockaddr *)&loopback, listener, out);
+  } else {
+    struct ifaddrs *list = NULL;
+    if (getifaddrs(&list) != 0) return gd_fail(GD_IO, "cannot list the network addresses of this host: %s", strerror(errno));
+    listen_on_interfaces(AF_INET, list, listener, out);
+    listen_on_interfaces(AF_INET6, list, listener, out);
+    freeifaddrs(list);
+  }
+  if (listener->count == 0) return gd_fail(GD_IO, "cannot listen for the control channel on any address: %s", strerror(errno));
+  return GD_OK;
+}
+
+/* Waits until the socket can do `events`; false at the deadline. */
+static bool wait_for(int s, short events, int64_t deadline_ms) {
+  for (;;) {
+    int64_t left = deadline_ms - gd_control_now_ms();
+    if (left <= 0) return false;
+    struct pollfd entry = {.fd = s, .events = events};
+    int ready = poll(&entry, 1, left > 1000 ? 1000 : (int)left);
+    if (ready > 0) return true;
+    if (ready < 0 && errno != EINTR) return false;
+  }
+}
+
+static bool read_whole(int s, void *to, size_t bytes, int64_t deadline_ms) {
+  char *at = to;
+  while (bytes) {
+    ssize_t got = recv(s, at, bytes, 0);
+    if (got == 0) return false;
+    if (got < 0) {
+      if (errno == EINTR) continue;
+      if (errno != EAGAIN || !wait_for(s, POLLIN, deadline_ms)) return false;
+      continue;
+    }
+    at += got;
+    bytes -= (size_t)got;
+  }
+  return true;
+}
+
+static bool write_whole(int s, const void *from, size_t bytes, int64_t deadline_ms) {
+  const char *at = from;
+  while (bytes) {
+    ssize_t put = send(s, at, bytes, MSG_NOSIGNAL);
+    if (put < 0) {
+      if (errno == EINTR) continue;
+      if (errno != EAGAIN || !wait_for(s, POLLOUT, deadline_ms)) return false;
+      continue;
+    }
+    at += put;
+    bytes -= (size_t)put;
+  }
+  return true;
+}
+
+static void prepare(int s) {
+  int on = 1;
+  setsockopt(s, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  setsockopt(s, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+}
+
+/* Compares in constant time. */
+static bool same_key(const uint8_t *a, const uint8_t *b) {
+  unsigned different = 0;
+  for (int i = 0; i < GD_CONTROL_KEY_BYTES; i++) different |= (unsigned)(a[i] ^ b[i]);
+  return different == 0;
+}
+
+/* Takes one connection in if it knows the key; a stranger is dropped without a word. */
+static bool admit(int s, const gd_control_invitation *invitation, int32_t ranks, int *sockets) {
+  hello in;
+  prepare(s);
+  if (!read_whole(s, &in, sizeof in, gd_control_now_ms() + 2000) || !same_key(in.key, invitation->key) || in.rank < 1 ||
+      in.rank >= ranks || sockets[in.rank] >= 0) {
+    close(s);
+    return false;
+  }
+  int32_t welcome = in.rank;
+  if (!write_whole(s, &welcome, sizeof welcome, gd_control_now_ms() + 2000)) {
+    close(s);
+    return false;
+  }
+  sockets[in.rank] = s;
+  return true;
+}
+
+static gd_status missing_ranks(const int *sockets, int32_t ranks, int32_t timeout_ms) {
+  char list[128] = "";
+  for (int32_t r = 1; r < ranks; r++) {
+    size_t used = strlen(list);
+    if (sockets[r] < 0 && used + 16 < sizeof list) snprintf(list + used, sizeof list - used, " %d", r);
+  }
+  return gd_fail(GD_RANK_FAILED, "ranks%s did not reach rank 0's control channel within %d s", list, timeout_ms / 1000);
+}
+
+gd_status gd_control_accept(gd_control_listener *listener, const gd_control_invitation *invitation, int32_t ranks,
+                            int32_t timeout_ms, int *sockets) {
+  int32_t came = 1;
+  for (int32_t r = 0; r < ranks; r++) sockets[r] = -1;
+  int64_t deadline = gd_control_now_ms() + timeout_ms;
+  gd_status status = GD_OK;
+  while (came < ranks && status == GD_OK) {
+    struct pollfd entries[GD_CONTROL_ADDRESSES];
+    for (int32_t i = 0; i < listener->count; i++) entries[i] = (struct pollfd){.fd = listener->sockets[i], .events = POLLIN};
+    int64_t left = deadline - gd_control_now_ms();
+    if (left <= 0) {
+      status = missing_ranks(sockets, ranks, timeout_ms);
+      break;
+    }
+    if (poll(entries, (nfds_t)listener->count, left > 1000 ? 1000 : (int)left) <= 0) continue;
+    for (int32_t i = 0; i < listener->count; i++) {
+      if (!(entries[i].revents & POLLIN)) continue;
+      int s = accept4(listener->sockets[i], NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+      if (s >= 0 && admit(s, invitation, ranks, sockets)) came++;
+    }
+  }
+  for (int32_t i = 0; i < listener->count; i++) close(listener->sockets[i]);
+  listener->count = 0;
+  return status;
+}
+
+/* One address, at most three seconds. */
+static bool try_connect(const struct sockaddr_storage *address, const hello *out, int64_t deadline_ms, int *result) {
+  int64_t soon = gd_control_now_ms() + 3000;
+  if (soon > deadline_ms) soon = deadline_ms;
+  int s = open_socket(address->ss_family);
+  if (s < 0) return false;
+  int error = 0;
+  socklen_t bytes = sizeof error;
+  if (connect(s, (const struct sockaddr *)address, address_bytes((const struct sockaddr *)address)) != 0) {
+    if (errno != EINPROGRESS || !wait_for(s, POLLOUT, soon)) error = errno ? errno : ETIMEDOUT;
+    if (!error) getsockopt(s, SOL_SOCKET, SO_ERROR, &error, &bytes);
+  }
+  int32_t welcome = -1;
+  prepare(s);
+  if (error || !write_whole(s, out, sizeof *out, soon) || !read_whole(s, &welcome, sizeof welcome, soon + 7000) ||
+      welcome != out->rank) {
+    close(s);
+    if (error) errno = error;
+    return false;
+  }
+  *result = s;
+  return true;
+}
+
+gd_status gd_control_connect(const gd_control_invitation *invitation, int32_t rank, int32_t timeout_ms, int *out) {
+  int64_t deadline = gd_control_now_ms() + timeout_ms;
+  hello mine = {.rank = rank};
+  memcpy(mine.key, invitation->key, sizeof mine.key);
+  char tried[512] = "";
+  for (int32_t i = 0; i < invitation->addresses; i++) {
+    errno = 0;
+    if (try_connect(&invitation->address[i], &mine, deadline, out)) return GD_OK;
+    char text[96];
+    address_text(&invitation->address[i], text, sizeof text);
+    size_t used = strlen(tried);
+    snprintf(tried + used, sizeof tried - used, "%s%s: %s", used ? "; " : "", text, errno ? strerror(errno) : "no answer");
+  }
+  return gd_fail(GD_RANK_FAILED, "cannot reach rank 0's control channel (%s)", tried[0] ? tried : "rank 0 does not listen");
+}
+
+bool gd_message_send(int s, gd_message_type type, const void *body, size_t bytes, bool may_drop) {
+  if (s < 0 || bytes > GD_CONTROL_BODY_BYTES) return false;
+  unsigned char frame[sizeof(gd_message_header) + GD_CONTROL_BODY_BYTES];
+  gd_message_header header = {(uint32_t)type, (uint32_t)bytes};
+  memcpy(frame, &header, sizeof header);
+  if (bytes) memcpy(frame + sizeof header, body, bytes);
+  bytes += sizeof header;
+  ssize_t put;
+  do put = send(s, frame, bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
+  while (put < 0 && errno == EINTR);
+  if (put < 0 && errno != EAGAIN) return false;
+  if (put < 0 && may_drop) return true;
+  size_t done = put > 0 ? (size_t)put : 0;
+  return write_whole(s, frame + done, bytes - done, gd_control_now_ms() + 2000);
+}
+
+int gd_message_read(int s, gd_message_reader *reader, gd_message_header *header, const void **body) {
+  /* The buffer never holds more than one message: exactly its header, then exactly its body are asked for. */
+  for (;;) {
+    size_t want = sizeof *header;
+    bool in_body = reader->have >= want;
+    if (in_body) {
+      memcpy(header, reader->buffer, sizeof *header);
+      if (header->bytes > GD_CONTROL_BODY_BYTES || header->type < GD_MESSAGE_BEAT || header->type > GD_MESSAGE_BYE) return -1;
+      want += header->bytes;
+    }
+    if (in_body && reader->have == want) {
+      *body = reader->buffer + sizeof *header;
+      reader->have = 0;
+      return 1;
+    }
+    ssize_t got = recv(s, reader->buffer + reader->have, want - reader->have, MSG_DONTWAIT);
+    if (got == 0) return -1;
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return errno == EAGAIN ? 0 : -1;
+    reader->have += (size_t)got;
+  }
+}

@@ -1,0 +1,198 @@
+#include "comm/session.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "comm/collectives_mpi.h"
+#include "comm/session_state.h"
+
+static bool number(const char *name, int32_t *out) {
+  const char *text = getenv(name);
+  if (!text || !*text) return false;
+  char *end;
+  long value = strtol(text, &end, 10);
+  if (end == text || value < 0 || value > INT32_MAX) return false; /* "4(x2)" counts as 4 */
+  *out = (int32_t)value;
+  return true;
+}
+
+void gd_session_environment(gd_launch_environment *out) {
+  int32_t rank, ranks;
+  *out = (gd_launch_environment){.rank = 0, .ranks = 1, .local_rank = 0, .local_ranks = 1};
+  if (number("OMPI_COMM_WORLD_RANK", &rank) && number("OMPI_COMM_WORLD_SIZE", &ranks)) {
+    number("OMPI_COMM_WORLD_LOCAL_RANK", &out->local_rank);
+    number("OMPI_COMM_WORLD_LOCAL_SIZE", &out->local_ranks);
+  } else if (number("PMIX_RANK", &rank) && number("SLURM_NTASKS", &ranks)) {
+    /* Inside sbatch a plain start sees SLURM_NTASKS too: only srun sets PMIX_RANK or PMI_RANK. */
+    number("SLURM_LOCALID", &out->local_rank);
+    number("SLURM_STEP_TASKS_PER_NODE", &out->local_ranks);
+  } else if (number("PMI_RANK", &rank) && (number("PMI_SIZE", &ranks) || number("SLURM_NTASKS", &ranks))) {
+    if (!number("MPI_LOCALRANKID", &out->local_rank)) number("SLURM_LOCALID", &out->local_rank);
+    if (!number("MPI_LOCALNRANKS", &out->local_ranks)) number("SLURM_STEP_TASKS_PER_NODE", &out->local_ranks);
+  } else {
+    return;
+  }
+  if (ranks < 1 || rank >= ranks) return;
+  out->rank = rank;
+  out->ranks = ranks;
+  if (out->local_ranks < 1) out->local_ranks = 1;
+}
+
+/* Where this process lives: two ranks with the same place share loopback and devices. Host names alone may lie. */
+typedef struct place {
+  char host[64];
+  char boot[40];
+  uint64_t network;
+} place;
+
+static void find_place(place *out) {
+  memset(out, 0, sizeof *out);
+  if (gethostname(out->host, sizeof out->host - 1) != 0) snprintf(out->host, sizeof out->host, "unknown");
+  FILE *file = fopen("/proc/sys/kernel/random/boot_id", "r");
+  if (file) {
+    if (!fgets(out->boot, sizeof out->boot, file)) out->boot[0] = 0;
+    fclose(file);
+  }
+  struct stat about;
+  if (stat("/proc/self/ns/net", &about) == 0) out->network = about.st_ino;
+}
+
+/* Tells ranks that share my place, and the host names for reports. */
+static gd_status find_neighbours(gd_session *session, const place *mine, bool *one_host) {
+  place *all = calloc((size_t)session->ranks, sizeof *all);
+  if (!all) return gd_fail(GD_NO_MEMORY, "out of memory for %d ranks", session->ranks);
+  gd_status status = gd_mpi_all_gather(mine, all, sizeof *mine);
+  session->local_rank = session->local_ranks = 0;
+  for (int32_t r = 0; r < session->ranks && status == GD_OK; r++) {
+    if (r < session->watch.ranks) memcpy(session->watch.rank[r].host, all[r].host, sizeof all[r].host);
+    if (memcmp(&all[r], mine, sizeof *mine) != 0) continue;
+    session->local_ranks++;
+    if (r < session->rank) session->local_rank++;
+  }
+  *one_host = session->local_ranks == session->ranks;
+  free(all);
+  return status;
+}
+
+static gd_status start_mpi(gd_session *session, const gd_launch_environment *environment) {
+  int32_t rank = 0, ranks = 0;
+  GD_TRY(gd_mpi_start(&rank, &ranks));
+  session->mpi = true;
+  if (ranks != environment->ranks)
+    return gd_fail_user(
+        GD_USAGE,
+        "started as rank %d of %d, but MPI sees %d rank%s: this MPI library and the launcher do not speak to each "
+        "other (under SLURM try srun --mpi=pmix, or mpirun inside the job)",
+        environment->rank, environment->ranks, ranks, ranks == 1 ? "" : "s");
+  session->rank = rank;
+  gd_error_set_place(rank, session->host);
+  return GD_OK;
+}
+
+static gd_status open_parts(gd_session *session, const gd_launch_environment *environment) {
+  place mine;
+  find_place(&mine);
+  memcpy(session->host, mine.host, sizeof session->host);
+  gd_error_set_place(session->rank, session->host);
+  if (session->ranks > 1) GD_TRY(start_mpi(session, environment));
+
+  session->watch.ranks = session->rank == 0 ? session->ranks : 1;
+  session->watch.rank = calloc((size_t)session->watch.ranks, sizeof *session->watch.rank);
+  if (!session->watch.rank) return gd_fail(GD_NO_MEMORY, "out of memory for %d ranks", session->ranks);
+  memcpy(session->watch.rank[0].host, mine.host, sizeof mine.host);
+  bool one_host = true;
+  if (session->ranks > 1) GD_TRY(find_neighbours(session, &mine, &one_host));
+  return gd_session_control_open(session, one_host);
+}
+
+gd_status gd_session_open(gd_session **out) {
+  gd_launch_environment environment;
+  gd_session_environment(&environment);
+  gd_session *session = calloc(1, sizeof *session);
+  if (!session) return gd_fail(GD_NO_MEMORY, "out of memory for the session");
+  session->rank = environment.rank;
+  session->ranks = environment.ranks;
+  session->local_rank = environment.local_rank;
+  session->local_ranks = environment.local_ranks;
+  session->entries = GD_WATCH_SESSION + 1;
+  session->beat.step = -1;
+  snprintf(session->beat.phase, sizeof session->beat.phase, "start");
+  snprintf(session->watch.group_name[GD_WATCH_AGREE], 32, "control");
+  snprintf(session->watch.group_name[GD_WATCH_SESSION], 32, "session");
+  session->changed_ms = gd_control_now_ms();
+  session->worst_rank = -1;
+  session->wake[0] = session->wake[1] = -1;
+  pthread_mutex_init(&session->beat_lock, NULL);
+  pthread_mutex_init(&session->lock, NULL);
+  pthread_cond_init(&session->changed, NULL);
+  /* A session that could not open is not torn down: its peers may be anywhere, and the process is about to leave. */
+  GD_TRY(open_parts(session, &environment));
+  *out = session;
+  return GD_OK;
+}
+
+void gd_session_close(gd_session *session) {
+  if (!session) return;
+  gd_session_device_close(session);
+  gd_session_control_close(session);
+  if (session->mpi) gd_mpi_end();
+  for (int i = 0; i < GD_WATCH_GROUPS; i++) free(session->entry[i].leader);
+  free(session->watch.rank);
+  free(session->sockets);
+  free(session->readers);
+  free(session->finished);
+  pthread_mutex_destroy(&session->beat_lock);
+  pthread_mutex_destroy(&session->lock);
+  pthread_cond_destroy(&session->changed);
+  free(session);
+}
+
+int32_t gd_session_rank(const gd_session *session) {
+  return session->rank;
+}
+
+int32_t gd_session_ranks(const gd_session *session) {
+  return session->ranks;
+}
+
+int32_t gd_session_local_rank(const gd_session *session) {
+  return session->local_rank;
+}
+
+int32_t gd_session_local_ranks(const gd_session *session) {
+  return session->local_ranks;
+}
+
+const char *gd_session_host(const gd_session *session) {
+  return session->host;
+}
+
+gd_status gd_session_broadcast(gd_session *session, void *host_buffer, size_t bytes, int32_t root) {
+  if (session->ranks == 1) return GD_OK;
+  gd_session_call_begin(session, GD_WATCH_SESSION, "broadcast");
+  gd_status status = gd_mpi_broadcast(host_buffer, bytes, root);
+  gd_session_call_end(session, GD_WATCH_SESSION);
+  return status;
+}
+
+gd_status gd_session_all_gather(gd_session *session, const void *mine, void *everyone, size_t bytes) {
+  if (session->ranks == 1) {
+    if (bytes && mine != everyone) memmove(everyone, mine, bytes);
+    return GD_OK;
+  }
+  gd_session_call_begin(session, GD_WATCH_SESSION, "all_gather");
+  gd_status status = gd_mpi_all_gather(mine, everyone, bytes);
+  gd_session_call_end(session, GD_WATCH_SESSION);
+  return status;
+}
+
+gd_status gd_session_barrier(gd_session *session) {
+  if (session->ranks == 1) return GD_OK;
+  gd_session_call_begin(session, GD_WATCH_SESSION, "barrier");
+  gd_status status = gd_mpi_barrier();
+  gd_session_call_end(session, GD_WATCH_SESSION);
+  return status;
+}

@@ -1,0 +1,81 @@
+/* session_state.h - the inside of gd_session, shared by session.c (start and end), session_control.c (the control thread,
+ * agreement, the way out) and session_device.c (device and groups). */
+#ifndef GD_COMM_SESSION_STATE_H
+#define GD_COMM_SESSION_STATE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+
+#include "comm/control.h"
+#include "comm/cuda_backend.h"
+#include "comm/session.h"
+#include "comm/watchdog.h"
+
+/* A group the session made. The first two entries stand for its own calls and have no gd_group. */
+typedef struct gd_session_entry {
+  gd_group *group;
+  uint32_t axes;
+  int32_t *leader; /* rank -> lowest rank of its group; NULL: all ranks */
+} gd_session_entry;
+
+struct gd_session {
+  int32_t rank, ranks, local_rank, local_ranks;
+  char host[64];
+  bool mpi;
+
+  /* Groups and device. */
+  gd_session_entry entry[GD_WATCH_GROUPS];
+  int32_t entries;
+  gd_device device;
+  bool device_open;
+  const gd_cuda_backend_table *cuda; /* NULL on a CPU device */
+  void *cuda_library;
+  gd_group *cuda_world;
+
+  /* My heartbeat; written by the main and the communication thread, read by the control thread. */
+  pthread_mutex_t beat_lock;
+  gd_beat beat;
+  int64_t changed_ms;
+
+  /* The control channel; everything below is under `lock`. */
+  pthread_mutex_t lock;
+  pthread_cond_t changed;
+  pthread_t thread;
+  bool thread_running, stop;
+  int wake[2];                /* a pipe: a byte wakes the thread */
+  int *sockets;               /* rank 0: one a rank, own -1; others: sockets[0] */
+  gd_message_reader *readers; /* one a socket */
+  bool *finished;             /* one a socket: said goodbye */
+  int32_t watchdog_ms;
+
+  uint64_t rounds;    /* verdicts so far */
+  int32_t votes;      /* rank 0: of the round under way */
+  int32_t worst_rank; /* rank 0: -1 none */
+  gd_error worst, verdict;
+
+  gd_watch watch; /* rank 0: all; others: one entry, rank 0's last sign */
+  int32_t trips;  /* consecutive checks that found the job stuck */
+
+  void (*exit_hook)(void *context, gd_status code, const char *text);
+  void *exit_context;
+};
+
+/* session_control.c */
+
+/* Connects the channel (more than one rank) and starts the thread. Collective over the job. */
+GD_CHECKED gd_status gd_session_control_open(gd_session *session, bool one_host);
+/* Says goodbye and stops the thread. Collective over the job. */
+void gd_session_control_close(gd_session *session);
+/* Starts the thread of a one-rank session when it gets a deadline. */
+void gd_session_control_need_thread(gd_session *session);
+
+/* A call of the session itself (GD_WATCH_AGREE, GD_WATCH_SESSION), for hang reports. */
+void gd_session_call_begin(gd_session *session, int entry, const char *call);
+void gd_session_call_end(gd_session *session, int entry);
+
+/* session_device.c */
+
+/* Frees groups and device; waits for what is queued. Collective over the job. */
+void gd_session_device_close(gd_session *session);
+
+#endif

@@ -1,0 +1,176 @@
+#include "comm/watchdog.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { MOST_LINES = 8 };
+
+typedef struct text {
+  char *out;
+  size_t bytes, used;
+} text;
+
+static void add(text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void add(text *t, const char *format, ...) {
+  if (t->used + 1 >= t->bytes) return;
+  va_list list;
+  va_start(list, format);
+  int n = vsnprintf(t->out + t->used, t->bytes - t->used, format, list);
+  va_end(list);
+  if (n > 0) t->used += (size_t)n < t->bytes - t->used ? (size_t)n : t->bytes - t->used - 1;
+}
+
+static int64_t silence_ms(const gd_watched_rank *rank, int64_t now_ms) {
+  return now_ms - rank->arrived_ms;
+}
+
+static int64_t idle_ms(const gd_watched_rank *rank, int64_t now_ms) {
+  return rank->beat.idle_ms + silence_ms(rank, now_ms);
+}
+
+static bool silent(const gd_watch *watch, int32_t r, int64_t now_ms) {
+  return silence_ms(&watch->rank[r], now_ms) >= GD_WATCH_SILENT_MS;
+}
+
+bool gd_watch_stuck(const gd_watch *watch, int64_t now_ms, int64_t deadline_ms) {
+  for (int32_t r = 0; r < watch->ranks; r++)
+    if (idle_ms(&watch->rank[r], now_ms) >= deadline_ms) return true;
+  return false;
+}
+
+static bool together(const gd_watch *watch, int g, int32_t a, int32_t b) {
+  const int32_t *leader = watch->group_leader[g];
+  return !leader || leader[a] == leader[b];
+}
+
+/* Rank w is inside a collective of group g that rank r, a member too, has not entered. */
+static bool waits_for(const gd_watch *watch, int g, int32_t w, int32_t r) {
+  const gd_beat_group *mine = &watch->rank[w].beat.group[g], *other = &watch->rank[r].beat.group[g];
+  return w != r && mine->place == GD_WATCH_IN_COLLECTIVE && together(watch, g, w, r) && other->entered < mine->sequence;
+}
+
+/* Some rank waits for r; *group = in which group. */
+static bool is_behind(const gd_watch *watch, int32_t r, int *group, int32_t *waiting) {
+  for (int g = 0; g < GD_WATCH_GROUPS; g++)
+    for (int32_t w = 0; w < watch->ranks; w++)
+      if (waits_for(watch, g, w, r)) {
+        *group = g;
+        *waiting = w;
+        return true;
+      }
+  return false;
+}
+
+static bool waits_for_anyone(const gd_watch *watch, int32_t w) {
+  for (int g = 0; g < GD_WATCH_GROUPS; g++)
+    for (int32_t r = 0; r < watch->ranks; r++)
+      if (waits_for(watch, g, w, r)) return true;
+  return false;
+}
+
+static void add_position(const gd_watch *watch, int32_t r, text *t) {
+  const gd_beat *beat = &watch->rank[r].beat;
+  if (beat->step >= 0) add(t, "step %lld, ", (long long)beat->step);
+  add(t, "phase %s", beat->phase[0] ? beat->phase : "start");
+}
+
+static void add_calls(const gd_watch *watch, int32_t r, text *t) {
+  for (int g = 0; g < GD_WATCH_GROUPS; g++) {
+    const gd_beat_group *at = &watch->rank[r].beat.group[g];
+    if (at->place != GD_WATCH_OUTSIDE)
+      add(t, ", in %s #%llu of group %s", at->call, (unsigned long long)at->sequence, watch->group_name[g]);
+  }
+}
+
+void gd_watch_where(const gd_watch *watch, int32_t rank, char *out, size_t out_bytes) {
+  text t = {out, out_bytes, 0};
+  if (out_bytes) out[0] = 0;
+  add_position(watch, rank, &t);
+  add_calls(watch, rank, &t);
+}
+
+static void add_waiting(const gd_watch *watch, int g, int32_t r, bool inside_too, text *t) {
+  int32_t count = 0;
+  uint64_t sequence = watch->rank[r].beat.group[g].sequence;
+  for (int32_t w = 0; w < watch->ranks; w++) {
+    const gd_beat_group *at = &watch->rank[w].beat.group[g];
+    bool same_call =
+        inside_too && w != r && together(watch, g, w, r) && at->place == GD_WATCH_IN_COLLECTIVE && at->sequence == sequence;
+    if (!same_call && !waits_for(watch, g, w, r)) continue;
+    if (count == 0) add(t, "; waiting for it: ranks");
+    if (++count <= 16) add(t, " %d", w);
+  }
+  if (count > 16) add(t, " and %d more", count - 16);
+}
+
+static void add_seconds(int64_t ms, text *t) {
+  add(t, "%lld s ago", (long long)((ms + 500) / 1000));
+}
+
+/* One culprit. */
+static void add_culprit(const gd_watch *watch, int32_t r, int64_t now_ms, text *t) {
+  const gd_watched_rank *rank = &watch->rank[r];
+  int g = 0;
+  int32_t waiting = 0;
+  bool behind = is_behind(watch, r, &g, &waiting);
+  if (behind) {
+    const gd_beat_group *call = &watch->rank[waiting].beat.group[g];
+    add(t, "rank %d on %s has not entered %s #%llu of group %s (", r, rank->host, call->call,
+        (unsigned long long)call->sequence, watch->group_name[g]);
+    add_position(watch, waiting, t);
+    add(t, "); ");
+    add(t, silent(watch, r, now_ms) ? "it does not answer, its last sign was " : "its last progress was ");
+    add_seconds(silent(watch, r, now_ms) ? silence_ms(rank, now_ms) : idle_ms(rank, now_ms), t);
+    add(t, " in ");
+    add_position(watch, r, t);
+    add_calls(watch, r, t);
+    add_waiting(watch, g, r, false, t);
+    return;
+  }
+  add(t, "rank %d on %s does not answer; its last sign was ", r, rank->host);
+  add_seconds(silence_ms(rank, now_ms), t);
+  add(t, " in ");
+  add_position(watch, r, t);
+  add_calls(watch, r, t);
+  for (g = 0; g < GD_WATCH_GROUPS; g++)
+    if (rank->beat.group[g].place == GD_WATCH_IN_COLLECTIVE) add_waiting(watch, g, r, true, t);
+}
+
+void gd_watch_report(const gd_watch *watch, int64_t now_ms, int64_t deadline_ms, char *out, size_t out_bytes) {
+  text t = {out, out_bytes, 0};
+  int32_t lines = 0, more = 0;
+  bool any_behind = false;
+  if (out_bytes) out[0] = 0;
+  for (int32_t r = 0; r < watch->ranks; r++) {
+    int g;
+    int32_t waiting;
+    bool behind = is_behind(watch, r, &g, &waiting);
+    any_behind = any_behind || behind;
+    /* A rank that itself waits for a third one is a victim, unless its process has stopped. */
+    if (!silent(watch, r, now_ms) && !(behind && !waits_for_anyone(watch, r))) continue;
+    if (++lines > MOST_LINES) {
+      more++;
+      continue;
+    }
+    if (lines > 1) add(&t, "\n");
+    add_culprit(watch, r, now_ms, &t);
+  }
+  if (lines) {
+    if (more) add(&t, "\nand %d more ranks", more);
+    return;
+  }
+  add(&t,
+      any_behind ? "ranks wait for each other in different calls (no progress for %lld s):"
+                 : "no progress for %lld s, and no rank is behind in a collective:",
+      (long long)(deadline_ms / 1000));
+  for (int32_t r = 0; r < watch->ranks; r++) {
+    if (idle_ms(&watch->rank[r], now_ms) < deadline_ms) continue;
+    if (++lines > MOST_LINES) continue;
+    add(&t, "\nrank %d on %s: ", r, watch->rank[r].host);
+    add_position(watch, r, &t);
+    add_calls(watch, r, &t);
+    add(&t, ", since %lld s", (long long)((idle_ms(&watch->rank[r], now_ms) + 500) / 1000));
+  }
+  if (lines > MOST_LINES) add(&t, "\nand %d more ranks", lines - MOST_LINES);
+}

@@ -1,0 +1,63 @@
+/* watchdog.h - from heartbeats to one sentence: is the job stuck, who keeps whom waiting, in which call. Pure: no threads, no
+ * sockets, no clock of its own. Runs on rank 0. Private to comm/ and its tests. */
+#ifndef GD_COMM_WATCHDOG_H
+#define GD_COMM_WATCHDOG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+  GD_WATCH_GROUPS = 16,     /* groups that are told apart; the first two are below */
+  GD_WATCH_AGREE = 0,       /* gd_session_agree: all ranks */
+  GD_WATCH_SESSION = 1,     /* gd_session_broadcast, all_gather, barrier: all ranks */
+  GD_WATCH_SILENT_MS = 2500 /* a rank sends a beat a second: no beat for this long is a stopped or starved process */
+};
+
+typedef enum gd_watch_place {
+  GD_WATCH_OUTSIDE,
+  GD_WATCH_IN_COLLECTIVE,
+  GD_WATCH_IN_MESSAGE /* send or receive: not every member makes them, so their numbers say nothing about others */
+} gd_watch_place;
+
+/* What one rank is doing in one group. */
+typedef struct gd_beat_group {
+  uint64_t entered;  /* number of the last collective entered */
+  uint64_t sequence; /* of the call under way */
+  int32_t place;     /* gd_watch_place */
+  char call[20];
+} gd_beat_group;
+
+/* What a rank says about itself once a second. */
+typedef struct gd_beat {
+  int64_t step;    /* -1: none */
+  int64_t idle_ms; /* since its phase, step or calls last changed */
+  char phase[32];
+  gd_beat_group group[GD_WATCH_GROUPS];
+} gd_beat;
+
+typedef struct gd_watched_rank {
+  gd_beat beat;
+  int64_t arrived_ms; /* of the beat, on rank 0's clock */
+  char host[64];
+} gd_watched_rank;
+
+typedef struct gd_watch {
+  int32_t ranks;
+  gd_watched_rank *rank; /* ranks entries */
+  char group_name[GD_WATCH_GROUPS][32];
+  /* group_leader[g][r]: the lowest rank of the group that r is in; ranks with the same leader wait for each other. NULL: all
+   * ranks are one group. */
+  const int32_t *group_leader[GD_WATCH_GROUPS];
+} gd_watch;
+
+/* Some rank has made no progress, or sent no beat, for deadline_ms. */
+bool gd_watch_stuck(const gd_watch *watch, int64_t now_ms, int64_t deadline_ms);
+
+/* Who keeps whom waiting, one rank a line, at most eight. */
+void gd_watch_report(const gd_watch *watch, int64_t now_ms, int64_t deadline_ms, char *out, size_t out_bytes);
+
+/* "step 12, phase backward, in all_to_all #482 of group tensor" */
+void gd_watch_where(const gd_watch *watch, int32_t rank, char *out, size_t out_bytes);
+
+#endif

@@ -1,0 +1,345 @@
+/* ranks: 1 2 3 4 */
+/* Every collective of the group of all ranks against a plain loop over what each rank is known to hold, on the cpu and on the
+ * lazy device, with the real count limit of MPI and with a tiny one that forces derived types and parts. */
+#include <limits.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "comm/collectives_mpi.h"
+#include "comm/session.h"
+
+enum { MOST_BYTES = 1 << 16 };
+
+static gd_session *session;
+static gd_mesh mesh;
+static gd_group *world;
+static gd_device cpu, lazy;
+
+typedef void body(gd_device *device);
+
+/* Byte i of what rank r sends in the round. */
+static unsigned char byte_of(int r, size_t i, unsigned round) {
+  return (unsigned char)(r * 37 + (int)(i * 11) + (int)round * 5 + 1);
+}
+
+static const size_t sizes[] = {0, 1, 5, 7, 8, 100, 5000};
+enum { SIZES = sizeof sizes / sizeof *sizes };
+
+/* Runs the body on both devices, with both limits. */
+static void everywhere(body *run) {
+  static const size_t limits[] = {INT_MAX, 7};
+  for (size_t l = 0; l < 2; l++) {
+    gd_collectives_mpi_count_limit = limits[l];
+    run(&cpu);
+    run(&lazy);
+  }
+  gd_collectives_mpi_count_limit = INT_MAX;
+}
+
+static unsigned char *buffer(size_t bytes) {
+  unsigned char *p = malloc(bytes + 1);
+  assert_non_null(p);
+  memset(p, 0xEE, bytes + 1);
+  return p;
+}
+
+static void fill(unsigned char *p, int r, size_t bytes, size_t first, unsigned round) {
+  for (size_t i = 0; i < bytes; i++) p[i] = byte_of(r, first + i, round);
+}
+
+static void check(const unsigned char *p, int r, size_t bytes, size_t first, unsigned round) {
+  for (size_t i = 0; i < bytes; i++)
+    if (p[i] != byte_of(r, first + i, round))
+      fail_msg("byte %zu from rank %d is %u, not %u", i, r, p[i], byte_of(r, first + i, round));
+}
+
+static void sync(gd_device *device) {
+  assert_int_equal(device->ops->stream_sync(device->communication), GD_OK);
+}
+
+static void all_gather(gd_device *device) {
+  int n = world->size, me = world->rank;
+  for (unsigned s = 0; s < SIZES; s++)
+    for (int in_place = 0; in_place < 2; in_place++) {
+      size_t bytes = sizes[s];
+      unsigned char *recv = buffer(bytes * (size_t)n), *send = in_place ? recv + (size_t)me * bytes : buffer(bytes);
+      fill(send, me, bytes, 0, s);
+      assert_int_equal(world->ops->all_gather(world, device->communication, send, recv, bytes), GD_OK);
+      sync(device);
+      for (int r = 0; r < n; r++) check(recv + (size_t)r * bytes, r, bytes, 0, s);
+      if (!in_place) free(send);
+      free(recv);
+    }
+}
+
+static void all_gather_uneven(gd_device *device) {
+  int n = world->size, me = world->rank;
+  for (unsigned s = 0; s < SIZES; s++)
+    for (int in_place = 0; in_place < 2; in_place++) {
+      size_t each[16], at[16], total = 3;
+      for (int r = 0; r < n; r++) { /* rank 1 has nothing; gaps of three bytes stay as they are */
+        each[r] = r == 1 ? 0 : sizes[s] + (size_t)r;
+        at[r] = total;
+        total += each[r] + 3;
+      }
+      unsigned char *recv = buffer(total), *send = in_place ? recv + at[me] : buffer(each[me]);
+      fill(send, me, each[me], 0, s);
+      assert_int_equal(world->ops->all_gather_uneven(world, device->communication, send, recv, each, at), GD_OK);
+      size_t kept[16];
+      memcpy(kept, each, sizeof kept);
+      memset(each, 0, sizeof each); /* the arrays were read before the call returned */
+      sync(device);
+      for (int r = 0; r < n; r++) {
+        check(recv + at[r], r, kept[r], 0, s);
+        for (int gap = 1; gap <= 3; gap++) assert_int_equal(recv[at[r] - (size_t)gap], 0xEE);
+      }
+      if (!in_place) free(send);
+      free(recv);
+    }
+}
+
+static void all_to_all(gd_device *device) {
+  int n = world->size, me = world->rank;
+  for (unsigned s = 0; s < SIZES; s++) {
+    size_t bytes = sizes[s];
+    unsigned char *send = buffer(bytes * (size_t)n), *recv = buffer(bytes * (size_t)n);
+    fill(send, me, bytes * (size_t)n, 0, s);
+    assert_int_equal(world->ops->all_to_all(world, device->communication, send, recv, bytes), GD_OK);
+    sync(device);
+    for (int r = 0; r < n; r++) check(recv + (size_t)r * bytes, r, bytes, (size_t)me * bytes, s);
+    free(send);
+    free(recv);
+  }
+}
+
+/* Rank a sends b (a * 3 + b * 5) % 11 times a size: some blocks are empty, offsets run backwards. */
+static size_t uneven(int a, int b, size_t size) {
+  return (size_t)((a * 3 + b * 5) % 11) * size / 4;
+}
+
+static void all_to_all_uneven(gd_device *device) {
+  int n = world->size, me = world->rank;
+  for (unsigned s = 0; s < SIZES; s++) {
+    size_t send_sizes[16], send_at[16], recv_sizes[16], recv_at[16], sent = 0, received = 0;
+    for (int r = n - 1; r >= 0; r--) {
+      send_sizes[r] = uneven(me, r, sizes[s]);
+      recv_sizes[r] = uneven(r, me, sizes[s]);
+      send_at[r] = sent;
+      recv_at[r] = received;
+      sent += send_sizes[r];
+      received += recv_sizes[r];
+    }
+    unsigned char *send = buffer(sent), *recv = buffer(received);
+    for (int r = 0; r < n; r++) fill(send + send_at[r], me, send_sizes[r], (size_t)r, s);
+    assert_int_equal(
+        world->ops->all_to_all_uneven(world, device->communication, send, send_sizes, send_at, recv, recv_sizes, recv_at),
+        GD_OK);
+    sync(device);
+    for (int r = 0; r < n; r++) check(recv + recv_at[r], r, recv_sizes[r], (size_t)me, s);
+    assert_int_equal(recv[received], 0xEE);
+    free(send);
+    free(recv);
+  }
+}
+
+static void rooted(gd_device *device) {
+  int n = world->size, me = world->rank;
+  for (unsigned s = 0; s < SIZES; s++)
+    for (int root = 0; root < n; root++) {
+      size_t bytes = sizes[s];
+      unsigned char *all = buffer(bytes * (size_t)n), *mine = buffer(bytes);
+      fill(mine, me, bytes, 0, s);
+      assert_int_equal(world->ops->gather(world, device->communication, mine, me == root ? all : NULL, bytes, root), GD_OK);
+      sync(device);
+      for (int r = 0; r < n && me == root; r++) check(all + (size_t)r * bytes, r, bytes, 0, s);
+      if (me == root) fill(all, root, bytes * (size_t)n, 0, s + 100);
+      assert_int_equal(world->ops->scatter(world, device->communication, me == root ? all : NULL, mine, bytes, root), GD_OK);
+      sync(device);
+      check(mine, root, bytes, (size_t)me * bytes, s + 100);
+      if (me == root) fill(mine, root, bytes, 0, s + 200);
+      assert_int_equal(world->ops->broadcast(world, device->communication, mine, bytes, root), GD_OK);
+      sync(device);
+      check(mine, root, bytes, 0, s + 200);
+      free(all);
+      free(mine);
+    }
+}
+
+static void ring_of_messages(gd_device *device) {
+  int n = world->size, me = world->rank;
+  if (n == 1) return;
+  for (unsigned s = 0; s < SIZES; s++) {
+    size_t bytes = sizes[s];
+    unsigned char *send = buffer(bytes), *recv = buffer(bytes);
+    fill(send, me, bytes, 0, s);
+    for (int turn = 0; turn < 2; turn++) { /* even ranks send first, so that no order of blocking calls can lock up */
+      gd_status status = (me + turn) % 2 == 0
+                             ? world->ops->send(world, device->communication, send, bytes, (me + 1) % n)
+                             : world->ops->receive(world, device->communication, recv, bytes, (me + n - 1) % n);
+      assert_int_equal(status, GD_OK);
+    }
+    sync(device);
+    check(recv, (me + n - 1) % n, bytes, 0, s);
+    free(send);
+    free(recv);
+  }
+}
+
+static void reductions(gd_device *device) {
+  int n = world->size, me = world->rank;
+  static const size_t counts[] = {0, 1, 6, 7, 8, 1000};
+  for (size_t c = 0; c < sizeof counts / sizeof *counts; c++) {
+    size_t elems = counts[c];
+    /* Small whole numbers: any order of the sum is exact. */
+    float *send = malloc((elems * (size_t)n + 1) * sizeof *send), *recv = malloc((elems + 1) * sizeof *recv);
+    int64_t *wide = malloc((elems + 1) * sizeof *wide);
+    int32_t *narrow = malloc((elems + 1) * sizeof *narrow);
+    for (size_t i = 0; i < elems * (size_t)n; i++) send[i] = (float)(me + 1) * (float)(i % 17);
+    for (size_t i = 0; i < elems; i++) recv[i] = (float)((me * 7 + (int)i) % 5);
+    for (size_t i = 0; i < elems; i++) wide[i] = ((int64_t)1 << 40) * (me + 1) + (int64_t)i;
+    for (size_t i = 0; i < elems; i++) narrow[i] = (int32_t)i * (me == n - 1 ? 2 : 1);
+    gd_stream *on = device->communication;
+    assert_int_equal(world->ops->all_reduce(world, on, recv, elems, GD_FLOAT32, GD_SUM), GD_OK);
+    assert_int_equal(world->ops->all_reduce(world, on, wide, elems, GD_INT64, GD_SUM), GD_OK);
+    assert_int_equal(world->ops->all_reduce(world, on, narrow, elems, GD_INT32, GD_MAX), GD_OK);
+    sync(device);
+    for (size_t i = 0; i < elems; i++) {
+      float sum = 0;
+      for (int r = 0; r < n; r++) sum += (float)((r * 7 + (int)i) % 5);
+      assert_true(recv[i] == sum);
+      assert_true(wide[i] == ((int64_t)1 << 40) * n * (n + 1) / 2 + (int64_t)i * n);
+      assert_int_equal(narrow[i], 2 * (int32_t)i);
+    }
+    assert_int_equal(world->ops->reduce_scatter(world, on, send, recv, elems, GD_FLOAT32, GD_SUM), GD_OK);
+    sync(device);
+    for (size_t i = 0; i < elems; i++)
+      assert_true(recv[i] == (float)(n * (n + 1) / 2) * (float)(((size_t)me * elems + i) % 17));
+    free(send);
+    free(recv);
+    free(wide);
+    free(narrow);
+  }
+}
+
+static void all_gather_joins_equal_blocks(void **state) {
+  (void)state;
+  everywhere(all_gather);
+}
+static void all_gather_uneven_joins_blocks_and_leaves_gaps(void **state) {
+  (void)state;
+  everywhere(all_gather_uneven);
+}
+static void all_to_all_transposes_equal_blocks(void **state) {
+  (void)state;
+  everywhere(all_to_all);
+}
+static void all_to_all_uneven_transposes_blocks_of_any_size(void **state) {
+  (void)state;
+  everywhere(all_to_all_uneven);
+}
+static void gather_scatter_and_broadcast_work_from_every_root(void **state) {
+  (void)state;
+  everywhere(rooted);
+}
+static void messages_go_round_a_ring(void **state) {
+  (void)state;
+  everywhere(ring_of_messages);
+}
+static void reductions_of_whole_numbers_are_exact(void **state) {
+  (void)state;
+  everywhere(reductions);
+}
+
+static void a_reduction_of_bfloat16_is_refused(void **state) {
+  (void)state;
+  uint16_t values[4] = {0};
+  if (world->size == 1) return;
+  assert_int_equal(world->ops->all_reduce(world, cpu.communication, values, 4, GD_BFLOAT16, GD_SUM), GD_BUG);
+  assert_non_null(strstr(gd_error_text(), "bfloat16"));
+  assert_int_equal(world->ops->broadcast(world, cpu.communication, values, 4, world->size), GD_BUG);
+  gd_error_clear();
+}
+
+/* The communication stream takes the collective; compute reads the result. Without the wait the lazy device shows NaNs. */
+static void a_missing_wait_for_a_collective_shows_on_the_lazy_device(void **state) {
+  (void)state;
+  if (world->size == 1) return;
+  float *mine = malloc(64 * sizeof *mine), *all = malloc(64 * (size_t)world->size * sizeof *all), seen[2] = {0, 0};
+  for (int i = 0; i < 64; i++) mine[i] = (float)(world->rank + 1);
+  const gd_device_ops *ops = lazy.ops;
+  for (int with_wait = 0; with_wait < 2; with_wait++) {
+    gd_event *done;
+    assert_int_equal(ops->event_create(&lazy, &done), GD_OK);
+    assert_int_equal(world->ops->all_gather(world, lazy.communication, mine, all, 64 * sizeof *mine), GD_OK);
+    assert_int_equal(ops->event_record(done, lazy.communication), GD_OK);
+    if (with_wait) assert_int_equal(ops->stream_wait(lazy.compute, done), GD_OK);
+    assert_int_equal(ops->copy(lazy.compute, &seen[with_wait], all, sizeof *all, GD_COPY_DEVICE_TO_HOST), GD_OK);
+    assert_int_equal(ops->stream_sync(lazy.compute), GD_OK);
+    sync(&lazy);
+    ops->event_destroy(done);
+  }
+  assert_true(seen[0] != seen[0]);
+  assert_true(seen[1] == 1.0f);
+  free(mine);
+  free(all);
+}
+
+/* Ranks 0..n-1 as a 2 x n/2 mesh: each group sums its own members only, under its own name. */
+static void groups_of_a_mesh_reach_their_members_only(void **state) {
+  (void)state;
+  if (gd_session_ranks(session) % 2) return;
+  gd_mesh grid;
+  assert_int_equal(gd_mesh_init(&grid, gd_session_ranks(session), 2, 1, 1), GD_OK);
+  int32_t at[GD_AXES];
+  gd_mesh_coordinates(&grid, gd_session_rank(session), at);
+  static const uint32_t masks[] = {GD_MASK_TENSOR, GD_MASK_DATA};
+  for (int m = 0; m < 2; m++) {
+    gd_group *group, *again;
+    assert_int_equal(gd_session_group(session, &grid, masks[m], &group), GD_OK);
+    assert_int_equal(gd_session_group(session, &grid, masks[m], &again), GD_OK);
+    assert_ptr_equal(group, again);
+    int axis = m == 0 ? GD_AXIS_TENSOR : GD_AXIS_DATA;
+    assert_int_equal(group->size, grid.size[axis]);
+    assert_int_equal(group->rank, at[axis]);
+    assert_string_equal(group->name, m == 0 ? "tensor" : "data");
+    int32_t mine = gd_session_rank(session), all[16] = {0}, members[16], where;
+    assert_int_equal(group->ops->all_gather(group, cpu.communication, &mine, all, sizeof mine), GD_OK);
+    sync(&cpu);
+    int32_t count = gd_mesh_group(&grid, mine, masks[m], members, &where);
+    for (int32_t i = 0; i < count; i++) assert_int_equal(all[i], members[i]);
+  }
+}
+
+int main(void) {
+  if (gd_session_open(&session) != GD_OK) return 1;
+  gd_session_set_watchdog(session, 60);
+  gd_spec spec;
+  memset(&spec, 0, sizeof spec);
+  bool opened = gd_mesh_init(&mesh, gd_session_ranks(session), 1, 1, 1) == GD_OK &&
+                gd_session_group(session, &mesh, GD_MASK_WORLD, &world) == GD_OK && gd_device_open_cpu(&cpu) == GD_OK &&
+                gd_device_open_lazy(&lazy) == GD_OK;
+  if (!opened) return 1;
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(all_gather_joins_equal_blocks),
+      cmocka_unit_test(all_gather_uneven_joins_blocks_and_leaves_gaps),
+      cmocka_unit_test(all_to_all_transposes_equal_blocks),
+      cmocka_unit_test(all_to_all_uneven_transposes_blocks_of_any_size),
+      cmocka_unit_test(gather_scatter_and_broadcast_work_from_every_root),
+      cmocka_unit_test(messages_go_round_a_ring),
+      cmocka_unit_test(reductions_of_whole_numbers_are_exact),
+      cmocka_unit_test(a_reduction_of_bfloat16_is_refused),
+      cmocka_unit_test(a_missing_wait_for_a_collective_shows_on_the_lazy_device),
+      cmocka_unit_test(groups_of_a_mesh_reach_their_members_only),
+  };
+  int failed = cmocka_run_group_tests(tests, NULL, NULL);
+  cpu.ops->close(&cpu);
+  lazy.ops->close(&lazy);
+  gd_session_close(session);
+  return failed;
+}
