@@ -6,8 +6,9 @@ Writes next to itself, for each shape in SHAPES:
   SHAPE/config.json, SHAPE/model.safetensors   the weights as a Hugging Face folder, F32, every value exact in bfloat16 too
   SHAPE/reference.safetensors                  all F32: tokens, targets, weights [3 * B, T] (three batches; integers as floats),
                                                logits [T, V] of the first sequence, gradients.NAME (of the mean loss of batch 0),
-                                               updated.NAME (parameters after three AdamW steps, one batch each)
-  SHAPE/reference.json                         loss sums, target counts, gradient norms, settings, sensitivities
+                                               updated.NAME (parameters after three AdamW steps, one batch each), and what
+                                               reference.json says: loss_mean [3], ..., summed.gradients.NAME [2], ...
+  SHAPE/reference.json                         loss sums, target counts, gradient norms, settings, sensitivities, for people
 
 Sensitivities: how far the results move when roundings do. Two kinds of error are put in, at their largest size, signs random:
   stored  every stored tensor of docs/rounding.md, forward and backward, times (1 +- u): what storing in a dtype does
@@ -263,6 +264,13 @@ def rounded(value):
     return float(f"{value:.3g}")
 
 
+def flat(prefix, value):
+    """Nested dicts of numbers and lists -> {dotted name: vector}."""
+    if isinstance(value, dict):
+        return {n: t for k, v in value.items() for n, t in flat(f"{prefix}.{k}", v).items()}
+    return {prefix: torch.tensor(value if isinstance(value, list) else [value], dtype=torch.float64)}
+
+
 def write_safetensors(path, tensors):
     header, data, offset = {}, [], 0
     for name, tensor in tensors.items():
@@ -336,9 +344,8 @@ def main():
         stored["logits"] = result["logits"]
         stored.update({"gradients." + n: t for n, t in result["gradients"].items()})
         stored.update({"updated." + n: t for n, t in result["updated"].items()})
-        write_safetensors(os.path.join(folder, "reference.safetensors"), stored)
         text = dict(batch=B, sequence=T, steps=STEPS, loss_sum=result["loss_sum"],
-                    loss_mean=[a / b for a, b in zip(result["loss_sum"], result["targets"])], targets=result["targets"],
+                    loss_mean=[a / b for a, b in zip(result["loss_sum"], result["targets"])], target_count=result["targets"],
                     gradient_norm=result["gradient_norm"],
                     optimizer=dict(lr=LR, beta1=BETAS[0], beta2=BETAS[1], epsilon=EPSILON, weight_decay=DECAY, clip=CLIP),
                     longest_sum=max(B * T, V, s["C"], s["F"]),
@@ -346,6 +353,11 @@ def main():
                     sensitivity_stored=rounded(sensitivity(s, initial, batches, result, stored=1e-7)),
                     sensitivity_stored_bfloat16=rounded(sensitivity(s, initial, batches, result, stored=2.0**-8)),
                     pytorch_float32_error=rounded(difference(single, result)))
+        for key in ("loss_mean", "target_count", "gradient_norm", "longest_sum", "optimizer"):
+            stored.update(flat(key, text[key]))
+        for key in ("summed", "stored", "stored_bfloat16"):
+            stored.update(flat(key, text["sensitivity_" + key]))
+        write_safetensors(os.path.join(folder, "reference.safetensors"), stored)
         with open(os.path.join(folder, "reference.json"), "w") as f:
             json.dump(text, f, indent=0)
             f.write("\n")
