@@ -1,6 +1,6 @@
 /* checkpoint.h - a checkpoint on disk: boxes of named tensors in one HDF5 file a rank, tied together by MANIFEST.pb.
  *
- *   RUN/checkpoints/step-00001000/rank-00000.h5 ... MANIFEST.pb tokenizer/
+ *   RUN/checkpoints/step-00001000/rank-00000.h5 ... MANIFEST.pb SHA256SUMS tokenizer/
  *
  * Any layout loads any layout: files hold boxes of logical tensors, readers ask for the boxes they want. Written as
  * step-N.tmp-<id>, renamed when every byte is on disk; LATEST is only a hint.
@@ -9,6 +9,7 @@
 #define GD_IO_CHECKPOINT_H
 
 #include "comm/session.h"
+#include "io/manifest.h"
 #include "shard/layout.h"
 #include "shard/spec.h"
 #include "shard/state.h"
@@ -52,12 +53,15 @@ typedef struct gd_checkpoint gd_checkpoint;
 /* path: a checkpoint folder, a RUN/checkpoints folder or a RUN folder (newest valid first). session may be NULL (one process).
  * Every file is hashed once (dealt over ranks) and the verdict agreed before HDF5 sees a byte; a bad checkpoint of a RUN is
  * named in the log, set aside as NAME.bad (only when set_aside) and the next older one tried. *out = NULL and GD_OK when the
- * folder holds no checkpoint at all; GD_BAD_DATA when all are bad, or the named one is. Collective over the job. */
+ * folder holds no checkpoint at all; GD_BAD_DATA when all are bad (or only .bad ones are left), or the named one is; GD_IO when
+ * the system refuses a read (nothing is set aside then). Collective over the job. */
 GD_CHECKED gd_status gd_checkpoint_open(gd_session *session, const char *path, bool set_aside, gd_checkpoint **out);
 const char *gd_checkpoint_path(const gd_checkpoint *checkpoint);
 const gd_spec *gd_checkpoint_run_spec(const gd_checkpoint *checkpoint);
 const gd_run_state *gd_checkpoint_state(const gd_checkpoint *checkpoint);
 const gd_mesh *gd_checkpoint_mesh(const gd_checkpoint *checkpoint);
+/* All of the manifest: files, boxes, versions (inspect). Lives as long as the checkpoint. */
+const gd_manifest *gd_checkpoint_manifest(const gd_checkpoint *checkpoint);
 /* Logical tensors in it, sorted by name, and which kinds are there (mask of 1 << kind). */
 const gd_tensor *gd_checkpoint_tensors(const gd_checkpoint *checkpoint, int32_t *count, uint32_t *kinds);
 /* PATH/tokenizer. */

@@ -97,6 +97,25 @@ gd_status gd_file_write(const char *path, const void *bytes, size_t count) {
   return GD_OK;
 }
 
+gd_status gd_file_replace(const char *path, const void *bytes, size_t count) {
+  size_t size = strlen(path) + sizeof ".tmp-new";
+  char *name = malloc(size);
+  if (!name) return gd_fail(GD_NO_MEMORY, "no memory for a path");
+  snprintf(name, size, "%s.tmp-new", path);
+  gd_status status = gd_file_write(name, bytes, count);
+  if (status == GD_OK && rename(name, path)) status = gd_fail(GD_IO, "cannot rename %s to %s: %s", name, path, strerror(errno));
+  if (status != GD_OK) {
+    unlink(name);
+  } else { /* the folder's path fits where the file's did */
+    memcpy(name, path, strlen(path) + 1);
+    char *slash = strrchr(name, '/');
+    if (slash) slash[slash == name ? 1 : 0] = 0;
+    status = gd_folder_sync(slash ? name : ".");
+  }
+  free(name);
+  return status;
+}
+
 bool gd_file_exists(const char *path) {
   struct stat info;
   return stat(path, &info) == 0 && !S_ISDIR(info.st_mode);

@@ -27,6 +27,9 @@ GD_CHECKED gd_status gd_file_read(const char *path, size_t limit, gd_bytes *out)
 /* Creates or replaces the file and forces it to the disk. */
 GD_CHECKED gd_status gd_file_write(const char *path, const void *bytes, size_t count);
 
+/* The same, so that a reader sees the old bytes or the new ones: PATH.tmp-new, forced to the disk, renamed, folder forced. */
+GD_CHECKED gd_status gd_file_replace(const char *path, const void *bytes, size_t count);
+
 bool gd_file_exists(const char *path);
 bool gd_folder_exists(const char *path);
 
