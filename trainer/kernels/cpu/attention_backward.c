@@ -1,0 +1,408 @@
+/* attention_backward.c - gradients of attention, the weights recomputed from the log of the sum of exp (Dao 2023, algorithm 2).
+ *
+ * dq of a row is one chain over key tiles ascending. dk and dv of a key tile are a tree over the query heads of the group of
+ * trees over query blocks, each block one chain over its rows ascending. Two ways to the same bits: one pass over (key tile,
+ * head, query block) with all of dq in scratch memory, or, where that does not fit or there are too few key/value heads for the
+ * threads, a pass for dq and a pass for dk and dv. */
+#include "trainer/kernels/cpu/attention_tile.h"
+#include "trainer/kernels/cpu/math.h"
+#include "trainer/kernels/cpu/parallel.h"
+#include "trainer/kernels/cpu/philox.h"
+
+typedef struct backward_rows {
+  const gd_attention *a;
+  attention_shape shape;
+  attention_scratch *s;
+  int64_t sequence, head, kv_head, first_query;
+  int rows, padded;
+} backward_rows;
+
+/* ---- rows and keys into scratch memory ---- */
+
+static void see_rows(backward_rows *b, int64_t head, int64_t first_query, int64_t rows) {
+  b->head = head;
+  b->first_query = first_query;
+  b->rows = (int)rows;
+  b->padded = (b->rows + ROW_GROUP - 1) / ROW_GROUP * ROW_GROUP;
+  for (int r = 0; r < b->padded; r++) {
+    if (r < b->rows) {
+      row_sees(b->a, b->s, r, b->sequence, first_query + r, head);
+    } else {
+      row_sees_nothing(b->s, r);
+    }
+  }
+}
+
+static void load_backward_rows(const backward_rows *b) {
+  const gd_attention *a = b->a;
+  attention_scratch *s = b->s;
+  int64_t unit_ld = b->shape.unit_ld, head = b->head * a->head_size;
+  int64_t q = b->sequence * a->q_batch + b->first_query * a->q_row + head;
+  int64_t out = b->sequence * a->out_batch + b->first_query * a->out_row + head;
+  load_rows(&b->shape, a->dtype, a->head_size, element_at(a->dtype, a->q, q), a->q_row, b->rows, s->q);
+  load_rows(&b->shape, a->dtype, a->head_size, element_at(a->dtype, a->dout, out), a->out_row, b->rows, s->dout);
+  size_t rest = (size_t)((b->padded - b->rows) * unit_ld) * sizeof(float);
+  memset(s->q + b->rows * unit_ld, 0, rest);
+  memset(s->dout + b->rows * unit_ld, 0, rest);
+  int64_t row = (b->sequence * a->heads + b->head) * a->query_length + b->first_query;
+  for (int r = 0; r < b->padded; r++) {
+    s->lse[r] = r < b->rows ? a->lse[row + r] : 0.0f;
+    s->delta[r] = r < b->rows ? a->delta[row + r] : 0.0f;
+  }
+}
+
+static void load_keys(const backward_rows *b, int32_t key, bool for_dq) {
+  const gd_attention *a = b->a;
+  attention_scratch *s = b->s;
+  int keys = min32(a->key_length - key, KEY_TILE);
+  int64_t at = b->sequence * a->kv_batch + (int64_t)key * a->kv_row + b->kv_head * a->head_size;
+  const void *k = element_at(a->dtype, a->k, at), *v = element_at(a->dtype, a->v, at);
+  pack_columns(&b->shape, a->dtype, a->head_size, k, a->kv_row, keys, s->rows, s->key_columns);
+  pack_columns(&b->shape, a->dtype, a->head_size, v, a->kv_row, keys, s->rows, s->value_columns);
+  if (for_dq) pack_rows(&b->shape, a->dtype, a->head_size, k, a->kv_row, keys, KEY_TILE, s->keys);
+}
+
+/* ---- weights and their gradients ---- */
+
+static inline void store_operand(const attention_shape *shape, float *row, int v, vf x) {
+#if defined(__AVX512BF16__)
+  if (shape->pairs) {
+    vf_store_bf16((gd_bfloat16 *)(void *)row + v * VF_LANES, x);
+    return;
+  }
+#else
+  (void)shape;
+#endif
+  vf_store(row + v * VF_LANES, x);
+}
+
+/* score := P (after dropout), dscore := dS = P * (dP - delta), over the whole key tile; columns from `vectors` on are zero. */
+static void row_gradients(const backward_rows *b, int r, int32_t key, int vectors) {
+  const gd_attention *a = b->a;
+  attention_scratch *s = b->s;
+  float *score = s->score + r * SCORE_LD, *dscore = s->dscore + r * SCORE_LD;
+  float factors[PHILOX_ELEMS];
+  bool sees = row_columns(s, r, key) > 0, dropout = a->dropout > 0.0f;
+  if (!sees) vectors = 0;
+  if (sees) mask_row(s, r, key, vectors * VF_LANES, score);
+  if (sees && dropout) {
+    philox_dropout64(&a->rng, (uint64_t)(s->random[r] + key), gd_rng_dropout_threshold(a->dropout), 1.0f / (1.0f - a->dropout),
+                     factors);
+  }
+  vf scale = vf_set1(a->scale), lse = vf_set1(s->lse[r]), delta = vf_set1(s->delta[r]);
+  for (int v = 0; v < vectors; v++) {
+    vf weight = vf_exp(vf_sub(vf_mul(vf_load(score + v * VF_LANES), scale), lse)), dweight = vf_load(dscore + v * VF_LANES);
+    vf used = weight;
+    if (dropout) {
+      vf factor = vf_load(factors + v * VF_LANES);
+      used = vf_mul(weight, factor);
+      dweight = vf_mul(dweight, factor);
+    }
+    store_operand(&b->shape, score, v, used);
+    store_operand(&b->shape, dscore, v, vf_mul(weight, vf_sub(dweight, delta)));
+  }
+  for (int v = vectors; v < KEY_TILE / VF_LANES; v++) {
+    store_operand(&b->shape, score, v, vf_zero());
+    store_operand(&b->shape, dscore, v, vf_zero());
+  }
+}
+
+/* P and dS of one register tile of rows; where dq is given (its row 0 is row 0 of the tile), dq += dS K. */
+static void score_rows(const backward_rows *b, int first, int32_t key, float *dq) {
+  attention_scratch *s = b->s;
+  int columns = 0;
+  for (int r = first; r < first + ROW_GROUP; r++) columns = max32(columns, row_columns(s, r, key));
+  int vectors = (columns + VF_LANES - 1) / VF_LANES;
+  tile_product scores = {.steps = b->shape.units,
+                         .a = s->q + first * b->shape.unit_ld,
+                         .a_row = b->shape.unit_ld,
+                         .a_step = 1,
+                         .b = s->key_columns,
+                         .b_step = KEY_TILE,
+                         .c = s->score + first * SCORE_LD,
+                         .c_row = SCORE_LD,
+                         .start = CHAIN_ZERO};
+  multiply(&scores, ROW_GROUP, vectors, b->shape.pairs);
+  scores.a = s->dout + first * b->shape.unit_ld;
+  scores.b = s->value_columns;
+  scores.c = s->dscore + first * SCORE_LD;
+  multiply(&scores, ROW_GROUP, vectors, b->shape.pairs);
+  for (int r = first; r < first + ROW_GROUP; r++) row_gradients(b, r, key, vectors);
+  if (!dq || vectors == 0) return;
+  tile_product product = {.steps = units_of(&b->shape, vectors * VF_LANES),
+                          .a = s->dscore + first * SCORE_LD,
+                          .a_row = SCORE_LD,
+                          .a_step = 1,
+                          .b = s->keys,
+                          .b_step = b->shape.width,
+                          .c = dq + first * b->shape.width,
+                          .c_row = b->shape.width,
+                          .start = CHAIN_KEEP};
+  multiply(&product, ROW_GROUP, b->shape.width / VF_LANES, b->shape.pairs);
+}
+
+/* dk += dS^T q, dv += P^T dout over rows [first, end) of the tile. */
+static void add_key_gradients(const backward_rows *b, int first, int end, float *dk, float *dv) {
+  attention_scratch *s = b->s;
+  int64_t width = b->shape.width, rows = end - first;
+  const float *weights = s->score + first * SCORE_LD, *dscores = s->dscore + first * SCORE_LD;
+  const float *q = s->q + first * width, *dout = s->dout + first * width; /* unit_ld == width without pairs */
+  if (b->shape.pairs) {
+    int64_t ld = b->shape.unit_ld;
+    interleave_rows(weights, 2 * SCORE_LD, rows, rows, KEY_TILE, KEY_TILE, s->score_units, SCORE_LD);
+    interleave_rows(dscores, 2 * SCORE_LD, rows, rows, KEY_TILE, KEY_TILE, s->dscore_units, SCORE_LD);
+    interleave_rows(s->q + first * ld, 2 * ld, rows, rows, b->a->head_size, width, s->q_units, width);
+    interleave_rows(s->dout + first * ld, 2 * ld, rows, rows, b->a->head_size, width, s->dout_units, width);
+    weights = s->score_units;
+    dscores = s->dscore_units;
+    q = s->q_units;
+    dout = s->dout_units;
+  }
+  tile_product product = {.steps = units_of(&b->shape, rows),
+                          .a = weights,
+                          .a_row = 1,
+                          .a_step = SCORE_LD,
+                          .b = dout,
+                          .b_step = width,
+                          .c = dv,
+                          .c_row = width,
+                          .start = CHAIN_KEEP};
+  multiply(&product, KEY_TILE, width / VF_LANES, b->shape.pairs);
+  product.a = dscores;
+  product.b = q;
+  product.c = dk;
+  multiply(&product, KEY_TILE, width / VF_LANES, b->shape.pairs);
+}
+
+/* ---- the tree over leaves; an absent leaf is +0 and takes no memory ---- */
+
+typedef struct leaf_tree {
+  int depth;
+  int64_t next; /* leaves entered so far */
+  int64_t first[TREE_DEPTH], count[TREE_DEPTH];
+  int slot[TREE_DEPTH]; /* -1: all leaves absent */
+} leaf_tree;
+
+static int64_t slot_elems(const attention_shape *shape) {
+  return 2 * KEY_ROWS * shape->width;
+}
+
+/* The sums of a slot: dk where which is 0, dv where it is 1. */
+static float *slot_sums(attention_scratch *s, int slot, int which, int64_t width) {
+  return s->pool + (2 * slot + which) * KEY_ROWS * width;
+}
+
+static int slot_take(attention_scratch *s, uint32_t *used, int64_t width) {
+  int slot = 0;
+  while (*used >> slot & 1u) slot++;
+  *used |= 1u << slot;
+  memset(slot_sums(s, slot, 0, width), 0, (size_t)(2 * KEY_ROWS * width) * sizeof(float));
+  return slot;
+}
+
+static void tree_merge(leaf_tree *tree, attention_scratch *s, uint32_t *used, int64_t width) {
+  int left = tree->slot[tree->depth - 2], right = tree->slot[tree->depth - 1];
+  tree->depth--;
+  tree->count[tree->depth - 1] += tree->count[tree->depth];
+  if (right < 0) return;
+  if (left < 0) {
+    tree->slot[tree->depth - 1] = right;
+    return;
+  }
+  for (int i = 0; i < 2; i++) {
+    float *to = slot_sums(s, left, i, width), *from = slot_sums(s, right, i, width);
+    for (int64_t e = 0; e < KEY_TILE * width; e += VF_LANES) vf_store(to + e, vf_add(vf_load(to + e), vf_load(from + e)));
+  }
+  *used &= ~(1u << right);
+}
+
+static void tree_push(leaf_tree *tree, int64_t leaf, int slot, attention_scratch *s, uint32_t *used, int64_t width) {
+  for (; tree->next <= leaf; tree->next++) {
+    tree->first[tree->depth] = tree->next;
+    tree->count[tree->depth] = 1;
+    tree->slot[tree->depth++] = tree->next == leaf ? slot : -1;
+    while (tree->depth > 1 && tree->count[tree->depth - 2] == tree->count[tree->depth - 1]) tree_merge(tree, s, used, width);
+  }
+}
+
+static int tree_finish(leaf_tree *tree, attention_scratch *s, uint32_t *used, int64_t width) {
+  while (tree->depth > 1) tree_merge(tree, s, used, width);
+  return tree->depth ? tree->slot[0] : -1;
+}
+
+/* ---- dk and dv of one key tile ---- */
+
+static int64_t query_block_end(const gd_attention *a, int64_t query, int64_t *block) {
+  if (a->query_block <= 0) {
+    *block = 0;
+    return a->query_length;
+  }
+  *block = query_position(a, query) / a->query_block;
+  int64_t end = query + 1;
+  if (!a->positions) end = (*block + 1) * a->query_block - a->query_start;
+  while (a->positions && end < a->query_length && query_position(a, end) / a->query_block == *block) end++;
+  return end < a->query_length ? end : a->query_length;
+}
+
+/* One leaf: rows [query, end) of a head. Returns its slot, -1 where no row sees the key tile. */
+static int leaf_gradients(backward_rows *b, int64_t head, int64_t query, int64_t end, int32_t key, uint32_t *used, float *dq) {
+  int slot = -1, first, stop;
+  for (; query < end; query += ROW_TILE) {
+    see_rows(b, head, query, end - query < ROW_TILE ? end - query : ROW_TILE);
+    if (!rows_active(b->s, b->padded, key, &first, &stop)) continue;
+    if (slot < 0) slot = slot_take(b->s, used, b->shape.width);
+    load_backward_rows(b);
+    for (int r = first; r < stop; r += ROW_GROUP) score_rows(b, r, key, dq ? dq + query * b->shape.width : NULL);
+    add_key_gradients(b, first, stop, slot_sums(b->s, slot, 0, b->shape.width), slot_sums(b->s, slot, 1, b->shape.width));
+  }
+  return slot;
+}
+
+static void store_key_gradients(const backward_rows *b, int32_t key, int slot) {
+  const gd_attention *a = b->a;
+  for (int64_t j = 0; j < KEY_TILE && key + j < a->key_length; j++) {
+    int64_t at = b->sequence * a->kv_batch + (key + j) * a->kv_row + b->kv_head * a->head_size;
+    for (int64_t d = 0; d < a->head_size; d += VF_LANES) {
+      vf dk = vf_zero(), dv = vf_zero();
+      if (slot >= 0) {
+        dk = attention_settle(vf_load(slot_sums(b->s, slot, 0, b->shape.width) + j * b->shape.width + d), b->shape.pairs);
+        dv = attention_settle(vf_load(slot_sums(b->s, slot, 1, b->shape.width) + j * b->shape.width + d), b->shape.pairs);
+      }
+      vf_store_as(a->dtype, a->dk, at + d, attention_settle(vf_mul(dk, vf_set1(a->scale)), false), vf_left(d, a->head_size));
+      vf_store_as(a->dtype, a->dv, at + d, dv, vf_left(d, a->head_size));
+    }
+  }
+}
+
+/* dq: NULL, or [group][query_length][width]. */
+static void key_tile_gradients(backward_rows *b, int32_t key, float *dq) {
+  const gd_attention *a = b->a;
+  int64_t width = b->shape.width;
+  uint32_t used = 0;
+  leaf_tree heads = {.depth = 0};
+  load_keys(b, key, dq != NULL);
+  for (int64_t g = 0; g < b->shape.group; g++) {
+    leaf_tree blocks = {.depth = 0};
+    int64_t block, end;
+    for (int64_t query = 0; query < a->query_length; query = end) {
+      end = query_block_end(a, query, &block);
+      int slot = leaf_gradients(b, b->kv_head * b->shape.group + g, query, end, key, &used,
+                                dq ? dq + g * a->query_length * width : NULL);
+      tree_push(&blocks, block, slot, b->s, &used, width);
+    }
+    tree_push(&heads, g, tree_finish(&blocks, b->s, &used, width), b->s, &used, width);
+  }
+  store_key_gradients(b, key, tree_finish(&heads, b->s, &used, width));
+}
+
+/* ---- the passes ---- */
+
+static void store_query_gradients(const backward_rows *b, int64_t head, int64_t query, int64_t rows, const float *dq) {
+  const gd_attention *a = b->a;
+  for (int64_t r = 0; r < rows; r++) {
+    int64_t at = b->sequence * a->q_batch + (query + r) * a->q_row + head * a->head_size;
+    for (int64_t d = 0; d < a->head_size; d += VF_LANES) {
+      vf x = vf_mul(attention_settle(vf_load(dq + r * b->shape.width + d), b->shape.pairs), vf_set1(a->scale));
+      vf_store_as(a->dtype, a->dq, at + d, attention_settle(x, false), vf_left(d, a->head_size));
+    }
+  }
+}
+
+static void one_pass(backward_rows *b, float *dq) {
+  const gd_attention *a = b->a;
+  int64_t head_elems = a->query_length * b->shape.width;
+  memset(dq, 0, (size_t)(b->shape.group * head_elems) * sizeof(float));
+  for (int32_t key = 0; key < a->key_length; key += KEY_TILE) key_tile_gradients(b, key, dq);
+  for (int64_t g = 0; g < b->shape.group; g++)
+    store_query_gradients(b, b->kv_head * b->shape.group + g, 0, a->query_length, dq + g * head_elems);
+}
+
+static void query_tile_gradients(backward_rows *b, int64_t head, int64_t query) {
+  attention_scratch *s = b->s;
+  int32_t tile, end;
+  int first, stop;
+  int64_t rows = b->a->query_length - query < ROW_TILE ? b->a->query_length - query : ROW_TILE;
+  see_rows(b, head, query, rows);
+  load_backward_rows(b);
+  memset(s->out, 0, (size_t)(b->padded * b->shape.width) * sizeof(float));
+  tiles_seen(s, b->padded, &tile, &end);
+  for (; tile < end; tile++) {
+    if (!rows_active(s, b->padded, tile * KEY_TILE, &first, &stop)) continue;
+    load_keys(b, tile * KEY_TILE, true);
+    for (int r = first; r < stop; r += ROW_GROUP) score_rows(b, r, tile * KEY_TILE, s->out);
+  }
+  store_query_gradients(b, head, query, rows, s->out);
+}
+
+static void row_deltas(const gd_attention *a, int64_t sequence, int64_t query) {
+  for (int64_t head = 0; head < a->heads; head++) {
+    int64_t at = sequence * a->out_batch + query * a->out_row + head * a->head_size;
+    vf sum = vf_zero();
+    for (int64_t d = 0; d < a->head_size; d += VF_LANES) {
+      int n = vf_left(d, a->head_size);
+      sum = vf_fma(vf_load_as(a->dtype, a->dout, at + d, n), vf_load_as(a->dtype, a->out, at + d, n), sum);
+    }
+    a->delta[(sequence * a->heads + head) * a->query_length + query] = vf_hsum(sum);
+  }
+}
+
+/* Slots that the trees of a key tile hold at most: a node a level, and one to build in. */
+static int slots_needed(const gd_attention *a, int64_t group) {
+  int64_t block;
+  int slots = 3;
+  (void)query_block_end(a, a->query_length - 1, &block);
+  for (; block > 0; block /= 2) slots++;
+  for (; group > 1; group /= 2) slots++;
+  return slots;
+}
+
+static gd_status attention_backward_run(const gd_attention *a, const gd_cpu_context *context) {
+  GD_TRY(attention_check(a));
+  if (a->batch < 1 || a->query_length < 1) return GD_OK;
+  attention_shape shape = attention_shape_of(a);
+  int64_t groups = (int64_t)a->batch * a->kv_heads, key_tiles = (a->key_length + KEY_TILE - 1) / KEY_TILE;
+  int64_t row_tiles = (a->query_length + ROW_TILE - 1) / ROW_TILE;
+  int64_t rows = (int64_t)a->batch * a->query_length;
+  for (int32_t i = 1; a->positions && i < a->query_length; i++) {
+    if (a->positions[i] <= a->positions[i - 1])
+      return gd_fail(GD_BUG, "attention: backward needs ascending positions; query %d stands at %d", i, a->positions[i]);
+  }
+  int threads = gd_parallel_threads(context->threads, rows * a->heads * a->head_size);
+  int64_t pool_slots = slots_needed(a, shape.group), dq_at = pool_slots * slot_elems(&shape);
+  if (pool_slots > 32 || dq_at > POOL_ELEMS)
+    return gd_fail(GD_BUG, "attention: too many query blocks of %d for head size %d", (int)a->query_block, (int)a->head_size);
+  bool together = dq_at + (shape.group * a->query_length + ROW_GROUP) * shape.width <= POOL_ELEMS &&
+                  (threads == 1 || groups >= 2 * threads);
+#pragma omp parallel num_threads(threads)
+  {
+#pragma omp for schedule(static)
+    for (int64_t i = 0; i < rows; i++) row_deltas(a, i / a->query_length, i % a->query_length);
+    backward_rows b = {.a = a, .shape = shape, .s = gd_cpu_scratch(context, omp_get_thread_num())};
+    if (together) {
+#pragma omp for schedule(dynamic, 1)
+      for (int64_t i = 0; i < groups; i++) {
+        b.sequence = i / a->kv_heads;
+        b.kv_head = i % a->kv_heads;
+        one_pass(&b, b.s->pool + dq_at);
+      }
+    } else {
+#pragma omp for schedule(dynamic, 1) nowait
+      for (int64_t i = 0; i < groups * shape.group * row_tiles; i++) {
+        int64_t head = i / row_tiles % a->heads;
+        b.sequence = i / row_tiles / a->heads;
+        b.kv_head = head / shape.group;
+        query_tile_gradients(&b, head, (row_tiles - 1 - i % row_tiles) * ROW_TILE);
+      }
+#pragma omp for schedule(dynamic, 1)
+      for (int64_t i = 0; i < groups * key_tiles; i++) {
+        b.sequence = i / key_tiles / a->kv_heads;
+        b.kv_head = i / key_tiles % a->kv_heads;
+        key_tile_gradients(&b, (int32_t)(i % key_tiles) * KEY_TILE, NULL);
+      }
+    }
+  }
+  return GD_OK;
+}
+
+GD_CPU_KERNEL(attention_backward, gd_attention, args->delta,
+              (size_t)args->batch *(size_t)args->heads *(size_t)args->query_length * sizeof(float))

@@ -1,0 +1,222 @@
+/* attention_tile.h - products of small tiles in registers, and how operands are packed for them. */
+#ifndef GD_TRAINER_KERNELS_CPU_ATTENTION_TILE_H
+#define GD_TRAINER_KERNELS_CPU_ATTENTION_TILE_H
+
+#include "trainer/kernels/cpu/attention.h"
+
+#define ATTENTION_INLINE static inline __attribute__((always_inline))
+
+#if defined(GD_SIMD_AVX512)
+enum { PANEL = 4 }; /* 6 x 4 vectors of 16 lanes: 24 of 32 registers */
+#else
+enum { PANEL = 1 };
+#endif
+
+/* Where the chains of a product start: from +0, from C, or from C * scale[row]. */
+typedef enum chain_start { CHAIN_ZERO, CHAIN_KEEP, CHAIN_SCALE } chain_start;
+
+/* C[r][n] = start + sum over k ascending of A[r * a_row + k * a_step] * B[k * b_step + n]. */
+typedef struct tile_product {
+  int64_t steps; /* units of the inner index */
+  const float *a;
+  int64_t a_row, a_step;
+  const float *b;
+  int64_t b_step;
+  float *c;
+  int64_t c_row;
+  chain_start start;
+  const float *scale;
+} tile_product;
+
+ATTENTION_INLINE vf chain_step(bool pairs, vf a, vf b, vf c) {
+#if defined(__AVX512BF16__)
+  if (pairs) return _mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b);
+#else
+  (void)pairs;
+#endif
+  return vf_fma(a, b, c);
+}
+
+/* One register tile of `rows` rows and `vectors` vectors; all three constants at compile time. */
+ATTENTION_INLINE void register_tile(const tile_product *p, int64_t row, int64_t column, const int rows, const int vectors,
+                                    const bool pairs) {
+  vf sum[ROW_GROUP][PANEL];
+  float *c = p->c + row * p->c_row + column;
+  const float *a = p->a + row * p->a_row, *b = p->b + column;
+  const int64_t a_row = p->a_row, a_step = p->a_step, b_step = p->b_step;
+#pragma GCC unroll 8
+  for (int r = 0; r < rows; r++) {
+#pragma GCC unroll 8
+    for (int v = 0; v < vectors; v++) {
+      sum[r][v] = vf_zero();
+      if (p->start != CHAIN_ZERO) sum[r][v] = vf_load(c + r * p->c_row + v * VF_LANES);
+      if (p->start == CHAIN_SCALE) sum[r][v] = vf_mul(sum[r][v], vf_set1(p->scale[row + r]));
+    }
+  }
+  for (int64_t k = 0; k < p->steps; k++) {
+    vf right[PANEL];
+#pragma GCC unroll 8
+    for (int v = 0; v < vectors; v++) right[v] = vf_load(b + k * b_step + v * VF_LANES);
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++) {
+      vf left = vf_set1(a[r * a_row + k * a_step]);
+#pragma GCC unroll 8
+      for (int v = 0; v < vectors; v++) sum[r][v] = chain_step(pairs, left, right[v], sum[r][v]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < rows; r++) {
+#pragma GCC unroll 8
+    for (int v = 0; v < vectors; v++) vf_store(c + r * p->c_row + v * VF_LANES, sum[r][v]);
+  }
+}
+
+ATTENTION_INLINE void register_tile_of(const tile_product *p, int64_t row, int64_t column, const int rows, int vectors,
+                                       const bool pairs) {
+#if defined(GD_SIMD_AVX512)
+  if (vectors == 4) register_tile(p, row, column, rows, 4, pairs);
+  if (vectors == 3) register_tile(p, row, column, rows, 3, pairs);
+  if (vectors == 2) register_tile(p, row, column, rows, 2, pairs);
+#endif
+  if (vectors == 1) register_tile(p, row, column, rows, 1, pairs);
+}
+
+/* The whole product: rows rounded up to whole register tiles (one row alone stays one), `vectors` x 16 columns. */
+ATTENTION_INLINE void multiply_as(const tile_product *p, int64_t rows, int64_t vectors, const bool pairs) {
+  for (int64_t v = 0; v < vectors; v += PANEL) {
+    int width = vectors - v < PANEL ? (int)(vectors - v) : PANEL;
+    if (rows == 1) {
+      register_tile_of(p, 0, v * VF_LANES, 1, width, pairs);
+    } else {
+      for (int64_t r = 0; r < rows; r += ROW_GROUP) register_tile_of(p, r, v * VF_LANES, ROW_GROUP, width, pairs);
+    }
+  }
+}
+
+static __attribute__((noinline)) void multiply(const tile_product *p, int64_t rows, int64_t vectors, bool pairs) {
+#if defined(__AVX512BF16__)
+  if (pairs) {
+    multiply_as(p, rows, vectors, true);
+    return;
+  }
+#else
+  (void)pairs;
+#endif
+  multiply_as(p, rows, vectors, false);
+}
+
+/* to[r][.] = row r of `from` as units along D, zeros to unit_ld; `stride` elements between rows. */
+static inline void load_rows(const attention_shape *shape, gd_dtype dtype, int64_t head_size, const void *from, int64_t stride,
+                             int64_t rows, float *to) {
+  for (int64_t r = 0; r < rows; r++) {
+    const void *row = element_at(dtype, from, r * stride);
+    float *units = to + r * shape->unit_ld;
+    if (shape->pairs) {
+      memcpy(units, row, (size_t)head_size * 2);
+      memset((char *)units + head_size * 2, 0, (size_t)(shape->unit_ld * 4 - head_size * 2));
+    } else {
+      for (int64_t d = 0; d < shape->unit_ld; d += VF_LANES) {
+        int n = d < head_size ? vf_left(d, head_size) : 0;
+        vf_store(units + d, n ? vf_load_as(dtype, row, d, n) : vf_zero());
+      }
+    }
+  }
+}
+
+/* to[c * to_row + r] = from[r * from_row + c], 16 x 16. */
+static inline void transpose16(const float *from, int64_t from_row, float *to, int64_t to_row) {
+#if defined(GD_SIMD_AVX512)
+  __m512 r[16], t[16];
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; i++) r[i] = _mm512_loadu_ps(from + i * from_row);
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; i++) {
+    t[2 * i] = _mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+    t[2 * i + 1] = _mm512_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; i++) {
+    __m512d a = _mm512_castps_pd(t[4 * i]), b = _mm512_castps_pd(t[4 * i + 1]);
+    __m512d c = _mm512_castps_pd(t[4 * i + 2]), d = _mm512_castps_pd(t[4 * i + 3]);
+    r[4 * i] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c));
+    r[4 * i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
+    r[4 * i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d));
+    r[4 * i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(b, d));
+  }
+  /* r[4 i + j], 128-bit lane L: column 4 L + j of rows 4 i .. 4 i + 3. */
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; j++) {
+    __m512 even_low = _mm512_shuffle_f32x4(r[j], r[4 + j], 0x88), even_high = _mm512_shuffle_f32x4(r[8 + j], r[12 + j], 0x88);
+    __m512 odd_low = _mm512_shuffle_f32x4(r[j], r[4 + j], 0xdd), odd_high = _mm512_shuffle_f32x4(r[8 + j], r[12 + j], 0xdd);
+    _mm512_storeu_ps(to + j * to_row, _mm512_shuffle_f32x4(even_low, even_high, 0x88));
+    _mm512_storeu_ps(to + (8 + j) * to_row, _mm512_shuffle_f32x4(even_low, even_high, 0xdd));
+    _mm512_storeu_ps(to + (4 + j) * to_row, _mm512_shuffle_f32x4(odd_low, odd_high, 0x88));
+    _mm512_storeu_ps(to + (12 + j) * to_row, _mm512_shuffle_f32x4(odd_low, odd_high, 0xdd));
+  }
+#else
+  for (int c = 0; c < 16; c++)
+    for (int r = 0; r < 16; r++) memcpy(to + c * to_row + r, from + r * from_row + c, 4);
+#endif
+}
+
+/* columns[unit of D][KEY_TILE] from n rows of keys (or values); columns of absent rows are zero. */
+static inline void pack_columns(const attention_shape *shape, gd_dtype dtype, int64_t head_size, const void *from,
+                                int64_t stride, int n, float *rows, float *columns) {
+  for (int first = 0; first < KEY_TILE; first += 16) {
+    int count = n - first < 16 ? n - first : 16;
+    if (count <= 0) {
+      for (int64_t d = 0; d < shape->unit_ld; d++) memset(columns + d * KEY_TILE + first, 0, 16 * sizeof(float));
+      continue;
+    }
+    const float *source = rows;
+    int64_t source_row = shape->unit_ld;
+    if (dtype == GD_FLOAT32 && count == 16 && head_size % 16 == 0) {
+      source = (const float *)from + first * stride;
+      source_row = stride;
+    } else {
+      load_rows(shape, dtype, head_size, element_at(dtype, from, first * stride), stride, count, rows);
+      memset(rows + count * shape->unit_ld, 0, (size_t)((16 - count) * shape->unit_ld) * sizeof(float));
+    }
+    for (int64_t d = 0; d < shape->unit_ld; d += 16)
+      transpose16(source + d, source_row, columns + d * KEY_TILE + first, KEY_TILE);
+  }
+}
+
+/* to[j][i] = the pair (from row 2 j element i, row 2 j + 1 element i), i < width, bfloat16 rows `stride` elements apart; rows
+ * from n on and elements from `present` on are zero. n_padded = rows to write, even. */
+static inline void interleave_rows(const void *from, int64_t stride, int64_t n, int64_t n_padded, int64_t present,
+                                   int64_t width, float *to, int64_t to_row) {
+  for (int64_t j = 0; j < n_padded / 2; j++) {
+    const char *low = (const char *)from + 4 * j * stride, *high = low + 2 * stride;
+    float *out = to + j * to_row;
+    int64_t filled = 2 * j < n ? present : 0;
+    bool both = 2 * j + 1 < n;
+    for (int64_t i = 0; i < filled; i++) {
+      uint16_t a, b = 0;
+      memcpy(&a, low + 2 * i, 2);
+      if (both) memcpy(&b, high + 2 * i, 2);
+      uint32_t word = (uint32_t)a | (uint32_t)b << 16;
+      memcpy(out + i, &word, 4);
+    }
+    memset(out + filled, 0, (size_t)(width - filled) * 4);
+  }
+}
+
+/* The right operand of a product over rows: [unit of rows][width], from n rows of stored elements; n_padded rows are written.
+ */
+static inline void pack_rows(const attention_shape *shape, gd_dtype dtype, int64_t head_size, const void *from, int64_t stride,
+                             int64_t n, int64_t n_padded, float *to) {
+  if (shape->pairs) {
+    interleave_rows(from, stride, n, n_padded, head_size, shape->width, to, shape->width);
+    return;
+  }
+  load_rows(shape, dtype, head_size, from, stride, n, to); /* unit_ld == width here */
+  memset(to + n * shape->width, 0, (size_t)((n_padded - n) * shape->width) * sizeof(float));
+}
+
+/* Units in `rows` rows of a product over rows. */
+static inline int64_t units_of(const attention_shape *shape, int64_t rows) {
+  return shape->pairs ? (rows + 1) / 2 : rows;
+}
+
+#endif
