@@ -53,16 +53,18 @@ static gd_status run_batch(gd_validator *v, int64_t first_draw, int64_t step, do
   return GD_OK;
 }
 
-gd_status gd_validator_run(gd_validator *validator, int64_t batches, int64_t step, double *loss, double *targets) {
+gd_status gd_validator_run(gd_validator *validator, int64_t batches, int64_t step, gd_validator_poll *poll, void *context,
+                           double *loss, bool *stopped) {
   int64_t global = validator->model->layout.spec.batch.global;
   int64_t all = (gd_dataset_windows(validator->dataset) + global - 1) / global;
+  double sum = 0, targets = 0;
   if (batches == 0 || batches > all) batches = all;
-  double sum = 0;
-  *targets = 0;
-  for (int64_t i = 0; i < batches; i++) {
+  *stopped = false;
+  for (int64_t i = 0; i < batches && !*stopped; i++) {
     gd_session_progress(validator->model->session, "validation", step);
-    GD_TRY(run_batch(validator, i * global, step, &sum, targets));
+    GD_TRY(run_batch(validator, i * global, step, &sum, &targets));
+    GD_TRY(poll(context, stopped));
   }
-  *loss = *targets > 0 ? sum / *targets : 0;
+  *loss = targets > 0 ? sum / targets : 0;
   return GD_OK;
 }

@@ -16,8 +16,12 @@ typedef struct gd_validator {
 GD_CHECKED gd_status gd_validator_open(gd_model *model, gd_dataset *dataset, gd_validator *out);
 void gd_validator_close(gd_validator *validator);
 
-/* Runs global batches of windows from the start of the split (batches 0: all). *loss = mean over targets, *targets = their
- * number. Collective over the job. */
-GD_CHECKED gd_status gd_validator_run(gd_validator *validator, int64_t batches, int64_t step, double *loss, double *targets);
+/* Asked between batches on every rank; the answer must be agreed. */
+typedef gd_status gd_validator_poll(void *context, bool *stop);
+
+/* Runs global batches of windows from the start of the split (batches 0: all). *loss = mean over targets; *stopped when the
+ * poll said so and there is no loss. Collective over the job. */
+GD_CHECKED gd_status gd_validator_run(gd_validator *validator, int64_t batches, int64_t step, gd_validator_poll *poll,
+                                      void *context, double *loss, bool *stopped);
 
 #endif

@@ -1,0 +1,243 @@
+/* gptdist-train - trains a transformer: `gptdist-train --config F` on one rank, `mpirun -np N gptdist-train --config F` on
+ * many. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "io/files.h"
+#include "io/lockfile.h"
+#include "launch/console.h"
+#include "launch/options.h"
+#include "launch/signals.h"
+#include "launch/train_report.h"
+#include "trainer/kernels.h"
+#include "trainer/source.h"
+
+typedef struct train {
+  gd_command_line line;
+  const char *resume;
+  int64_t max_time_s;
+  bool dry_run;
+  gd_session *session;
+  gd_device *device;
+  gd_spec spec;
+  gd_config_origins origins;
+  gd_dataset *data, *validation;
+  gd_lockfile *lock;
+  gd_run run;
+  time_t start;
+} train;
+
+static const char *reason_of(gd_status status) {
+  return status == GD_OK ? "done" : status == GD_REQUEUE ? "stopped on request, checkpointed" : gd_error_text();
+}
+
+/* ---- before any device memory: the run file, the data, the run directory ---- */
+
+/* Rank 0 reads the run file and its data's vocabulary; a mistake is told once, before anything is taken. */
+static gd_status load_spec(train *t) {
+  gd_spec *spec = &t->spec;
+  GD_TRY(gd_options_load(&t->line, true, spec, &t->origins));
+  if (t->max_time_s > 0) spec->run.max_time_s = t->max_time_s;
+  if (!spec->run.directory[0])
+    return gd_fail_user(GD_USAGE, "run.directory: not set; say where the run keeps its files (--set run.directory=runs/first)");
+  if (!spec->data.sources)
+    return gd_fail_user(GD_USAGE, "data.path: not set; name a dataset folder made by gptdist-data prepare");
+  if (spec->model.init_from[0]) {
+    gd_weight_source source;
+    GD_TRY(gd_weight_source_open(0, spec->model.init_from, &source));
+    gd_status status = gd_weight_source_model(&source, spec);
+    gd_weight_source_close(&source);
+    GD_TRY(status);
+  }
+  return GD_OK;
+}
+
+/* Every rank opens the data; rank 0's vocabulary and digest count. */
+static gd_status open_data(train *t) {
+  gd_spec *spec = &t->spec;
+  int32_t length = spec->batch.sequence ? spec->batch.sequence : spec->model.context;
+  GD_TRY(gd_dataset_open(&spec->data, length, spec->batch.order, spec->run.seed, &t->data));
+  GD_TRY(gd_dataset_open_validation(&spec->data, length, &t->validation));
+  int32_t vocabulary = gd_dataset_vocabulary(t->data);
+  if (!spec->model.vocabulary) spec->model.vocabulary = vocabulary;
+  if (spec->model.vocabulary < vocabulary)
+    return gd_fail_user(GD_USAGE, "model.vocabulary: found %d, but the data's tokenizer has %d tokens", spec->model.vocabulary,
+                        vocabulary);
+  return GD_OK;
+}
+
+/* The same directory must go on with the same data. */
+static gd_status check_data_digest(const train *t) {
+  char path[GD_PATH_BYTES + 32];
+  snprintf(path, sizeof path, "%s/data.sha256", t->spec.run.directory);
+  const char *digest = gd_dataset_digest(t->data);
+  gd_bytes old = {0};
+  if (!gd_file_exists(path)) return gd_file_write(path, digest, strlen(digest));
+  gd_status status = gd_file_read(path, 256, &old);
+  if (status == GD_OK && strncmp(old.bytes, digest, strlen(digest)) != 0)
+    status = gd_fail_user(
+        GD_USAGE,
+        "data.path: run directory %s was started with other data (digest %.12s, now %.12s); choose another run.directory",
+        t->spec.run.directory, old.bytes, digest);
+  gd_bytes_free(&old);
+  return status;
+}
+
+/* Rank 0: makes the run directory, takes its lock, writes the resolved run file. */
+static gd_status open_directory(train *t) {
+  char path[GD_PATH_BYTES + 32];
+  const char *directory = t->spec.run.directory;
+  GD_TRY(gd_folder_make(directory));
+  GD_TRY(gd_lockfile_take(directory, &t->lock));
+  GD_TRY(check_data_digest(t));
+  snprintf(path, sizeof path, "%s/log", directory);
+  GD_TRY(gd_folder_make(path));
+  char *text = malloc(GD_CONFIG_TEXT_BYTES);
+  if (!text) return gd_fail(GD_NO_MEMORY, "no memory for the run file");
+  size_t bytes = gd_config_write(&t->spec, text, GD_CONFIG_TEXT_BYTES);
+  snprintf(path, sizeof path, "%s/config.yaml", directory);
+  gd_status status = gd_file_write(path, text, bytes);
+  free(text);
+  return status;
+}
+
+static gd_status prepare(train *t) {
+  gd_session *session = t->session;
+  gd_launch_environment environment;
+  bool first = gd_session_rank(session) == 0;
+  int32_t ranks = gd_session_ranks(session);
+  gd_session_environment(&environment);
+  GD_TRY(gd_session_agree(session, first ? load_spec(t) : GD_OK));
+  GD_TRY(gd_session_broadcast(session, &t->spec, sizeof t->spec, 0));
+  GD_TRY(gd_session_agree(session, open_data(t)));
+  if (!t->spec.run.threads) {
+    long cores = sysconf(_SC_NPROCESSORS_ONLN) / gd_session_local_ranks(session);
+    t->spec.run.threads = cores < 1 ? 1 : (int32_t)cores;
+  }
+  GD_TRY(gd_session_agree(session, gd_spec_resolve(&t->spec, ranks)));
+  if (t->dry_run) return first ? gd_train_report_plan(&t->spec, ranks) : GD_OK;
+  GD_TRY(gd_session_agree(session, first ? open_directory(t) : GD_OK));
+  char path[GD_PATH_BYTES + 64];
+  snprintf(path, sizeof path, "%s/log/rank-%05d.log", t->spec.run.directory, gd_session_rank(session));
+  return gd_session_agree(session, gd_console_log_file(path));
+}
+
+/* ---- the run ---- */
+
+static gd_stop stop_requested(void *context) {
+  const train *t = context;
+  if (gd_signals_pending()) return GD_STOP_REQUESTED;
+  if (t->spec.run.max_time_s > 0 && time(0) - t->start >= t->spec.run.max_time_s) return GD_STOP_TIME;
+  return GD_STOP_NONE;
+}
+
+static gd_status loop(train *t, gd_train_report *report) {
+  gd_run_event event;
+  do {
+    GD_TRY(gd_run_next(&t->run, &event));
+    if (event.kind == GD_EVENT_STEP) gd_signals_set_saved(false);
+    if (event.kind == GD_EVENT_SAVED) gd_signals_set_saved(event.step == t->run.state.step);
+    if (report) GD_TRY(gd_train_report_event(report, &event));
+  } while (event.kind != GD_EVENT_END);
+  return event.stop == GD_STOP_DONE ? GD_OK : GD_REQUEUE;
+}
+
+static gd_status use_precision(train *t) {
+  gd_kernels kernels;
+  if (t->spec.precision.dtype != GD_BFLOAT16) return GD_OK;
+  GD_TRY(gd_kernels_open(t->device, 1, &kernels));
+  int32_t has = kernels.ops->bfloat16;
+  gd_kernels_close(&kernels);
+  int32_t *all = calloc((size_t)gd_session_ranks(t->session), sizeof *all);
+  if (!all) return gd_fail(GD_NO_MEMORY, "no memory for %d ranks", gd_session_ranks(t->session));
+  gd_status status = gd_session_all_gather(t->session, &has, all, sizeof has);
+  for (int32_t r = 0; r < gd_session_ranks(t->session); r++) has = has && all[r];
+  free(all);
+  if (has || status != GD_OK) return status;
+  gd_log(GD_LOG_WARNING, "precision: this processor has no bfloat16 products, training in float32");
+  t->spec.precision.dtype = GD_FLOAT32;
+  return GD_OK;
+}
+
+static gd_status train_run(train *t) {
+  gd_run_options options = {.stop_requested = stop_requested, .stop_context = t};
+  gd_train_report *report = 0;
+  options.resume = !strcmp(t->resume, "auto") ? GD_RESUME_AUTO : !strcmp(t->resume, "none") ? GD_RESUME_NONE : GD_RESUME_FROM;
+  options.resume_from = t->resume;
+  GD_TRY(gd_session_open_device(t->session, &t->spec, &t->device));
+  gd_session_set_watchdog(t->session, t->spec.run.watchdog_s);
+  GD_TRY(use_precision(t));
+  GD_TRY(gd_run_open(t->session, t->device, &t->spec, t->data, t->validation, &options, &t->run));
+  if (gd_session_rank(t->session) == 0) {
+    double peak = gd_kernels_peak_flops(&t->run.model.kernels, t->spec.precision.dtype) * gd_session_ranks(t->session);
+    GD_TRY(gd_train_report_open(&t->run, peak, &report));
+  }
+  gd_status status = loop(t, report);
+  if (report) gd_train_report_close(report);
+  return status;
+}
+
+static void exit_hook(void *context, gd_status code, const char *text) {
+  const train *t = context;
+  if (t->spec.run.directory[0] && t->lock) gd_train_report_exit(t->spec.run.directory, code, text);
+}
+
+static void close_all(train *t) {
+  gd_run_close(&t->run);
+  if (t->data) gd_dataset_close(t->data);
+  if (t->validation) gd_dataset_close(t->validation);
+  if (t->lock) gd_lockfile_release(t->lock);
+}
+
+int main(int argc, char **argv) {
+  static train t; /* large: the spec and all origins */
+  t.resume = "auto";
+  t.start = time(0);
+  const gd_option options[] = {
+      {"--resume", GD_OPTION_TEXT, &t.resume, "auto|none|DIR", "auto: go on from the newest checkpoint of run.directory", 0, 0},
+      {"--max-time", GD_OPTION_SECONDS, &t.max_time_s, "T", "stop, save and leave with 75 after T (90s, 30m, 2h)", 0, 0},
+      {"--dry-run", GD_OPTION_FLAG, &t.dry_run, 0, "print layout, step table, memory, and stop", 0, 0},
+      {0},
+  };
+  const gd_program program = {
+      .name = "gptdist-train",
+      .purpose = "trains a transformer",
+      .usage = "--config F [--set section.key=value]... [--resume auto|none|DIR] [--max-time T] [--dry-run]",
+      .more =
+          "Under mpirun every rank runs this same line; gptdist-run builds a good mpirun line.\n"
+          "Exit codes: 0 done, 64 usage or configuration, 65 bad data or checkpoint, 70 internal error,\n"
+          "71 out of memory, 74 input/output, 75 checkpointed on request (start again), 76 a rank failed,\n"
+          "77 the loss diverged.",
+      .options = options,
+      .takes_config = true};
+  gd_launch_environment environment;
+  bool done = false;
+  gd_session_environment(&environment);
+  gd_console_open("gptdist-train", environment.rank);
+  gd_status status = gd_options_parse(&program, argc, argv, &t.line, &done);
+  if (status != GD_OK || done) return gd_console_leave(status, false);
+  status = gd_signals_install();
+  if (status == GD_OK) status = gd_session_open(&t.session);
+  if (status != GD_OK) return gd_console_leave(status, true);
+  gd_session_set_exit_hook(t.session, exit_hook, &t);
+  status = prepare(&t);
+  if (status != GD_OK) {
+    /* All ranks agreed on it, so all leave in order, and rank 0 tells. */
+    int code = gd_console_leave(status, false);
+    close_all(&t);
+    gd_session_close(t.session);
+    return code;
+  }
+  if (!t.dry_run) {
+    status = train_run(&t);
+    if (status != GD_OK && status != GD_REQUEUE) gd_session_abort(t.session, status, gd_error_text());
+    if (gd_session_rank(t.session) == 0) gd_train_report_exit(t.spec.run.directory, status, reason_of(status));
+  }
+  close_all(&t);
+  gd_session_close(t.session);
+  gd_console_close();
+  return status;
+}

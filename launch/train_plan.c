@@ -1,0 +1,77 @@
+/* train_plan.c - what --dry-run prints. */
+#include <stdio.h>
+
+#include "launch/train_report.h"
+#include "shard/cost.h"
+
+static double mib(int64_t bytes) {
+  return (double)bytes / 1048576.0;
+}
+
+static void print_layout(const gd_spec *spec, const gd_layout *layout, int32_t ranks) {
+  const gd_mesh *mesh = &layout->mesh;
+  printf(
+      "model      %lld parameters: %d layers, width %d, %d heads (%d key/value), ffn %d, vocabulary %d (padded %lld), context "
+      "%d\n",
+      (long long)gd_spec_parameters(spec), spec->model.layers, spec->model.width, spec->model.heads, spec->model.kv_heads,
+      spec->model.ffn, spec->model.vocabulary, (long long)layout->padded_vocabulary, spec->model.context);
+  printf("layout     %d ranks = data %d x tensor %d, ZeRO %d, %d threads a rank, %s, numerics %s, %d blocks along tensor\n",
+         ranks, mesh->size[GD_AXIS_DATA], mesh->size[GD_AXIS_TENSOR], spec->parallel.zero, spec->run.threads,
+         gd_dtype_name(spec->precision.dtype), spec->numerics == GD_NUMERICS_FAST ? "fast" : "invariant",
+         spec->parallel.blocks);
+  printf("batch      %d sequences x %d tokens a step, %d sequences a data rank in micro-batches of %d\n", spec->batch.global,
+         spec->batch.sequence, spec->batch.global / mesh->size[GD_AXIS_DATA], spec->batch.micro);
+}
+
+static void print_cost(const gd_layout *layout) {
+  gd_cost cost;
+  gd_cost_of(layout, &cost);
+  printf("\nmemory of rank 0 by arena (MiB)\n");
+  printf("  parameters   %12.1f\n", mib(cost.parameter_bytes));
+  printf("  gradients    %12.1f   %d buffer%s\n", mib(cost.gradient_bytes), cost.gradient_slots,
+         cost.gradient_slots == 1 ? "" : "s");
+  printf("  optimizer    %12.1f\n", mib(cost.optimizer_bytes));
+  printf("  activations  %12.1f\n", mib(cost.activation_bytes));
+  printf("  workspace    %12.1f\n", mib(cost.workspace_bytes));
+  printf("  exchange     %12.1f\n", mib(cost.exchange_bytes));
+  printf("  total        %12.1f\n", mib(cost.total_bytes));
+  printf("  host memory for a save %.1f MiB; a checkpoint on disk %.1f MiB (whole job)\n", mib(cost.snapshot_bytes),
+         mib(cost.checkpoint_bytes));
+  printf("\nstep       %lld tokens, %.4g TFLOP; rank 0 sends %.1f MiB over the data axis, %.1f MiB over the tensor axis\n",
+         (long long)cost.step_tokens, cost.step_flops / 1e12, cost.data_traffic_bytes / 1048576.0,
+         cost.tensor_traffic_bytes / 1048576.0);
+}
+
+static void print_activations(const gd_layout *layout) {
+  gd_activations activations;
+  gd_layout_activations(layout, layout->spec.batch.micro, true, &activations);
+  printf("\nactivations of a micro-batch (%d sequences)\n  %-24s %-32s %-9s %-9s %6s %12s\n", activations.sequences, "name",
+         "shape", "dtype", "lifetime", "copies", "MiB");
+  for (int id = 0; id < GD_ACTIVATION_IDS; id++) {
+    const gd_activation_entry *e = &activations.entries[id];
+    if (!e->name || !e->elements) continue;
+    printf("  %-24s %-32s %-9s %-9s %6d %12.2f\n", e->name, e->shape, gd_dtype_name(e->dtype),
+           e->lifetime == GD_WORKSPACE ? "workspace" : "kept", e->copies,
+           mib(e->copies * e->elements * (int64_t)gd_dtype_bytes(e->dtype)));
+  }
+}
+
+gd_status gd_train_report_plan(const gd_spec *spec, int32_t ranks) {
+  gd_mesh mesh;
+  gd_layout layout;
+  gd_plan plan;
+  char line[160];
+  GD_TRY(gd_mesh_init(&mesh, ranks, spec->parallel.tensor, spec->parallel.pipeline, spec->parallel.context));
+  GD_TRY(gd_layout_create(spec, &mesh, 0, &layout));
+  gd_status status = gd_plan_create(spec, &mesh, &plan);
+  if (status == GD_OK) {
+    print_layout(spec, &layout, ranks);
+    printf("\nthe step of every rank\n");
+    for (int32_t row = -1; row < plan.count; row++) printf("%s\n", gd_plan_line(&plan, row, line, sizeof line));
+    print_cost(&layout);
+    print_activations(&layout);
+    gd_plan_free(&plan);
+  }
+  gd_layout_free(&layout);
+  return status;
+}

@@ -1,0 +1,21 @@
+/* train_report.h - what a training run tells: the progress line, metrics.jsonl, TensorBoard files, exit.json. Rank 0 only. */
+#ifndef GD_LAUNCH_TRAIN_REPORT_H
+#define GD_LAUNCH_TRAIN_REPORT_H
+
+#include "trainer/run.h"
+
+typedef struct gd_train_report gd_train_report;
+
+/* Opens the files of spec->run.directory; on resume they are cut back to run->start_step. peak_flops: of the whole job, 0 =
+ * unknown. GD_IO. Local to rank 0. */
+GD_CHECKED gd_status gd_train_report_open(const gd_run *run, double peak_flops, gd_train_report **out);
+GD_CHECKED gd_status gd_train_report_event(gd_train_report *report, const gd_run_event *event);
+void gd_train_report_close(gd_train_report *report);
+
+/* RUN/exit.json: {"code": 0, "reason": "..."}; written by rename. Faults are dropped: there is nobody left to tell. */
+void gd_train_report_exit(const char *directory, int code, const char *reason);
+
+/* --dry-run: layout, step table, memory a rank by arena, disk and host memory, tokens a step. Prints to stdout. */
+GD_CHECKED gd_status gd_train_report_plan(const gd_spec *spec, int32_t ranks);
+
+#endif

@@ -1,0 +1,176 @@
+/* The layout: every element has one owner, blocks start at units, activations do not overlap, and the norm's order is a
+ * permutation. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "shard/cost.h"
+#include "shard/layout.h"
+
+static gd_spec small_spec(bool llama, int32_t tensor, int32_t zero) {
+  gd_spec spec;
+  memset(&spec, 0, sizeof spec);
+  spec.run.steps = 10;
+  spec.model =
+      (gd_model_spec){.layers = 2, .heads = 4, .kv_heads = llama ? 4 : 0, .width = 32, .vocabulary = 61, .context = 16};
+  spec.model.norm = llama ? GD_NORM_RMSNORM : GD_NORM_LAYERNORM;
+  spec.model.activation = llama ? GD_ACTIVATION_SWIGLU : GD_ACTIVATION_GELU_TANH;
+  spec.model.position = llama ? GD_POSITION_ROTARY : GD_POSITION_LEARNED;
+  spec.model.bias = !llama;
+  spec.model.tied_head = !llama;
+  spec.model.init_std = 0.02f;
+  spec.parallel = (gd_parallel_spec){.tensor = tensor, .pipeline = 1, .context = 1, .zero = zero};
+  spec.batch.global = 24;
+  spec.numerics = GD_NUMERICS_INVARIANT;
+  return spec;
+}
+
+/* Marks the elements of all ranks' saved boxes in per-tensor maps; every element must be saved exactly once. */
+static void each_element_is_saved_once(void **state) {
+  (void)state;
+  for (int llama = 0; llama < 2; llama++)
+    for (int32_t ranks = 1; ranks <= 8; ranks++)
+      for (int32_t tensor = 1; tensor <= 4; tensor *= 2)
+        for (int32_t zero = 0; zero < 2; zero++) {
+          if (ranks % tensor || 24 % (ranks / tensor)) continue;
+          gd_spec spec = small_spec(llama, tensor, zero);
+          gd_mesh mesh;
+          assert_int_equal(gd_spec_resolve(&spec, ranks), GD_OK);
+          assert_int_equal(gd_mesh_init(&mesh, ranks, tensor, 1, 1), GD_OK);
+          uint8_t *maps[64] = {0};
+          int64_t total = 0;
+          for (int32_t rank = 0; rank < ranks; rank++) {
+            gd_layout layout;
+            gd_owned_box *boxes;
+            int32_t count;
+            assert_int_equal(gd_layout_create(&spec, &mesh, rank, &layout), GD_OK);
+            assert_int_equal(gd_layout_owned(&layout, GD_OWN_SAVED, &boxes, &count), GD_OK);
+            for (int32_t i = 0; i < count; i++) {
+              const gd_tensor *t = &layout.tensors[boxes[i].tensor];
+              uint8_t **map = &maps[boxes[i].tensor];
+              if (!*map) *map = calloc((size_t)(t->rows * t->cols), 1);
+              for (int64_t r = 0; r < boxes[i].box.rows; r++)
+                for (int64_t c = 0; c < boxes[i].box.cols; c++)
+                  assert_int_equal((*map)[(boxes[i].box.row + r) * t->cols + boxes[i].box.col + c]++, 0);
+              total += gd_box_elements(boxes[i].box);
+            }
+            free(boxes);
+            gd_layout_free(&layout);
+          }
+          assert_int_equal(total, gd_spec_parameters(&spec));
+          for (int i = 0; i < 64; i++) free(maps[i]);
+        }
+}
+
+static void blocks_start_at_units_and_pieces_are_even(void **state) {
+  (void)state;
+  gd_spec spec = small_spec(false, 2, 1);
+  gd_mesh mesh;
+  gd_layout layout;
+  assert_int_equal(gd_spec_resolve(&spec, 6), GD_OK);
+  assert_int_equal(gd_mesh_init(&mesh, 6, 2, 1, 1), GD_OK);
+  assert_int_equal(gd_layout_create(&spec, &mesh, 3, &layout), GD_OK);
+  for (int32_t i = 0; i < layout.parameter_count; i++) {
+    assert_int_equal(layout.parameters[i].offset % GD_UNIT_ELEMS, 0);
+    assert_int_equal(layout.parameters[i].block_elems % GD_UNIT_ELEMS, 0);
+  }
+  int64_t at = 0;
+  for (int32_t i = 0; i < layout.bucket_count; i++) {
+    assert_int_equal(layout.buckets[i].offset, at);
+    assert_int_equal(layout.buckets[i].piece * 3, layout.buckets[i].elements);
+    assert_int_equal(layout.buckets[i].piece % GD_UNIT_ELEMS, 0);
+    at += layout.buckets[i].elements;
+  }
+  assert_int_equal(at, layout.arena_elems);
+  gd_layout_free(&layout);
+}
+
+static void the_order_of_the_norm_does_not_depend_on_the_layout(void **state) {
+  (void)state;
+  int32_t lengths[3][64], parameters[3];
+  const int32_t cases[3][2] = {{1, 1}, {4, 2}, {8, 4}};
+  for (int k = 0; k < 3; k++) {
+    gd_spec spec = small_spec(true, cases[k][1], 1);
+    gd_mesh mesh;
+    gd_layout layout;
+    int32_t *order, *first;
+    assert_int_equal(gd_spec_resolve(&spec, cases[k][0]), GD_OK);
+    assert_int_equal(gd_mesh_init(&mesh, cases[k][0], cases[k][1], 1, 1), GD_OK);
+    assert_int_equal(gd_layout_create(&spec, &mesh, 0, &layout), GD_OK);
+    assert_int_equal(gd_layout_norm_order(&layout, &order, &first, &parameters[k]), GD_OK);
+    int64_t all = gd_layout_piece_units(&layout) * cases[k][0];
+    uint8_t *seen = calloc((size_t)all, 1);
+    for (int32_t i = 0; i < first[parameters[k]]; i++) {
+      assert_in_range(order[i], 0, all - 1);
+      assert_int_equal(seen[order[i]]++, 0);
+    }
+    for (int32_t i = 0; i < parameters[k]; i++) lengths[k][i] = first[i + 1] - first[i];
+    free(seen), free(order), free(first);
+    gd_layout_free(&layout);
+    assert_int_equal(parameters[k], parameters[0]);
+    assert_memory_equal(lengths[k], lengths[0], (size_t)parameters[0] * sizeof(int32_t));
+  }
+}
+
+static void activations_of_a_kind_do_not_overlap(void **state) {
+  (void)state;
+  gd_spec spec = small_spec(true, 2, 0);
+  gd_mesh mesh;
+  gd_layout layout;
+  gd_activations a;
+  assert_int_equal(gd_spec_resolve(&spec, 2), GD_OK);
+  assert_int_equal(gd_mesh_init(&mesh, 2, 2, 1, 1), GD_OK);
+  assert_int_equal(gd_layout_create(&spec, &mesh, 0, &layout), GD_OK);
+  gd_layout_activations(&layout, 3, true, &a);
+  int64_t end = 0;
+  for (int id = 0; id < GD_ACTIVATION_IDS; id++) {
+    const gd_activation_entry *e = &a.entries[id];
+    if (e->lifetime == GD_WORKSPACE || !e->name) continue;
+    assert_true(e->offset >= end);
+    end = e->offset + (e->copies - 1) * e->stride + e->elements * (int64_t)gd_dtype_bytes(e->dtype);
+  }
+  assert_true(end <= a.kept_bytes);
+  for (int i = 0; i < GD_ACTIVATION_IDS; i++) {
+    const gd_activation_entry *e = &a.entries[i];
+    if (e->lifetime != GD_WORKSPACE || !e->name) continue;
+    assert_true(e->offset + e->elements * (int64_t)gd_dtype_bytes(e->dtype) <= a.workspace_bytes);
+  }
+  gd_layout_free(&layout);
+}
+
+static void contradictions_name_their_keys(void **state) {
+  (void)state;
+  gd_spec spec = small_spec(false, 3, 0);
+  assert_int_equal(gd_spec_resolve(&spec, 4), GD_USAGE);
+  assert_non_null(strstr(gd_error_text(), "parallel.tensor"));
+  spec = small_spec(false, 1, 0);
+  assert_int_equal(gd_spec_resolve(&spec, 5), GD_USAGE);
+  assert_non_null(strstr(gd_error_text(), "batch.global"));
+  spec = small_spec(false, 1, 0);
+  spec.model.heads = 5;
+  assert_int_equal(gd_spec_resolve(&spec, 1), GD_USAGE);
+  assert_non_null(strstr(gd_error_text(), "model.heads"));
+  spec = small_spec(false, 1, 0);
+  spec.batch.sequence = 17;
+  assert_int_equal(gd_spec_resolve(&spec, 1), GD_USAGE);
+  assert_non_null(strstr(gd_error_text(), "model.context"));
+  spec = small_spec(false, 1, 2);
+  assert_int_equal(gd_spec_resolve(&spec, 1), GD_USAGE);
+  assert_non_null(strstr(gd_error_text(), "parallel.zero"));
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(each_element_is_saved_once),
+      cmocka_unit_test(blocks_start_at_units_and_pieces_are_even),
+      cmocka_unit_test(the_order_of_the_norm_does_not_depend_on_the_layout),
+      cmocka_unit_test(activations_of_a_kind_do_not_overlap),
+      cmocka_unit_test(contradictions_name_their_keys),
+  };
+  return cmocka_run_group_tests(tests, 0, 0);
+}

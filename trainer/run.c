@@ -1,0 +1,304 @@
+#include "trainer/run.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "shard/base/log.h"
+#include "trainer/schedule.h"
+#include "trainer/source.h"
+
+static double now_ms(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
+static void tell(gd_run *run, gd_run_event event) {
+  event.step = event.kind == GD_EVENT_SAVED ? event.step : run->state.step;
+  event.tokens = run->state.tokens;
+  run->events[(run->first_event + run->event_count++) % GD_RUN_EVENTS] = event;
+}
+
+/* ---- opening ---- */
+
+/* The checkpoint to resume from, or NULL to start. */
+static gd_status find_checkpoint(gd_run *run, const gd_run_options *options, gd_checkpoint **out) {
+  char folder[GD_PATH_BYTES + 32];
+  *out = 0;
+  if (options->resume == GD_RESUME_NONE) return GD_OK;
+  if (options->resume == GD_RESUME_FROM) {
+    GD_TRY(gd_checkpoint_open(run->session, options->resume_from, false, out));
+    return *out ? GD_OK : gd_fail_user(GD_USAGE, "--resume %s: found no checkpoint there", options->resume_from);
+  }
+  snprintf(folder, sizeof folder, "%s/checkpoints", run->spec.run.directory);
+  return gd_checkpoint_open(run->session, folder, true, out);
+}
+
+/* What must be the same for a resume to be the same run; layout, schedule and intervals may change. */
+static gd_status check_same_model(const gd_run *run, const gd_checkpoint *checkpoint) {
+  const gd_model_spec *a = &gd_checkpoint_run_spec(checkpoint)->model, *b = &run->spec.model;
+  const struct {
+    const char *key;
+    int64_t there, here;
+  } keys[] = {
+      {"model.layers", a->layers, b->layers},
+      {"model.heads", a->heads, b->heads},
+      {"model.kv_heads", a->kv_heads, b->kv_heads},
+      {"model.width", a->width, b->width},
+      {"model.head_size", a->head_size, b->head_size},
+      {"model.ffn", a->ffn, b->ffn},
+      {"model.vocabulary", a->vocabulary, b->vocabulary},
+      {"model.context", a->context, b->context},
+      {"model.norm", a->norm, b->norm},
+      {"model.activation", a->activation, b->activation},
+      {"model.position", a->position, b->position},
+      {"model.bias", a->bias, b->bias},
+      {"model.tied_head", a->tied_head, b->tied_head},
+  };
+  for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+    if (keys[i].there != keys[i].here)
+      return gd_fail_user(GD_USAGE,
+                          "%s: the checkpoint %s was made with %lld, this run says %lld; choose another run.directory, or "
+                          "--resume none in an empty one",
+                          keys[i].key, gd_checkpoint_path(checkpoint), (long long)keys[i].there, (long long)keys[i].here);
+  return GD_OK;
+}
+
+static gd_status checkpoint_reader(void *context, const gd_tensor *tensors, const gd_owned_box *boxes, int32_t count,
+                                   float *const *data) {
+  gd_weight_source source = {.checkpoint = context};
+  return gd_weight_source_read(&source, tensors, boxes, count, data);
+}
+
+static gd_status start_fresh(gd_run *run) {
+  if (!run->spec.model.init_from[0]) return gd_model_read_weights(&run->model, gd_model_random_weights, &run->model);
+  gd_weight_source source;
+  GD_TRY(gd_weight_source_open(run->session, run->spec.model.init_from, &source));
+  gd_status status = gd_model_read_weights(&run->model, gd_weight_source_read, &source);
+  gd_weight_source_close(&source);
+  return status;
+}
+
+static gd_status resume(gd_run *run, gd_checkpoint *checkpoint) {
+  GD_TRY(check_same_model(run, checkpoint));
+  GD_TRY(gd_model_read_weights(&run->model, checkpoint_reader, checkpoint));
+  GD_TRY(gd_optimizer_open(&run->model, &run->optimizer));
+  GD_TRY(gd_snapshot_restore(&run->optimizer, checkpoint));
+  run->state = *gd_checkpoint_state(checkpoint);
+  if (run->state.draws != run->state.step * run->spec.batch.global)
+    gd_log(GD_LOG_WARNING, "batch.global changed since step %lld: the data order goes on from sample %lld of the new size",
+           (long long)run->state.step, (long long)(run->state.step * run->spec.batch.global));
+  return gd_optimizer_set_progress(&run->optimizer, run->state.applied_steps, run->state.bad_steps);
+}
+
+static gd_status open_writer(gd_run *run) {
+  char folder[GD_PATH_BYTES + 32];
+  snprintf(folder, sizeof folder, "%s/checkpoints", run->spec.run.directory);
+  GD_TRY(gd_snapshot_open(&run->optimizer, &run->snapshot));
+  return gd_checkpoint_writer_open(run->session, folder, &run->spec, &run->mesh, run->model.layout.tensors,
+                                   run->model.layout.tensor_count, gd_dataset_tokenizer_folder(run->data), &run->writer);
+}
+
+static gd_status open_data(gd_run *run) {
+  const gd_batch_spec *batch = &run->spec.batch;
+  int32_t share = batch->global / run->model.data->size;
+  gd_prefetch_plan plan = {.start_step = run->state.step, .draws_per_step = batch->global, .count = share};
+  plan.first_offset = (int64_t)run->model.data->rank * share;
+  plan.depth = run->spec.data.prefetch;
+  GD_TRY(gd_batch_open(share, batch->sequence, &run->batch));
+  if (run->validation) GD_TRY(gd_validator_open(&run->model, run->validation, &run->validator));
+  return gd_prefetch_open(run->data, &plan, &run->prefetch);
+}
+
+gd_status gd_run_open(gd_session *session, gd_device *device, const gd_spec *spec, gd_dataset *data, gd_dataset *validation,
+                      const gd_run_options *options, gd_run *out) {
+  memset(out, 0, sizeof *out);
+  out->session = session;
+  out->device = device;
+  out->spec = *spec;
+  out->data = data;
+  out->validation = spec->validation.interval_steps > 0 ? validation : 0;
+  out->stop_requested = options->stop_requested;
+  out->stop_context = options->stop_context;
+  out->saved_step = out->marks_best = -1;
+  out->state = (gd_run_state){.best_validation = INFINITY, .best_step = -1};
+  gd_checkpoint *checkpoint;
+  GD_TRY(gd_mesh_init(&out->mesh, gd_session_ranks(session), spec->parallel.tensor, spec->parallel.pipeline,
+                      spec->parallel.context));
+  GD_TRY(gd_model_open(session, device, spec, &out->mesh, spec->batch.micro, false, 0, &out->model));
+  GD_TRY(find_checkpoint(out, options, &checkpoint));
+  if (checkpoint) {
+    gd_status status = resume(out, checkpoint);
+    gd_checkpoint_close(checkpoint);
+    GD_TRY(status);
+    /* A checkpoint of another folder must be saved here even when no step follows. */
+    if (options->resume == GD_RESUME_AUTO) out->saved_step = out->state.step;
+  } else {
+    GD_TRY(start_fresh(out));
+    GD_TRY(gd_optimizer_open(&out->model, &out->optimizer));
+  }
+  out->start_step = out->state.step;
+  GD_TRY(gd_step_open(&out->model, &out->optimizer, &out->step));
+  GD_TRY(open_writer(out));
+  GD_TRY(open_data(out));
+  GD_TRY(device->ops->alloc(device, 2 * sizeof *out->flags, (void **)&out->flags));
+  return device->ops->alloc_host(device, 2 * sizeof *out->host_flags, (void **)&out->host_flags);
+}
+
+/* ---- working ---- */
+
+/* The largest of all ranks' flags: everybody stops, or publishes a save, after the same step. */
+static gd_status agree_flags(gd_run *run) {
+  gd_device *device = run->device;
+  run->host_flags[0] = run->stop_requested ? (int32_t)run->stop_requested(run->stop_context) : 0;
+  run->host_flags[1] = !gd_checkpoint_idle(run->writer);
+  if (run->model.world->size == 1) return GD_OK;
+  size_t bytes = 2 * sizeof *run->flags;
+  GD_TRY(device->ops->copy(device->compute, run->flags, run->host_flags, bytes, GD_COPY_HOST_TO_DEVICE));
+  GD_TRY(run->model.world->ops->all_reduce(run->model.world, device->compute, run->flags, 2, GD_INT32, GD_MAX));
+  GD_TRY(device->ops->copy(device->compute, run->host_flags, run->flags, bytes, GD_COPY_DEVICE_TO_HOST));
+  return device->ops->stream_sync(device->compute);
+}
+
+static gd_status publish(gd_run *run) {
+  int64_t step;
+  gd_session_progress(run->session, "checkpoint", run->state.step);
+  GD_TRY(gd_checkpoint_finish(run->writer, &step));
+  if (step < 0) return GD_OK;
+  if (step == run->marks_best) {
+    GD_TRY(gd_checkpoint_mark_best(run->writer, step));
+    run->marks_best = -1;
+  }
+  tell(run, (gd_run_event){.kind = GD_EVENT_SAVED, .step = step});
+  return GD_OK;
+}
+
+static gd_status save(gd_run *run) {
+  if (run->saved_step == run->state.step) return GD_OK;
+  GD_TRY(publish(run)); /* the one in flight, whose memory the snapshot shares */
+  double start = now_ms();
+  GD_TRY(gd_snapshot_take(&run->snapshot));
+  GD_TRY(gd_checkpoint_save(run->writer, &run->state, run->snapshot.boxes, run->snapshot.count));
+  run->saved_step = run->state.step;
+  tell(run, (gd_run_event){.kind = GD_EVENT_SAVING, .ms = now_ms() - start});
+  return run->spec.checkpoint.background ? GD_OK : publish(run);
+}
+
+static gd_status poll_stop(void *context, bool *stop) {
+  gd_run *run = context;
+  GD_TRY(agree_flags(run));
+  *stop = run->host_flags[0] != 0;
+  return GD_OK;
+}
+
+static gd_status validate(gd_run *run) {
+  gd_run_event event = {.kind = GD_EVENT_VALIDATION};
+  double start = now_ms();
+  bool stopped;
+  GD_TRY(
+      gd_validator_run(&run->validator, run->spec.validation.batches, run->state.step, poll_stop, run, &event.loss, &stopped));
+  if (stopped) {
+    run->stop = (gd_stop)run->host_flags[0]; /* the next start validates again */
+    return GD_OK;
+  }
+  run->validated = true;
+  event.ms = now_ms() - start;
+  event.best = event.loss < run->state.best_validation;
+  if (event.best) {
+    run->state.best_validation = event.loss;
+    run->state.best_step = run->state.step;
+  }
+  tell(run, event);
+  if (!event.best) return GD_OK;
+  GD_TRY(save(run));
+  run->marks_best = run->state.step;
+  return GD_OK;
+}
+
+static gd_status train_step(gd_run *run) {
+  const gd_spec *spec = &run->spec;
+  int64_t number = run->state.step;
+  gd_run_event event = {.kind = GD_EVENT_STEP, .lr = (double)gd_schedule_lr(spec, number)};
+  gd_verdict verdict;
+  double start = now_ms();
+  gd_session_progress(run->session, "data", number);
+  GD_TRY(gd_prefetch_next(run->prefetch, &run->batch));
+  GD_TRY(gd_step_run(&run->step, number, &run->batch, (float)event.lr));
+  GD_TRY(gd_optimizer_read_verdict(&run->optimizer, &verdict));
+  event.ms = now_ms() - start;
+  event.loss = verdict.loss_sum / verdict.weight_sum;
+  event.gradient_norm = verdict.gradient_norm;
+  event.skipped = !verdict.apply;
+  event.tokens_per_s = (double)spec->batch.global * spec->batch.sequence / (event.ms / 1e3);
+  event.tflops = event.tokens_per_s * gd_spec_flops_per_token(spec) / 1e12;
+  run->state.step = number + 1;
+  run->state.tokens += (int64_t)verdict.weight_sum;
+  run->state.draws = run->state.step * spec->batch.global;
+  run->state.applied_steps = verdict.applied_steps;
+  run->state.bad_steps = verdict.bad_steps;
+  run->validated = false;
+  tell(run, event);
+  if (verdict.bad_steps >= spec->guard.max_bad_steps && spec->guard.max_bad_steps > 0)
+    return gd_fail_user(
+        GD_LOSS_DIVERGED,
+        "the loss or the gradient norm was not finite for %lld steps in a row (last finite before step %lld); the newest "
+        "checkpoint is from before; lower optimizer.lr, or raise guard.max_bad_steps",
+        (long long)verdict.bad_steps, (long long)(run->state.step - verdict.bad_steps + 1));
+  return GD_OK;
+}
+
+static bool due(int64_t interval, int64_t step) {
+  return interval > 0 && step % interval == 0;
+}
+
+/* The last things: validation of the final weights, the last checkpoint, and all of it on the disk. */
+static gd_status finish(gd_run *run) {
+  if (run->stop == GD_STOP_DONE && run->validation && !run->validated) GD_TRY(validate(run));
+  GD_TRY(save(run));
+  GD_TRY(publish(run));
+  run->ended = true;
+  tell(run, (gd_run_event){.kind = GD_EVENT_END, .stop = run->stop});
+  return GD_OK;
+}
+
+static gd_status advance(gd_run *run) {
+  if (run->state.step >= run->spec.run.steps && run->stop == GD_STOP_NONE) run->stop = GD_STOP_DONE;
+  if (run->stop != GD_STOP_NONE) return finish(run);
+  GD_TRY(train_step(run));
+  GD_TRY(agree_flags(run));
+  if (run->host_flags[0] && run->state.step < run->spec.run.steps) run->stop = (gd_stop)run->host_flags[0];
+  /* Only a save that was in flight before this step and is idle on every rank is published now. */
+  if (!run->host_flags[1]) GD_TRY(publish(run));
+  if (run->validation && due(run->spec.validation.interval_steps, run->state.step) && run->stop == GD_STOP_NONE)
+    GD_TRY(validate(run));
+  if (due(run->spec.checkpoint.interval_steps, run->state.step)) GD_TRY(save(run));
+  return GD_OK;
+}
+
+gd_status gd_run_next(gd_run *run, gd_run_event *event) {
+  while (run->event_count == 0) {
+    if (run->ended) return gd_fail(GD_BUG, "gd_run_next after the end of the run");
+    GD_TRY(advance(run));
+  }
+  *event = run->events[run->first_event];
+  run->first_event = (run->first_event + 1) % GD_RUN_EVENTS;
+  run->event_count--;
+  return GD_OK;
+}
+
+void gd_run_close(gd_run *run) {
+  if (!run->device) return;
+  if (run->prefetch) gd_prefetch_close(run->prefetch);
+  if (run->writer) gd_checkpoint_writer_close(run->writer);
+  if (run->flags) run->device->ops->free(run->device, run->flags);
+  if (run->host_flags) run->device->ops->free_host(run->device, run->host_flags);
+  gd_batch_close(&run->batch);
+  gd_validator_close(&run->validator);
+  gd_snapshot_close(&run->snapshot);
+  gd_step_close(&run->step);
+  gd_optimizer_close(&run->optimizer);
+  gd_model_close(&run->model);
+  memset(run, 0, sizeof *run);
+}

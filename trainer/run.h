@@ -1,0 +1,83 @@
+/* run.h - a training run: memory, weights or resume, steps, validation, checkpoints. launch/ pulls events and prints them. */
+#ifndef GD_TRAINER_RUN_H
+#define GD_TRAINER_RUN_H
+
+#include "io/checkpoint.h"
+#include "io/dataset.h"
+#include "trainer/snapshot.h"
+#include "trainer/step.h"
+#include "trainer/validate.h"
+
+typedef enum gd_event_kind {
+  GD_EVENT_STEP,       /* an optimizer step is done */
+  GD_EVENT_VALIDATION, /* loss on the validation split */
+  GD_EVENT_SAVING,     /* a snapshot was taken; `ms` is the stall */
+  GD_EVENT_SAVED,      /* checkpoint `step` is on the disk */
+  GD_EVENT_END,        /* nothing more to do: see `stop` */
+} gd_event_kind;
+
+typedef enum gd_stop { GD_STOP_NONE, GD_STOP_DONE, GD_STOP_REQUESTED, GD_STOP_TIME } gd_stop;
+
+typedef struct gd_run_event {
+  gd_event_kind kind;
+  int64_t step;   /* steps done, this one included */
+  int64_t tokens; /* target tokens so far */
+  double loss, lr, gradient_norm;
+  double ms;                   /* of the step, the validation, the stall */
+  double tokens_per_s, tflops; /* of the whole job, this step */
+  bool skipped;                /* a non-finite step, not applied */
+  bool best;                   /* validation: lowest so far */
+  gd_stop stop;
+} gd_run_event;
+
+/* Polled once a step on every rank; the answers are agreed. 0 = go on, else a gd_stop. */
+typedef gd_stop gd_stop_requested(void *context);
+
+enum { GD_RUN_EVENTS = 8 };
+
+typedef struct gd_run {
+  gd_session *session;
+  gd_device *device;
+  gd_spec spec;
+  gd_mesh mesh;
+  gd_model model;         /* arenas: parameters, gradients, activations, workspace */
+  gd_optimizer optimizer; /* arena: optimizer */
+  gd_step step;
+  gd_snapshot snapshot;
+  gd_dataset *data, *validation; /* validation NULL: none */
+  gd_validator validator;
+  gd_prefetch *prefetch;
+  gd_batch batch; /* this data rank's share of a step */
+  gd_checkpoint_writer *writer;
+  gd_run_state state;
+  int64_t start_step;          /* where this process began */
+  int64_t saved_step;          /* last snapshot, -1 = none */
+  int64_t marks_best;          /* a step to mark once it is published, -1 = none */
+  int32_t *flags, *host_flags; /* {stop, save in flight}, agreed each step */
+  gd_stop_requested *stop_requested;
+  void *stop_context;
+  gd_stop stop;
+  bool validated, ended; /* validated: at state.step */
+  gd_run_event events[GD_RUN_EVENTS];
+  int32_t first_event, event_count;
+} gd_run;
+
+typedef enum gd_resume { GD_RESUME_AUTO, GD_RESUME_NONE, GD_RESUME_FROM } gd_resume;
+
+typedef struct gd_run_options {
+  gd_resume resume;
+  const char *resume_from;           /* GD_RESUME_FROM: a checkpoint or run folder */
+  gd_stop_requested *stop_requested; /* may be NULL */
+  void *stop_context;
+} gd_run_options;
+
+/* spec resolved, device open; data and validation (may be NULL) stay the caller's. Takes all memory, then reads weights or the
+ * newest valid checkpoint of spec->run.directory. Collective over the job. */
+GD_CHECKED gd_status gd_run_open(gd_session *session, gd_device *device, const gd_spec *spec, gd_dataset *data,
+                                 gd_dataset *validation, const gd_run_options *options, gd_run *out);
+/* Works until there is something to tell. After GD_EVENT_END it must not be called again. GD_LOSS_DIVERGED when
+ * guard.max_bad_steps steps in a row were skipped. Collective over the job. */
+GD_CHECKED gd_status gd_run_next(gd_run *run, gd_run_event *event);
+void gd_run_close(gd_run *run);
+
+#endif

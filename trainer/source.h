@@ -1,0 +1,25 @@
+/* source.h - where weights come from: one of our checkpoints (or a run folder), or a Hugging Face model folder. */
+#ifndef GD_TRAINER_SOURCE_H
+#define GD_TRAINER_SOURCE_H
+
+#include "io/checkpoint.h"
+#include "io/huggingface.h"
+#include "trainer/model.h"
+
+typedef struct gd_weight_source {
+  gd_checkpoint *checkpoint; /* one of the two */
+  gd_huggingface *huggingface;
+  char path[GD_PATH_BYTES];
+  char tokenizer[GD_PATH_BYTES]; /* "" = none with it */
+} gd_weight_source;
+
+/* session may be NULL in a one-rank program. Collective over the job. GD_BAD_DATA, GD_USAGE. */
+GD_CHECKED gd_status gd_weight_source_open(gd_session *session, const char *path, gd_weight_source *out);
+/* The model section of `spec` becomes the source's (init_from and dropout are left alone). */
+GD_CHECKED gd_status gd_weight_source_model(const gd_weight_source *source, gd_spec *spec);
+/* A gd_weights_reader; context: the gd_weight_source. */
+gd_status gd_weight_source_read(void *context, const gd_tensor *tensors, const gd_owned_box *boxes, int32_t count,
+                                float *const *data);
+void gd_weight_source_close(gd_weight_source *source);
+
+#endif
