@@ -56,7 +56,7 @@ void gd_console_open(const char *program, int rank) {
   console.program = program;
   console.rank = rank;
   console.everyone = debug && *debug && strcmp(debug, "0") != 0;
-  console.terminal = isatty(STDERR_FILENO) == 1;
+  console.terminal = isatty(STDERR_FILENO) == 1 || getenv("GPTDIST_TERMINAL"); /* set by gptdist-run: mpirun passes text on */
   pthread_mutex_unlock(&console.lock);
   gd_log_set_sink(sink, 0);
 }

@@ -94,7 +94,7 @@ static gd_status add_override(gd_command_line *line, const char *option, const c
 
 static gd_status take_set(cursor *c, gd_command_line *line) {
   static char keys[GD_OPTION_MAX_OVERRIDES][KEY_BYTES];
-  const char *text;
+  const char *text = 0;
   GD_TRY(take_value(c, &text));
   const char *equals = strchr(text, '=');
   if (!equals || equals == text) {
@@ -157,7 +157,7 @@ static gd_status take_own(cursor *c, const gd_option *o) {
     *(bool *)o->value = true;
     return GD_OK;
   }
-  const char *text;
+  const char *text = 0;
   GD_TRY(take_value(c, &text));
   if (o->type == GD_OPTION_TEXT) {
     *(const char **)o->value = text;

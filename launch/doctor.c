@@ -1,0 +1,215 @@
+#include "launch/doctor.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "comm/session.h"
+#include "launch/run_line.h"
+
+enum { MIB = 1 << 20, RANKS_DEADLINE_S = 60 };
+
+static int bad_findings;
+
+static void finding(bool good, const char *what, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static void finding(bool good, const char *what, const char *format, ...) {
+  va_list list;
+  va_start(list, format);
+  printf("%-4s %-8s ", good ? "ok" : "BAD", what);
+  vprintf(format, list);
+  printf("\n");
+  fflush(stdout);
+  va_end(list);
+  bad_findings += !good;
+}
+
+static double seconds(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+static void check_machine(int64_t ranks) {
+  int64_t cores = gd_run_cores();
+  double memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+  finding(true, "machine", "%lld cores, %.1f GiB of memory", (long long)cores, memory / 1073741824.0);
+  struct statvfs shared;
+  if (statvfs("/dev/shm", &shared) != 0) {
+    finding(false, "shm", "/dev/shm: %s; ranks on one host talk through it", strerror(errno));
+    return;
+  }
+  double room = (double)shared.f_bavail * (double)shared.f_frsize / MIB;
+  /* Open MPI takes about 4 MiB a rank. */
+  bool enough = room >= 4.0 * (double)ranks + 8.0;
+  finding(enough, "shm", "%.0f MiB free in /dev/shm%s", room, enough ? "" : "; too little (docker: --shm-size)");
+}
+
+/* What a checkpoint does: write, flush to the disk, rename, flush the folder. */
+static void check_folder(const char *folder) {
+  char path[4096], renamed[4096];
+  static char block[MIB];
+  int n = snprintf(path, sizeof path, "%s/.gptdist-doctor-%d.tmp", folder, (int)getpid());
+  int m = snprintf(renamed, sizeof renamed, "%s/.gptdist-doctor-%d", folder, (int)getpid());
+  if (n < 0 || m < 0 || (size_t)n >= sizeof path) {
+    finding(false, "folder", "%.200s...: the name is too long", folder);
+    return;
+  }
+  double start = seconds();
+  const char *failed = "open";
+  int file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600), directory = -1;
+  bool good = file >= 0;
+  if (good) failed = "write", good = write(file, block, sizeof block) == (ssize_t)sizeof block;
+  if (good) failed = "fsync", good = fsync(file) == 0;
+  if (good) failed = "rename", good = rename(path, renamed) == 0;
+  if (good) failed = "open the folder", directory = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC), good = directory >= 0;
+  if (good) failed = "fsync the folder", good = fsync(directory) == 0;
+  int reason = errno;
+  double took = seconds() - start;
+  if (file >= 0) close(file);
+  if (directory >= 0) close(directory);
+  unlink(path);
+  unlink(renamed);
+  if (good) {
+    finding(true, "folder", "%s: written, forced to the disk and renamed in %.0f ms", folder, 1e3 * took);
+  } else {
+    finding(false, "folder", "%s: %s: %s", folder, failed, strerror(reason));
+  }
+}
+
+static void check_disk(const char *folder) {
+  struct statvfs disk;
+  if (statvfs(folder, &disk) != 0) return; /* the folder's own finding says so */
+  double gib = (double)disk.f_bavail * (double)disk.f_frsize / 1073741824.0;
+  /* A checkpoint of 124M parameters with fp32 moments is 1.5 GB. */
+  finding(gib >= 2.0, "disk", "%.1f GiB free%s", gib, gib >= 2.0 ? "" : "; a checkpoint takes 12 bytes a parameter");
+  if (disk.f_files && !disk.f_favail) finding(false, "disk", "no free inodes");
+}
+
+/* Runs the ranks; -1 when they did not end in time. */
+static int run_ranks(const gd_run_line *line) {
+  fflush(0);
+  pid_t child = fork();
+  if (child < 0) return -1;
+  if (child == 0) {
+    setpgid(0, 0);
+    execvp(line->word[0], line->word);
+    _exit(127);
+  }
+  for (double start = seconds(); seconds() - start < RANKS_DEADLINE_S;) {
+    int status;
+    if (waitpid(child, &status, WNOHANG) == child) return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    struct timespec nap = {.tv_nsec = 20000000};
+    nanosleep(&nap, 0);
+  }
+  kill(child, SIGTERM); /* mpirun ends its ranks */
+  struct timespec patience = {.tv_sec = 3};
+  nanosleep(&patience, 0);
+  kill(-child, SIGKILL);
+  waitpid(child, 0, 0);
+  return -1;
+}
+
+gd_status gd_doctor(int64_t ranks, const char *hosts, const char *folder) {
+  static gd_run_line line;
+  static char text[GD_RUN_TEXT_BYTES], own[4096], program[5000];
+  check_machine(ranks);
+  check_folder(folder);
+  check_disk(folder);
+  gd_run_own_folder(own, sizeof own);
+  snprintf(program, sizeof program, "%sgptdist-run", own);
+  char *words[] = {program, "--doctor-rank", "--folder", (char *)folder};
+  gd_run_request request = {.ranks = hosts ? 0 : ranks, .hosts = hosts, .words = 4, .word = words};
+  gd_status status = gd_run_line_build(&request, &line);
+  if (status != GD_OK) {
+    finding(false, "mpi", "%s", gd_error_text());
+    return GD_NO;
+  }
+  double start = seconds();
+  int code = run_ranks(&line);
+  if (code == 0) {
+    finding(true, "mpi", "%lld ranks started, talked and ended in %.1f s", (long long)line.ranks, seconds() - start);
+  } else {
+    gd_run_line_print(&line, text, sizeof text);
+    if (code < 0) {
+      finding(false, "mpi", "%lld ranks did not end within %d s", (long long)line.ranks, RANKS_DEADLINE_S);
+    } else {
+      finding(false, "mpi", "%lld ranks left with %d", (long long)line.ranks, code);
+    }
+    printf("     the line was: %s\n", text);
+  }
+  return bad_findings ? GD_NO : GD_OK;
+}
+
+/* Rank 0 makes a file, all look for it: a folder that is not shared cannot hold a run. */
+static gd_status check_shared_folder(gd_session *session, const char *folder) {
+  char path[4096] = "";
+  int32_t rank = gd_session_rank(session), ranks = gd_session_ranks(session);
+  if (rank == 0) {
+    int n = snprintf(path, sizeof path, "%s/.gptdist-doctor-shared-%d", folder, (int)getpid());
+    int file = n > 0 && (size_t)n < sizeof path ? open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600) : -1;
+    if (file >= 0) close(file);
+  }
+  GD_TRY(gd_session_broadcast(session, path, sizeof path, 0));
+  uint8_t seen = access(path, F_OK) == 0;
+  uint8_t *everyone = calloc((size_t)ranks, 1);
+  if (!everyone) return gd_fail(GD_NO_MEMORY, "out of memory");
+  gd_status status = gd_session_all_gather(session, &seen, everyone, 1);
+  if (rank == 0) unlink(path);
+  int32_t blind = 0;
+  for (int32_t r = 0; r < ranks; r++) blind += !everyone[r];
+  free(everyone);
+  GD_TRY(status);
+  if (rank == 0) {
+    finding(blind == 0, "shared", "%d of %d ranks see a file that rank 0 made in %s", (int)(ranks - blind), (int)ranks, folder);
+  }
+  return GD_OK;
+}
+
+static gd_status check_links(gd_session *session) {
+  int32_t ranks = gd_session_ranks(session);
+  size_t bytes = 4 * (size_t)MIB;
+  char *mine = calloc(1, bytes), *everyone = calloc((size_t)ranks, bytes);
+  gd_status status = mine && everyone ? GD_OK : gd_fail(GD_NO_MEMORY, "out of memory");
+  double best = 1e9;
+  for (int i = 0; i < 3 && status == GD_OK; i++) {
+    double start = seconds();
+    status = gd_session_all_gather(session, mine, everyone, bytes);
+    double took = seconds() - start;
+    best = took < best ? took : best;
+  }
+  free(mine);
+  free(everyone);
+  if (status == GD_OK && gd_session_rank(session) == 0) {
+    finding(true, "links", "%d ranks exchanged 4 MiB each in %.1f ms", (int)ranks, 1e3 * best);
+  }
+  return status;
+}
+
+static gd_status check_device(gd_session *session) {
+  static gd_spec spec; /* run.device auto is 0 */
+  gd_device *device;
+  GD_TRY(gd_session_open_device(session, &spec, &device));
+  if (gd_session_rank(session) == 0) finding(true, "device", "%s", device->description);
+  return GD_OK;
+}
+
+gd_status gd_doctor_rank(const char *folder) {
+  gd_session *session;
+  GD_TRY(gd_session_open(&session));
+  gd_status status = check_links(session);
+  if (status == GD_OK) status = check_shared_folder(session, folder);
+  if (status == GD_OK) status = check_device(session);
+  if (status == GD_OK) {
+    gd_session_close(session);
+    return bad_findings ? GD_NO : GD_OK;
+  }
+  gd_session_abort(session, status, gd_error_text());
+}

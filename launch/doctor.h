@@ -1,0 +1,16 @@
+/* doctor.h - gptdist-run --doctor: is this machine fit to train? Plain findings in seconds. */
+#ifndef GD_LAUNCH_DOCTOR_H
+#define GD_LAUNCH_DOCTOR_H
+
+#include <stdint.h>
+
+#include "shard/base/status.h"
+
+/* Checks cores, memory, shared memory, the folder and its disk, then starts `ranks` ranks (on `hosts`, or here when NULL) that
+ * check MPI, device, links and that all see the folder. Prints one line a finding to stdout; GD_NO when one is bad. */
+GD_CHECKED gd_status gd_doctor(int64_t ranks, const char *hosts, const char *folder);
+
+/* One of those ranks. Collective over the job. GD_NO when its check failed. */
+GD_CHECKED gd_status gd_doctor_rank(const char *folder);
+
+#endif

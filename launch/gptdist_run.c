@@ -1,0 +1,270 @@
+/* gptdist-run: starts a job of ranks, watches it, starts it again after a fault, hands it back to SLURM. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "io/json.h"
+#include "launch/console.h"
+#include "launch/doctor.h"
+#include "launch/options.h"
+#include "launch/run_line.h"
+
+static const char more[] =
+    "The program is looked for beside gptdist-run. Ctrl-C, TERM or USR1 once: the job finishes its step, saves and leaves with "
+    "75;\n"
+    "twice: it is stopped at once. With --max-restarts a job that lost a rank, a device or a disk (76, 71, 74, a signal) is "
+    "started\n"
+    "again and resumes from its last checkpoint. In a SLURM job, srun is used where it speaks PMIx, and 75 asks for a requeue.";
+
+/* What one start of the job came to. */
+typedef struct outcome {
+  int code;
+  bool from_file; /* said by RUN/exit.json */
+  char reason[512];
+} outcome;
+
+/* exit.json as it stands: enough to tell whether the job wrote a new one. */
+typedef struct exit_file {
+  char path[GD_PATH_BYTES + 16]; /* "" when the job has no run directory */
+  struct stat before;
+  bool existed;
+} exit_file;
+
+static int stop_signal; /* the first INT, TERM or USR1 */
+
+/* The run directory as the job itself will read it: --config, --set run.directory, --run-directory. A mistake in them is the
+ * job's to report. */
+static void find_exit_file(const gd_run_request *request, exit_file *out) {
+  memset(out, 0, sizeof *out);
+  const char *name = strrchr(request->word[0], '/');
+  name = name ? name + 1 : request->word[0];
+  if (strcmp(name, "gptdist-train") != 0) return;
+  static gd_spec spec;
+  const char *config = 0;
+  gd_config_override directory = {"--set", "run.directory", 0};
+  for (int i = 1; i < request->words; i++) {
+    const char *word = request->word[i], *next = i + 1 < request->words ? request->word[i + 1] : "";
+    if (strcmp(word, "--config") == 0) config = next;
+    if (strncmp(word, "--config=", 9) == 0) config = word + 9;
+    if (strcmp(word, "--set") == 0 && strncmp(next, "run.directory=", 14) == 0) directory.value = next + 14;
+    if (strncmp(word, "--set=run.directory=", 20) == 0) directory.value = word + 20;
+    if (strcmp(word, "--run-directory") == 0) directory.value = next;
+    if (strncmp(word, "--run-directory=", 16) == 0) directory.value = word + 16;
+  }
+  if (gd_config_load(config, &directory, directory.value != 0, &spec, 0) != GD_OK) {
+    gd_error_clear();
+    return;
+  }
+  snprintf(out->path, sizeof out->path, "%s/exit.json", spec.run.directory);
+}
+
+static void remember_exit_file(exit_file *file) {
+  file->existed = *file->path && stat(file->path, &file->before) == 0;
+}
+
+/* {"code": 75, "reason": "..."} written by this start of the job. mpirun's own code is the first non-zero one it saw, or its
+ * own opinion of a signal. */
+static void read_exit_file(const exit_file *file, outcome *out) {
+  struct stat now;
+  if (!*file->path || stat(file->path, &now) != 0) return;
+  if (file->existed && now.st_ino == file->before.st_ino && now.st_mtim.tv_sec == file->before.st_mtim.tv_sec &&
+      now.st_mtim.tv_nsec == file->before.st_mtim.tv_nsec) {
+    return;
+  }
+  gd_json *root;
+  if (gd_json_read(file->path, 65536, &root) != GD_OK) {
+    gd_error_clear();
+    return;
+  }
+  int64_t code;
+  if (gd_json_integer(gd_json_get(root, "code"), &code) && code >= 0 && code < 256) {
+    out->code = (int)code;
+    out->from_file = true;
+    const char *reason = gd_json_string(gd_json_get(root, "reason"));
+    snprintf(out->reason, sizeof out->reason, "%s", reason ? reason : "");
+  }
+  gd_json_free(root);
+}
+
+static void watched_signals(sigset_t *set) {
+  sigemptyset(set);
+  sigaddset(set, SIGINT);
+  sigaddset(set, SIGTERM);
+  sigaddset(set, SIGUSR1);
+  sigaddset(set, SIGCHLD);
+}
+
+static _Noreturn void become(const gd_run_line *line, pid_t parent) {
+  /* Its own process group: a Ctrl-C reaches gptdist-run only, for mpirun would end the ranks without letting them save. */
+  setpgid(0, 0);
+  prctl(PR_SET_PDEATHSIG, SIGTERM);
+  if (getppid() != parent) _exit(GD_IO);
+  if (isatty(STDIN_FILENO) == 1) { /* a background group may not read the terminal */
+    int null = open("/dev/null", O_RDONLY);
+    if (null >= 0) dup2(null, STDIN_FILENO);
+  }
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, 0);
+  execvp(line->word[0], line->word);
+  fprintf(stderr, "gptdist-run: %s: %s\n", line->word[0], strerror(errno));
+  _exit(errno == ENOENT ? GD_USAGE : GD_IO);
+}
+
+/* First: mpirun and srun hand USR1 to every rank. Second: TERM makes them end the ranks. Third: no more patience. */
+static void pass_on(pid_t child, int number, int *stops) {
+  if (!stop_signal) stop_signal = number;
+  *stops += 1;
+  if (*stops == 1) {
+    gd_log(GD_LOG_INFO, "stopping: the job finishes its step and saves (again: stop at once)");
+    kill(child, SIGUSR1);
+  } else if (*stops == 2) {
+    gd_log(GD_LOG_INFO, "stopping at once");
+    kill(child, SIGTERM);
+  } else {
+    kill(-child, SIGKILL);
+  }
+}
+
+static gd_status run_once(const gd_run_line *line, exit_file *file, outcome *out) {
+  static int stops; /* counted over restarts: who asked twice is not asked again */
+  memset(out, 0, sizeof *out);
+  remember_exit_file(file);
+  sigset_t watched;
+  watched_signals(&watched);
+  if (sigprocmask(SIG_BLOCK, &watched, 0) != 0) return gd_fail(GD_IO, "sigprocmask: %s", strerror(errno));
+  fflush(0);
+  pid_t parent = getpid(), child = fork();
+  if (child < 0) return gd_fail(GD_IO, "fork: %s", strerror(errno));
+  if (child == 0) become(line, parent);
+  int wait_status;
+  for (;;) {
+    pid_t ended = waitpid(child, &wait_status, WNOHANG);
+    if (ended == child) break;
+    if (ended < 0) return gd_fail(GD_IO, "waitpid: %s", strerror(errno));
+    int number = sigwaitinfo(&watched, 0);
+    if (number == SIGINT || number == SIGTERM || number == SIGUSR1) pass_on(child, number, &stops);
+  }
+  out->code = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : 128 + WTERMSIG(wait_status);
+  read_exit_file(file, out);
+  return GD_OK;
+}
+
+/* Faults of machines, which another start may outlive; a user's mistake, bad data or our own bug would only come again. */
+static bool is_worth_a_restart(const outcome *result) {
+  return result->code == GD_RANK_FAILED || result->code == GD_NO_MEMORY || result->code == GD_IO || result->code >= 128;
+}
+
+/* Waits, unless somebody wants to stop. */
+static void pause_before_restart(int64_t seconds) {
+  sigset_t watched;
+  watched_signals(&watched);
+  sigdelset(&watched, SIGCHLD);
+  struct timespec pause = {.tv_sec = seconds};
+  int number = sigtimedwait(&watched, 0, &pause);
+  if (number > 0) stop_signal = number;
+}
+
+static void ask_for_requeue(void) {
+  const char *job = getenv("SLURM_JOB_ID");
+  pid_t child = fork();
+  if (child == 0) {
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, 0);
+    execlp("scontrol", "scontrol", "requeue", job, (char *)0);
+    _exit(127);
+  }
+  int status = 0;
+  if (child < 0 || waitpid(child, &status, 0) < 0 || status != 0) {
+    gd_log(GD_LOG_WARNING, "scontrol requeue %s did not work (the job may be pending already)", job);
+  } else {
+    gd_log(GD_LOG_INFO, "asked SLURM to start job %s again", job);
+  }
+}
+
+static gd_status run_until_done(const gd_run_request *request, const gd_run_line *line, int64_t max_restarts, int64_t pause_s,
+                                int *code) {
+  static exit_file file;
+  outcome result;
+  find_exit_file(request, &file);
+  for (int64_t restarts = 0;; restarts++) {
+    GD_TRY(run_once(line, &file, &result));
+    *code = result.code;
+    if (stop_signal && !result.from_file && result.code != 0 && result.code != GD_REQUEUE) *code = 128 + stop_signal;
+    if (stop_signal || restarts >= max_restarts || !is_worth_a_restart(&result)) break;
+    gd_log(GD_LOG_WARNING, "the job left with %d%s%s; starting it again in %lld s (restart %lld of %lld)", result.code,
+           *result.reason ? ": " : "", result.reason, (long long)pause_s, (long long)(restarts + 1), (long long)max_restarts);
+    pause_before_restart(pause_s);
+    if (stop_signal) break;
+  }
+  if (*code == GD_REQUEUE && getenv("SLURM_JOB_ID") && stop_signal != SIGINT) ask_for_requeue();
+  return GD_OK;
+}
+
+typedef struct arguments {
+  int64_t ranks, max_restarts, pause_s;
+  const char *hosts, *folder;
+  bool print, doctor, doctor_rank;
+} arguments;
+
+static gd_status run(int argc, char **argv, int *code) {
+  arguments a = {.pause_s = 5};
+  const gd_option options[] = {
+      {"-n", GD_OPTION_INTEGER, &a.ranks, "N", "ranks (default: all of --hosts, of the SLURM job, or 1)", 1, 1048576},
+      {"--hosts", GD_OPTION_TEXT, &a.hosts, "A,B:4", "hosts, each with its number of ranks", 0, 0},
+      {"--max-restarts", GD_OPTION_INTEGER, &a.max_restarts, "N", "starts after a fault (default 0)", 0, 1000000},
+      {"--restart-pause", GD_OPTION_SECONDS, &a.pause_s, "T", "before each of them (default 5s)", 0, 0},
+      {"--print", GD_OPTION_FLAG, &a.print, 0, "print the line that would be run, and stop", 0, 0},
+      {"--doctor", GD_OPTION_FLAG, &a.doctor, 0, "check MPI, devices, links, folder and disk; exit 1 when something is wrong",
+       0, 0},
+      {"--folder", GD_OPTION_TEXT, &a.folder, "DIR", "the folder that --doctor checks (default: here)", 0, 0},
+      {"--doctor-rank", GD_OPTION_FLAG, &a.doctor_rank, 0, "one rank of the check (--doctor starts it)", 0, 0},
+      {0, 0, 0, 0, 0, 0, 0},
+  };
+  const gd_program program = {
+      .name = "gptdist-run",
+      .purpose = "starts, watches and restarts a job of ranks",
+      .usage = "[-n N] [--hosts A,B:4] [--max-restarts N] [--print] [--doctor] -- PROGRAM [ARGUMENT...]",
+      .more = more,
+      .options = options,
+      .takes_arguments = true,
+      .stops_at_argument = true};
+  static gd_command_line line;
+  bool done;
+  GD_TRY(gd_options_parse(&program, argc, argv, &line, &done));
+  if (done) return GD_OK;
+  if (a.doctor_rank) return gd_doctor_rank(a.folder ? a.folder : ".");
+  if (a.doctor) return gd_doctor(a.ranks ? a.ranks : 2, a.hosts, a.folder ? a.folder : ".");
+  if (line.arguments == 0)
+    return gd_fail_user(GD_USAGE, "found no program to run, expected: gptdist-run -n 4 -- gptdist-train ...");
+  if (isatty(STDERR_FILENO) == 1 && setenv("GPTDIST_TERMINAL", "1", 0) != 0)
+    return gd_fail(GD_IO, "setenv: %s", strerror(errno));
+  gd_run_request request = {.ranks = a.ranks, .hosts = a.hosts, .words = line.arguments, .word = line.argument};
+  static gd_run_line words;
+  GD_TRY(gd_run_line_build(&request, &words));
+  if (a.print) {
+    static char text[65536];
+    gd_run_line_print(&words, text, sizeof text);
+    printf("%s\n", text);
+    return GD_OK;
+  }
+  return run_until_done(&request, &words, a.max_restarts, a.pause_s, code);
+}
+
+int main(int argc, char **argv) {
+  gd_console_open("gptdist-run", 0);
+  int code = 0;
+  gd_status status = run(argc, argv, &code);
+  if (status != GD_OK) code = gd_console_leave(status, true);
+  gd_console_close();
+  return code;
+}
