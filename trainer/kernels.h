@@ -30,19 +30,19 @@ typedef enum gd_matmul_form { GD_MATMUL_NT, GD_MATMUL_NN, GD_MATMUL_TN } gd_matm
 typedef struct gd_matmul {
   gd_matmul_form form;
   int64_t m, n;
-  int64_t k;          /* inner dimension of one outer leaf */
-  int64_t k_leaf;     /* inner leaf; 0 = all of k in one chain; the last one of a leaf may be shorter */
-  int64_t leaves;     /* >= 1 */
-  gd_dtype dtype;     /* of A, B and bias: stored */
+  int64_t k;      /* inner dimension of one outer leaf */
+  int64_t k_leaf; /* inner leaf; 0 = all of k in one chain; the last one of a leaf may be shorter */
+  int64_t leaves; /* >= 1 */
+  gd_dtype dtype; /* of A, B and bias: stored */
   const void *a;
   int64_t lda, a_leaf_stride; /* elements */
   const void *b;
   int64_t ldb, b_leaf_stride;
-  gd_dtype c_dtype;   /* float32, or the stored dtype */
+  gd_dtype c_dtype; /* float32, or the stored dtype */
   void *c;
   int64_t ldc;
-  bool accumulate;    /* C is float32 and leaves == 1, k_leaf == 0: the chain starts from C in place of +0 */
-  const void *bias;   /* [n] or NULL */
+  bool accumulate;  /* C is float32 and leaves == 1, k_leaf == 0: the chain starts from C in place of +0 */
+  const void *bias; /* [n] or NULL */
 } gd_matmul;
 
 /* Layer normalisation (Ba et al. 2016) or root-mean-square normalisation (Zhang and Sennrich 2019) of each row. */
@@ -51,26 +51,26 @@ typedef struct gd_norm_args {
   gd_dtype dtype;
   int64_t rows, width;
   float epsilon;
-  const void *x;        /* [rows][width] stored */
-  const void *weight;   /* [width] stored */
-  const void *bias;     /* [width] stored; NULL for rms */
-  void *y;              /* forward: [rows][width] stored */
-  float *mean, *rstd;   /* [rows]; written by forward, read by backward; mean NULL for rms */
-  const void *dy;       /* backward: [rows][width] stored */
-  const void *dresidual; /* added to dx before the one rounding; [rows][width] stored or NULL */
-  void *dx;             /* [rows][width] stored; may be dresidual */
-  int64_t leaf_rows;    /* rows a leaf; divides rows */
+  const void *x;                        /* [rows][width] stored */
+  const void *weight;                   /* [width] stored */
+  const void *bias;                     /* [width] stored; NULL for rms */
+  void *y;                              /* forward: [rows][width] stored */
+  float *mean, *rstd;                   /* [rows]; written by forward, read by backward; mean NULL for rms */
+  const void *dy;                       /* backward: [rows][width] stored */
+  const void *dresidual;                /* added to dx before the one rounding; [rows][width] stored or NULL */
+  void *dx;                             /* [rows][width] stored; may be dresidual */
+  int64_t leaf_rows;                    /* rows a leaf; divides rows */
   float *dweight_leaves, *dbias_leaves; /* [rows / leaf_rows][width]: CHAIN over the rows of the leaf */
 } gd_norm_args;
 
 /* out[i] (+)= TREE over leaves of in[leaf][i]. */
 typedef struct gd_tree_sum {
   int64_t leaves, elements;
-  gd_dtype dtype;       /* of in */
+  gd_dtype dtype; /* of in */
   const void *in;
-  int64_t leaf_stride;  /* elements between leaves of in */
-  float *out;           /* [elements]; may be leaf 0 of a float32 in */
-  bool accumulate;      /* out + sum, the old value on the left */
+  int64_t leaf_stride; /* elements between leaves of in */
+  float *out;          /* [elements]; may be leaf 0 of a float32 in */
+  bool accumulate;     /* out + sum, the old value on the left */
 } gd_tree_sum;
 
 /* leaves[l][c] = CHAIN over the leaf's rows of x[row][c]: the gradient of a bias. */
@@ -78,7 +78,7 @@ typedef struct gd_column_sums {
   int64_t rows, width, ld, leaf_rows;
   gd_dtype dtype;
   const void *x;
-  float *leaves;        /* [rows / leaf_rows][width] */
+  float *leaves; /* [rows / leaf_rows][width] */
 } gd_column_sums;
 
 /* gelu: y = gelu(x), x and y [rows][width]. swiglu: x [rows][2 * width], gate first; y = silu(gate) * up. backward: dx from dy
@@ -103,24 +103,24 @@ typedef struct gd_rotary {
   void *x;
   const int32_t *positions; /* [rows] or NULL */
   int64_t first_position, period;
-  bool inverse;         /* backward */
+  bool inverse; /* backward */
 } gd_rotary;
 
-/* out[row] = W[token] + 0, where the token's row is among the blocks here, else +0; float32. W block j (of `blocks`, first_block
- * on) holds rows (first_block + j) * block_rows ... and starts at weight + j * block_stride. */
+/* out[row] = W[token] + 0, where the token's row is among the blocks here, else +0; float32. W block j (of `blocks`,
+ * first_block on) holds rows (first_block + j) * block_rows ... and starts at weight + j * block_stride. */
 typedef struct gd_embedding {
   gd_dtype dtype;
   int64_t rows, width;
-  const int32_t *tokens;  /* [rows] */
+  const int32_t *tokens; /* [rows] */
   int32_t first_block, blocks;
   int64_t block_rows, block_stride;
   const void *weight;
-  float *out;             /* forward: [rows][width] */
+  float *out; /* forward: [rows][width] */
   /* backward: gradient[token] (+)= TREE over sequences holding it of (CHAIN over t of dx[t]); the rows of other tokens are
    * written +0 (accumulate: left alone, and the chain over all rows goes on from the old value). */
-  int64_t sequence;       /* rows a sequence */
-  const void *dx;         /* [rows][width] stored */
-  float *gradient;        /* blocks laid out as weight; float32 */
+  int64_t sequence; /* rows a sequence */
+  const void *dx;   /* [rows][width] stored */
+  float *gradient;  /* blocks laid out as weight; float32 */
   bool accumulate;
 } gd_embedding;
 
@@ -128,14 +128,14 @@ typedef struct gd_embedding {
 typedef struct gd_rows_finish {
   gd_dtype dtype;
   int64_t rows, width;
-  const float *sum;      /* [rows][width] */
-  const void *bias;      /* [width] stored or NULL */
-  const void *table;     /* [period][width] stored, row (first_row + r) % period; or NULL: learned positions */
+  const float *sum;  /* [rows][width] */
+  const void *bias;  /* [width] stored or NULL */
+  const void *table; /* [period][width] stored, row (first_row + r) % period; or NULL: learned positions */
   int64_t period;
-  int64_t first_row;     /* global row of row 0 (global sequence * T + t): index of the dropout mask */
+  int64_t first_row; /* global row of row 0 (global sequence * T + t): index of the dropout mask */
   float dropout;
   gd_rng rng;
-  const void *residual;  /* [rows][width] stored or NULL; may be out */
+  const void *residual; /* [rows][width] stored or NULL; may be out */
   void *out;
 } gd_rows_finish;
 
@@ -150,33 +150,34 @@ typedef struct gd_dropout_backward {
 } gd_dropout_backward;
 
 /* Softmax attention without a T x T matrix (Dao et al. 2022, Dao 2023): key tiles at absolute multiples of one constant, online
- * softmax, a row independent of its query tile. Query row i of sequence b is q + b * q_batch + i * q_row + head * D; keys and values
- * likewise; query head h reads key/value head h / (heads / kv_heads). */
+ * softmax, a row independent of its query tile. Query row i of sequence b is q + b * q_batch + i * q_row + head * D; keys and
+ * values likewise; query head h reads key/value head h / (heads / kv_heads). */
 typedef struct gd_attention {
   gd_dtype dtype;
   int32_t batch, heads, kv_heads, head_size;
   int32_t query_length, key_length;
   const void *q, *k, *v;
   int64_t q_row, q_batch, kv_row, kv_batch; /* elements */
-  void *out;             /* forward */
+  void *out;                                /* forward */
   int64_t out_row, out_batch;
-  float *lse;            /* [batch][heads][query_length]: log of the sum of exp; written by forward */
+  float *lse; /* [batch][heads][query_length]: log of the sum of exp; written by forward */
   float scale;
   /* Query i stands at positions[i] (NULL: query_start + i) and sees keys max(first, 0) .. position, and all keys below
    * prefix_length; first = document_starts[b * query_length + i] (NULL: 0). */
   const int32_t *positions;
   int32_t query_start, prefix_length;
   const int32_t *document_starts;
-  /* Dropout of the weights: element (((first_sequence + b) * all_heads + first_head + h) * query_total + position) * key_total + key. */
+  /* Dropout of the weights: element (((first_sequence + b) * all_heads + first_head + h) * query_total + position) * key_total
+   * + key. */
   float dropout;
   gd_rng rng;
   int64_t first_sequence, first_head, all_heads, query_total, key_total;
-  /* backward: dq by CHAIN over key tiles ascending; dk, dv by TREE over (query head of the group, query block of query_block rows at
-   * absolute positions) of CHAINs. dq, dk, dv are laid out as q, k, v. */
+  /* backward: dq by CHAIN over key tiles ascending; dk, dv by TREE over (query head of the group, query block of query_block
+   * rows at absolute positions) of CHAINs. dq, dk, dv are laid out as q, k, v. */
   int32_t query_block;
-  const void *dout;      /* as out */
+  const void *dout; /* as out */
   void *dq, *dk, *dv;
-  float *delta;          /* scratch [batch][heads][query_length] */
+  float *delta; /* scratch [batch][heads][query_length] */
 } gd_attention;
 
 /* Cross entropy over a vocabulary cut into blocks. Rows of logits [rows][block_columns], one call a block. */
@@ -189,13 +190,14 @@ typedef struct gd_loss {
   int64_t ld;
   const int32_t *targets; /* [rows] */
   const float *weights;   /* [rows]; 0 = no target */
-  float *row_max;        /* loss_max: [rows] = max(row_max, block's max), the caller starts it at -infinity */
-  float *block_sum;      /* loss_exponentials: [rows] = sum over the block of exp(logit - row_max), fixed lane order; logits := exp */
-  float *block_target;   /* [rows]: target's logit - row_max if it is in this block, else +0 */
+  float *row_max;         /* loss_max: [rows] = max(row_max, block's max), the caller starts it at -infinity */
+  float
+      *block_sum; /* loss_exponentials: [rows] = sum over the block of exp(logit - row_max), fixed lane order; logits := exp */
+  float *block_target;               /* [rows]: target's logit - row_max if it is in this block, else +0 */
   const float *row_sum, *row_target; /* loss_gradient: [rows], tree sums over all blocks */
-  void *dlogits;         /* [rows][dld] stored: (exp / row_sum - onehot) * weight; padding columns +0; may be logits when float32 */
+  void *dlogits; /* [rows][dld] stored: (exp / row_sum - onehot) * weight; padding columns +0; may be logits when float32 */
   int64_t dld;
-  float *row_loss;       /* loss_rows: [rows] = weight * (log(row_sum) - row_target) */
+  float *row_loss; /* loss_rows: [rows] = weight * (log(row_sum) - row_target) */
 } gd_loss;
 
 /* per sequence: sums[2 s] = CHAIN over t of row_loss, sums[2 s + 1] = CHAIN over t of weights. */
@@ -207,14 +209,14 @@ typedef struct gd_loss_sums {
 
 /* What a step comes to, on the device; the optimizer kernel obeys it and the host reads it a step later. */
 typedef struct gd_verdict {
-  int32_t apply;         /* 0: a non-finite loss or gradient norm; nothing is updated and the step does not count */
+  int32_t apply; /* 0: a non-finite loss or gradient norm; nothing is updated and the step does not count */
   int32_t reserved;
-  int64_t applied_steps; /* after this step; the t of Adam's bias correction */
-  int64_t bad_steps;     /* consecutive skipped ones, this included */
+  int64_t applied_steps;       /* after this step; the t of Adam's bias correction */
+  int64_t bad_steps;           /* consecutive skipped ones, this included */
   double loss_sum, weight_sum; /* over the global batch, TREE over sequences */
-  double gradient_norm;  /* of the mean loss, before clipping */
-  float scale;           /* clip coefficient / weight_sum: multiplies every gradient in the update */
-  float bias1, bias2;    /* 1 - beta^t */
+  double gradient_norm;        /* of the mean loss, before clipping */
+  float scale;                 /* clip coefficient / weight_sum: multiplies every gradient in the update */
+  float bias1, bias2;          /* 1 - beta^t */
 } gd_verdict;
 
 /* sums[u] = sum of squares of unit u (GD_UNIT_ELEMS elements), fixed lane order. */
@@ -226,28 +228,28 @@ typedef struct gd_unit_squares {
 
 /* Ends a step's sums in double: norm = sqrt(sum over tensors, ascending, of TREE over its units of sums[order[i]]). */
 typedef struct gd_vote {
-  const float *unit_sums;      /* gathered from all ranks */
-  const int32_t *order;        /* [first[tensors]]: canonical order of units -> index into unit_sums */
-  const int32_t *first;        /* [tensors + 1] */
+  const float *unit_sums; /* gathered from all ranks */
+  const int32_t *order;   /* [first[tensors]]: canonical order of units -> index into unit_sums */
+  const int32_t *first;   /* [tensors + 1] */
   int32_t tensors;
-  const float *sequence_sums;  /* [2 * sequences]: as gd_loss_sums, the global batch in order */
+  const float *sequence_sums; /* [2 * sequences]: as gd_loss_sums, the global batch in order */
   int64_t sequences;
-  float clip;                  /* 0 = off */
+  float clip; /* 0 = off */
   float beta1, beta2;
-  gd_verdict *verdict;         /* applied_steps and bad_steps are read and updated */
+  gd_verdict *verdict; /* applied_steps and bad_steps are read and updated */
 } gd_vote;
 
-/* One optimizer step on a flat range. AdamW (Loshchilov and Hutter 2019, algorithm 2; bias1, bias2 and the gradient's scale from the
- * verdict) or SGD with momentum (momentum buffer = first). Does nothing where verdict->apply is 0. */
+/* One optimizer step on a flat range. AdamW (Loshchilov and Hutter 2019, algorithm 2; bias1, bias2 and the gradient's scale
+ * from the verdict) or SGD with momentum (momentum buffer = first). Does nothing where verdict->apply is 0. */
 typedef struct gd_update {
   gd_optimizer_kind kind;
-  int64_t elements;            /* a multiple of GD_UNIT_ELEMS */
-  float *master;               /* float32 weights */
-  void *parameter;             /* stored copy to write; NULL where master is the parameter (float32 runs) */
+  int64_t elements; /* a multiple of GD_UNIT_ELEMS */
+  float *master;    /* float32 weights */
+  void *parameter;  /* stored copy to write; NULL where master is the parameter (float32 runs) */
   gd_dtype dtype;
-  float *first, *second;       /* moments; second NULL for SGD */
+  float *first, *second; /* moments; second NULL for SGD */
   const float *gradient;
-  const uint8_t *decay;        /* [elements / GD_UNIT_ELEMS]: 1 = weight decay applies */
+  const uint8_t *decay; /* [elements / GD_UNIT_ELEMS]: 1 = weight decay applies */
   const gd_verdict *verdict;
   float lr, beta1, beta2, epsilon, weight_decay, momentum;
 } gd_update;
@@ -297,5 +299,12 @@ struct gd_kernels {
  * avx512, avx512bf16; GD_USAGE when the processor lacks it); on CUDA the shared object's. threads >= 1. Local. */
 GD_CHECKED gd_status gd_kernels_open(gd_device *device, int32_t threads, gd_kernels *out);
 void gd_kernels_close(gd_kernels *kernels);
+
+/* The table that gd_kernels_open gives a CUDA device (gd_session_cuda_kernels); it lives in the shared object. Local. */
+void gd_kernels_set_cuda(const gd_kernels_ops *ops);
+
+/* The measured matrix peak: floating-point operations a second of `threads` threads that multiply and add in registers (bfloat16:
+ * pair products; 0 where the processor has none). Takes about 20 ms. CPU only. Local. */
+double gd_kernels_peak_flops(gd_dtype dtype, int32_t threads);
 
 #endif

@@ -1,0 +1,110 @@
+/* activation.c - GELU (exact and GPT-2's tanh form) and SwiGLU, element by element. */
+#include "trainer/kernels/cpu/math.h"
+#include "trainer/kernels/cpu/parallel.h"
+#include "trainer/kernels/cpu/table.h"
+
+/* 0.5 (1 + tanh(u)) = 1 / (1 + e^(-2u)), u = sqrt(2/pi) (x + 0.044715 x^3). Returns e^(-2u), kept finite. */
+static inline vf gelu_tanh_exp(vf x) {
+  vf inner = vf_mul(x, vf_fma(vf_mul(x, x), vf_set1(0.044715f), vf_set1(1.0f)));
+  return vf_exp(vf_min(vf_set1(88.0f), vf_mul(inner, vf_set1(-1.5957691216057308f))));
+}
+
+static inline vf gelu_tanh(vf x) {
+  return vf_div(x, vf_add(vf_set1(1.0f), gelu_tanh_exp(x)));
+}
+
+/* s + x s (1 - s) 2u', s = 0.5 (1 + tanh(u)). */
+static inline vf gelu_tanh_slope(vf x) {
+  vf e = gelu_tanh_exp(x);
+  vf s = vf_div(vf_set1(1.0f), vf_add(vf_set1(1.0f), e));
+  vf slope = vf_fma(vf_mul(x, x), vf_set1(0.21406444881780748f), vf_set1(1.5957691216057308f)); /* 2u' */
+  return vf_fma(vf_mul(x, vf_mul(s, vf_mul(s, e))), slope, s);
+}
+
+/* (1 + erf(x / sqrt 2)) / 2 */
+static inline vf normal_cdf(vf x) {
+  return vf_fma(vf_erf(vf_mul(x, vf_set1(0.70710678118654752f))), vf_set1(0.5f), vf_set1(0.5f));
+}
+
+static inline vf gelu(vf x) {
+  return vf_mul(x, normal_cdf(x));
+}
+
+static inline vf gelu_slope(vf x) {
+  vf density = vf_mul(vf_exp(vf_mul(vf_mul(x, x), vf_set1(-0.5f))), vf_set1(0.39894228040143268f));
+  return vf_fma(x, density, normal_cdf(x));
+}
+
+static void gelu_forward(const gd_activation_args *a, int64_t first, int64_t end) {
+  for (int64_t i = first; i < end; i += VF_LANES) {
+    int n = vf_left(i, end);
+    vf x = vf_load_as(a->dtype, a->x, i, n);
+    vf_store_as(a->dtype, a->y, i, a->kind == GD_ACTIVATION_GELU ? gelu(x) : gelu_tanh(x), n);
+  }
+}
+
+static void gelu_backward(const gd_activation_args *a, int64_t first, int64_t end) {
+  for (int64_t i = first; i < end; i += VF_LANES) {
+    int n = vf_left(i, end);
+    vf x = vf_load_as(a->dtype, a->x, i, n), dy = vf_load_as(a->dtype, a->dy, i, n);
+    vf slope = a->kind == GD_ACTIVATION_GELU ? gelu_slope(x) : gelu_tanh_slope(x);
+    vf_store_as(a->dtype, a->dx, i, vf_mul(dy, slope), n);
+  }
+}
+
+static void swiglu_forward_row(const gd_activation_args *a, int64_t row) {
+  int64_t gate_at = 2 * row * a->width, up_at = gate_at + a->width;
+  for (int64_t c = 0; c < a->width; c += VF_LANES) {
+    int n = vf_left(c, a->width);
+    vf gate = vf_load_as(a->dtype, a->x, gate_at + c, n), up = vf_load_as(a->dtype, a->x, up_at + c, n);
+    vf_store_as(a->dtype, a->y, row * a->width + c, vf_mul(vf_mul(gate, vf_sigmoid(gate)), up), n);
+  }
+}
+
+static void swiglu_backward_row(const gd_activation_args *a, int64_t row) {
+  int64_t gate_at = 2 * row * a->width, up_at = gate_at + a->width;
+  for (int64_t c = 0; c < a->width; c += VF_LANES) {
+    int n = vf_left(c, a->width);
+    vf gate = vf_load_as(a->dtype, a->x, gate_at + c, n), up = vf_load_as(a->dtype, a->x, up_at + c, n);
+    vf dy = vf_load_as(a->dtype, a->dy, row * a->width + c, n);
+    vf s = vf_sigmoid(gate), silu = vf_mul(gate, s);
+    vf slope = vf_fma(silu, vf_sub(vf_set1(1.0f), s), s); /* silu' = s + x s (1 - s) */
+    vf_store_as(a->dtype, a->dx, gate_at + c, vf_mul(vf_mul(dy, up), slope), n);
+    vf_store_as(a->dtype, a->dx, up_at + c, vf_mul(dy, silu), n);
+  }
+}
+
+static gd_status run(const gd_activation_args *a, const gd_cpu_context *context, bool backward) {
+  bool swiglu = a->kind == GD_ACTIVATION_SWIGLU;
+#pragma omp parallel num_threads(gd_parallel_threads(context->threads, a->rows * a->width))
+  {
+    int64_t first, end;
+    if (swiglu) {
+      gd_parallel_range(a->rows, 1, &first, &end);
+      for (int64_t row = first; row < end; row++) {
+        if (backward) {
+          swiglu_backward_row(a, row);
+        } else {
+          swiglu_forward_row(a, row);
+        }
+      }
+    } else {
+      gd_parallel_range(a->rows * a->width, 64, &first, &end);
+      if (backward) {
+        gelu_backward(a, first, end);
+      } else {
+        gelu_forward(a, first, end);
+      }
+    }
+  }
+  return GD_OK;
+}
+
+static gd_status activation_forward_run(const gd_activation_args *a, const gd_cpu_context *context) {
+  return run(a, context, false);
+}
+static gd_status activation_backward_run(const gd_activation_args *a, const gd_cpu_context *context) {
+  return run(a, context, true);
+}
+GD_CPU_KERNEL(activation_forward, gd_activation_args, args->y, (size_t)(args->rows * args->width) * gd_dtype_bytes(args->dtype))
+GD_CPU_KERNEL(activation_backward, gd_activation_args, NULL, 0) /* dx may be x */

@@ -1,0 +1,94 @@
+/* gemm_micro.c - the innermost loop of the matrix product: a tile of sums in registers. */
+#include "trainer/kernels/cpu/gemm.h"
+
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+
+/* sum + a * b: one product, or the two of a pair. */
+static ALWAYS_INLINE vf step(bool pairs, vf a, vf b, vf sum) {
+#if defined(__AVX512BF16__)
+  if (pairs) return _mm512_dpbf16_ps(sum, (__m512bh)_mm512_castps_si512(a), (__m512bh)_mm512_castps_si512(b));
+#else
+  (void)pairs;
+#endif
+  return vf_fma(a, b, sum);
+}
+
+/* rows, panel and pairs are constants wherever this is inlined, so the tile lives in registers. */
+static ALWAYS_INLINE void tile(const gemm_micro *call, const int rows, const gemm_panel panel, const bool pairs) {
+  vf sum[GEMM_MR][GEMM_NV];
+  if (call->from) {
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+      for (int j = 0; j < GEMM_NV; j++) sum[i][j] = vf_load(call->from + i * call->from_ld + j * VF_LANES);
+  } else {
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+      for (int j = 0; j < GEMM_NV; j++) sum[i][j] = vf_zero();
+  }
+  const float *a = call->a, *b = call->b;
+  for (int64_t u = call->units; u > 0; u--) {
+    vf right[GEMM_NV];
+#pragma GCC unroll 4
+    for (int j = 0; j < GEMM_NV; j++) right[j] = vf_load(b + j * VF_LANES);
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++) {
+      vf left = vf_set1(panel == GEMM_BY_ROWS ? a[i * GEMM_AROW] : a[i]);
+#pragma GCC unroll 4
+      for (int j = 0; j < GEMM_NV; j++) sum[i][j] = step(pairs, left, right[j], sum[i][j]);
+    }
+    a += panel == GEMM_BY_ROWS ? 1 : GEMM_MR;
+    b += GEMM_NR;
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+    for (int j = 0; j < GEMM_NV; j++) {
+      float *to = call->to + i * call->to_ld + j * VF_LANES;
+      vf_store(to, call->add ? vf_add(vf_load(to), sum[i][j]) : sum[i][j]);
+    }
+}
+
+/* The row counts that have a micro-kernel of their own. */
+#if defined(GD_SIMD_AVX512)
+#define FOR_ROWS(X) X(1) X(2) X(4) X(6) X(8) X(10) X(12)
+#elif defined(GD_SIMD_AVX2)
+#define FOR_ROWS(X) X(1) X(2) X(4) X(6)
+#else
+#define FOR_ROWS(X) X(1) X(4)
+#endif
+
+typedef void kernel(const gemm_micro *);
+
+#define DEFINE(rows)                                          \
+  static void by_rows_##rows(const gemm_micro *call) {        \
+    tile(call, rows, GEMM_BY_ROWS, false);                    \
+  }                                                           \
+  static void by_units_##rows(const gemm_micro *call) {       \
+    tile(call, rows, GEMM_BY_UNITS, false);                   \
+  }                                                           \
+  static void pairs_by_rows_##rows(const gemm_micro *call) {  \
+    tile(call, rows, GEMM_BY_ROWS, true);                     \
+  }                                                           \
+  static void pairs_by_units_##rows(const gemm_micro *call) { \
+    tile(call, rows, GEMM_BY_UNITS, true);                    \
+  }
+FOR_ROWS(DEFINE)
+
+int GD_CPU(gemm_micro_rows)(int rows) {
+#define FITS(count) \
+  if (rows <= count) return count;
+  FOR_ROWS(FITS)
+  return GEMM_MR;
+}
+
+void GD_CPU(gemm_micro)(const gemm_micro *call, int rows) {
+  kernel *chosen = NULL;
+#define PICK(count)                                                                                \
+  if (!chosen && rows <= count)                                                                    \
+    chosen = call->panel == GEMM_BY_ROWS ? (call->pairs ? pairs_by_rows_##count : by_rows_##count) \
+                                         : (call->pairs ? pairs_by_units_##count : by_units_##count);
+  FOR_ROWS(PICK)
+  if (chosen) chosen(call);
+}

@@ -1,0 +1,104 @@
+/* loss.c - softmax cross entropy over a vocabulary cut into blocks, in four passes over rows of logits. */
+#include "trainer/kernels/cpu/math.h"
+#include "trainer/kernels/cpu/parallel.h"
+#include "trainer/kernels/cpu/table.h"
+
+/* The target's column in this block, or -1. */
+static int64_t target_column(const gd_loss *a, int64_t row) {
+  int64_t column = (int64_t)a->targets[row] - a->first_column;
+  return column >= 0 && column < a->valid_columns ? column : -1;
+}
+
+static void max_row(const gd_loss *a, int64_t row) {
+  vf largest = vf_set1(-INFINITY);
+  for (int64_t c = 0; c < a->valid_columns; c += VF_LANES) {
+    int n = vf_left(c, a->valid_columns);
+    largest = vf_max(largest, vf_first_n(vf_load_as(GD_FLOAT32, a->logits, row * a->ld + c, n), largest, n));
+  }
+  float block = vf_hmax(largest);
+  a->row_max[row] = block > a->row_max[row] ? block : a->row_max[row];
+}
+
+static void exponentials_row(const gd_loss *a, int64_t row) {
+  float *logits = a->logits + row * a->ld;
+  int64_t target = target_column(a, row);
+  a->block_target[row] = target >= 0 ? logits[target] - a->row_max[row] : 0.0f;
+  vf sum = vf_zero(), largest = vf_set1(a->row_max[row]);
+  for (int64_t c = 0; c < a->valid_columns; c += VF_LANES) {
+    int n = vf_left(c, a->valid_columns);
+    vf e = vf_exp(vf_sub(vf_load_as(GD_FLOAT32, logits, c, n), largest));
+    vf_store_as(GD_FLOAT32, logits, c, e, n);
+    sum = vf_add(sum, vf_first_n(e, vf_zero(), n));
+  }
+  a->block_sum[row] = vf_hsum(sum);
+}
+
+/* dlogits may be the row's own memory, also when it is narrower: a store never passes the loads. */
+static void gradient_row(const gd_loss *a, int64_t row) {
+  const float *e = a->logits + row * a->ld;
+  int64_t target = target_column(a, row), at = row * a->dld;
+  vf sum = vf_set1(a->row_sum[row]), weight = vf_set1(a->weights[row]);
+  for (int64_t c = 0; c < a->valid_columns; c += VF_LANES) {
+    int n = vf_left(c, a->valid_columns);
+    vf p = vf_div(vf_load_as(GD_FLOAT32, e, c, n), sum);
+    if (target >= c && target < c + n) {
+      float lanes[VF_LANES];
+      vf_store(lanes, p);
+      lanes[target - c] -= 1.0f;
+      p = vf_load(lanes);
+    }
+    vf_store_as(a->dtype, a->dlogits, at + c, vf_mul(p, weight), n);
+  }
+  for (int64_t c = a->valid_columns > 0 ? a->valid_columns : 0; c < a->columns; c += VF_LANES)
+    vf_store_as(a->dtype, a->dlogits, at + c, vf_zero(), vf_left(c, a->columns));
+}
+
+static gd_status run(const gd_loss *a, const gd_cpu_context *context, void (*row_kernel)(const gd_loss *, int64_t)) {
+#pragma omp parallel num_threads(gd_parallel_threads(context->threads, a->rows * a->columns))
+  {
+    int64_t first, end;
+    gd_parallel_range(a->rows, 1, &first, &end);
+    for (int64_t row = first; row < end; row++) row_kernel(a, row);
+  }
+  return GD_OK;
+}
+
+static gd_status loss_max_run(const gd_loss *a, const gd_cpu_context *context) {
+  return run(a, context, max_row);
+}
+static gd_status loss_exponentials_run(const gd_loss *a, const gd_cpu_context *context) {
+  return run(a, context, exponentials_row);
+}
+static gd_status loss_gradient_run(const gd_loss *a, const gd_cpu_context *context) {
+  return run(a, context, gradient_row);
+}
+
+static gd_status loss_rows_run(const gd_loss *a, const gd_cpu_context *context) {
+  (void)context;
+  for (int64_t row = 0; row < a->rows; row += VF_LANES) {
+    int n = vf_left(row, a->rows);
+    vf loss = vf_sub(vf_log(vf_load_as(GD_FLOAT32, a->row_sum, row, n)), vf_load_as(GD_FLOAT32, a->row_target, row, n));
+    vf_store_as(GD_FLOAT32, a->row_loss, row, vf_mul(vf_load_as(GD_FLOAT32, a->weights, row, n), loss), n);
+  }
+  return GD_OK;
+}
+
+static gd_status loss_sums_run(const gd_loss_sums *a, const gd_cpu_context *context) {
+  (void)context;
+  for (int64_t s = 0; s < a->sequences; s++) {
+    float loss = 0.0f, weight = 0.0f;
+    for (int64_t t = 0; t < a->length; t++) {
+      loss += a->row_loss[s * a->length + t];
+      weight += a->weights[s * a->length + t];
+    }
+    a->sums[2 * s] = loss;
+    a->sums[2 * s + 1] = weight;
+  }
+  return GD_OK;
+}
+
+GD_CPU_KERNEL(loss_max, gd_loss, NULL, 0)
+GD_CPU_KERNEL(loss_exponentials, gd_loss, args->block_sum, args->rows * 4)
+GD_CPU_KERNEL(loss_gradient, gd_loss, NULL, 0) /* dlogits may be logits */
+GD_CPU_KERNEL(loss_rows, gd_loss, args->row_loss, args->rows * 4)
+GD_CPU_KERNEL(loss_sums, gd_loss_sums, args->sums, args->sequences * 8)

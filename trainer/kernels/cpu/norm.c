@@ -1,0 +1,107 @@
+/* norm.c - layer and root-mean-square normalisation. Sums along a row: 16 lanes, then the fixed tree over lanes. */
+#include "trainer/kernels/cpu/parallel.h"
+#include "trainer/kernels/cpu/simd.h"
+#include "trainer/kernels/cpu/table.h"
+
+static float row_mean(const gd_norm_args *a, int64_t at) {
+  vf sum = vf_zero();
+  for (int64_t c = 0; c < a->width; c += VF_LANES) sum = vf_add(sum, vf_load_as(a->dtype, a->x, at + c, vf_left(c, a->width)));
+  return vf_hsum(sum) / (float)a->width;
+}
+
+/* 1 / sqrt(mean of (x - mean)^2 + epsilon). */
+static float row_rstd(const gd_norm_args *a, int64_t at, float mean) {
+  vf sum = vf_zero(), middle = vf_set1(mean);
+  for (int64_t c = 0; c < a->width; c += VF_LANES) {
+    int n = vf_left(c, a->width);
+    vf d = vf_first_n(vf_sub(vf_load_as(a->dtype, a->x, at + c, n), middle), vf_zero(), n);
+    sum = vf_fma(d, d, sum);
+  }
+  return 1.0f / sqrtf(vf_hsum(sum) / (float)a->width + a->epsilon);
+}
+
+static gd_status norm_forward_run(const gd_norm_args *a, const gd_cpu_context *context) {
+#pragma omp parallel num_threads(gd_parallel_threads(context->threads, a->rows * a->width))
+  {
+    int64_t first, end;
+    gd_parallel_range(a->rows, 1, &first, &end);
+    for (int64_t row = first; row < end; row++) {
+      int64_t at = row * a->width;
+      float mean = a->kind == GD_NORM_LAYERNORM ? row_mean(a, at) : 0.0f;
+      float rstd = row_rstd(a, at, mean);
+      if (a->mean) a->mean[row] = mean;
+      a->rstd[row] = rstd;
+      vf middle = vf_set1(mean), scale = vf_set1(rstd);
+      for (int64_t c = 0; c < a->width; c += VF_LANES) {
+        int n = vf_left(c, a->width);
+        vf x = vf_mul(vf_sub(vf_load_as(a->dtype, a->x, at + c, n), middle), scale);
+        vf weight = vf_load_as(a->dtype, a->weight, c, n);
+        vf y = a->bias ? vf_fma(x, weight, vf_load_as(a->dtype, a->bias, c, n)) : vf_mul(x, weight);
+        vf_store_as(a->dtype, a->y, at + c, y, n);
+      }
+    }
+  }
+  return GD_OK;
+}
+GD_CPU_KERNEL(norm_forward, gd_norm_args, args->y, (size_t)(args->rows * args->width) * gd_dtype_bytes(args->dtype))
+
+/* dx = rstd (g - mean(g) - xhat mean(g xhat)) + dresidual, g = dy weight; rms: without mean(g). */
+static void backward_row(const gd_norm_args *a, int64_t row) {
+  int64_t at = row * a->width;
+  vf middle = vf_set1(a->mean ? a->mean[row] : 0.0f), scale = vf_set1(a->rstd[row]);
+  vf sum = vf_zero(), product = vf_zero();
+  for (int64_t c = 0; c < a->width; c += VF_LANES) { /* tail lanes: g = 0 */
+    int n = vf_left(c, a->width);
+    vf g = vf_mul(vf_load_as(a->dtype, a->dy, at + c, n), vf_load_as(a->dtype, a->weight, c, n));
+    vf x = vf_mul(vf_sub(vf_load_as(a->dtype, a->x, at + c, n), middle), scale);
+    sum = vf_add(sum, g);
+    product = vf_fma(g, vf_first_n(x, vf_zero(), n), product);
+  }
+  vf g_mean = vf_set1(a->kind == GD_NORM_LAYERNORM ? vf_hsum(sum) / (float)a->width : 0.0f);
+  vf gx_mean = vf_set1(vf_hsum(product) / (float)a->width);
+  for (int64_t c = 0; c < a->width; c += VF_LANES) {
+    int n = vf_left(c, a->width);
+    vf g = vf_mul(vf_load_as(a->dtype, a->dy, at + c, n), vf_load_as(a->dtype, a->weight, c, n));
+    vf x = vf_mul(vf_sub(vf_load_as(a->dtype, a->x, at + c, n), middle), scale);
+    vf dx = vf_mul(scale, vf_fnma(x, gx_mean, vf_sub(g, g_mean)));
+    if (a->dresidual) dx = vf_add(dx, vf_load_as(a->dtype, a->dresidual, at + c, n));
+    vf_store_as(a->dtype, a->dx, at + c, dx, n);
+  }
+}
+
+/* The leaves of dweight and dbias in columns [from, to): chains over the rows of the leaf. */
+static void backward_leaf(const gd_norm_args *a, int64_t leaf, int64_t from, int64_t to) {
+  for (int64_t c = from; c < to; c += VF_LANES) {
+    int n = vf_left(c, to);
+    vf dweight = vf_zero(), dbias = vf_zero();
+    for (int64_t row = leaf * a->leaf_rows; row < (leaf + 1) * a->leaf_rows; row++) {
+      vf dy = vf_load_as(a->dtype, a->dy, row * a->width + c, n);
+      vf middle = vf_set1(a->mean ? a->mean[row] : 0.0f);
+      vf x = vf_mul(vf_sub(vf_load_as(a->dtype, a->x, row * a->width + c, n), middle), vf_set1(a->rstd[row]));
+      dweight = vf_fma(dy, x, dweight);
+      dbias = vf_add(dbias, dy);
+    }
+    vf_store_as(GD_FLOAT32, a->dweight_leaves, leaf * a->width + c, dweight, n);
+    if (a->dbias_leaves) vf_store_as(GD_FLOAT32, a->dbias_leaves, leaf * a->width + c, dbias, n);
+  }
+}
+
+static gd_status norm_backward_run(const gd_norm_args *a, const gd_cpu_context *context) {
+  enum { CHUNK = 64 };
+  int64_t leaves = a->leaf_rows > 0 ? a->rows / a->leaf_rows : 0, chunks = (a->width + CHUNK - 1) / CHUNK;
+  if (!a->dweight_leaves) leaves = 0;
+#pragma omp parallel num_threads(gd_parallel_threads(context->threads, a->rows * a->width))
+  {
+    int64_t first, end;
+    gd_parallel_range(leaves * chunks, 1, &first, &end);
+    for (int64_t item = first; item < end; item++) {
+      int64_t from = item % chunks * CHUNK;
+      backward_leaf(a, item / chunks, from, from + CHUNK < a->width ? from + CHUNK : a->width);
+    }
+#pragma omp barrier /* dx may be the memory of dy */
+    gd_parallel_range(a->rows, 1, &first, &end);
+    for (int64_t row = first; row < end; row++) backward_row(a, row);
+  }
+  return GD_OK;
+}
+GD_CPU_KERNEL(norm_backward, gd_norm_args, NULL, 0) /* dx may be dresidual */

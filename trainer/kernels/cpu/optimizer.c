@@ -1,0 +1,117 @@
+/* optimizer.c - the end of a step: norm of the gradient, the verdict, the update. */
+#include "trainer/kernels/cpu/parallel.h"
+#include "trainer/kernels/cpu/simd.h"
+#include "trainer/kernels/cpu/table.h"
+
+static gd_status unit_squares_run(const gd_unit_squares *a, const gd_cpu_context *context) {
+#pragma omp parallel num_threads(gd_parallel_threads(context->threads, a->units *GD_UNIT_ELEMS))
+  {
+    int64_t first, end;
+    gd_parallel_range(a->units, 1, &first, &end);
+    for (int64_t unit = first; unit < end; unit++) {
+      const float *g = a->gradient + unit * GD_UNIT_ELEMS;
+      vf sum = vf_zero();
+      for (int i = 0; i < GD_UNIT_ELEMS; i += VF_LANES) {
+        vf x = vf_load(g + i);
+        sum = vf_fma(x, x, sum);
+      }
+      a->sums[unit] = vf_hsum(sum);
+    }
+  }
+  return GD_OK;
+}
+GD_CPU_KERNEL(unit_squares, gd_unit_squares, args->sums, args->units * 4)
+
+/* TREE over values[stride * index(i)], i < count, in double. */
+static double tree(const float *values, const int32_t *order, int64_t stride, int64_t count) {
+  double stack[64];
+  int depth = 0;
+  for (int64_t i = 0; i < count; i++) {
+    double value = (double)values[stride * (order ? order[i] : i)];
+    for (int64_t bits = i; bits & 1; bits >>= 1) value = stack[--depth] + value;
+    stack[depth++] = value;
+  }
+  if (depth == 0) return 0.0;
+  double sum = stack[--depth];
+  while (depth > 0) sum = stack[--depth] + sum;
+  return sum;
+}
+
+/* Cheap beside the sums it reads (one number for 1024 elements), so one thread. */
+static gd_status vote_run(const gd_vote *a, const gd_cpu_context *context) {
+  (void)context;
+  gd_verdict *v = a->verdict;
+  v->loss_sum = tree(a->sequence_sums, NULL, 2, a->sequences);
+  v->weight_sum = tree(a->sequence_sums + 1, NULL, 2, a->sequences);
+  double squares = 0.0;
+  for (int32_t t = 0; t < a->tensors; t++)
+    squares += tree(a->unit_sums, a->order + a->first[t], 1, a->first[t + 1] - a->first[t]);
+  v->gradient_norm = sqrt(squares) / v->weight_sum;
+  bool good = isfinite(v->loss_sum) && isfinite(v->gradient_norm) && v->weight_sum > 0.0;
+  v->apply = good;
+  v->reserved = 0;
+  v->scale = 0.0f;
+  if (good) {
+    double clip = a->clip > 0.0f && v->gradient_norm > (double)a->clip ? (double)a->clip / v->gradient_norm : 1.0;
+    v->scale = (float)(clip / v->weight_sum);
+    v->applied_steps++;
+    v->bad_steps = 0;
+  } else {
+    v->bad_steps++;
+  }
+  v->bias1 = (float)(1.0 - pow((double)a->beta1, (double)v->applied_steps));
+  v->bias2 = (float)(1.0 - pow((double)a->beta2, (double)v->applied_steps));
+  return GD_OK;
+}
+GD_CPU_KERNEL(vote, gd_vote, NULL, 0)
+
+/* What one update shares over all its elements. */
+typedef struct factors {
+  vf scale, lr, beta1, beta2, rest1, rest2, bias1, bias2, epsilon, momentum;
+} factors;
+
+static inline vf adamw(const factors *f, vf p, vf g, float *first, float *second) {
+  vf m = vf_fma(f->beta1, vf_load(first), vf_mul(f->rest1, g));
+  vf v = vf_fma(f->beta2, vf_load(second), vf_mul(f->rest2, vf_mul(g, g)));
+  vf_store(first, m);
+  vf_store(second, v);
+  vf denominator = vf_add(vf_sqrt(vf_div(v, f->bias2)), f->epsilon);
+  return vf_fnma(f->lr, vf_div(vf_div(m, f->bias1), denominator), p);
+}
+
+static inline vf sgd(const factors *f, vf p, vf g, float *first) {
+  if (first) {
+    g = vf_fma(f->momentum, vf_load(first), g);
+    vf_store(first, g);
+  }
+  return vf_fnma(f->lr, g, p);
+}
+
+static void update_unit(const gd_update *a, const factors *f, int64_t unit) {
+  vf shrink = vf_set1(a->decay && a->decay[unit] ? a->lr * a->weight_decay : 0.0f);
+  for (int64_t i = unit * GD_UNIT_ELEMS; i < (unit + 1) * GD_UNIT_ELEMS; i += VF_LANES) {
+    vf g = vf_mul(vf_load(a->gradient + i), f->scale), p = vf_load(a->master + i);
+    p = vf_fnma(shrink, p, p); /* decoupled decay */
+    p = a->kind == GD_OPTIMIZER_ADAMW ? adamw(f, p, g, a->first + i, a->second + i)
+                                      : sgd(f, p, g, a->first ? a->first + i : NULL);
+    vf_store(a->master + i, p);
+    if (a->parameter) vf_store_as(a->dtype, a->parameter, i, p, VF_LANES);
+  }
+}
+
+static gd_status update_run(const gd_update *a, const gd_cpu_context *context) {
+  const gd_verdict *v = a->verdict;
+  if (!v->apply) return GD_OK;
+  const factors f = {vf_set1(v->scale),        vf_set1(a->lr),           vf_set1(a->beta1), vf_set1(a->beta2),
+                     vf_set1(1.0f - a->beta1), vf_set1(1.0f - a->beta2), vf_set1(v->bias1), vf_set1(v->bias2),
+                     vf_set1(a->epsilon),      vf_set1(a->momentum)};
+  int64_t units = a->elements / GD_UNIT_ELEMS;
+#pragma omp parallel num_threads(gd_parallel_threads(context->threads, a->elements))
+  {
+    int64_t first, end;
+    gd_parallel_range(units, 1, &first, &end);
+    for (int64_t unit = first; unit < end; unit++) update_unit(a, &f, unit);
+  }
+  return GD_OK;
+}
+GD_CPU_KERNEL(update, gd_update, NULL, 0)

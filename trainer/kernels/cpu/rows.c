@@ -1,0 +1,61 @@
+/* rows.c - the end of a row-parallel product or an embedding: bias, learned position, dropout, residual, one rounding. */
+#include "trainer/kernels/cpu/parallel.h"
+#include "trainer/kernels/cpu/philox.h"
+#include "trainer/kernels/cpu/table.h"
+
+static void finish_row(const gd_rows_finish *a, int64_t row, uint32_t threshold, float kept) {
+  int64_t at = row * a->width;
+  int64_t table_at = a->table ? (a->period > 0 ? (a->first_row + row) % a->period : a->first_row + row) * a->width : 0;
+  uint64_t index = (uint64_t)((a->first_row + row) * a->width); /* of the mask */
+  for (int64_t block = 0; block < a->width; block += PHILOX_ELEMS) {
+    float factors[PHILOX_ELEMS];
+    if (a->dropout > 0.0f) philox_dropout64(&a->rng, index + (uint64_t)block, threshold, kept, factors);
+    int64_t stop = block + PHILOX_ELEMS < a->width ? block + PHILOX_ELEMS : a->width;
+    for (int64_t c = block; c < stop; c += VF_LANES) {
+      int n = vf_left(c, stop);
+      vf x = vf_load_as(GD_FLOAT32, a->sum, at + c, n);
+      if (a->bias) x = vf_add(x, vf_load_as(a->dtype, a->bias, c, n));
+      if (a->table) x = vf_add(x, vf_load_as(a->dtype, a->table, table_at + c, n));
+      if (a->dropout > 0.0f) x = vf_mul(x, vf_load(factors + (c - block)));
+      if (a->residual) x = vf_add(x, vf_load_as(a->dtype, a->residual, at + c, n));
+      vf_store_as(a->dtype, a->out, at + c, x, n);
+    }
+  }
+}
+
+static gd_status rows_finish_run(const gd_rows_finish *a, const gd_cpu_context *context) {
+  uint32_t threshold = gd_rng_dropout_threshold(a->dropout);
+  float kept = 1.0f / (1.0f - a->dropout);
+#pragma omp parallel num_threads(gd_parallel_threads(context->threads, a->rows * a->width))
+  {
+    int64_t first, end;
+    gd_parallel_range(a->rows, 1, &first, &end);
+    for (int64_t row = first; row < end; row++) finish_row(a, row, threshold, kept);
+  }
+  return GD_OK;
+}
+GD_CPU_KERNEL(rows_finish, gd_rows_finish, NULL, 0) /* out may be residual */
+
+static gd_status dropout_backward_run(const gd_dropout_backward *a, const gd_cpu_context *context) {
+  uint32_t threshold = gd_rng_dropout_threshold(a->dropout);
+  float kept = 1.0f / (1.0f - a->dropout);
+  int64_t elements = a->rows * a->width;
+  uint64_t index = (uint64_t)(a->first_row * a->width);
+#pragma omp parallel num_threads(gd_parallel_threads(context->threads, elements))
+  {
+    int64_t first, end;
+    gd_parallel_range(elements, PHILOX_ELEMS, &first, &end);
+    for (int64_t block = first; block < end; block += PHILOX_ELEMS) {
+      float factors[PHILOX_ELEMS];
+      philox_dropout64(&a->rng, index + (uint64_t)block, threshold, kept, factors);
+      int64_t stop = block + PHILOX_ELEMS < end ? block + PHILOX_ELEMS : end;
+      for (int64_t i = block; i < stop; i += VF_LANES) {
+        int n = vf_left(i, stop);
+        vf dy = vf_load_as(a->dtype, a->dy, i, n);
+        vf_store_as(a->dtype, a->dx, i, vf_mul(dy, vf_load(factors + (i - block))), n);
+      }
+    }
+  }
+  return GD_OK;
+}
+GD_CPU_KERNEL(dropout_backward, gd_dropout_backward, NULL, 0) /* dx may be dy */

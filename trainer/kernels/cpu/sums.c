@@ -1,0 +1,105 @@
+/* sums.c - sums in canonical order (tree_sum, column_sums) and the plain element-wise convert and add. */
+#include "trainer/kernels/cpu/parallel.h"
+#include "trainer/kernels/cpu/table.h"
+#include "trainer/kernels/cpu/tree_stack.h"
+
+/* Elements [first, end) of out. */
+static void tree_sum_range(const gd_tree_sum *a, int64_t first, int64_t end) {
+  vf stack[TREE_STACK_DEPTH];
+  for (int64_t i = first; i < end; i += VF_LANES) {
+    int n = vf_left(i, end), depth = 0;
+    for (int64_t leaf = 0; leaf < a->leaves; leaf++)
+      tree_push(stack, &depth, leaf, vf_load_as(a->dtype, a->in, leaf * a->leaf_stride + i, n));
+    vf sum = tree_root(stack, depth);
+    if (a->accumulate) sum = vf_add(vf_load_as(GD_FLOAT32, a->out, i, n), sum);
+    vf_store_as(GD_FLOAT32, a->out, i, sum, n);
+  }
+}
+
+static gd_status tree_sum_run(const gd_tree_sum *a, const gd_cpu_context *context) {
+#pragma omp parallel num_threads(gd_parallel_threads(context->threads, a->leaves * a->elements))
+  {
+    int64_t first, end;
+    gd_parallel_range(a->elements, GD_UNIT_ELEMS, &first, &end);
+    tree_sum_range(a, first, end);
+  }
+  return GD_OK;
+}
+GD_CPU_KERNEL(tree_sum, gd_tree_sum, NULL, 0) /* out may be a leaf of in */
+
+static gd_status column_sums_run(const gd_column_sums *a, const gd_cpu_context *context) {
+  int64_t leaves = a->leaf_rows > 0 ? a->rows / a->leaf_rows : 0;
+  enum { CHUNK = 64 }; /* columns a thread takes at a time: whole cache lines of both dtypes */
+  int64_t chunks = (a->width + CHUNK - 1) / CHUNK;
+#pragma omp parallel num_threads(gd_parallel_threads(context->threads, a->rows * a->width))
+  {
+    int64_t first, end;
+    gd_parallel_range(leaves * chunks, 1, &first, &end);
+    for (int64_t item = first; item < end; item++) {
+      int64_t leaf = item / chunks, from = item % chunks * CHUNK;
+      int64_t to = from + CHUNK < a->width ? from + CHUNK : a->width;
+      vf sum[CHUNK / VF_LANES] = {vf_zero(), vf_zero(), vf_zero(), vf_zero()};
+      for (int64_t row = leaf * a->leaf_rows; row < (leaf + 1) * a->leaf_rows; row++) {
+        int64_t c = from;
+        for (int j = 0; c < to; j++, c += VF_LANES)
+          sum[j] = vf_add(sum[j], vf_load_as(a->dtype, a->x, row * a->ld + c, vf_left(c, to)));
+      }
+      int64_t c = from;
+      for (int j = 0; c < to; j++, c += VF_LANES)
+        vf_store_as(GD_FLOAT32, a->leaves, leaf * a->width + c, sum[j], vf_left(c, to));
+    }
+  }
+  return GD_OK;
+}
+GD_CPU_KERNEL(column_sums, gd_column_sums, args->leaves, args->rows / args->leaf_rows * args->width * 4)
+
+typedef struct convert_args {
+  gd_dtype to_dtype, from_dtype;
+  void *to;
+  const void *from;
+  int64_t elements;
+} convert_args;
+
+static gd_status convert_flat_run(const convert_args *a, const gd_cpu_context *context) {
+#pragma omp parallel num_threads(gd_parallel_threads(context->threads, a->elements))
+  {
+    int64_t first, end;
+    gd_parallel_range(a->elements, GD_UNIT_ELEMS, &first, &end);
+    for (int64_t i = first; i < end; i += VF_LANES) {
+      int n = vf_left(i, end);
+      vf_store_as(a->to_dtype, a->to, i, vf_load_as(a->from_dtype, a->from, i, n), n);
+    }
+  }
+  return GD_OK;
+}
+
+static gd_status add_flat_run(const convert_args *a, const gd_cpu_context *context) {
+  float *y = a->to;
+  const float *x = a->from;
+#pragma omp parallel num_threads(gd_parallel_threads(context->threads, a->elements))
+  {
+    int64_t first, end;
+    gd_parallel_range(a->elements, GD_UNIT_ELEMS, &first, &end);
+    for (int64_t i = first; i < end; i += VF_LANES) {
+      int n = vf_left(i, end);
+      vf sum = vf_add(vf_load_as(GD_FLOAT32, y, i, n), vf_load_as(GD_FLOAT32, x, i, n));
+      vf_store_as(GD_FLOAT32, y, i, sum, n);
+    }
+  }
+  return GD_OK;
+}
+
+/* These two slots take plain arguments; the kernels behind them take a struct. */
+gd_status GD_CPU(convert_flat)(gd_kernels *kernels, const convert_args *args);
+gd_status GD_CPU(add_flat)(gd_kernels *kernels, const convert_args *args);
+GD_CPU_KERNEL(convert_flat, convert_args, args->to, (size_t)args->elements *gd_dtype_bytes(args->to_dtype))
+GD_CPU_KERNEL(add_flat, convert_args, NULL, 0)
+
+gd_status GD_CPU(convert)(gd_kernels *kernels, gd_dtype to_dtype, void *to, gd_dtype from_dtype, const void *from,
+                          int64_t elements) {
+  return GD_CPU(convert_flat)(kernels, &(convert_args){to_dtype, from_dtype, to, from, elements});
+}
+
+gd_status GD_CPU(add)(gd_kernels *kernels, float *y, const float *x, int64_t elements) {
+  return GD_CPU(add_flat)(kernels, &(convert_args){GD_FLOAT32, GD_FLOAT32, y, x, elements});
+}

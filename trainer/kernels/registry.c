@@ -1,0 +1,91 @@
+/* registry.c - which kernel table a device gets. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "trainer/kernels/cpu/table.h"
+
+typedef struct choice {
+  const char *name;
+  const gd_cpu_table *table;
+} choice;
+
+/* From the best down. */
+static const choice choices[] = {{"avx512bf16", &gd_cpu_table_avx512bf16},
+                                 {"avx512", &gd_cpu_table_avx512},
+                                 {"avx2", &gd_cpu_table_avx2},
+                                 {"generic", &gd_cpu_table_generic}};
+enum { CHOICES = sizeof choices / sizeof choices[0] };
+
+static const gd_kernels_ops *cuda_ops;
+
+/* Whether this processor (and its operating system) runs table i of choices. */
+static bool runs_here(int i) {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+  switch (i) {
+    case 0: return avx512 && __builtin_cpu_supports("avx512bf16");
+    case 1: return avx512;
+    case 2: return avx2;
+    default: return true;
+  }
+#else
+  return i == CHOICES - 1;
+#endif
+}
+
+/* GPTDIST_ISA, or the best that runs here. */
+static gd_status choose(const gd_cpu_table **out) {
+  const char *wanted = getenv("GPTDIST_ISA");
+  for (int i = 0; i < CHOICES; i++) {
+    if (wanted && *wanted && strcmp(wanted, choices[i].name) != 0) continue;
+    if (runs_here(i)) {
+      *out = choices[i].table;
+      return GD_OK;
+    }
+    if (wanted && *wanted) return gd_fail_user(GD_USAGE, "GPTDIST_ISA=%s: this processor has no such instructions", wanted);
+  }
+  return gd_fail_user(GD_USAGE, "GPTDIST_ISA=%s: expected generic, avx2, avx512 or avx512bf16", wanted ? wanted : "");
+}
+
+void gd_kernels_set_cuda(const gd_kernels_ops *ops) {
+  cuda_ops = ops;
+}
+
+gd_status gd_kernels_open(gd_device *device, int32_t threads, gd_kernels *out) {
+  memset(out, 0, sizeof *out);
+  out->device = device;
+  out->stream = device->compute;
+  out->threads = threads > 0 ? threads : 1;
+  if (strcmp(device->ops->name, "cuda") == 0) {
+    if (!cuda_ops) return gd_fail(GD_BUG, "the CUDA kernel table was not set");
+    out->ops = cuda_ops;
+  } else {
+    const gd_cpu_table *table;
+    GD_TRY(choose(&table));
+    out->ops = &table->ops;
+  }
+  return out->ops->open(out);
+}
+
+void gd_kernels_close(gd_kernels *kernels) {
+  if (kernels->ops) kernels->ops->close(kernels);
+  memset(kernels, 0, sizeof *kernels);
+}
+
+double gd_kernels_peak_flops(gd_dtype dtype, int32_t threads) {
+  const gd_cpu_table *table;
+  if (choose(&table) != GD_OK) {
+    gd_error_clear();
+    return 0.0;
+  }
+  double total = 0.0;
+  double rates[256] = {0};
+  int count = threads < 1 ? 1 : threads > 256 ? 256 : (int)threads;
+#pragma omp parallel for num_threads(count) schedule(static, 1)
+  for (int i = 0; i < count; i++) rates[i] = table->peak_loop(dtype, 0.02);
+  for (int i = 0; i < count; i++) total += rates[i];
+  return total;
+}
