@@ -172,7 +172,7 @@ static gd_status train_run(train *t) {
   GD_TRY(use_precision(t));
   GD_TRY(gd_run_open(t->session, t->device, &t->spec, t->data, t->validation, &options, &t->run));
   if (gd_session_rank(t->session) == 0) {
-    double peak = gd_kernels_peak_flops(&t->run.model.kernels, t->spec.precision.dtype) * gd_session_ranks(t->session);
+    double peak = gd_kernels_peak_flops(t->spec.precision.dtype, t->spec.run.threads) * gd_session_ranks(t->session);
     GD_TRY(gd_train_report_open(&t->run, peak, &report));
   }
   gd_status status = loop(t, report);

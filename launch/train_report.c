@@ -1,0 +1,119 @@
+#include "launch/train_report.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "io/files.h"
+#include "io/json.h"
+#include "io/metrics.h"
+#include "launch/console.h"
+
+struct gd_train_report {
+  const gd_run *run;
+  double peak_flops;
+  gd_metrics *metrics;
+  double recent_ms; /* running mean of a step, for the time that is left */
+};
+
+/* Most memory this process has held so far. */
+static int64_t memory_bytes(void) {
+  struct rusage usage;
+  return getrusage(RUSAGE_SELF, &usage) ? 0 : (int64_t)usage.ru_maxrss * 1024;
+}
+
+gd_status gd_train_report_open(const gd_run *run, double peak_flops, gd_train_report **out) {
+  gd_train_report *report = calloc(1, sizeof *report);
+  if (!report) return gd_fail(GD_NO_MEMORY, "no memory for the report");
+  report->run = run;
+  report->peak_flops = peak_flops;
+  gd_status status = gd_metrics_open(run->spec.run.directory, run->start_step, run->spec.log.tensorboard, &report->metrics);
+  if (status != GD_OK) {
+    free(report);
+    return status;
+  }
+  *out = report;
+  if (run->start_step > 0)
+    gd_log(GD_LOG_INFO, "resumed at step %lld of %lld (%lld tokens)", (long long)run->start_step,
+           (long long)run->spec.run.steps, (long long)run->state.tokens);
+  gd_metrics_line line = {.event = GD_METRICS_START, .step = run->start_step, .tokens = run->state.tokens};
+  return gd_metrics_write(report->metrics, &line);
+}
+
+static void time_left(double seconds, char out[32]) {
+  long s = (long)(seconds + 0.5);
+  if (s >= 3600)
+    snprintf(out, 32, "%ldh%02ldm", s / 3600, s / 60 % 60);
+  else
+    snprintf(out, 32, "%ldm%02lds", s / 60, s % 60);
+}
+
+static gd_status step_line(gd_train_report *report, const gd_run_event *e) {
+  const gd_spec *spec = &report->run->spec;
+  double mfu = report->peak_flops > 0 ? e->tflops * 1e12 / report->peak_flops : NAN;
+  gd_metrics_line line = {.event = GD_METRICS_TRAIN, .step = e->step, .tokens = e->tokens, .loss = e->loss, .lr = e->lr};
+  line.grad_norm = e->gradient_norm;
+  line.ms = e->ms;
+  line.tokens_per_s = e->tokens_per_s;
+  line.tflops = e->tflops;
+  line.mfu = mfu;
+  line.memory_bytes = memory_bytes();
+  line.skipped = e->skipped;
+  GD_TRY(gd_metrics_write(report->metrics, &line));
+  report->recent_ms = report->recent_ms > 0 ? 0.9 * report->recent_ms + 0.1 * e->ms : e->ms;
+  bool due = spec->log.interval_steps > 0 && e->step % spec->log.interval_steps == 0;
+  if (!due && e->step != report->run->start_step + 1 && e->step != spec->run.steps && !e->skipped) return GD_OK;
+  char text[256], left[32], share[32] = "";
+  time_left(report->recent_ms / 1e3 * (double)(spec->run.steps - e->step), left);
+  if (report->peak_flops > 0) snprintf(share, sizeof share, " (%.0f%% of peak)", 100 * mfu);
+  snprintf(text, sizeof text, "step %lld/%lld  loss %.4f  lr %.3g  norm %.3g  %.0f tok/s  %.3f TFLOP/s%s  left %s%s",
+           (long long)e->step, (long long)spec->run.steps, e->loss, e->lr, e->gradient_norm, e->tokens_per_s, e->tflops, share,
+           left, e->skipped ? "  SKIPPED: loss or gradient norm not finite" : "");
+  gd_console_progress(text);
+  return GD_OK;
+}
+
+gd_status gd_train_report_event(gd_train_report *report, const gd_run_event *e) {
+  gd_metrics_line line = {.step = e->step, .tokens = e->tokens, .loss = e->loss, .ms = e->ms};
+  switch (e->kind) {
+    case GD_EVENT_STEP: return step_line(report, e);
+    case GD_EVENT_VALIDATION:
+      gd_log(GD_LOG_INFO, "step %lld  validation loss %.4f  (%.1f s)%s", (long long)e->step, e->loss, e->ms / 1e3,
+             e->best ? "  best so far" : "");
+      line.event = GD_METRICS_VALIDATION;
+      return gd_metrics_write(report->metrics, &line);
+    case GD_EVENT_SAVING: line.event = GD_METRICS_CHECKPOINT; return gd_metrics_write(report->metrics, &line);
+    case GD_EVENT_SAVED: gd_log(GD_LOG_INFO, "step %lld  checkpoint saved", (long long)e->step); return GD_OK;
+    case GD_EVENT_END:
+      line.event = GD_METRICS_END;
+      gd_console_finish_progress();
+      if (e->stop == GD_STOP_DONE)
+        gd_log(GD_LOG_INFO, "done: %lld steps, %lld tokens; run directory %s", (long long)e->step, (long long)e->tokens,
+               report->run->spec.run.directory);
+      else
+        gd_log(GD_LOG_INFO, "stopped at step %lld of %lld (%s), checkpointed; the same command goes on from here",
+               (long long)e->step, (long long)report->run->spec.run.steps, e->stop == GD_STOP_TIME ? "--max-time" : "signal");
+      return gd_metrics_write(report->metrics, &line);
+  }
+  return GD_OK;
+}
+
+void gd_train_report_close(gd_train_report *report) {
+  gd_metrics_close(report->metrics);
+  free(report);
+}
+
+void gd_train_report_exit(const char *directory, int code, const char *reason) {
+  char path[GD_PATH_BYTES + 32], temporary[GD_PATH_BYTES + 32];
+  gd_bytes text = {0};
+  snprintf(path, sizeof path, "%s/exit.json", directory);
+  snprintf(temporary, sizeof temporary, "%s/exit.json.tmp", directory);
+  gd_status status = gd_bytes_printf(&text, "{\"code\": %d, \"reason\": ", code);
+  if (status == GD_OK) status = gd_json_quote(&text, reason, strlen(reason));
+  if (status == GD_OK) status = gd_bytes_append(&text, "}\n", 2);
+  if (status == GD_OK) status = gd_file_write(temporary, text.bytes, text.count);
+  if (status == GD_OK) (void)!rename(temporary, path);
+  gd_bytes_free(&text);
+}
