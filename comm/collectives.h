@@ -49,9 +49,9 @@ typedef struct gd_collectives_ops {
 
 struct gd_group {
   const gd_collectives_ops *ops;
-  int32_t rank;     /* mine in the group */
+  int32_t rank; /* mine in the group */
   int32_t size;
-  char name[32];    /* for hang reports: "world", "data", "tensor", "data+tensor" */
+  char name[32];     /* for hang reports: "world", "data", "tensor", "data+tensor" */
   uint64_t sequence; /* calls made so far */
 };
 

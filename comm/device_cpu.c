@@ -203,7 +203,13 @@ static gd_status cpu_event_create(gd_device *device, gd_event **out) {
 }
 
 static void cpu_event_destroy(gd_event *event) {
-  free(event);
+  if (!event) return;
+  state *device = event->device;
+  pthread_mutex_lock(&device->lock);
+  event->destroyed = true;
+  event->queued++;
+  drop_reference(event);
+  pthread_mutex_unlock(&device->lock);
 }
 
 static gd_status cpu_stream_create(gd_device *device, gd_stream **out) {

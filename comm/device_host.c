@@ -93,7 +93,8 @@ gd_status gd_host_fill(gd_stream *stream, void *to, int byte, size_t bytes) {
 
 gd_status gd_host_alloc(gd_device *device, size_t bytes, void **out) {
   *out = NULL;
-  int error = posix_memalign(out, 4096, bytes ? bytes : 1);
+  /* More than the machine has would be granted by Linux and kill the process when it is touched. */
+  int error = device->memory_bytes && bytes > device->memory_bytes ? ENOMEM : posix_memalign(out, 4096, bytes ? bytes : 1);
   if (error)
     return gd_fail(GD_NO_MEMORY, "cannot allocate %.3f GiB of memory (the machine has %.1f GiB): %s", (double)bytes / 0x1p30,
                    (double)device->memory_bytes / 0x1p30, strerror(error));

@@ -50,14 +50,14 @@ typedef struct gd_fill_arguments {
   size_t bytes;
   int byte;
 } gd_fill_arguments;
-gd_status gd_copy_task(void *arguments);
-gd_status gd_fill_task(void *arguments);
+GD_CHECKED gd_status gd_copy_task(void *arguments);
+GD_CHECKED gd_status gd_fill_task(void *arguments);
 
 /* Slots of gd_device_ops. */
-gd_status gd_host_alloc(gd_device *device, size_t bytes, void **out);
+GD_CHECKED gd_status gd_host_alloc(gd_device *device, size_t bytes, void **out);
 void gd_host_free(gd_device *device, void *pointer);
-gd_status gd_host_copy(gd_stream *stream, void *to, const void *from, size_t bytes, gd_copy_kind kind);
-gd_status gd_host_fill(gd_stream *stream, void *to, int byte, size_t bytes);
+GD_CHECKED gd_status gd_host_copy(gd_stream *stream, void *to, const void *from, size_t bytes, gd_copy_kind kind);
+GD_CHECKED gd_status gd_host_fill(gd_stream *stream, void *to, int byte, size_t bytes);
 
 /* Fills description ("CPU, 2 cores, AVX-512 bf16" after `name`) and memory_bytes. */
 void gd_host_describe(gd_device *device, const char *name);

@@ -57,8 +57,8 @@ static void settle(stream *s) {
     } else if (s->fault.code == GD_OK) {
       s->fault = event->fault;
     }
-    drop_reference(event);
     gd_operation_release(&s->queue, operation);
+    drop_reference(event);
   }
   if (first && first->kind == GD_OPERATION_TASK && !s->poisoned) {
     if (first->output && s->fault.code == GD_OK) memset(first->output, 0xFF, first->output_bytes);
@@ -73,8 +73,10 @@ static void settle_all(state *device) {
 static void run_first(stream *s);
 
 /* Runs the stream that holds that record of the event until the event has passed. */
-static void run_until(const gd_event *event, uint64_t generation, stream *source) {
+static void run_until(gd_event *event, uint64_t generation, stream *source) {
+  event->queued++; /* running may settle the last marker of a destroyed event */
   while (event->passed < generation) run_first(source);
+  drop_reference(event);
 }
 
 static void run_first(stream *s) {
@@ -167,7 +169,13 @@ static gd_status lazy_event_create(gd_device *device, gd_event **out) {
 }
 
 static void lazy_event_destroy(gd_event *event) {
-  free(event);
+  if (!event) return;
+  state *device = event->device;
+  pthread_mutex_lock(&device->lock);
+  event->destroyed = true;
+  event->queued++;
+  drop_reference(event);
+  pthread_mutex_unlock(&device->lock);
 }
 
 static gd_status lazy_stream_create(gd_device *device, gd_stream **out) {

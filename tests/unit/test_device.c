@@ -1,0 +1,257 @@
+/* The devices in host memory: streams keep order, events order streams, faults come back with their text, and the lazy
+ * device shows a wait that was forgotten. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include "comm/device.h"
+
+enum { N = 1000 };
+
+static gd_device devices[2]; /* cpu, lazy */
+
+typedef struct append_arguments {
+  int *list, *used, value, pause_ms;
+} append_arguments;
+
+static gd_status append(void *arguments) {
+  append_arguments *a = arguments;
+  if (a->pause_ms) nanosleep(&(struct timespec){.tv_nsec = a->pause_ms * 1000000L}, NULL);
+  a->list[(*a->used)++] = a->value;
+  a->value = -1; /* only the private copy */
+  return GD_OK;
+}
+
+static gd_status fail_task(void *arguments) {
+  return gd_fail_user(GD_BAD_DATA, "planted fault %d", *(int *)arguments);
+}
+
+static void ok(gd_status status) {
+  if (status != GD_OK) fail_msg("%s", gd_error_text());
+}
+
+static void streams_run_in_order(void **state) {
+  (void)state;
+  for (int d = 0; d < 2; d++) {
+    gd_device *device = &devices[d];
+    gd_stream *streams[3] = {device->compute, device->communication, NULL};
+    ok(device->ops->stream_create(device, &streams[2]));
+    for (int s = 0; s < 3; s++) {
+      int list[N], used = 0;
+      for (int i = 0; i < N; i++) {
+        append_arguments a = {list, &used, i, 0};
+        ok(device->ops->enqueue(streams[s], append, &a, sizeof a, NULL, 0));
+        assert_int_equal(a.value, i);
+      }
+      ok(device->ops->stream_sync(streams[s]));
+      assert_int_equal(used, N);
+      for (int i = 0; i < N; i++) assert_int_equal(list[i], i);
+    }
+    device->ops->stream_destroy(streams[2]);
+  }
+}
+
+static void copies_and_fills_arrive(void **state) {
+  (void)state;
+  for (int d = 0; d < 2; d++) {
+    gd_device *device = &devices[d];
+    void *memory, *host;
+    ok(device->ops->alloc(device, 5000, &memory));
+    ok(device->ops->alloc_host(device, 5000, &host));
+    assert_int_equal((uintptr_t)memory % 4096, 0);
+    memset(host, 3, 5000);
+    ok(device->ops->fill(device->compute, memory, 7, 5000));
+    ok(device->ops->copy(device->compute, memory, host, 100, GD_COPY_HOST_TO_DEVICE));
+    ok(device->ops->copy(device->compute, host, memory, 5000, GD_COPY_DEVICE_TO_HOST));
+    ok(device->ops->copy(device->compute, memory, memory, 0, GD_COPY_DEVICE_TO_DEVICE));
+    ok(device->ops->stream_sync(device->compute));
+    const unsigned char *p = host;
+    for (int i = 0; i < 5000; i++) assert_int_equal(p[i], i < 100 ? 3 : 7);
+    device->ops->free(device, memory);
+    device->ops->free_host(device, host);
+  }
+}
+
+static void an_impossible_allocation_says_so(void **state) {
+  (void)state;
+  void *memory;
+  assert_int_equal(devices[0].ops->alloc(&devices[0], SIZE_MAX / 4, &memory), GD_NO_MEMORY);
+  assert_non_null(strstr(gd_error_text(), "GiB"));
+  gd_error_clear();
+}
+
+/* The communication stream is slow; compute waits for its event and must see all of it. Then the other way round. */
+static void an_event_orders_two_streams(void **state) {
+  (void)state;
+  for (int d = 0; d < 2; d++) {
+    gd_device *device = &devices[d];
+    gd_event *event;
+    ok(device->ops->event_create(device, &event));
+    ok(device->ops->stream_wait(device->compute, event)); /* never recorded: passed */
+    int list[64], used = 0;
+    for (int i = 0; i < 32; i++) { /* the event is used again and again */
+      append_arguments a = {list, &used, 2 * i, i < 3 ? 5 : 0}, b = {list, &used, 2 * i + 1, 0};
+      ok(device->ops->enqueue(device->communication, append, &a, sizeof a, NULL, 0));
+      ok(device->ops->event_record(event, device->communication));
+      ok(device->ops->stream_wait(device->compute, event));
+      ok(device->ops->enqueue(device->compute, append, &b, sizeof b, NULL, 0));
+      ok(device->ops->event_record(event, device->compute));
+      ok(device->ops->stream_wait(device->communication, event));
+    }
+    ok(device->ops->event_sync(event));
+    ok(device->ops->stream_sync(device->compute));
+    assert_int_equal(used, 64);
+    for (int i = 0; i < 64; i++) assert_int_equal(list[i], i);
+    device->ops->event_destroy(event);
+    ok(device->ops->stream_sync(device->communication));
+  }
+}
+
+static void event_sync_waits_for_its_record_only(void **state) {
+  (void)state;
+  gd_device *device = &devices[1];
+  gd_event *event;
+  ok(device->ops->event_create(device, &event));
+  int list[2], used = 0;
+  append_arguments a = {list, &used, 1, 0}, b = {list, &used, 2, 0};
+  ok(device->ops->enqueue(device->communication, append, &a, sizeof a, NULL, 0));
+  ok(device->ops->event_record(event, device->communication));
+  ok(device->ops->enqueue(device->communication, append, &b, sizeof b, NULL, 0));
+  ok(device->ops->event_sync(event));
+  assert_int_equal(used, 1);
+  device->ops->event_destroy(event);
+  ok(device->ops->stream_sync(device->communication));
+  assert_int_equal(used, 2);
+}
+
+/* A fault stays with its stream, skips what follows, and goes through events to the streams that wait. */
+static void the_first_fault_comes_back_with_its_text(void **state) {
+  (void)state;
+  for (int d = 0; d < 2; d++) {
+    gd_device device;
+    ok(d ? gd_device_open_lazy(&device) : gd_device_open_cpu(&device));
+    gd_event *event;
+    ok(device.ops->event_create(&device, &event));
+    int one = 1, two = 2, list[4], used = 0;
+    append_arguments a = {list, &used, 0, 0};
+    ok(device.ops->enqueue(device.communication, fail_task, &one, sizeof one, NULL, 0));
+    /* The fault may or may not be known yet: what comes after it is refused or skipped. */
+    (void)!device.ops->enqueue(device.communication, fail_task, &two, sizeof two, NULL, 0);
+    (void)!device.ops->enqueue(device.communication, append, &a, sizeof a, NULL, 0);
+    ok(device.ops->event_record(event, device.communication));
+    gd_error_clear();
+    assert_int_equal(device.ops->stream_sync(device.communication), GD_BAD_DATA);
+    assert_string_equal(gd_error_text(), "planted fault 1");
+    gd_error_clear();
+    gd_status status = device.ops->stream_wait(device.compute, event);
+    if (status == GD_OK) status = device.ops->stream_sync(device.compute);
+    assert_int_equal(status, GD_BAD_DATA);
+    assert_string_equal(gd_error_text(), "planted fault 1");
+    assert_int_equal(device.ops->event_sync(event), GD_BAD_DATA);
+    assert_int_equal(used, 0);
+    device.ops->event_destroy(event);
+    device.ops->close(&device);
+  }
+  gd_error_clear();
+}
+
+static void arguments_above_the_limit_are_refused(void **state) {
+  (void)state;
+  static char big[513];
+  for (int d = 0; d < 2; d++)
+    assert_int_equal(devices[d].ops->enqueue(devices[d].compute, fail_task, big, sizeof big, NULL, 0), GD_BUG);
+  gd_error_clear();
+}
+
+/* Lazy only. */
+
+static void nothing_runs_before_it_is_waited_for(void **state) {
+  (void)state;
+  gd_device *device = &devices[1];
+  int list[1], used = 0;
+  append_arguments a = {list, &used, 5, 0};
+  ok(device->ops->enqueue(device->compute, append, &a, sizeof a, NULL, 0));
+  ok(device->ops->stream_sync(device->communication));
+  assert_int_equal(used, 0);
+  ok(device->ops->stream_sync(device->compute));
+  assert_int_equal(used, 1);
+}
+
+static void a_missing_wait_reads_nan(void **state) {
+  (void)state;
+  gd_device *device = &devices[1];
+  for (int with_wait = 0; with_wait < 2; with_wait++) {
+    float source = 4, middle = 4, result = 4; /* stale bytes would look right */
+    gd_event *event;
+    ok(device->ops->event_create(device, &event));
+    ok(device->ops->copy(device->communication, &middle, &source, sizeof middle, GD_COPY_DEVICE_TO_DEVICE));
+    ok(device->ops->event_record(event, device->communication));
+    if (with_wait) ok(device->ops->stream_wait(device->compute, event));
+    ok(device->ops->copy(device->compute, &result, &middle, sizeof result, GD_COPY_DEVICE_TO_DEVICE));
+    ok(device->ops->stream_sync(device->compute));
+    assert_true(with_wait ? result == 4 : result != result);
+    ok(device->ops->stream_sync(device->communication));
+    device->ops->event_destroy(event);
+  }
+}
+
+/* Within a stream, reuse of a buffer is legal: poison must not reach an operation that comes before. */
+static void poison_keeps_the_order_of_a_stream(void **state) {
+  (void)state;
+  gd_device *device = &devices[1];
+  float a = 1, b = 2, first = 0, second = 0;
+  ok(device->ops->copy(device->compute, &first, &a, sizeof a, GD_COPY_DEVICE_TO_DEVICE));
+  ok(device->ops->copy(device->compute, &a, &b, sizeof a, GD_COPY_DEVICE_TO_DEVICE));
+  ok(device->ops->copy(device->compute, &second, &a, sizeof a, GD_COPY_DEVICE_TO_DEVICE));
+  assert_true(first != first); /* may run from now on */
+  assert_true(a == 1);         /* behind `first` */
+  ok(device->ops->stream_sync(device->compute));
+  assert_true(first == 1);
+  assert_true(second == 2);
+}
+
+/* Compute overwrites what the communication stream still has to send, without waiting for it. */
+static void overwriting_what_another_stream_reads_shows(void **state) {
+  (void)state;
+  gd_device *device = &devices[1];
+  float payload = 1, sent = 0, next = 2;
+  ok(device->ops->copy(device->communication, &sent, &payload, sizeof sent, GD_COPY_DEVICE_TO_DEVICE));
+  ok(device->ops->copy(device->compute, &payload, &next, sizeof payload, GD_COPY_DEVICE_TO_DEVICE));
+  ok(device->ops->stream_sync(device->communication));
+  assert_true(sent != 1);
+  ok(device->ops->stream_sync(device->compute));
+}
+
+static int open_devices(void **state) {
+  (void)state;
+  return gd_device_open_cpu(&devices[0]) != GD_OK || gd_device_open_lazy(&devices[1]) != GD_OK;
+}
+
+static int close_devices(void **state) {
+  (void)state;
+  for (int d = 0; d < 2; d++) devices[d].ops->close(&devices[d]);
+  return 0;
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(streams_run_in_order),
+      cmocka_unit_test(copies_and_fills_arrive),
+      cmocka_unit_test(an_impossible_allocation_says_so),
+      cmocka_unit_test(an_event_orders_two_streams),
+      cmocka_unit_test(event_sync_waits_for_its_record_only),
+      cmocka_unit_test(the_first_fault_comes_back_with_its_text),
+      cmocka_unit_test(arguments_above_the_limit_are_refused),
+      cmocka_unit_test(nothing_runs_before_it_is_waited_for),
+      cmocka_unit_test(a_missing_wait_reads_nan),
+      cmocka_unit_test(poison_keeps_the_order_of_a_stream),
+      cmocka_unit_test(overwriting_what_another_stream_reads_shows),
+  };
+  return cmocka_run_group_tests(tests, open_devices, close_devices);
+}
