@@ -1,0 +1,283 @@
+/* metrics.jsonl, TensorBoard files and the lock of a run directory. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <dirent.h>
+#include <math.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "io/files.h"
+#include "io/json.h"
+#include "io/lockfile.h"
+#include "io/metrics.h"
+#include "io/tensorboard.h"
+
+static char folder[64], metrics_path[128];
+
+static int setup(void **state) {
+  (void)state;
+  strcpy(folder, "/tmp/gptdist-metrics-XXXXXX");
+  if (!mkdtemp(folder)) return 1;
+  snprintf(metrics_path, sizeof metrics_path, "%s/metrics.jsonl", folder);
+  return 0;
+}
+
+static int teardown(void **state) {
+  (void)state;
+  return gd_folder_remove(folder) == GD_OK ? 0 : 1;
+}
+
+static float loss_of(int64_t step) {
+  return 10.0f / (float)(step + 3);
+}
+
+static void write_steps(int64_t resumed, int64_t last, bool board) {
+  gd_metrics *metrics = NULL;
+  assert_int_equal(gd_metrics_open(folder, resumed, board, &metrics), GD_OK);
+  for (int64_t step = resumed + 1; step <= last; step++) {
+    gd_metrics_line line = {.event = GD_METRICS_TRAIN,
+                            .step = step,
+                            .tokens = step * 512,
+                            .loss = loss_of(step),
+                            .lr = 1e-3f,
+                            .grad_norm = 1.0 / 3,
+                            .ms = 12.5,
+                            .tokens_per_s = 1e6,
+                            .tflops = 0.25,
+                            .mfu = NAN,
+                            .memory_bytes = 1 << 30,
+                            .skipped = step == 3};
+    if (step == 3) line.loss = NAN;
+    assert_int_equal(gd_metrics_write(metrics, &line), GD_OK);
+    if (step % 2 == 0) {
+      line.event = GD_METRICS_VALIDATION;
+      assert_int_equal(gd_metrics_write(metrics, &line), GD_OK);
+    }
+  }
+  gd_metrics_line end = {.event = GD_METRICS_END, .step = last, .tokens = last * 512};
+  assert_int_equal(gd_metrics_write(metrics, &end), GD_OK);
+  gd_metrics_close(metrics);
+}
+
+static char *read_metrics(void) {
+  gd_bytes text = {0};
+  assert_int_equal(gd_file_read(metrics_path, 1 << 20, &text), GD_OK);
+  return text.bytes;
+}
+
+static void test_a_line_holds_the_fields_in_order_and_floats_come_back_bit_for_bit(void **state) {
+  (void)state;
+  write_steps(0, 1, false);
+  char *text = read_metrics();
+  const char *expected =
+      "{\"event\": \"train\", \"step\": 1, \"tokens\": 512, \"loss\": 2.5, \"lr\": 0.00100000005, \"grad_norm\": 0.333333333, "
+      "\"ms\": 12.5, \"tokens_per_s\": 1000000, \"tflops\": 0.25, \"mfu\": null, \"memory_bytes\": 1073741824, \"skipped\": "
+      "false}\n"
+      "{\"event\": \"end\", \"step\": 1, \"tokens\": 512}\n";
+  assert_string_equal(text, expected);
+  free(text);
+  write_steps(0, 50, false);
+  text = read_metrics();
+  int seen = 0;
+  for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
+    gd_json *root = NULL;
+    int64_t step = 0;
+    double loss = 0;
+    assert_int_equal(gd_json_parse(line, strlen(line), "line", 1, &root), GD_OK);
+    if (gd_json_integer(gd_json_get(root, "step"), &step) && gd_json_number(gd_json_get(root, "loss"), &loss)) {
+      float got = (float)loss, wanted = loss_of(step);
+      assert_memory_equal(&got, &wanted, sizeof got);
+      seen++;
+    }
+    gd_json_free(root);
+  }
+  assert_int_equal(seen, 49 + 25);
+  free(text);
+}
+
+static void test_a_resumed_file_equals_that_of_a_run_never_interrupted(void **state) {
+  (void)state;
+  write_steps(0, 10, false);
+  char *whole = read_metrics();
+  write_steps(0, 8, false); /* killed after step 8, its last checkpoint at step 6 */
+  FILE *file = fopen(metrics_path, "a");
+  fputs("{\"event\": \"train\", \"step\": 9, \"tok", file);
+  fclose(file);
+  write_steps(6, 10, false);
+  char *resumed = read_metrics();
+  assert_string_equal(resumed, whole);
+  free(whole);
+  free(resumed);
+}
+
+static void test_a_new_run_starts_with_an_empty_file(void **state) {
+  (void)state;
+  write_steps(0, 5, false);
+  gd_metrics *metrics = NULL;
+  assert_int_equal(gd_metrics_open(folder, 0, false, &metrics), GD_OK);
+  gd_metrics_close(metrics);
+  char *text = read_metrics();
+  assert_string_equal(text ? text : "", "");
+  free(text);
+}
+
+static void test_a_full_disk_is_reported(void **state) {
+  (void)state;
+  pid_t child = fork();
+  if (child == 0) {
+    signal(SIGXFSZ, SIG_IGN);
+    gd_metrics *metrics = NULL;
+    if (gd_metrics_open(folder, 0, false, &metrics) != GD_OK) _exit(1);
+    struct rlimit limit = {30, 30};
+    setrlimit(RLIMIT_FSIZE, &limit);
+    gd_metrics_line line = {.event = GD_METRICS_TRAIN, .step = 1};
+    gd_status status = gd_metrics_write(metrics, &line);
+    _exit(status == GD_IO && strstr(gd_error_text(), "metrics.jsonl: File too large") ? 0 : 1);
+  }
+  int code = -1;
+  assert_int_equal(waitpid(child, &code, 0), child);
+  assert_int_equal(code, 0);
+}
+
+/* ---- TensorBoard ---- */
+
+static uint64_t little_endian(const uint8_t *bytes, int count) {
+  uint64_t value = 0;
+  for (int i = count - 1; i >= 0; i--) value = value << 8 | bytes[i];
+  return value;
+}
+
+static uint32_t unmask(uint32_t value) {
+  uint32_t turned = value - 0xa282ead8u;
+  return turned >> 17 | turned << 15;
+}
+
+static uint64_t varint(const uint8_t **at) {
+  uint64_t value = 0;
+  for (int shift = 0;; shift += 7) {
+    uint8_t byte = *(*at)++;
+    value |= (uint64_t)(byte & 0x7f) << shift;
+    if (!(byte & 0x80)) return value;
+  }
+}
+
+/* What a message says, read by hand: the step, and the value of one tag. */
+static bool find_scalar(const uint8_t *at, const uint8_t *end, const char *tag, uint64_t *step, float *value) {
+  bool found = false;
+  while (at < end) {
+    uint64_t key = varint(&at);
+    if (key == (1 << 3 | 1)) {
+      at += 8;
+    } else if (key == (2 << 3 | 0)) {
+      *step = varint(&at);
+    } else {
+      assert_int_equal(key & 7, 2);
+      uint64_t length = varint(&at);
+      const uint8_t *inner = at, *stop = at + length;
+      at = stop;
+      if (key >> 3 != 5) continue;
+      while (inner < stop) {
+        assert_int_equal(varint(&inner), 1 << 3 | 2);
+        uint64_t size = varint(&inner);
+        const uint8_t *next = inner + size;
+        assert_int_equal(varint(&inner), 1 << 3 | 2);
+        uint64_t letters = varint(&inner);
+        bool same = letters == strlen(tag) && memcmp(inner, tag, letters) == 0;
+        inner += letters;
+        assert_int_equal(varint(&inner), 2 << 3 | 5);
+        if (same) memcpy(value, inner, 4);
+        found |= same;
+        inner = next;
+      }
+    }
+  }
+  return found;
+}
+
+static void test_event_files_are_framed_and_hold_the_values(void **state) {
+  (void)state;
+  assert_int_equal(gd_crc32c("123456789", 9), 0xe3069283u); /* RFC 3720's check value */
+  write_steps(0, 4, true);
+  char path[512] = "";
+  snprintf(path, sizeof path, "%s/tensorboard", folder);
+  DIR *entries = opendir(path);
+  assert_non_null(entries);
+  for (struct dirent *entry; (entry = readdir(entries));)
+    if (strncmp(entry->d_name, "events.out.tfevents.", 20) == 0)
+      snprintf(path, sizeof path, "%s/tensorboard/%s", folder, entry->d_name);
+  closedir(entries);
+  gd_bytes bytes = {0};
+  assert_int_equal(gd_file_read(path, 1 << 20, &bytes), GD_OK);
+  int records = 0, losses = 0, validations = 0;
+  for (size_t at = 0; at < bytes.count; records++) {
+    const uint8_t *record = (const uint8_t *)bytes.bytes + at;
+    uint64_t length = little_endian(record, 8), step = 0;
+    float value = 0;
+    assert_true(at + 16 + length <= bytes.count);
+    assert_int_equal(unmask((uint32_t)little_endian(record + 8, 4)), gd_crc32c(record, 8));
+    assert_int_equal(unmask((uint32_t)little_endian(record + 12 + length, 4)), gd_crc32c(record + 12, length));
+    if (find_scalar(record + 12, record + 12 + length, "loss/train", &step, &value)) {
+      losses++;
+      if (step != 3) assert_float_equal(value, loss_of((int64_t)step), 0);
+      assert_int_equal(step, losses);
+    }
+    validations += find_scalar(record + 12, record + 12 + length, "loss/validation", &step, &value);
+    at += 16 + length;
+  }
+  assert_int_equal(records, 2 + 4 + 2);
+  assert_int_equal(losses, 4);
+  assert_int_equal(validations, 2);
+  gd_bytes_free(&bytes);
+}
+
+/* ---- the lock ---- */
+
+static void test_a_held_lock_is_refused_with_process_and_host_and_a_left_one_is_taken(void **state) {
+  (void)state;
+  int ready[2];
+  char byte;
+  assert_int_equal(pipe(ready), 0);
+  pid_t child = fork();
+  if (child == 0) {
+    gd_lockfile *lock = NULL;
+    if (gd_lockfile_take(folder, &lock) != GD_OK) _exit(1);
+    if (write(ready[1], "x", 1) != 1) _exit(1);
+    for (;;) pause();
+  }
+  assert_int_equal(read(ready[0], &byte, 1), 1);
+  gd_lockfile *lock = NULL;
+  char holder[64];
+  assert_int_equal(gd_lockfile_take(folder, &lock), GD_IO);
+  snprintf(holder, sizeof holder, "in use by process %ld on ", (long)child);
+  assert_non_null(strstr(gd_error_text(), holder));
+  kill(child, SIGKILL);
+  assert_int_equal(waitpid(child, NULL, 0), child);
+  assert_int_equal(gd_lockfile_take(folder, &lock), GD_OK);
+  gd_lockfile *second = NULL;
+  assert_int_equal(gd_lockfile_take(folder, &second), GD_IO); /* twice in one process, too */
+  gd_lockfile_release(lock);
+  assert_int_equal(gd_lockfile_take(folder, &second), GD_OK);
+  gd_lockfile_release(second);
+}
+
+int main(void) {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+  const struct CMUnitTest tests[] = {
+      TEST(test_a_line_holds_the_fields_in_order_and_floats_come_back_bit_for_bit),
+      TEST(test_a_resumed_file_equals_that_of_a_run_never_interrupted),
+      TEST(test_a_new_run_starts_with_an_empty_file),
+      TEST(test_a_full_disk_is_reported),
+      TEST(test_event_files_are_framed_and_hold_the_values),
+      TEST(test_a_held_lock_is_refused_with_process_and_host_and_a_left_one_is_taken),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
