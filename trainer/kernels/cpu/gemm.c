@@ -196,8 +196,8 @@ static job plan(const gd_matmul *m) {
   gemm_units units = gemm_units_of(m->dtype);
   job j = {.m = m};
   bool a_along_k = m->form != GD_MATMUL_TN, b_along_k = m->form == GD_MATMUL_NT;
-  j.a = (gemm_operand){units, m->a, a_along_k ? 1 : m->lda, a_along_k ? m->lda : 1};
-  j.b = (gemm_operand){units, m->b, b_along_k ? 1 : m->ldb, b_along_k ? m->ldb : 1};
+  j.a = (gemm_operand){units, a_along_k, m->a, a_along_k ? 1 : m->lda, a_along_k ? m->lda : 1};
+  j.b = (gemm_operand){units, b_along_k, m->b, b_along_k ? 1 : m->ldb, b_along_k ? m->ldb : 1};
   j.panel = a_along_k ? GEMM_BY_ROWS : GEMM_BY_UNITS;
   j.k_leaf = m->k_leaf > 0 && m->k_leaf < m->k ? m->k_leaf : m->k;
   j.inner = m->k > 0 ? (m->k + j.k_leaf - 1) / j.k_leaf : 1;

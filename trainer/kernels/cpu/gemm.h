@@ -45,9 +45,10 @@ static inline int64_t gemm_unit_elems(gemm_units units) {
   return units == GEMM_PAIRS ? 2 : 1;
 }
 
-/* A matrix operand: element (k, x) is base[k * k_stride + x * x_stride]; one of the strides is 1. */
+/* A matrix operand: element (k, x) is base[k * k_stride + x * x_stride]. */
 typedef struct gemm_operand {
   gemm_units units;
+  bool along_k; /* k_stride is 1, else x_stride is */
   const void *base;
   int64_t k_stride, x_stride;
 } gemm_operand;

@@ -80,7 +80,7 @@ void GD_CPU(gemm_pack_b)(const gemm_operand *b, int64_t x, int64_t count, int64_
       int64_t column = p * GEMM_NR + j * VF_LANES;
       int n = column < count ? vf_left(column, count) : 0;
       float *to = out + p * (GEMM_NR * GEMM_KU) + j * VF_LANES;
-      if (b->k_stride == 1) {
+      if (b->along_k) {
         pack_b_along_k(b, x + column, n, k, length, to);
       } else {
         pack_b_along_x(b, x + column, n, k, length, to);
@@ -91,7 +91,7 @@ void GD_CPU(gemm_pack_b)(const gemm_operand *b, int64_t x, int64_t count, int64_
 void GD_CPU(gemm_pack_a)(const gemm_operand *a, int64_t x, int64_t count, int64_t k, int64_t length, float *out) {
   int64_t elems = gemm_unit_elems(a->units), units = (length + elems - 1) / elems;
   int64_t panels = (count + GEMM_MR - 1) / GEMM_MR;
-  if (a->k_stride == 1) {
+  if (a->along_k) {
     for (int64_t i = 0; i < panels * GEMM_MR; i++) {
       float *row = out + i * GEMM_AROW;
       for (int64_t u = 0; u < units; u += VF_LANES)
