@@ -39,6 +39,7 @@ typedef enum gd_message_type {
   GD_MESSAGE_AGREE,    /* to rank 0: a rank's status and text */
   GD_MESSAGE_VERDICT,  /* from rank 0: the worst of them */
   GD_MESSAGE_FATAL,    /* both ways: a status and text; the job ends */
+  GD_MESSAGE_LEFT,     /* to rank 0: it was silent too long, this rank leaves by itself; already printed by rank 1 */
   GD_MESSAGE_BYE,      /* both ways: this rank is done, its connection will close */
 } gd_message_type;
 

@@ -107,10 +107,10 @@ static void take_beat(gd_session *session, gd_beat *out) {
 
 /* Rank 0: prints once, tells everybody, waits until they have hung up (a close with unread bytes would throw the message
  * away), leaves. The first caller wins; others wait for the end here. */
-static _Noreturn void lead_out(gd_session *session, gd_status code, const char *text) {
+static _Noreturn void lead_out_at(gd_session *session, gd_log_level level, gd_status code, const char *text) {
   if (atomic_flag_test_and_set(&leaving))
     for (;;) pause();
-  gd_log(GD_LOG_ERROR, "%s", text);
+  gd_log(level, "%s", text);
   if (session->exit_hook) session->exit_hook(session->exit_context, code, text);
   wire_error fatal = {.code = code};
   snprintf(fatal.text, sizeof fatal.text, "%s", text);
@@ -128,11 +128,19 @@ static _Noreturn void lead_out(gd_session *session, gd_status code, const char *
   _exit((int)code);
 }
 
+static _Noreturn void lead_out(gd_session *session, gd_status code, const char *text) {
+  lead_out_at(session, GD_LOG_ERROR, code, text);
+}
+
 /* Another rank leaves on its own judgement: rank 0 is gone or silent. Only rank 1 speaks, so that it is said once. */
 static _Noreturn void leave_without_rank_0(gd_session *session, const char *text) {
   if (atomic_flag_test_and_set(&leaving))
     for (;;) pause();
   gd_log(session->rank == 1 ? GD_LOG_ERROR : GD_LOG_DEBUG, "%s", text);
+  /* Should rank 0 come back to life it must know that this is said, and leave too. */
+  wire_error left = {.code = GD_RANK_FAILED};
+  snprintf(left.text, sizeof left.text, "%s", text);
+  gd_message_send(session->sockets[0], GD_MESSAGE_LEFT, &left, error_bytes(&left), true);
   _exit((int)GD_RANK_FAILED);
 }
 
@@ -226,6 +234,7 @@ static bool handle(gd_session *session, int32_t peer, const gd_message_header *h
       session->finished[peer] = true;
       pthread_cond_broadcast(&session->changed);
       return false;
+    case GD_MESSAGE_LEFT:
     case GD_MESSAGE_FATAL: error_from_wire(body, header->bytes, fatal); return true;
   }
   return false;
@@ -251,7 +260,8 @@ static void read_peer(gd_session *session, int32_t peer) {
     bool end = handle(session, peer, &header, body, &fatal);
     pthread_mutex_unlock(&session->lock);
     if (!end) continue;
-    if (session->rank == 0) lead_out(session, fatal.code, fatal.text);
+    if (session->rank == 0)
+      lead_out_at(session, header.type == GD_MESSAGE_LEFT ? GD_LOG_DEBUG : GD_LOG_ERROR, fatal.code, fatal.text);
     if (atomic_flag_test_and_set(&leaving))
       for (;;) pause();
     gd_log(GD_LOG_DEBUG, "leaving: %s", fatal.text);

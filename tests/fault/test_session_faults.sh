@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# One rank dies, stops or gives up in the middle of a run: the report names it and the call, comes once, the exit code is right,
+# and no process is left behind.
+set -u
+program=$1/tests/test_session
+[ -x "$program" ] || { echo "skipped: no $program"; exit 77; }
+command -v mpirun >/dev/null || { echo "skipped: no mpirun"; exit 77; }
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+bad=0
+host=$(hostname)
+
+complain() {
+  echo "FAILED $scene: $1"
+  sed 's/^/  | /' "$out/log"
+  bad=1
+}
+
+# play SCENE RANK WATCHDOG_S CODES TEXT: runs the scene on 4 ranks; CODES: allowed exit codes; TEXT: what the one line must hold.
+play() {
+  scene="$1 of rank $2"
+  local started=$SECONDS code
+  OMP_NUM_THREADS=1 timeout -k 5 60 mpirun --allow-run-as-root --oversubscribe --bind-to none -np 4 "$program" "$1" "$2" "$3" \
+    >"$out/log" 2>&1
+  code=$?
+  case " $4 " in
+    *" $code "*) ;;
+    *) complain "exit code $code, expected one of: $4" ;;
+  esac
+  local lines
+  lines=$(grep -c '^LOG ' "$out/log")
+  [ "$lines" -eq 1 ] || complain "$lines reports, expected one"
+  grep -qF -- "$5" "$out/log" || complain "no line with: $5"
+  [ $((SECONDS - started)) -le $(($3 + 20)) ] || complain "took $((SECONDS - started)) s"
+  sleep 0.2
+  if pgrep -f "^$program $1 $2 $3\$" >"$out/left"; then complain "processes left behind: $(tr '\n' ' ' <"$out/left")"; fi
+  [ "$2" -eq 0 ] || [ "$(grep -c '^HOOK rank 0: ' "$out/log")" -eq 1 ] || complain "the exit hook did not run once, on rank 0"
+}
+
+# mpirun itself gives the signal of the killed rank (137) or the first code it saw.
+play kill 2 40 '137 76' "rank 2 on $host: connection lost"
+play kill 0 40 '137 76' "rank 0 on $host: connection lost"
+play agree-kill 3 40 '137 76' "rank 3 on $host: connection lost"
+play exit 1 40 '3 76' "rank 1 on $host: connection lost"
+play abort 2 40 65 'the corpus is broken'
+play abort 0 40 65 'the corpus is broken'
+play everyone-aborts 2 40 74 'disk of rank 2 is full'
+play stop 2 2 76 "rank 2 on $host has not entered all_gather #21 of group world (step 20, phase backward)"
+play sleep 1 2 76 "in step 20, phase forward; waiting for it: ranks 0 2 3"
+play stop 0 2 76 "rank 0 on $host does not answer"
+play agree-stop 3 2 76 "rank 3 on $host has not entered agree #1 of group control"
+exit $bad

@@ -1,0 +1,140 @@
+/* The watchdog's judgement, from made-up heartbeats: who is named, and who is only a victim. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "comm/watchdog.h"
+
+enum { RANKS = 4, TENSOR = 2, DATA = 3, NOW = 100000, DEADLINE = 10000 };
+
+static gd_watched_rank ranks[RANKS];
+static const int32_t tensor_leader[RANKS] = {0, 0, 2, 2}, data_leader[RANKS] = {0, 1, 0, 1};
+static gd_watch watch;
+static char report[4096];
+
+static int reset(void **state) {
+  (void)state;
+  memset(ranks, 0, sizeof ranks);
+  memset(&watch, 0, sizeof watch);
+  watch.ranks = RANKS;
+  watch.rank = ranks;
+  snprintf(watch.group_name[GD_WATCH_AGREE], 32, "control");
+  snprintf(watch.group_name[TENSOR], 32, "tensor");
+  snprintf(watch.group_name[DATA], 32, "data");
+  watch.group_leader[TENSOR] = tensor_leader;
+  watch.group_leader[DATA] = data_leader;
+  for (int r = 0; r < RANKS; r++) {
+    snprintf(ranks[r].host, sizeof ranks[r].host, "n%d", r / 2);
+    snprintf(ranks[r].beat.phase, sizeof ranks[r].beat.phase, "backward");
+    ranks[r].beat.step = 120;
+    ranks[r].beat.idle_ms = DEADLINE;
+    ranks[r].arrived_ms = NOW - 500;
+    for (int g = 0; g < GD_WATCH_GROUPS; g++) ranks[r].beat.group[g].entered = 481;
+  }
+  return 0;
+}
+
+static void inside(int r, int g, const char *call, uint64_t sequence) {
+  gd_beat_group *at = &ranks[r].beat.group[g];
+  at->place = !strcmp(call, "receive") ? GD_WATCH_IN_MESSAGE : GD_WATCH_IN_COLLECTIVE;
+  if (at->place == GD_WATCH_IN_COLLECTIVE) at->entered = sequence;
+  at->sequence = sequence;
+  snprintf(at->call, sizeof at->call, "%s", call);
+}
+
+static const char *told(void) {
+  gd_watch_report(&watch, NOW, DEADLINE, report, sizeof report);
+  return report;
+}
+
+static void progress_within_the_deadline_is_not_stuck(void **state) {
+  (void)state;
+  for (int r = 0; r < RANKS; r++) ranks[r].beat.idle_ms = DEADLINE - 501;
+  assert_false(gd_watch_stuck(&watch, NOW, DEADLINE));
+  ranks[3].beat.idle_ms = DEADLINE - 500;
+  assert_true(gd_watch_stuck(&watch, NOW, DEADLINE));
+}
+
+static void silence_counts_as_no_progress(void **state) {
+  (void)state;
+  for (int r = 0; r < RANKS; r++) ranks[r].beat.idle_ms = 0;
+  ranks[1].arrived_ms = NOW - DEADLINE;
+  assert_true(gd_watch_stuck(&watch, NOW, DEADLINE));
+}
+
+/* Rank 3 computes for ever; 2 waits for it in tensor, 0 and 1 wait for 2 and 3 in data. Only rank 3 is to blame. */
+static void the_root_of_a_chain_is_named_alone(void **state) {
+  (void)state;
+  inside(2, TENSOR, "all_to_all", 482);
+  inside(0, DATA, "all_gather", 482);
+  inside(1, DATA, "all_gather", 482);
+  snprintf(ranks[3].beat.phase, sizeof ranks[3].beat.phase, "forward");
+  assert_string_equal(told(),
+                      "rank 3 on n1 has not entered all_to_all #482 of group tensor (step 120, phase backward); its last "
+                      "progress was 11 s ago in step 120, phase forward; waiting for it: ranks 2");
+}
+
+static void a_stopped_process_inside_a_call_is_named(void **state) {
+  (void)state;
+  for (int r = 0; r < RANKS; r++) inside(r, GD_WATCH_AGREE, "agree", 482);
+  ranks[1].arrived_ms = NOW - 31000;
+  assert_string_equal(told(),
+                      "rank 1 on n0 does not answer; its last sign was 31 s ago in step 120, phase backward, in agree #482 "
+                      "of group control; waiting for it: ranks 0 2 3");
+}
+
+static void groups_of_the_same_name_are_told_apart(void **state) {
+  (void)state;
+  inside(0, TENSOR, "all_to_all", 482); /* waits for 1, not for 2 and 3 */
+  told();
+  assert_non_null(strstr(report, "rank 1 on n0"));
+  assert_null(strstr(report, "rank 2"));
+  assert_null(strstr(report, "rank 3"));
+}
+
+static void ranks_that_wait_for_each_other_are_all_listed(void **state) {
+  (void)state;
+  inside(0, TENSOR, "all_gather", 482);
+  inside(1, GD_WATCH_AGREE, "agree", 482);
+  inside(2, GD_WATCH_AGREE, "agree", 482);
+  inside(3, GD_WATCH_AGREE, "agree", 482);
+  told();
+  assert_non_null(strstr(report, "wait for each other"));
+  assert_non_null(strstr(report, "rank 0 on n0: step 120, phase backward, in all_gather #482 of group tensor"));
+  assert_non_null(strstr(report, "rank 1 on n0: step 120, phase backward, in agree #482 of group control"));
+}
+
+static void a_lonely_receive_is_described(void **state) {
+  (void)state;
+  inside(2, DATA, "receive", 5);
+  told();
+  assert_non_null(strstr(report, "no rank is behind"));
+  assert_non_null(strstr(report, "rank 2 on n1: step 120, phase backward, in receive #5 of group data"));
+}
+
+static void a_long_report_is_cut_and_ends(void **state) {
+  (void)state;
+  char small[40];
+  inside(0, GD_WATCH_AGREE, "agree", 482);
+  gd_watch_report(&watch, NOW, DEADLINE, small, sizeof small);
+  assert_int_equal(strlen(small), sizeof small - 1);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test_setup(progress_within_the_deadline_is_not_stuck, reset),
+      cmocka_unit_test_setup(silence_counts_as_no_progress, reset),
+      cmocka_unit_test_setup(the_root_of_a_chain_is_named_alone, reset),
+      cmocka_unit_test_setup(a_stopped_process_inside_a_call_is_named, reset),
+      cmocka_unit_test_setup(groups_of_the_same_name_are_told_apart, reset),
+      cmocka_unit_test_setup(ranks_that_wait_for_each_other_are_all_listed, reset),
+      cmocka_unit_test_setup(a_lonely_receive_is_described, reset),
+      cmocka_unit_test_setup(a_long_report_is_cut_and_ends, reset),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
