@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* cJSON ends a string at U+0000, so it sees these two bytes in its place, which no UTF-8 text holds. */
+static const char nul_stand_in[] = "\xc0\x80";
+
 static const cJSON *node_of(const gd_json *node) {
   return (const cJSON *)(const void *)node;
 }
@@ -12,21 +15,26 @@ static const gd_json *json_of(const cJSON *node) {
   return (const gd_json *)(const void *)node;
 }
 
-/* cJSON would end the string there. */
-static bool has_nul(const char *text, size_t count) {
-  for (const char *at = text; (at = memmem(at, count - (size_t)(at - text), "\\u0000", 6)); at += 6) {
-    size_t backslashes = 0; /* an even run before it means that the backslash itself is escaped */
+/* The next escape of U+0000 at or after `at`; NULL: none. */
+static const char *next_nul(const char *text, size_t count, const char *at) {
+  for (; (at = memmem(at, count - (size_t)(at - text), "\\u0000", 6)); at += 6) {
+    size_t backslashes = 0; /* an odd run before it means that the backslash itself is escaped */
     while (at - text > (ptrdiff_t)backslashes && at[-1 - (ptrdiff_t)backslashes] == '\\') backslashes++;
-    if (backslashes % 2 == 0) return true;
+    if (backslashes % 2 == 0) return at;
   }
-  return false;
+  return NULL;
 }
 
-gd_status gd_json_parse(const char *text, size_t count, const char *name, int64_t first_line, gd_json **out) {
-  *out = NULL;
-  if (has_nul(text, count))
-    return gd_fail_user(GD_BAD_DATA, "%s:%lld: a string holds the character U+0000, expected text", name,
-                        (long long)first_line);
+static gd_status replace_nuls(const char *text, size_t count, gd_bytes *out) {
+  const char *at = text;
+  for (const char *nul; (nul = next_nul(text, count, at)); at = nul + 6) {
+    GD_TRY(gd_bytes_append(out, at, (size_t)(nul - at)));
+    GD_TRY(gd_bytes_append(out, nul_stand_in, 2));
+  }
+  return gd_bytes_append(out, at, count - (size_t)(at - text));
+}
+
+static gd_status parse(const char *text, size_t count, const char *name, int64_t first_line, gd_json **out) {
   const char *end = text;
   cJSON *root = cJSON_ParseWithLengthOpts(text, count, &end, false);
   if (root) {
@@ -47,6 +55,26 @@ gd_status gd_json_parse(const char *text, size_t count, const char *name, int64_
   for (size_t i = 0; i < shown; i++) found[i] = (unsigned char)end[i] < 32 ? ' ' : end[i];
   found[shown] = 0;
   return gd_fail_user(GD_BAD_DATA, "%s:%lld: found \"%s\", expected valid JSON", name, (long long)line, found);
+}
+
+gd_status gd_json_parse(const char *text, size_t count, const char *name, int64_t first_line, gd_json **out) {
+  *out = NULL;
+  if (!next_nul(text, count, text)) return parse(text, count, name, first_line, out);
+  gd_bytes copy = {0};
+  gd_status status = replace_nuls(text, count, &copy);
+  if (status == GD_OK) status = parse(copy.bytes, copy.count, name, first_line, out);
+  gd_bytes_free(&copy);
+  return status;
+}
+
+gd_status gd_json_text(const gd_json *node, gd_bytes *out) {
+  const char *text = gd_json_string(node);
+  if (!text) return gd_fail(GD_BUG, "not a JSON string");
+  for (const char *nul; (nul = strstr(text, nul_stand_in)); text = nul + 2) {
+    GD_TRY(gd_bytes_append(out, text, (size_t)(nul - text)));
+    GD_TRY(gd_bytes_append(out, "", 1));
+  }
+  return gd_bytes_append(out, text, strlen(text));
 }
 
 gd_status gd_json_read(const char *path, size_t limit, gd_json **out) {

@@ -29,7 +29,9 @@ const char *gd_json_key(const gd_json *node);
 
 bool gd_json_is_object(const gd_json *node);
 bool gd_json_is_array(const gd_json *node);
-const char *gd_json_string(const gd_json *node);         /* NULL: no string */
+const char *gd_json_string(const gd_json *node); /* NULL: no string */
+/* Appends the bytes of a string. A string that may hold U+0000 must be read with this: gd_json_string shows that as C0 80. */
+GD_CHECKED gd_status gd_json_text(const gd_json *node, gd_bytes *out);
 bool gd_json_integer(const gd_json *node, int64_t *out); /* false: no whole number below 2^53 */
 bool gd_json_number(const gd_json *node, double *out);
 bool gd_json_boolean(const gd_json *node, bool *out);

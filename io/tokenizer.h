@@ -39,7 +39,7 @@ GD_CHECKED gd_status gd_tokenizer_from_characters(const char *text, size_t count
 
 void gd_tokenizer_close(gd_tokenizer *tokenizer);
 
-const char *gd_tokenizer_name(const gd_tokenizer *tokenizer);   /* "gpt2", "tiktoken", "bytes", "chars", "llama2c" */
+const char *gd_tokenizer_name(const gd_tokenizer *tokenizer);   /* "gpt2", "tiktoken", "hf", "llama2c", "bytes", "chars" */
 int32_t gd_tokenizer_vocabulary(const gd_tokenizer *tokenizer); /* ids are below this */
 int32_t gd_tokenizer_eot(const gd_tokenizer *tokenizer);        /* ends a document; -1: none */
 int32_t gd_tokenizer_bos(const gd_tokenizer *tokenizer);        /* begins a text where the model expects it; -1: none */

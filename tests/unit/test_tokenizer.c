@@ -1,0 +1,400 @@
+/* Tokenizers against published ids, and the round trip of arbitrary bytes. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+/* cmocka needs the four above */
+#include <cmocka.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "io/corpus_stream.h"
+#include "io/json.h"
+#include "io/tokenizer.h"
+#include "shard/base/rng.h"
+
+#define DATA GD_SOURCE_DIR "/../shared/data/"
+
+static void ok(gd_status status) {
+  if (status != GD_OK) fail_msg("%s", gd_error_text());
+}
+
+static void skip_without_data(void) {
+  if (access(DATA "tokenizer/gpt2/vocab.bpe", R_OK) == 0) return;
+  puts("skipped: no ../shared/data");
+  skip();
+}
+
+static void check_vectors(const char *spec, const char *path) {
+  skip_without_data();
+  gd_tokenizer *tokenizer;
+  ok(gd_tokenizer_open(spec, &tokenizer));
+  gd_bytes file = {0}, text = {0}, back = {0};
+  ok(gd_file_read(path, 1 << 24, &file));
+  gd_ids ids = {0};
+  int lines = 0;
+  for (char *line = file.bytes; *line;) {
+    char *end = strchr(line, '\n');
+    gd_json *root;
+    ok(gd_json_parse(line, (size_t)(end - line), path, lines + 1, &root));
+    ids.count = back.count = text.count = 0;
+    ok(gd_json_text(gd_json_get(root, "text"), &text));
+    ok(gd_tokenizer_encode(tokenizer, text.bytes, text.count, false, &ids));
+    size_t at = 0;
+    for (const gd_json *id = gd_json_first(gd_json_get(root, "ids")); id; id = gd_json_next(id), at++) {
+      int64_t value;
+      assert_true(gd_json_integer(id, &value));
+      if (at >= ids.count || ids.ids[at] != value) fail_msg("line %d: id %zu differs", lines + 1, at);
+    }
+    if (at != ids.count) fail_msg("line %d: %zu ids, expected %zu", lines + 1, ids.count, at);
+    ok(gd_tokenizer_decode(tokenizer, -1, ids.ids, ids.count, &back));
+    assert_int_equal(back.count, text.count);
+    if (back.count) assert_memory_equal(back.bytes, text.bytes, back.count);
+    gd_json_free(root);
+    lines++;
+    line = end + 1;
+  }
+  assert_int_equal(lines, 130);
+  gd_ids_free(&ids);
+  gd_bytes_free(&file);
+  gd_bytes_free(&text);
+  gd_bytes_free(&back);
+  gd_tokenizer_close(tokenizer);
+}
+
+static void gpt2_gives_the_ids_of_all_vectors(void **state) {
+  (void)state;
+  check_vectors("gpt2:" DATA "tokenizer/gpt2", DATA "tokenizer/vectors_gpt2.jsonl");
+}
+
+static void cl100k_gives_the_ids_of_all_vectors(void **state) {
+  (void)state;
+  check_vectors("tiktoken:" DATA "tokenizer/cl100k_base.tiktoken.gz", DATA "tokenizer/vectors_cl100k.jsonl");
+}
+
+static void check_whole(gd_tokenizer *tokenizer, const gd_json *wanted, const char *text, size_t count) {
+  gd_ids ids = {0};
+  ok(gd_tokenizer_encode(tokenizer, text, count, false, &ids));
+  int64_t tokens;
+  assert_true(gd_json_integer(gd_json_get(wanted, "gpt2_tokens"), &tokens));
+  assert_int_equal(ids.count, tokens);
+  uint16_t *small = malloc(ids.count * sizeof *small);
+  for (size_t i = 0; i < ids.count; i++) small[i] = (uint16_t)ids.ids[i];
+  uint8_t digest[GD_SHA256_BYTES];
+  char hex[GD_SHA256_HEX_BYTES];
+  ok(gd_sha256_bytes(small, ids.count * sizeof *small, digest));
+  gd_sha256_hex(digest, hex);
+  assert_string_equal(hex, gd_json_string(gd_json_get(wanted, "sha256_of_ids_as_uint16_le")));
+  gd_bytes back = {0};
+  ok(gd_tokenizer_decode(tokenizer, -1, ids.ids, ids.count, &back));
+  assert_int_equal(back.count, count);
+  assert_memory_equal(back.bytes, text, count);
+  gd_bytes_free(&back);
+  gd_ids_free(&ids);
+  free(small);
+}
+
+static void gpt2_gives_the_published_counts_and_hashes_of_whole_files(void **state) {
+  (void)state;
+  skip_without_data();
+  gd_tokenizer *tokenizer;
+  gd_json *root;
+  gd_bytes shakespeare = {0}, wikitext = {0};
+  ok(gd_tokenizer_open("gpt2:" DATA "tokenizer/gpt2", &tokenizer));
+  ok(gd_json_read(DATA "tokenizer/whole_file_gpt2.json", 1 << 20, &root));
+  ok(gd_file_read(DATA "text/tinyshakespeare.txt", 1 << 24, &shakespeare));
+  ok(gd_file_read(DATA "text/wikitext2_valid.txt", 1 << 24, &wikitext));
+  const char *text = shakespeare.bytes;
+  size_t cut = (size_t)((double)shakespeare.count * 0.9);
+  check_whole(tokenizer, gd_json_get(root, "text/tinyshakespeare.txt"), text, shakespeare.count);
+  check_whole(tokenizer, gd_json_get(root, "text/tinyshakespeare.txt, first 90% of its characters"), text, cut);
+  check_whole(tokenizer, gd_json_get(root, "text/tinyshakespeare.txt, last 10% of its characters"), text + cut,
+              shakespeare.count - cut);
+  check_whole(tokenizer, gd_json_get(root, "text/wikitext2_valid.txt"), wikitext.bytes, wikitext.count);
+  gd_bytes_free(&shakespeare);
+  gd_bytes_free(&wikitext);
+  gd_json_free(root);
+  gd_tokenizer_close(tokenizer);
+}
+
+static void round_trip(gd_tokenizer *tokenizer, const char *bytes, size_t count) {
+  gd_ids ids = {0};
+  gd_bytes back = {0};
+  ok(gd_tokenizer_encode(tokenizer, bytes, count, false, &ids));
+  ok(gd_tokenizer_decode(tokenizer, -1, ids.ids, ids.count, &back));
+  assert_int_equal(back.count, count);
+  if (count) assert_memory_equal(back.bytes, bytes, count);
+  gd_ids_free(&ids);
+  gd_bytes_free(&back);
+}
+
+/* Random bytes, nearly valid UTF-8, runs of one byte, pieces of every length around the caches' limits. */
+static void check_round_trips(const char *spec) {
+  enum { MOST = 4096 };
+  gd_tokenizer *tokenizer;
+  ok(gd_tokenizer_open(spec, &tokenizer));
+  char bytes[MOST];
+  gd_rng rng = gd_rng_make(7, GD_RNG_DATA, 0, 0, 0);
+  uint64_t next = 0;
+  for (int trial = 0; trial < 300; trial++) {
+    size_t count = gd_rng_word(&rng, next++) % (trial < 200 ? 100 : MOST);
+    int style = trial % 4;
+    for (size_t i = 0; i < count; i++) {
+      uint32_t word = gd_rng_word(&rng, next++);
+      static const char pieces[] = "aZ9 '\n\t\r.\xc3\xa9\xe4\xb8\xad\xf0\x9f\x98\x80\xff\xed\xa0\x80\xc0";
+      bytes[i] = style == 0   ? (char)word
+                 : style == 1 ? pieces[word % (sizeof pieces - 1)]
+                 : style == 2 ? (char)trial
+                              : (char)('a' + word % 3);
+    }
+    round_trip(tokenizer, bytes, count);
+  }
+  gd_tokenizer_close(tokenizer);
+}
+
+static void any_bytes_come_back_from_bytes(void **state) {
+  (void)state;
+  check_round_trips("bytes");
+}
+
+static void any_bytes_come_back_from_gpt2(void **state) {
+  (void)state;
+  skip_without_data();
+  check_round_trips("gpt2:" DATA "tokenizer/gpt2");
+}
+
+static void any_bytes_come_back_from_cl100k(void **state) {
+  (void)state;
+  skip_without_data();
+  check_round_trips("tiktoken:" DATA "tokenizer/cl100k_base.tiktoken.gz");
+}
+
+static void a_megabyte_without_a_space_takes_no_quadratic_time(void **state) {
+  (void)state;
+  skip_without_data();
+  gd_tokenizer *tokenizer;
+  ok(gd_tokenizer_open("gpt2:" DATA "tokenizer/gpt2", &tokenizer));
+  size_t count = 1 << 20;
+  char *bytes = malloc(count);
+  gd_rng rng = gd_rng_make(1, GD_RNG_DATA, 0, 0, 0);
+  for (size_t i = 0; i < count; i++) bytes[i] = (char)('a' + gd_rng_word(&rng, i) % 26);
+  alarm(60); /* quadratic would take hours */
+  round_trip(tokenizer, bytes, count);
+  memset(bytes, ' ', count);
+  round_trip(tokenizer, bytes, count);
+  alarm(0);
+  free(bytes);
+  gd_tokenizer_close(tokenizer);
+}
+
+static void special_tokens_are_text_unless_asked_for(void **state) {
+  (void)state;
+  gd_tokenizer *tokenizer;
+  gd_ids ids = {0};
+  gd_bytes back = {0};
+  const char *text = "a<|endoftext|>b<|endoftext|>";
+  ok(gd_tokenizer_open("bytes", &tokenizer));
+  ok(gd_tokenizer_encode(tokenizer, text, strlen(text), false, &ids));
+  assert_int_equal(ids.count, strlen(text));
+  ids.count = 0;
+  ok(gd_tokenizer_encode(tokenizer, text, strlen(text), true, &ids));
+  const int32_t wanted[] = {'a', 256, 'b', 256};
+  assert_int_equal(ids.count, 4);
+  assert_memory_equal(ids.ids, wanted, sizeof wanted);
+  ok(gd_tokenizer_decode(tokenizer, -1, ids.ids, ids.count, &back));
+  assert_string_equal(back.bytes, text);
+  gd_ids_free(&ids);
+  gd_bytes_free(&back);
+  gd_tokenizer_close(tokenizer);
+}
+
+static void chars_are_numbered_in_code_point_order(void **state) {
+  (void)state;
+  gd_tokenizer *tokenizer;
+  gd_ids ids = {0};
+  const char *text = "ca\xc3\xa9 bb\n";
+  ok(gd_tokenizer_from_characters(text, strlen(text), &tokenizer));
+  assert_int_equal(gd_tokenizer_vocabulary(tokenizer), 6);
+  assert_int_equal(gd_tokenizer_eot(tokenizer), -1);
+  ok(gd_tokenizer_encode(tokenizer, text, strlen(text), false, &ids));
+  const int32_t wanted[] = {4, 2, 5, 1, 3, 3, 0};
+  assert_int_equal(ids.count, 7);
+  assert_memory_equal(ids.ids, wanted, sizeof wanted);
+  round_trip(tokenizer, text, strlen(text));
+  assert_int_equal(gd_tokenizer_encode(tokenizer, "z", 1, false, &ids), GD_BAD_DATA);
+  assert_non_null(strstr(gd_error_text(), "\"z\" (U+007A)"));
+  gd_ids_free(&ids);
+  gd_tokenizer_close(tokenizer);
+}
+
+static void the_small_llama_decodes_to_its_published_text(void **state) {
+  (void)state;
+  skip_without_data();
+  gd_tokenizer *tokenizer;
+  gd_json *root;
+  gd_ids ids = {0}, again = {0};
+  gd_bytes text = {0};
+  ok(gd_tokenizer_open("llama2c:" DATA "models/stories260K/tok512.bin", &tokenizer));
+  assert_int_equal(gd_tokenizer_vocabulary(tokenizer), 512);
+  ok(gd_json_read(DATA "models/stories260K/reference.json", 1 << 24, &root));
+  for (const gd_json *id = gd_json_first(gd_json_get(root, "greedy_ids_from_bos")); id; id = gd_json_next(id)) {
+    int64_t value = -1;
+    assert_true(gd_json_integer(id, &value));
+    int32_t small = (int32_t)value;
+    ok(gd_ids_append(&ids, &small, 1));
+  }
+  ok(gd_tokenizer_decode(tokenizer, -1, ids.ids, ids.count, &text));
+  const char *wanted = gd_json_string(gd_json_get(root, "text"));
+  if (!wanted) wanted = gd_json_string(gd_json_get(root, "greedy_text"));
+  assert_non_null(wanted);
+  assert_string_equal(text.bytes, wanted);
+  /* the sentence that the model wrote is encoded to the ids that it wrote */
+  ok(gd_tokenizer_encode(tokenizer, text.bytes, strlen("Once upon a time, there was a little girl"), false, &again));
+  assert_memory_equal(again.ids, ids.ids + 1, again.count * sizeof *again.ids);
+  gd_ids_free(&ids);
+  gd_ids_free(&again);
+  gd_bytes_free(&text);
+  gd_json_free(root);
+  gd_tokenizer_close(tokenizer);
+}
+
+static void a_saved_folder_opens_as_the_same_tokenizer(void **state) {
+  (void)state;
+  skip_without_data();
+  static const char *const specs[] = {"bytes", "gpt2:" DATA "tokenizer/gpt2",
+                                      "tiktoken:" DATA "tokenizer/cl100k_base.tiktoken.gz",
+                                      "llama2c:" DATA "models/stories260K/tok512.bin", "gpt2:" DATA "models/tiny_gpt2"};
+  for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
+    char folder[] = "/tmp/gptdist-test-XXXXXX", below[64];
+    gd_tokenizer *first, *second;
+    assert_non_null(mkdtemp(folder));
+    snprintf(below, sizeof below, "%s/tokenizer", folder);
+    ok(gd_tokenizer_open(specs[i], &first));
+    ok(gd_tokenizer_save(first, below));
+    ok(gd_tokenizer_open(folder, &second)); /* the dataset's folder, not the tokenizer's */
+    assert_string_equal(gd_tokenizer_digest(first), gd_tokenizer_digest(second));
+    assert_string_equal(gd_tokenizer_name(first), gd_tokenizer_name(second));
+    assert_int_equal(gd_tokenizer_vocabulary(first), gd_tokenizer_vocabulary(second));
+    assert_int_equal(gd_tokenizer_eot(first), gd_tokenizer_eot(second));
+    gd_tokenizer_close(first);
+    gd_tokenizer_close(second);
+    ok(gd_folder_remove(folder));
+  }
+}
+
+static void check_open_fails(const char *spec, gd_status code, const char *text) {
+  gd_tokenizer *tokenizer;
+  gd_status status = gd_tokenizer_open(spec, &tokenizer);
+  if (status != code || !strstr(gd_error_text(), text))
+    fail_msg("%s: status %d, text \"%s\"", spec, (int)status, gd_error_text());
+}
+
+static void put(const char *folder, const char *name, const char *text, char path[256]) {
+  snprintf(path, 256, "%s/%s", folder, name);
+  ok(gd_file_write(path, text, strlen(text)));
+}
+
+static void bad_tokenizer_files_are_named(void **state) {
+  (void)state;
+  char folder[] = "/tmp/gptdist-test-XXXXXX", path[256], spec[300];
+  assert_non_null(mkdtemp(folder));
+  check_open_fails("gtp2:x", GD_USAGE, "\"gtp2:x\" is not known, expected gpt2:DIR");
+  check_open_fails("gpt2:/nowhere", GD_USAGE, "/nowhere: expected encoder.json and vocab.bpe");
+  check_open_fails("tiktoken:/nowhere", GD_USAGE, "/nowhere: no such file");
+  check_open_fails("chars", GD_USAGE, "only gptdist-data prepare can make it");
+  put(folder, "vocab.json", "{\"a\": 0, \"b\": 1,", path);
+  put(folder, "merges.txt", "#version: 0.2\na b\n", path);
+  snprintf(spec, sizeof spec, "gpt2:%s", folder);
+  check_open_fails(spec, GD_BAD_DATA, "vocab.json:1:");
+  put(folder, "vocab.json", "{\"a\": 0, \"b\": 1}", path);
+  check_open_fails(spec, GD_BAD_DATA, "merges:2: merge \"a b\": the result is not in the vocabulary");
+  put(folder, "vocab.json", "{\"a\": 0, \"b\": 0}", path);
+  check_open_fails(spec, GD_BAD_DATA, "id 0 is given twice");
+  put(folder, "ranks", "IQ== 0\nnot a rank\n", path);
+  snprintf(spec, sizeof spec, "tiktoken:%s", path);
+  check_open_fails(spec, GD_BAD_DATA, "ranks:2: found \"not a rank\"");
+  put(folder, "hf.json", "{\"model\": {\"type\": \"WordPiece\", \"vocab\": {}}}", path);
+  snprintf(spec, sizeof spec, "hf:%s", path);
+  check_open_fails(spec, GD_BAD_DATA, "WordPiece is not supported");
+  put(folder, "tok.bin", "\x07\x00", path);
+  snprintf(spec, sizeof spec, "llama2c:%s", path);
+  check_open_fails(spec, GD_BAD_DATA, "tok.bin: ");
+  ok(gd_folder_remove(folder));
+}
+
+/* A tokenizer.json made from GPT-2's own files must give GPT-2's ids. */
+static void a_hugging_face_file_gives_the_ids_of_its_model(void **state) {
+  (void)state;
+  char folder[] = "/tmp/gptdist-test-XXXXXX", path[256], spec[300];
+  assert_non_null(mkdtemp(folder));
+  put(folder, "tokenizer.json",
+      "{\"normalizer\": null, \"pre_tokenizer\": {\"type\": \"ByteLevel\", \"add_prefix_space\": false},\n"
+      " \"added_tokens\": [{\"id\": 6, \"content\": \"<|endoftext|>\", \"special\": true}],\n"
+      " \"model\": {\"type\": \"BPE\", \"vocab\": {\"l\": 0, \"o\": 1, \"w\": 2, \"\\u0120\": 3, \"lo\": 4, \"low\": 5},\n"
+      " \"merges\": [\"l o\", [\"lo\", \"w\"]]}}",
+      path);
+  snprintf(spec, sizeof spec, "hf:%s", path);
+  gd_tokenizer *tokenizer;
+  gd_ids ids = {0};
+  ok(gd_tokenizer_open(spec, &tokenizer));
+  assert_int_equal(gd_tokenizer_vocabulary(tokenizer), 7);
+  assert_int_equal(gd_tokenizer_eot(tokenizer), 6);
+  ok(gd_tokenizer_encode(tokenizer, "low wol<|endoftext|>", 20, true, &ids));
+  const int32_t wanted[] = {5, 3, 2, 1, 0, 6};
+  assert_int_equal(ids.count, 6);
+  assert_memory_equal(ids.ids, wanted, sizeof wanted);
+  assert_int_equal(gd_tokenizer_encode(tokenizer, "x", 1, false, &ids), GD_BAD_DATA);
+  gd_ids_free(&ids);
+  gd_tokenizer_close(tokenizer);
+  ok(gd_folder_remove(folder));
+}
+
+static gd_tokenizer *shared;
+static gd_bytes shared_text;
+static void *encode_shared(void *out) {
+  gd_ids *ids = out;
+  return gd_tokenizer_encode(shared, shared_text.bytes, shared_text.count, false, ids) == GD_OK ? out : NULL;
+}
+
+static void threads_may_share_one_tokenizer(void **state) {
+  (void)state;
+  skip_without_data();
+  ok(gd_tokenizer_open("gpt2:" DATA "tokenizer/gpt2", &shared));
+  ok(gd_file_read(DATA "text/tinyshakespeare.txt", 1 << 24, &shared_text));
+  pthread_t threads[4];
+  gd_ids ids[4] = {{0}};
+  for (int i = 0; i < 4; i++) assert_int_equal(pthread_create(&threads[i], NULL, encode_shared, &ids[i]), 0);
+  for (int i = 0; i < 4; i++) {
+    void *result;
+    pthread_join(threads[i], &result);
+    assert_non_null(result);
+    assert_int_equal(ids[i].count, 338025);
+    assert_memory_equal(ids[i].ids, ids[0].ids, ids[0].count * sizeof *ids[0].ids);
+  }
+  for (int i = 0; i < 4; i++) gd_ids_free(&ids[i]);
+  gd_bytes_free(&shared_text);
+  gd_tokenizer_close(shared);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(gpt2_gives_the_ids_of_all_vectors),
+      cmocka_unit_test(cl100k_gives_the_ids_of_all_vectors),
+      cmocka_unit_test(gpt2_gives_the_published_counts_and_hashes_of_whole_files),
+      cmocka_unit_test(any_bytes_come_back_from_bytes),
+      cmocka_unit_test(any_bytes_come_back_from_gpt2),
+      cmocka_unit_test(any_bytes_come_back_from_cl100k),
+      cmocka_unit_test(a_megabyte_without_a_space_takes_no_quadratic_time),
+      cmocka_unit_test(special_tokens_are_text_unless_asked_for),
+      cmocka_unit_test(chars_are_numbered_in_code_point_order),
+      cmocka_unit_test(the_small_llama_decodes_to_its_published_text),
+      cmocka_unit_test(a_saved_folder_opens_as_the_same_tokenizer),
+      cmocka_unit_test(bad_tokenizer_files_are_named),
+      cmocka_unit_test(a_hugging_face_file_gives_the_ids_of_its_model),
+      cmocka_unit_test(threads_may_share_one_tokenizer),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
