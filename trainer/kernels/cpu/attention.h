@@ -44,6 +44,7 @@ typedef struct attention_scratch {
   float lse[ROW_TILE], delta[ROW_TILE];
   int32_t low[ROW_TILE], high[ROW_TILE], prefix[ROW_TILE]; /* keys low .. high and all below prefix are seen */
   int64_t random[ROW_TILE];                                /* dropout index of key 0 */
+  int columns[ROW_TILE];                                   /* row_columns of the key tile at hand */
   float pool[POOL_ELEMS]; /* backward: sums of dk and dv by slots, then, in the one-pass way, all of dq */
 } attention_scratch;
 
@@ -123,11 +124,13 @@ static inline void tiles_seen(const attention_scratch *s, int rows, int32_t *fir
   *end = high < 0 ? 0 : high / KEY_TILE + 1;
 }
 
-/* The rows [*first, *end) of [0, rows) that see anything of the tile, out to whole register tiles; false: none does. */
-static inline bool rows_active(const attention_scratch *s, int rows, int32_t key, int *first, int *end) {
+/* Writes columns of [0, rows) and the rows [*first, *end) that see anything of the tile, out to whole register tiles; false:
+ * none does. */
+static inline bool rows_active(attention_scratch *s, int rows, int32_t key, int *first, int *end) {
   int low = rows, high = -1;
   for (int r = 0; r < rows; r++) {
-    if (row_columns(s, r, key) > 0) {
+    s->columns[r] = row_columns(s, r, key);
+    if (s->columns[r] > 0) {
       low = low < r ? low : r;
       high = r;
     }

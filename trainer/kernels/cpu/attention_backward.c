@@ -82,7 +82,7 @@ static void row_gradients(const backward_rows *b, int r, int32_t key, int vector
   attention_scratch *s = b->s;
   float *score = s->score + r * SCORE_LD, *dscore = s->dscore + r * SCORE_LD;
   float factors[PHILOX_ELEMS];
-  bool sees = row_columns(s, r, key) > 0, dropout = a->dropout > 0.0f;
+  bool sees = s->columns[r] > 0, dropout = a->dropout > 0.0f;
   if (!sees) vectors = 0;
   if (sees) mask_row(s, r, key, vectors * VF_LANES, score);
   if (sees && dropout) {
@@ -111,7 +111,7 @@ static void row_gradients(const backward_rows *b, int r, int32_t key, int vector
 static void score_rows(const backward_rows *b, int first, int32_t key, float *dq) {
   attention_scratch *s = b->s;
   int columns = 0;
-  for (int r = first; r < first + ROW_GROUP; r++) columns = max32(columns, row_columns(s, r, key));
+  for (int r = first; r < first + ROW_GROUP; r++) columns = max32(columns, s->columns[r]);
   int vectors = (columns + VF_LANES - 1) / VF_LANES;
   tile_product scores = {.steps = b->shape.units,
                          .a = s->q + first * b->shape.unit_ld,
@@ -129,7 +129,7 @@ static void score_rows(const backward_rows *b, int first, int32_t key, float *dq
   multiply(&scores, ROW_GROUP, vectors, b->shape.pairs);
   for (int r = first; r < first + ROW_GROUP; r++) row_gradients(b, r, key, vectors);
   if (!dq || vectors == 0) return;
-  tile_product product = {.steps = units_of(&b->shape, vectors * VF_LANES),
+  tile_product product = {.steps = units_of(&b->shape, columns),
                           .a = s->dscore + first * SCORE_LD,
                           .a_row = SCORE_LD,
                           .a_step = 1,
@@ -158,20 +158,22 @@ static void add_key_gradients(const backward_rows *b, int first, int end, float 
     q = s->q_units;
     dout = s->dout_units;
   }
-  tile_product product = {.steps = units_of(&b->shape, rows),
-                          .a = weights,
-                          .a_row = 1,
-                          .a_step = SCORE_LD,
-                          .b = dout,
-                          .b_step = width,
-                          .c = dv,
-                          .c_row = width,
-                          .start = CHAIN_KEEP};
-  multiply(&product, KEY_TILE, width / VF_LANES, b->shape.pairs);
-  product.a = dscores;
-  product.b = q;
-  product.c = dk;
-  multiply(&product, KEY_TILE, width / VF_LANES, b->shape.pairs);
+  tile_product product = {.a_row = 1, .a_step = SCORE_LD, .b_step = width, .c_row = width, .start = CHAIN_KEEP};
+  int row = first;
+  for (int64_t column = 0; column < KEY_TILE; column += ROW_GROUP) {
+    while (row < end && s->columns[row] <= column) row++; /* rows before see none of these keys, nor of those after */
+    int even = first + (row - first) / 2 * 2;
+    int64_t skipped = units_of(&b->shape, even - first);
+    product.steps = units_of(&b->shape, end - even);
+    product.a = weights + skipped * SCORE_LD + column;
+    product.b = dout + skipped * width;
+    product.c = dv + column * width;
+    multiply(&product, ROW_GROUP, width / VF_LANES, b->shape.pairs);
+    product.a = dscores + skipped * SCORE_LD + column;
+    product.b = q + skipped * width;
+    product.c = dk + column * width;
+    multiply(&product, ROW_GROUP, width / VF_LANES, b->shape.pairs);
+  }
 }
 
 /* ---- the tree over leaves; an absent leaf is +0 and takes no memory ---- */

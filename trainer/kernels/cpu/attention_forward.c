@@ -59,7 +59,7 @@ static void row_softmax(const forward_item *f, int r, int32_t key, int vectors) 
   attention_scratch *s = f->s;
   float *score = s->score + r * SCORE_LD;
   vf x[KEY_TILE / VF_LANES];
-  if (row_columns(s, r, key) == 0) {
+  if (s->columns[r] == 0) {
     for (int v = 0; v < vectors; v++) store_weights(f, score, v, vf_zero());
     s->rescale[r] = s->lse[r] = 0.0f;
     return;
@@ -90,7 +90,7 @@ static void row_softmax(const forward_item *f, int r, int32_t key, int vectors) 
 static void forward_rows(const forward_item *f, int first, int rows, int32_t key) {
   attention_scratch *s = f->s;
   int columns = 0;
-  for (int r = first; r < first + rows; r++) columns = max32(columns, row_columns(s, r, key));
+  for (int r = first; r < first + rows; r++) columns = max32(columns, s->columns[r]);
   if (columns == 0) return;
   int vectors = (columns + VF_LANES - 1) / VF_LANES;
   tile_product scores = {.steps = f->shape.units,
@@ -107,7 +107,7 @@ static void forward_rows(const forward_item *f, int first, int rows, int32_t key
   vf rescale = vf_exp(vf_load_n(s->rescale + first, rows));
   vf_store_n(s->rescale + first, rescale, rows);
   vf_store_n(s->sum + first, vf_fma(vf_load_n(s->sum + first, rows), rescale, vf_load_n(s->lse + first, rows)), rows);
-  tile_product result = {.steps = units_of(&f->shape, vectors * VF_LANES),
+  tile_product result = {.steps = units_of(&f->shape, columns),
                          .a = s->score + first * SCORE_LD,
                          .a_row = SCORE_LD,
                          .a_step = 1,

@@ -115,10 +115,11 @@ static inline void load_rows(const attention_shape *shape, gd_dtype dtype, int64
       memcpy(units, row, (size_t)head_size * 2);
       memset((char *)units + head_size * 2, 0, (size_t)(shape->unit_ld * 4 - head_size * 2));
     } else {
-      for (int64_t d = 0; d < shape->unit_ld; d += VF_LANES) {
-        int n = d < head_size ? vf_left(d, head_size) : 0;
-        vf_store(units + d, n ? vf_load_as(dtype, row, d, n) : vf_zero());
+      int64_t d = 0; /* unit_ld is head_size rounded up to 16 */
+      if (dtype == GD_FLOAT32) {
+        for (; d + VF_LANES <= head_size; d += VF_LANES) vf_store(units + d, vf_load((const float *)row + d));
       }
+      for (; d < head_size; d += VF_LANES) vf_store(units + d, vf_load_as(dtype, row, d, vf_left(d, head_size)));
     }
   }
 }

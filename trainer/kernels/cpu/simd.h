@@ -60,20 +60,34 @@ static inline vf vf_fnma(vf a, vf b, vf c) {
 
 /* The sum of 16 lanes: lane i + lane i + 8, then + 4, + 2, + 1. */
 static inline float vf_hsum(vf a) {
+#if defined(GD_SIMD_AVX512)
+  __m256 half = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+  __m128 x4 = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+  __m128 x2 = _mm_add_ps(x4, _mm_movehl_ps(x4, x4));
+  return _mm_cvtss_f32(_mm_add_ss(x2, _mm_movehdup_ps(x2)));
+#else
   float x[VF_LANES];
   vf_store(x, a);
   for (int width = 8; width > 0; width /= 2)
     for (int i = 0; i < width; i++) x[i] += x[i + width];
   return x[0];
+#endif
 }
 
 /* The largest lane (no lane may be NaN). */
 static inline float vf_hmax(vf a) {
+#if defined(GD_SIMD_AVX512)
+  __m256 half = _mm256_max_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+  __m128 x4 = _mm_max_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+  __m128 x2 = _mm_max_ps(x4, _mm_movehl_ps(x4, x4));
+  return _mm_cvtss_f32(_mm_max_ss(x2, _mm_movehdup_ps(x2)));
+#else
   float x[VF_LANES];
   vf_store(x, a);
   for (int width = 8; width > 0; width /= 2)
     for (int i = 0; i < width; i++) x[i] = x[i] > x[i + width] ? x[i] : x[i + width];
   return x[0];
+#endif
 }
 
 /* Lanes 0 .. n-1 of a, the others from b. */
