@@ -1,6 +1,7 @@
 /* Defaults, file, overrides; and the spec back to text. */
 #include "io/config.h"
 
+#include <ctype.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -73,6 +74,33 @@ gd_status gd_config_load_text(const char *name, const char *text, size_t bytes, 
   gd_config_target target = {.spec = out, .origins = origins};
   GD_TRY(gd_config_yaml_text(name, text, bytes, &target));
   return finish(overrides, count, out, origins);
+}
+
+/* Whether the text holds the name as a word of its own. */
+static bool names(const char *text, const char *name) {
+  size_t length = strlen(name);
+  for (const char *p = strstr(text, name); p; p = strstr(p + 1, name)) {
+    char before = p == text ? ' ' : p[-1], after = p[length];
+    bool open = isalnum((unsigned char)before) || before == '_' || before == '.';
+    bool goes_on = isalnum((unsigned char)after) || after == '_' || (after == '.' && isalnum((unsigned char)p[length + 1]));
+    if (!open && !goes_on) return true;
+  }
+  return false;
+}
+
+gd_status gd_config_explain(gd_status status, const gd_config_origins *origins) {
+  if (status != GD_USAGE) return status;
+  const gd_config_key *keys;
+  int n = gd_config_keys(&keys);
+  char line[1024];
+  size_t used = 0;
+  for (int i = 0; i < n && used < sizeof line; i++) {
+    if (!origins->text[i][0] || !names(gd_error_text(), keys[i].name)) continue;
+    bool is_default = strcmp(origins->text[i], "default") == 0;
+    used += (size_t)snprintf(line + used, sizeof line - used, "%s%s: %s%s", used ? "; " : "", keys[i].name,
+                             is_default ? "the default" : "from ", is_default ? "" : origins->text[i]);
+  }
+  return used ? gd_error_context(status, "%s", line) : status;
 }
 
 /* Text under construction; counts on past the end, as snprintf does. */

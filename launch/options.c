@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "comm/session.h"
+
 /* --help, --version, ... : every program has them. */
 static const char *const common_flags[] = {"--help", "-h", "--help-config", "--version", "--json"};
 enum { COMMON_FLAGS = sizeof common_flags / sizeof common_flags[0], OPTION_BYTES = 64, KEY_BYTES = 96 };
@@ -184,6 +186,10 @@ static gd_status take_common(const gd_program *program, cursor *c, gd_command_li
     out->json = true;
     return GD_OK;
   }
+  *done = true;
+  gd_launch_environment environment;
+  gd_session_environment(&environment);
+  if (environment.rank != 0) return GD_OK; /* once a job */
   if (strcmp(c->name, "--version") == 0) {
     printf("%s %s\n", program->name, GPTDIST_VERSION);
   } else if (strcmp(c->name, "--help-config") == 0) {
@@ -191,7 +197,6 @@ static gd_status take_common(const gd_program *program, cursor *c, gd_command_li
   } else {
     print_help(program);
   }
-  *done = true;
   return GD_OK;
 }
 

@@ -264,6 +264,19 @@ static void comparing_two_specs_names_key_and_values(void **state) {
   assert_string_equal(text, "model.layers: 12, 6");
 }
 
+static void a_later_check_is_told_where_its_keys_came_from(void **state) {
+  (void)state;
+  gd_config_override override = {"--lr", "optimizer.lr", "1e-5"};
+  const char *text = "batch:\n  global: 6\n";
+  assert_int_equal(gd_config_load_text("run.yaml", text, strlen(text), &override, 1, &spec, &origins), GD_OK);
+  gd_status status =
+      gd_fail_user(GD_USAGE, "optimizer.min_lr: found 6e-05, expected at most optimizer.lr 1e-05; batch.global.");
+  assert_int_equal(gd_config_explain(status, &origins), GD_USAGE);
+  assert_string_equal(gd_error_text(),
+                      "optimizer.min_lr: found 6e-05, expected at most optimizer.lr 1e-05; batch.global.\n"
+                      "  batch.global: from run.yaml:2; optimizer.lr: from --lr; optimizer.min_lr: the default");
+}
+
 /* context: how often each key began a line */
 static void count_key_line(void *context, const char *line) {
   int *counts = context;
@@ -304,6 +317,7 @@ int main(void) {
       cmocka_unit_test(the_including_file_wins),
       cmocka_unit_test(a_written_file_loads_to_the_same_bytes),
       cmocka_unit_test(comparing_two_specs_names_key_and_values),
+      cmocka_unit_test(a_later_check_is_told_where_its_keys_came_from),
       cmocka_unit_test(help_has_one_entry_a_key),
   };
   return cmocka_run_group_tests(tests, 0, 0);
