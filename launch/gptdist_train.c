@@ -117,7 +117,7 @@ static gd_status prepare(train *t) {
     long cores = sysconf(_SC_NPROCESSORS_ONLN) / gd_session_local_ranks(session);
     t->spec.run.threads = cores < 1 ? 1 : (int32_t)cores;
   }
-  GD_TRY(gd_session_agree(session, gd_spec_resolve(&t->spec, ranks)));
+  GD_TRY(gd_session_agree(session, gd_config_explain(gd_spec_resolve(&t->spec, ranks), &t->origins)));
   if (t->dry_run) return first ? gd_train_report_plan(&t->spec, ranks) : GD_OK;
   GD_TRY(gd_session_agree(session, first ? open_directory(t) : GD_OK));
   char path[GD_PATH_BYTES + 64];
