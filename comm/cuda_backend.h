@@ -32,7 +32,7 @@ typedef struct gd_cuda_backend_table {
   gd_status (*world_group)(gd_device *device, int32_t rank, int32_t ranks, const gd_cuda_unique_id *id, gd_group **out);
   /* Ranks of the same color, in the order of key, split from world. Collective over world. */
   gd_status (*split_group)(gd_group *world, int32_t color, int32_t key, const char *name, gd_group **out);
-  /* The CUDA kernel table; the trainer knows its type (const gd_kernels *). */
+  /* The CUDA kernel table; the trainer knows its type (const gd_kernels_ops *) and calls its open with the device. */
   const void *kernels;
 } gd_cuda_backend_table;
 

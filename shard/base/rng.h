@@ -6,6 +6,13 @@
 
 #include <stdint.h>
 
+/* The words of the generator are the same functions on the host and in CUDA kernels. */
+#ifdef __CUDACC__
+#define GD_RNG_EVERYWHERE __host__ __device__
+#else
+#define GD_RNG_EVERYWHERE
+#endif
+
 typedef enum gd_rng_purpose {
   GD_RNG_WEIGHTS = 1,  /* initial weights: site = parameter, index = logical element */
   GD_RNG_DROPOUT = 2,  /* masks: site = gd_dropout_site, index = global element */
@@ -26,7 +33,7 @@ static inline gd_rng gd_rng_make(uint64_t seed, gd_rng_purpose purpose, uint32_t
 }
 
 /* The four 32-bit words of counter `index4`; element i of a stream is word i % 4 of counter i / 4. */
-static inline void gd_rng_words(const gd_rng *rng, uint64_t index4, uint32_t out[4]) {
+GD_RNG_EVERYWHERE static inline void gd_rng_words(const gd_rng *rng, uint64_t index4, uint32_t out[4]) {
   uint32_t c0 = (uint32_t)index4, c1 = (uint32_t)(index4 >> 32), c2 = rng->stream[0], c3 = rng->stream[1];
   uint32_t k0 = rng->key[0], k1 = rng->key[1];
   for (int round = 0; round < 10; round++) {
@@ -45,7 +52,7 @@ static inline void gd_rng_words(const gd_rng *rng, uint64_t index4, uint32_t out
   out[3] = c3;
 }
 
-static inline uint32_t gd_rng_word(const gd_rng *rng, uint64_t index) {
+GD_RNG_EVERYWHERE static inline uint32_t gd_rng_word(const gd_rng *rng, uint64_t index) {
   uint32_t words[4];
   gd_rng_words(rng, index / 4, words);
   return words[index % 4];

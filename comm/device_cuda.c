@@ -1,0 +1,419 @@
+/* device_cuda.c - one GPU: memory from few large allocations, two streams that do not wait for the default one, events, tasks
+ * on CUDA's host thread.
+ *
+ * A fault inside a kernel shows at a later call. CUDA keeps such an error for the rest of the process, so the calls that wait
+ * return it with CUDA's text; a task's own fault is kept with the device and returned by the next wait. */
+#include <cuda_runtime_api.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "comm/device_cuda.h"
+
+enum { TASK_BYTES = 512, ALIGNMENT = 4096 };
+static const size_t chunk_bytes = (size_t)64 << 20; /* requests up to a quarter of it share one */
+
+/* One cudaMalloc. Small requests are cut from it in turn; it is given back when the last of them is freed. */
+typedef struct chunk {
+  struct chunk *next;
+  char *memory;
+  size_t bytes, used;
+  int64_t live;
+} chunk;
+
+/* One enqueued task. Nodes are kept for reuse, so that a steady step allocates nothing. */
+typedef struct task_node {
+  struct task_node *next_spare, *next_all;
+  struct state *device;
+  gd_stream_task *task;
+  _Alignas(16) unsigned char arguments[TASK_BYTES];
+} task_node;
+
+typedef struct state {
+  int ordinal;
+  pthread_mutex_t lock; /* chunks, nodes, fault */
+  chunk *chunks;
+  task_node *spare, *all;
+  gd_error fault; /* the first fault of a task */
+  void (*poll)(void *);
+  void *poll_context;
+} state;
+
+typedef struct stream {
+  gd_stream base;
+  cudaStream_t handle;
+} stream;
+
+struct gd_event {
+  gd_device *device;
+  cudaEvent_t handle;
+};
+
+static state *state_of(const gd_device *device) {
+  return device->state;
+}
+
+void gd_cuda_device_enter(const gd_device *device) {
+  /* Cheap where it is current already; each thread has its own current GPU. A failure shows in the call that follows. */
+  (void)cudaSetDevice(state_of(device)->ordinal);
+}
+
+struct CUstream_st *gd_cuda_stream_enter(const gd_stream *base) {
+  gd_cuda_device_enter(base->device);
+  return ((const stream *)base)->handle;
+}
+
+void gd_cuda_device_on_sync(gd_device *device, void (*poll)(void *context), void *context) {
+  state_of(device)->poll = poll;
+  state_of(device)->poll_context = context;
+}
+
+gd_status gd_cuda_fault(int code, const char *what) {
+  cudaError_t error = (cudaError_t)code;
+  const char *text = cudaGetErrorString(error), *name = cudaGetErrorName(error);
+  (void)cudaGetLastError(); /* an error that is not sticky must not show again */
+  switch (error) {
+    case cudaErrorMemoryAllocation: {
+      size_t available = 0, total = 0;
+      if (cudaMemGetInfo(&available, &total) != cudaSuccess) available = total = 0;
+      return gd_fail(GD_NO_MEMORY, "%s: %s (%s); %.2f of %.2f GiB of GPU memory are free", what, text, name,
+                     (double)available / 0x1p30, (double)total / 0x1p30);
+    }
+    case cudaErrorInvalidValue:
+    case cudaErrorInvalidConfiguration:
+    case cudaErrorInvalidResourceHandle:
+    case cudaErrorInvalidMemcpyDirection:
+    case cudaErrorInvalidDeviceFunction:
+    case cudaErrorNotPermitted: return gd_fail(GD_BUG, "%s: %s (%s)", what, text, name);
+    default: return gd_fail(GD_NO_MEMORY, "%s: the GPU is lost or not usable: %s (%s)", what, text, name);
+  }
+}
+
+static gd_status check(cudaError_t error, const char *what) {
+  return error == cudaSuccess ? GD_OK : gd_cuda_fault(error, what);
+}
+
+/* ---- memory ---- */
+
+static char *aligned(char *pointer) {
+  return (char *)(((uintptr_t)pointer + ALIGNMENT - 1) & ~(uintptr_t)(ALIGNMENT - 1));
+}
+
+/* A new chunk with room for `bytes` from an aligned start; the lock is held. */
+static gd_status chunk_create(state *device, size_t bytes, chunk **out) {
+  chunk *c = calloc(1, sizeof *c);
+  if (!c) return gd_fail(GD_NO_MEMORY, "out of memory for a record of GPU memory");
+  c->bytes = bytes + ALIGNMENT; /* cudaMalloc promises 256 bytes of alignment */
+  void *memory = NULL;
+  cudaError_t error = cudaMalloc(&memory, c->bytes);
+  if (error != cudaSuccess) {
+    free(c);
+    char what[96];
+    snprintf(what, sizeof what, "cannot allocate %.3f GiB of GPU memory", (double)bytes / 0x1p30);
+    return gd_cuda_fault(error, what);
+  }
+  c->memory = memory;
+  c->used = (size_t)(aligned(c->memory) - c->memory);
+  c->next = device->chunks;
+  device->chunks = c;
+  *out = c;
+  return GD_OK;
+}
+
+static gd_status cuda_alloc(gd_device *device, size_t bytes, void **out) {
+  state *own = state_of(device);
+  gd_status status = GD_OK;
+  *out = NULL;
+  gd_cuda_device_enter(device);
+  if (bytes > SIZE_MAX / 2) return gd_fail(GD_BUG, "a request for %zu bytes of GPU memory", bytes);
+  bytes = (bytes + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1);
+  if (bytes == 0) bytes = ALIGNMENT;
+  bool small = bytes <= chunk_bytes / 4;
+  pthread_mutex_lock(&own->lock);
+  chunk *c = NULL;
+  for (chunk *i = small ? own->chunks : NULL; i && !c; i = i->next)
+    if (i->bytes - i->used >= bytes) c = i;
+  if (!c) status = chunk_create(own, small ? chunk_bytes : bytes, &c);
+  if (status == GD_OK) {
+    *out = c->memory + c->used;
+    c->used += bytes;
+    c->live++;
+  }
+  pthread_mutex_unlock(&own->lock);
+  return status;
+}
+
+static void cuda_free(gd_device *device, void *pointer) {
+  if (!pointer) return;
+  state *own = state_of(device);
+  const char *address = pointer;
+  gd_cuda_device_enter(device);
+  pthread_mutex_lock(&own->lock);
+  for (chunk **link = &own->chunks; *link; link = &(*link)->next) {
+    chunk *c = *link;
+    if (address < c->memory || address >= c->memory + c->bytes) continue;
+    if (--c->live == 0) {
+      *link = c->next;
+      (void)cudaFree(c->memory); /* waits for the GPU, so work that reads the memory has ended */
+      free(c);
+    }
+    break;
+  }
+  pthread_mutex_unlock(&own->lock);
+}
+
+static gd_status cuda_alloc_host(gd_device *device, size_t bytes, void **out) {
+  *out = NULL;
+  gd_cuda_device_enter(device);
+  cudaError_t error = cudaMallocHost(out, bytes ? bytes : 1);
+  if (error == cudaSuccess) return GD_OK;
+  char what[96];
+  snprintf(what, sizeof what, "cannot allocate %.3f GiB of pinned host memory", (double)bytes / 0x1p30);
+  return gd_cuda_fault(error, what);
+}
+
+static void cuda_free_host(gd_device *device, void *pointer) {
+  if (!pointer) return;
+  gd_cuda_device_enter(device);
+  (void)cudaFreeHost(pointer);
+}
+
+/* ---- streams ---- */
+
+static gd_status stream_create_priority(gd_device *device, int priority, gd_stream **out) {
+  *out = NULL;
+  stream *s = calloc(1, sizeof *s);
+  if (!s) return gd_fail(GD_NO_MEMORY, "out of memory for a stream");
+  s->base.device = device;
+  gd_cuda_device_enter(device);
+  cudaError_t error = cudaStreamCreateWithPriority(&s->handle, cudaStreamNonBlocking, priority);
+  if (error != cudaSuccess) {
+    free(s);
+    return gd_cuda_fault(error, "cannot make a CUDA stream");
+  }
+  *out = &s->base;
+  return GD_OK;
+}
+
+static gd_status cuda_stream_create(gd_device *device, gd_stream **out) {
+  return stream_create_priority(device, 0, out);
+}
+
+/* What is queued still runs. */
+static void cuda_stream_destroy(gd_stream *base) {
+  if (!base) return;
+  stream *s = (stream *)base;
+  gd_cuda_device_enter(base->device);
+  (void)cudaStreamSynchronize(s->handle);
+  (void)cudaStreamDestroy(s->handle);
+  free(s);
+}
+
+static gd_status cuda_copy(gd_stream *base, void *to, const void *from, size_t bytes, gd_copy_kind kind) {
+  static const enum cudaMemcpyKind kinds[] = {[GD_COPY_HOST_TO_DEVICE] = cudaMemcpyHostToDevice,
+                                              [GD_COPY_DEVICE_TO_HOST] = cudaMemcpyDeviceToHost,
+                                              [GD_COPY_DEVICE_TO_DEVICE] = cudaMemcpyDeviceToDevice};
+  if (bytes == 0 || to == from) return GD_OK;
+  return check(cudaMemcpyAsync(to, from, bytes, kinds[kind], gd_cuda_stream_enter(base)), "copy");
+}
+
+static gd_status cuda_fill(gd_stream *base, void *to, int byte, size_t bytes) {
+  if (bytes == 0) return GD_OK;
+  return check(cudaMemsetAsync(to, byte, bytes, gd_cuda_stream_enter(base)), "fill");
+}
+
+/* CUDA's host thread: the task may not call CUDA. After a fault the tasks that follow are skipped. */
+static void CUDART_CB run_task(void *argument) {
+  task_node *node = argument;
+  state *own = node->device;
+  pthread_mutex_lock(&own->lock);
+  bool skip = own->fault.code != GD_OK;
+  pthread_mutex_unlock(&own->lock);
+  gd_status status = skip ? GD_OK : node->task(node->arguments);
+  pthread_mutex_lock(&own->lock);
+  if (status != GD_OK && own->fault.code == GD_OK) gd_error_take(status, &own->fault);
+  node->next_spare = own->spare;
+  own->spare = node;
+  pthread_mutex_unlock(&own->lock);
+}
+
+static gd_status take_node(state *own, task_node **out) {
+  pthread_mutex_lock(&own->lock);
+  task_node *node = own->spare;
+  if (node) {
+    own->spare = node->next_spare;
+  } else if ((node = calloc(1, sizeof *node)) != NULL) {
+    node->device = own;
+    node->next_all = own->all;
+    own->all = node;
+  }
+  pthread_mutex_unlock(&own->lock);
+  *out = node;
+  return node ? GD_OK : gd_fail(GD_NO_MEMORY, "out of memory for a queued task");
+}
+
+static gd_status cuda_enqueue(gd_stream *base, gd_stream_task *task, const void *arguments, size_t arguments_bytes,
+                              void *output, size_t output_bytes) {
+  (void)output;
+  (void)output_bytes;
+  if (arguments_bytes > TASK_BYTES)
+    return gd_fail(GD_BUG, "an enqueued task has %zu bytes of arguments, more than %d", arguments_bytes, TASK_BYTES);
+  state *own = state_of(base->device);
+  task_node *node;
+  GD_TRY(take_node(own, &node));
+  node->task = task;
+  if (arguments_bytes) memcpy(node->arguments, arguments, arguments_bytes);
+  cudaError_t error = cudaLaunchHostFunc(gd_cuda_stream_enter(base), run_task, node);
+  if (error == cudaSuccess) return GD_OK;
+  pthread_mutex_lock(&own->lock);
+  node->next_spare = own->spare;
+  own->spare = node;
+  pthread_mutex_unlock(&own->lock);
+  return gd_cuda_fault(error, "enqueue a task");
+}
+
+/* ---- events and waiting ---- */
+
+static gd_status cuda_event_create(gd_device *device, gd_event **out) {
+  *out = NULL;
+  gd_event *event = calloc(1, sizeof *event);
+  if (!event) return gd_fail(GD_NO_MEMORY, "out of memory for an event");
+  event->device = device;
+  gd_cuda_device_enter(device);
+  cudaError_t error = cudaEventCreateWithFlags(&event->handle, cudaEventDisableTiming);
+  if (error != cudaSuccess) {
+    free(event);
+    return gd_cuda_fault(error, "cannot make a CUDA event");
+  }
+  *out = event;
+  return GD_OK;
+}
+
+static void cuda_event_destroy(gd_event *event) {
+  if (!event) return;
+  gd_cuda_device_enter(event->device);
+  (void)cudaEventDestroy(event->handle);
+  free(event);
+}
+
+static gd_status cuda_event_record(gd_event *event, gd_stream *base) {
+  return check(cudaEventRecord(event->handle, gd_cuda_stream_enter(base)), "record an event");
+}
+
+static gd_status cuda_stream_wait(gd_stream *base, gd_event *event) {
+  return check(cudaStreamWaitEvent(gd_cuda_stream_enter(base), event->handle, 0), "wait for an event");
+}
+
+/* After the host waited: lets the collectives note what ended, then reports CUDA's error or a task's. */
+static gd_status waited(gd_device *device, cudaError_t error, const char *what) {
+  state *own = state_of(device);
+  if (own->poll) own->poll(own->poll_context);
+  GD_TRY(check(error, what));
+  pthread_mutex_lock(&own->lock);
+  gd_status status = own->fault.code == GD_OK ? GD_OK : gd_error_raise(&own->fault);
+  pthread_mutex_unlock(&own->lock);
+  return status;
+}
+
+static gd_status cuda_stream_sync(gd_stream *base) {
+  return waited(base->device, cudaStreamSynchronize(gd_cuda_stream_enter(base)), "wait for a stream");
+}
+
+static gd_status cuda_event_sync(gd_event *event) {
+  gd_cuda_device_enter(event->device);
+  return waited(event->device, cudaEventSynchronize(event->handle), "wait for an event");
+}
+
+/* ---- open and close ---- */
+
+static void cuda_close(gd_device *device) {
+  state *own = state_of(device);
+  cuda_stream_destroy(device->communication);
+  cuda_stream_destroy(device->compute);
+  if (own) {
+    while (own->chunks) {
+      chunk *c = own->chunks;
+      own->chunks = c->next;
+      (void)cudaFree(c->memory);
+      free(c);
+    }
+    while (own->all) {
+      task_node *node = own->all;
+      own->all = node->next_all;
+      free(node);
+    }
+    pthread_mutex_destroy(&own->lock);
+    free(own);
+  }
+  memset(device, 0, sizeof *device);
+}
+
+static const gd_device_ops cuda_ops = {
+    .name = "cuda",
+    .alloc = cuda_alloc,
+    .free = cuda_free,
+    .alloc_host = cuda_alloc_host,
+    .free_host = cuda_free_host,
+    .stream_create = cuda_stream_create,
+    .stream_destroy = cuda_stream_destroy,
+    .copy = cuda_copy,
+    .fill = cuda_fill,
+    .enqueue = cuda_enqueue,
+    .event_create = cuda_event_create,
+    .event_destroy = cuda_event_destroy,
+    .event_record = cuda_event_record,
+    .stream_wait = cuda_stream_wait,
+    .stream_sync = cuda_stream_sync,
+    .event_sync = cuda_event_sync,
+    .close = cuda_close,
+};
+
+/* The number of GPUs, or why there is none. Asked before anything else: without a driver every other call fails less clearly.
+ */
+static gd_status count_devices(int *out) {
+  int count = 0, driver = 0;
+  cudaError_t error = cudaGetDeviceCount(&count);
+  if (error == cudaSuccess && count > 0) {
+    *out = count;
+    return GD_OK;
+  }
+  const char *text = error == cudaSuccess ? "the driver shows no device" : cudaGetErrorString(error);
+  (void)cudaGetLastError();
+  if (cudaDriverGetVersion(&driver) != cudaSuccess) driver = 0;
+  if (driver == 0) return gd_fail(GD_NO_MEMORY, "no CUDA driver: %s", text);
+  return gd_fail(GD_NO_MEMORY, "no GPU: %s (driver for CUDA %d.%d)", text, driver / 1000, driver % 1000 / 10);
+}
+
+static gd_status describe(gd_device *device, int ordinal, int count) {
+  struct cudaDeviceProp properties;
+  GD_TRY(check(cudaGetDeviceProperties(&properties, ordinal), "ask for the properties of a GPU"));
+  if (properties.major < 8)
+    return gd_fail(GD_NO_MEMORY, "GPU %d (%s) has compute capability %d.%d; 8.0 or newer is needed", ordinal, properties.name,
+                   properties.major, properties.minor);
+  snprintf(device->description, sizeof device->description, "GPU %d of %d, %.64s, %.1f GiB", ordinal, count, properties.name,
+           (double)properties.totalGlobalMem / 0x1p30);
+  device->memory_bytes = properties.totalGlobalMem;
+  return GD_OK;
+}
+
+gd_status gd_cuda_open_device(int32_t local_rank, gd_device *out) {
+  int count = 0, least = 0, greatest = 0;
+  memset(out, 0, sizeof *out);
+  GD_TRY(count_devices(&count));
+  state *own = calloc(1, sizeof *own);
+  if (!own) return gd_fail(GD_NO_MEMORY, "out of memory for the CUDA device");
+  own->ordinal = local_rank < 0 ? 0 : local_rank % count;
+  pthread_mutex_init(&own->lock, NULL);
+  out->ops = &cuda_ops;
+  out->state = own;
+  gd_status status = check(cudaSetDevice(own->ordinal), "choose a GPU");
+  if (status == GD_OK) status = describe(out, own->ordinal, count);
+  if (status == GD_OK) status = check(cudaDeviceGetStreamPriorityRange(&least, &greatest), "ask for stream priorities");
+  if (status == GD_OK) status = stream_create_priority(out, least, &out->compute);
+  /* Collectives are short and others wait for them. */
+  if (status == GD_OK) status = stream_create_priority(out, greatest, &out->communication);
+  if (status != GD_OK) cuda_close(out);
+  return status;
+}

@@ -1,0 +1,36 @@
+/* device_cuda.h - what the files of libgptdist-cuda.so share: the handle behind a stream, CUDA's errors as ours. No CUDA header
+ * is needed to include it. Private to the shared object. */
+#ifndef GD_COMM_DEVICE_CUDA_H
+#define GD_COMM_DEVICE_CUDA_H
+
+#include "comm/cuda_backend.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Makes the stream's GPU the calling thread's current one and returns its cudaStream_t. */
+struct CUstream_st *gd_cuda_stream_enter(const gd_stream *stream);
+
+/* Makes the GPU the calling thread's current one. */
+void gd_cuda_device_enter(const gd_device *device);
+
+/* A cudaError_t as a fault: out of memory and a lost device are GD_NO_MEMORY, a wrong argument is GD_BUG. `what` says what was
+ * tried. Never returns GD_OK. */
+GD_CHECKED gd_status gd_cuda_fault(int error, const char *what);
+
+/* `poll(context)` runs after every wait of the host on this device (the collectives note what has ended). NULL: none. */
+void gd_cuda_device_on_sync(gd_device *device, void (*poll)(void *context), void *context);
+
+/* Slots of gd_cuda_backend_table. */
+GD_CHECKED gd_status gd_cuda_open_device(int32_t local_rank, gd_device *out);
+GD_CHECKED gd_status gd_nccl_unique_id(gd_cuda_unique_id *out);
+GD_CHECKED gd_status gd_nccl_world_group(gd_device *device, int32_t rank, int32_t ranks, const gd_cuda_unique_id *id,
+                                         gd_group **out);
+GD_CHECKED gd_status gd_nccl_split_group(gd_group *world, int32_t color, int32_t key, const char *name, gd_group **out);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,191 @@
+/* elementwise.cu - activation, rotary positions, the end of a row-parallel product with dropout, conversion: a thread an
+ * element, no sums. */
+#include "trainer/kernels/cuda/common.cuh"
+
+/* ---- GELU and SwiGLU ---- */
+
+__device__ __forceinline__ float sigmoid(float x) {
+  return 1.0f / (1.0f + expf(-x));
+}
+
+/* 0.5 (1 + tanh(u)) = sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3). */
+__device__ __forceinline__ float gelu_tanh_gate(float x) {
+  return sigmoid(1.5957691216057308f * (x * fmaf(x * x, 0.044715f, 1.0f)));
+}
+
+__device__ __forceinline__ float normal_cdf(float x) {
+  return fmaf(erff(x * 0.70710678118654752f), 0.5f, 0.5f);
+}
+
+__device__ __forceinline__ float gelu(gd_activation kind, float x) {
+  return x * (kind == GD_ACTIVATION_GELU ? normal_cdf(x) : gelu_tanh_gate(x));
+}
+
+__device__ __forceinline__ float gelu_slope(gd_activation kind, float x) {
+  if (kind == GD_ACTIVATION_GELU) return fmaf(x, expf(x * x * -0.5f) * 0.39894228040143268f, normal_cdf(x));
+  float s = gelu_tanh_gate(x), slope = fmaf(x * x, 0.21406444881780748f, 1.5957691216057308f); /* of 2u */
+  return fmaf(x * (s * (1.0f - s)), slope, s);
+}
+
+template <typename T>
+static __global__ void activate(gd_activation_args a, bool backward) {
+  int64_t i = flat_index();
+  if (i >= a.rows * a.width) return;
+  const T *x = (const T *)a.x, *dy = (const T *)a.dy;
+  T *y = (T *)a.y, *dx = (T *)a.dx;
+  if (a.kind != GD_ACTIVATION_SWIGLU) {
+    if (backward)
+      store(dx, i, load(dy, i) * gelu_slope(a.kind, load(x, i)));
+    else
+      store(y, i, gelu(a.kind, load(x, i)));
+    return;
+  }
+  int64_t gate_at = i / a.width * 2 * a.width + i % a.width, up_at = gate_at + a.width;
+  float gate = load(x, gate_at), up = load(x, up_at), s = sigmoid(gate), silu = gate * s;
+  if (!backward) {
+    store(y, i, silu * up);
+    return;
+  }
+  float d = load(dy, i), slope = fmaf(silu, 1.0f - s, s); /* silu' = s + x s (1 - s) */
+  store(dx, gate_at, d * up * slope);
+  store(dx, up_at, d * silu);
+}
+
+static gd_status activation(gd_kernels *kernels, const gd_activation_args *args, bool backward, const char *name) {
+  int64_t blocks = blocks_of(args->rows * args->width, FLAT_THREADS);
+  if (blocks == 0) return GD_OK;
+  GD_TRY(check_grid(name, blocks));
+  cudaStream_t stream = enter(kernels);
+  WITH_STORED(args->dtype, name, activate<T><<<(unsigned)blocks, FLAT_THREADS, 0, stream>>>(*args, backward));
+  return launched(name);
+}
+
+gd_status gd_cuda_activation_forward(gd_kernels *kernels, const gd_activation_args *args) {
+  return activation(kernels, args, false, "activation_forward");
+}
+
+gd_status gd_cuda_activation_backward(gd_kernels *kernels, const gd_activation_args *args) {
+  return activation(kernels, args, true, "activation_backward");
+}
+
+/* ---- rotary positions ---- */
+
+/* A thread turns pair i of every head of a row. The angle is an exact fraction of a turn: position times the frequency as a
+ * 64-bit fixed-point number, modulo 2^64, so far positions lose no accuracy. */
+template <typename T>
+static __global__ void rotate(gd_rotary a) {
+  int64_t half = a.head_size / 2, item = flat_index();
+  if (item >= a.rows * half) return;
+  int64_t row = item / half, i = item % half;
+  int64_t position = a.positions ? (int64_t)a.positions[row] : a.first_position + (a.period > 0 ? row % a.period : row);
+  double frequency = pow((double)a.theta, -2.0 * (double)i / (double)a.head_size);
+  uint64_t turns = (uint64_t)(frequency / 6.283185307179586 * 18446744073709551616.0);
+  int32_t fraction = (int32_t)(uint32_t)(((uint64_t)position * turns) >> 32); /* of 2^32 = one turn */
+  float sine, cosine;
+  sincospif((float)fraction * 4.656612873077393e-10f /* 2^-31 */, &sine, &cosine);
+  if (a.inverse) sine = -sine;
+  T *x = (T *)a.x + row * a.ld + i;
+  for (int32_t head = 0; head < a.heads; head++, x += a.head_size) {
+    float low = load(x, 0), high = load(x, half);
+    store(x, 0, fmaf(low, cosine, -(high * sine)));
+    store(x, half, fmaf(high, cosine, low * sine));
+  }
+}
+
+gd_status gd_cuda_rotary(gd_kernels *kernels, const gd_rotary *args) {
+  if (args->head_size % 2) return gd_fail(GD_BUG, "rotary positions for a head of %d elements", (int)args->head_size);
+  int64_t blocks = blocks_of(args->rows * (args->head_size / 2), FLAT_THREADS);
+  if (blocks == 0) return GD_OK;
+  GD_TRY(check_grid("rotary", blocks));
+  cudaStream_t stream = enter(kernels);
+  WITH_STORED(args->dtype, "rotary", rotate<T><<<(unsigned)blocks, FLAT_THREADS, 0, stream>>>(*args));
+  return launched("rotary");
+}
+
+/* ---- dropout ---- */
+
+/* What the mask of one dropout is made of; threshold 0 keeps all. */
+typedef struct mask {
+  gd_rng rng;
+  uint32_t threshold;
+  float kept; /* 1 / (1 - p) */
+} mask;
+
+static mask mask_of(const gd_rng *rng, float dropout) {
+  mask m;
+  m.rng = *rng;
+  m.threshold = gd_rng_dropout_threshold(dropout);
+  m.kept = 1.0f / (1.0f - dropout);
+  return m;
+}
+
+/* The factor of element `index` of the global tensor: the words and indices of shard/base/rng.h. */
+__device__ __forceinline__ float mask_factor(const mask *m, uint64_t index) {
+  return gd_rng_word(&m->rng, index) < m->threshold ? 0.0f : m->kept;
+}
+
+template <typename T>
+static __global__ void finish_rows(gd_rows_finish a, mask m) {
+  int64_t i = flat_index();
+  if (i >= a.rows * a.width) return;
+  int64_t row = i / a.width, c = i % a.width, global_row = a.first_row + row;
+  float x = a.sum[i];
+  if (a.bias) x += load((const T *)a.bias, c);
+  if (a.table) x += load((const T *)a.table, (a.period > 0 ? global_row % a.period : global_row) * a.width + c);
+  if (a.dropout > 0.0f) x *= mask_factor(&m, (uint64_t)(global_row * a.width + c));
+  if (a.residual) x += load((const T *)a.residual, i);
+  store((T *)a.out, i, x);
+}
+
+template <typename T>
+static __global__ void dropout_rows(gd_dropout_backward a, mask m) {
+  int64_t i = flat_index();
+  if (i >= a.rows * a.width) return;
+  store((T *)a.dx, i, load((const T *)a.dy, i) * mask_factor(&m, (uint64_t)(a.first_row * a.width + i)));
+}
+
+gd_status gd_cuda_rows_finish(gd_kernels *kernels, const gd_rows_finish *args) {
+  int64_t blocks = blocks_of(args->rows * args->width, FLAT_THREADS);
+  if (blocks == 0) return GD_OK;
+  GD_TRY(check_grid("rows_finish", blocks));
+  cudaStream_t stream = enter(kernels);
+  mask m = mask_of(&args->rng, args->dropout);
+  WITH_STORED(args->dtype, "rows_finish", finish_rows<T><<<(unsigned)blocks, FLAT_THREADS, 0, stream>>>(*args, m));
+  return launched("rows_finish");
+}
+
+gd_status gd_cuda_dropout_backward(gd_kernels *kernels, const gd_dropout_backward *args) {
+  int64_t blocks = blocks_of(args->rows * args->width, FLAT_THREADS);
+  if (blocks == 0) return GD_OK;
+  GD_TRY(check_grid("dropout_backward", blocks));
+  cudaStream_t stream = enter(kernels);
+  mask m = mask_of(&args->rng, args->dropout);
+  WITH_STORED(args->dtype, "dropout_backward", dropout_rows<T><<<(unsigned)blocks, FLAT_THREADS, 0, stream>>>(*args, m));
+  return launched("dropout_backward");
+}
+
+/* ---- conversion ---- */
+
+template <typename To, typename From>
+static __global__ void convert_flat(To *to, const From *from, int64_t elements) {
+  int64_t i = flat_index();
+  if (i < elements) store(to, i, load(from, i));
+}
+
+gd_status gd_cuda_convert(gd_kernels *kernels, gd_dtype to_dtype, void *to, gd_dtype from_dtype, const void *from,
+                          int64_t elements) {
+  int64_t blocks = blocks_of(elements, FLAT_THREADS);
+  if (blocks == 0) return GD_OK;
+  GD_TRY(check_grid("convert", blocks));
+  cudaStream_t stream = enter(kernels);
+  unsigned grid = (unsigned)blocks;
+  WITH_STORED(from_dtype, "convert", {
+    if (to_dtype == GD_FLOAT32)
+      convert_flat<<<grid, FLAT_THREADS, 0, stream>>>((float *)to, (const T *)from, elements);
+    else if (to_dtype == GD_BFLOAT16)
+      convert_flat<<<grid, FLAT_THREADS, 0, stream>>>((bf16 *)to, (const T *)from, elements);
+    else
+      return gd_fail(GD_BUG, "convert to %s: expected float32 or bfloat16", gd_dtype_name(to_dtype));
+  });
+  return launched("convert");
+}

@@ -1,0 +1,80 @@
+/* table.h - what the CUDA kernels share on the host's side: the state behind gd_kernels.state and the functions of the table.
+ * Plain C, no CUDA header. Each function is the slot of the same name in trainer/kernels.h. */
+#ifndef GD_TRAINER_KERNELS_CUDA_TABLE_H
+#define GD_TRAINER_KERNELS_CUDA_TABLE_H
+
+/* Before the block: the C library's headers bring their own linkage. */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#include "comm/device_cuda.h"
+#include "trainer/kernels.h"
+
+/* Taken by open. Scratch is used by one kernel call at a time, in stream order. */
+typedef struct gd_cuda_state {
+  void *scratch; /* device memory: partial products, lists of the embedding, sums of the vote */
+  size_t scratch_bytes;
+  struct gd_cuda_matmul *matmul; /* cuBLASLt's handle, workspace and chosen algorithms */
+} gd_cuda_state;
+
+static inline gd_cuda_state *gd_cuda_state_of(const gd_kernels *kernels) {
+  return (gd_cuda_state *)kernels->state;
+}
+
+/* matmul.c */
+GD_CHECKED gd_status gd_cuda_matmul_open(gd_kernels *kernels, struct gd_cuda_matmul **out);
+void gd_cuda_matmul_close(gd_kernels *kernels, struct gd_cuda_matmul *matmul);
+GD_CHECKED gd_status gd_cuda_matmul_run(gd_kernels *kernels, const gd_matmul *args);
+
+/* to[i] = to[i] + from[i], float32, i < elements: one addition of the tree. */
+GD_CHECKED gd_status gd_cuda_tree_add(gd_kernels *kernels, float *to, const float *from, int64_t elements);
+
+/* C[r][c] = round((accumulate ? C[r][c] : +0) + sum[r][c] + bias[c]); sum [rows][columns] dense float32, may be C. */
+typedef struct gd_cuda_finish {
+  int64_t rows, columns;
+  const float *sum;
+  int64_t sum_ld;
+  gd_dtype c_dtype;
+  void *c;
+  int64_t ldc;
+  bool accumulate; /* c_dtype float32 */
+  gd_dtype bias_dtype;
+  const void *bias; /* [columns] or NULL */
+} gd_cuda_finish;
+GD_CHECKED gd_status gd_cuda_matmul_finish(gd_kernels *kernels, const gd_cuda_finish *args);
+
+/* The rest: one .cu file a subject. */
+GD_CHECKED gd_status gd_cuda_norm_forward(gd_kernels *kernels, const gd_norm_args *args);
+GD_CHECKED gd_status gd_cuda_norm_backward(gd_kernels *kernels, const gd_norm_args *args);
+GD_CHECKED gd_status gd_cuda_tree_sum(gd_kernels *kernels, const gd_tree_sum *args);
+GD_CHECKED gd_status gd_cuda_column_sums(gd_kernels *kernels, const gd_column_sums *args);
+GD_CHECKED gd_status gd_cuda_activation_forward(gd_kernels *kernels, const gd_activation_args *args);
+GD_CHECKED gd_status gd_cuda_activation_backward(gd_kernels *kernels, const gd_activation_args *args);
+GD_CHECKED gd_status gd_cuda_rotary(gd_kernels *kernels, const gd_rotary *args);
+GD_CHECKED gd_status gd_cuda_embedding_forward(gd_kernels *kernels, const gd_embedding *args);
+GD_CHECKED gd_status gd_cuda_embedding_backward(gd_kernels *kernels, const gd_embedding *args);
+GD_CHECKED gd_status gd_cuda_rows_finish(gd_kernels *kernels, const gd_rows_finish *args);
+GD_CHECKED gd_status gd_cuda_dropout_backward(gd_kernels *kernels, const gd_dropout_backward *args);
+GD_CHECKED gd_status gd_cuda_loss_max(gd_kernels *kernels, const gd_loss *args);
+GD_CHECKED gd_status gd_cuda_loss_exponentials(gd_kernels *kernels, const gd_loss *args);
+GD_CHECKED gd_status gd_cuda_loss_gradient(gd_kernels *kernels, const gd_loss *args);
+GD_CHECKED gd_status gd_cuda_loss_rows(gd_kernels *kernels, const gd_loss *args);
+GD_CHECKED gd_status gd_cuda_loss_sums(gd_kernels *kernels, const gd_loss_sums *args);
+GD_CHECKED gd_status gd_cuda_unit_squares(gd_kernels *kernels, const gd_unit_squares *args);
+GD_CHECKED gd_status gd_cuda_vote(gd_kernels *kernels, const gd_vote *args);
+GD_CHECKED gd_status gd_cuda_update(gd_kernels *kernels, const gd_update *args);
+GD_CHECKED gd_status gd_cuda_convert(gd_kernels *kernels, gd_dtype to_dtype, void *to, gd_dtype from_dtype, const void *from,
+                                     int64_t elements);
+GD_CHECKED gd_status gd_cuda_add(gd_kernels *kernels, float *y, const float *x, int64_t elements);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
