@@ -266,6 +266,25 @@ static void a_reduction_of_bfloat16_is_refused(void **state) {
   gd_error_clear();
 }
 
+/* The fault is found where the call runs, and raised where the stream is waited for. */
+static void a_message_that_does_not_fit_names_call_and_group(void **state) {
+  (void)state;
+  if (world->size == 1 || world->rank > 1) return;
+  unsigned char bytes[100] = {0};
+  gd_device own;
+  assert_int_equal(gd_device_open_cpu(&own), GD_OK);
+  if (world->rank == 0) {
+    assert_int_equal(world->ops->send(world, own.communication, bytes, sizeof bytes, 1), GD_OK);
+    assert_int_equal(own.ops->stream_sync(own.communication), GD_OK);
+  } else {
+    assert_int_equal(world->ops->receive(world, own.communication, bytes, 10, 0), GD_OK);
+    assert_int_equal(own.ops->stream_sync(own.communication), GD_RANK_FAILED);
+    assert_non_null(strstr(gd_error_text(), "receive of group world failed: MPI_ERR_TRUNCATE"));
+    gd_error_clear();
+  }
+  own.ops->close(&own);
+}
+
 /* The communication stream takes the collective; compute reads the result. Without the wait the lazy device shows NaNs. */
 static void a_missing_wait_for_a_collective_shows_on_the_lazy_device(void **state) {
   (void)state;
@@ -334,6 +353,7 @@ int main(void) {
       cmocka_unit_test(messages_go_round_a_ring),
       cmocka_unit_test(reductions_of_whole_numbers_are_exact),
       cmocka_unit_test(a_reduction_of_bfloat16_is_refused),
+      cmocka_unit_test(a_message_that_does_not_fit_names_call_and_group),
       cmocka_unit_test(a_missing_wait_for_a_collective_shows_on_the_lazy_device),
       cmocka_unit_test(groups_of_a_mesh_reach_their_members_only),
   };

@@ -147,8 +147,21 @@ static gd_status play(const char *scene, int32_t who) {
   return GD_OK;
 }
 
+/* tests/unit/test_device_choice.sh: what the session says about the device, and how it refuses. */
+static int choose_device(bool cuda) {
+  gd_spec spec;
+  memset(&spec, 0, sizeof spec);
+  spec.run.device = cuda ? GD_DEVICE_CUDA : GD_DEVICE_AUTO;
+  gd_device *device;
+  gd_status status = gd_session_open_device(session, &spec, &device);
+  if (status != GD_OK) gd_session_abort(session, status, gd_error_text());
+  gd_session_close(session);
+  return 0;
+}
+
 static int run_scene(char **arguments) {
   gd_log_set_sink(print_line, NULL);
+  if (!strcmp(arguments[1], "device")) return choose_device(!strcmp(arguments[2], "cuda"));
   gd_session_set_watchdog(session, atoi(arguments[3]));
   gd_status status = play(arguments[1], atoi(arguments[2]));
   gd_session_abort(session, status, gd_error_text());

@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# What `run.device: auto` and `cuda` do on a machine whose CUDA part is missing, broken, of another version, or finds no GPU: one
+# line with the reason, on rank 0 only.
+set -u
+cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
+program=$1/tests/test_session
+[ -x "$program" ] || { echo "skipped: no $program"; exit 77; }
+command -v mpirun >/dev/null || { echo "skipped: no mpirun"; exit 77; }
+compiler=$(command -v cc || command -v gcc || command -v clang) || { echo "skipped: no C compiler"; exit 77; }
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+cp "$program" "$out/program"
+bad=0
+
+# expect CASE KIND CODE TEXT
+expect() {
+  local code lines
+  OMP_NUM_THREADS=1 timeout -k 5 60 mpirun --allow-run-as-root --oversubscribe --bind-to none -np 2 "$out/program" device "$2" 0 \
+    >"$out/log" 2>&1
+  code=$?
+  lines=$(grep -c '^LOG ' "$out/log")
+  if [ "$code" -eq "$3" ] && [ "$lines" -eq 1 ] && grep -qF -- "$4" "$out/log"; then return; fi
+  echo "FAILED $1: exit code $code (expected $3), $lines lines (expected 1), looking for: $4"
+  sed 's/^/  | /' "$out/log"
+  bad=1
+}
+
+# library ABI BODY-OF-OPEN
+library() {
+  cat >"$out/fake.c" <<SOURCE
+#include "comm/cuda_backend.h"
+static gd_status open_device(int32_t local_rank, gd_device *out) { (void)out; $2 }
+const gd_cuda_backend_table *gd_cuda_backend(void) {
+  static gd_cuda_backend_table table;
+  table.abi = $1;
+  table.open_device = open_device;
+  return &table;
+}
+SOURCE
+  "$compiler" -shared -fPIC -I. -o "$out/libgptdist-cuda.so" "$out/fake.c" || exit 1
+}
+
+expect 'no library' auto 0 'no libgptdist-cuda.so here'
+expect 'no library, CUDA wanted' cuda 64 'run.device: cuda was asked for, but no libgptdist-cuda.so here'
+echo nonsense >"$out/libgptdist-cuda.so"
+expect 'a file that is no library' auto 0 'device: CPU'
+library 'GD_CUDA_BACKEND_ABI + 1' 'return GD_OK;'
+expect 'another version' auto 0 'is of another version of gptdist'
+library GD_CUDA_BACKEND_ABI 'return gd_fail_user(GD_NO_MEMORY, "no CUDA driver for local rank %d", (int)local_rank);'
+expect 'no driver' auto 0 'no CUDA driver for local rank 0'
+expect 'no driver, CUDA wanted' cuda 64 'but no CUDA driver for local rank 0'
+library GD_CUDA_BACKEND_ABI 'return local_rank == 0 ? gd_device_open_cpu(out) : gd_fail_user(GD_NO_MEMORY, "GPU is full");'
+expect 'one rank without a GPU' auto 0 'device: CPU'
+expect 'one rank without a GPU' auto 0 'rank 1: GPU is full'
+exit $bad
