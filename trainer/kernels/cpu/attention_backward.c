@@ -77,20 +77,19 @@ static inline void store_operand(const attention_shape *shape, float *row, int v
 }
 
 /* score := P (after dropout), dscore := dS = P * (dP - delta), over the whole key tile; columns from `vectors` on are zero. */
-static void row_gradients(const backward_rows *b, int r, int32_t key, int vectors) {
+ATTENTION_INLINE void row_gradients(const backward_rows *b, int r, int32_t key, const int vectors) {
   const gd_attention *a = b->a;
   attention_scratch *s = b->s;
   float *score = s->score + r * SCORE_LD, *dscore = s->dscore + r * SCORE_LD;
   float factors[PHILOX_ELEMS];
   bool sees = s->columns[r] > 0, dropout = a->dropout > 0.0f;
-  if (!sees) vectors = 0;
   if (sees) mask_row(s, r, key, vectors * VF_LANES, score);
   if (sees && dropout) {
     philox_dropout64(&a->rng, (uint64_t)(s->random[r] + key), gd_rng_dropout_threshold(a->dropout), 1.0f / (1.0f - a->dropout),
                      factors);
   }
   vf scale = vf_set1(a->scale), lse = vf_set1(s->lse[r]), delta = vf_set1(s->delta[r]);
-  for (int v = 0; v < vectors; v++) {
+  for (int v = 0; sees && v < vectors; v++) {
     vf weight = vf_exp(vf_sub(vf_mul(vf_load(score + v * VF_LANES), scale), lse)), dweight = vf_load(dscore + v * VF_LANES);
     vf used = weight;
     if (dropout) {
@@ -101,7 +100,7 @@ static void row_gradients(const backward_rows *b, int r, int32_t key, int vector
     store_operand(&b->shape, score, v, used);
     store_operand(&b->shape, dscore, v, vf_mul(weight, vf_sub(dweight, delta)));
   }
-  for (int v = vectors; v < KEY_TILE / VF_LANES; v++) {
+  for (int v = sees ? vectors : 0; v < KEY_TILE / VF_LANES; v++) {
     store_operand(&b->shape, score, v, vf_zero());
     store_operand(&b->shape, dscore, v, vf_zero());
   }
@@ -127,7 +126,13 @@ static void score_rows(const backward_rows *b, int first, int32_t key, float *dq
   scores.b = s->value_columns;
   scores.c = s->dscore + first * SCORE_LD;
   multiply(&scores, ROW_GROUP, vectors, b->shape.pairs);
-  for (int r = first; r < first + ROW_GROUP; r++) row_gradients(b, r, key, vectors);
+  for (int r = first; r < first + ROW_GROUP; r++) {
+    if (vectors == 4) row_gradients(b, r, key, 4);
+    if (vectors == 3) row_gradients(b, r, key, 3);
+    if (vectors == 2) row_gradients(b, r, key, 2);
+    if (vectors == 1) row_gradients(b, r, key, 1);
+    if (vectors == 0) row_gradients(b, r, key, 0);
+  }
   if (!dq || vectors == 0) return;
   tile_product product = {.steps = units_of(&b->shape, columns),
                           .a = s->dscore + first * SCORE_LD,

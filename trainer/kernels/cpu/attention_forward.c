@@ -54,7 +54,7 @@ static inline void store_weights(const forward_item *f, float *score, int v, vf 
 
 /* Scores of one row to weights. The row's maximum moves on; rescale[r] becomes the logarithm of what the row's sum and result
  * so far are worth, and lse[r] the sum of the tile's weights. */
-static void row_softmax(const forward_item *f, int r, int32_t key, int vectors) {
+ATTENTION_INLINE void row_softmax(const forward_item *f, int r, int32_t key, const int vectors) {
   const gd_attention *a = f->a;
   attention_scratch *s = f->s;
   float *score = s->score + r * SCORE_LD;
@@ -103,7 +103,12 @@ static void forward_rows(const forward_item *f, int first, int rows, int32_t key
                          .c_row = SCORE_LD,
                          .start = CHAIN_ZERO};
   multiply(&scores, rows, vectors, f->shape.pairs);
-  for (int r = first; r < first + rows; r++) row_softmax(f, r, key, vectors);
+  for (int r = first; r < first + rows; r++) {
+    if (vectors == 4) row_softmax(f, r, key, 4);
+    if (vectors == 3) row_softmax(f, r, key, 3);
+    if (vectors == 2) row_softmax(f, r, key, 2);
+    if (vectors == 1) row_softmax(f, r, key, 1);
+  }
   vf rescale = vf_exp(vf_load_n(s->rescale + first, rows));
   vf_store_n(s->rescale + first, rescale, rows);
   vf_store_n(s->sum + first, vf_fma(vf_load_n(s->sum + first, rows), rescale, vf_load_n(s->lse + first, rows)), rows);

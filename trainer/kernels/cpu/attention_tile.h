@@ -105,14 +105,24 @@ static __attribute__((noinline)) void multiply(const tile_product *p, int64_t ro
   multiply_as(p, rows, vectors, false);
 }
 
+/* Rows of one head lie far apart, which hardware prefetching does not follow. */
+static inline void prefetch_row(gd_dtype dtype, int64_t head_size, const void *row) {
+  for (int64_t byte = 0; byte < head_size * (int64_t)gd_dtype_bytes(dtype); byte += 64)
+    __builtin_prefetch((const char *)row + byte);
+}
+
 /* to[r][.] = row r of `from` as units along D, zeros to unit_ld; `stride` elements between rows. */
 static inline void load_rows(const attention_shape *shape, gd_dtype dtype, int64_t head_size, const void *from, int64_t stride,
                              int64_t rows, float *to) {
   for (int64_t r = 0; r < rows; r++) {
     const void *row = element_at(dtype, from, r * stride);
     float *units = to + r * shape->unit_ld;
+    if (r + 8 < rows) prefetch_row(dtype, head_size, element_at(dtype, row, 8 * stride));
     if (shape->pairs) {
-      memcpy(units, row, (size_t)head_size * 2);
+      int64_t d = 0;
+      for (; d + 2 * VF_LANES <= head_size; d += 2 * VF_LANES) memcpy(units + d / 2, (const char *)row + 2 * d, 4 * VF_LANES);
+      if (d == head_size) continue;
+      memcpy(units + d / 2, (const char *)row + 2 * d, (size_t)(head_size - d) * 2);
       memset((char *)units + head_size * 2, 0, (size_t)(shape->unit_ld * 4 - head_size * 2));
     } else {
       int64_t d = 0; /* unit_ld is head_size rounded up to 16 */
@@ -171,9 +181,13 @@ static inline void pack_columns(const attention_shape *shape, gd_dtype dtype, in
     }
     const float *source = rows;
     int64_t source_row = shape->unit_ld;
+    for (int r = first + 16; r < n && r < first + 32; r++) prefetch_row(dtype, head_size, element_at(dtype, from, r * stride));
     if (dtype == GD_FLOAT32 && count == 16 && head_size % 16 == 0) {
       source = (const float *)from + first * stride;
       source_row = stride;
+    } else if (shape->pairs && count == 16 && head_size % 32 == 0 && stride % 2 == 0) {
+      source = (const float *)element_at(dtype, from, first * stride); /* pairs in place */
+      source_row = stride / 2;
     } else {
       load_rows(shape, dtype, head_size, element_at(dtype, from, first * stride), stride, count, rows);
       memset(rows + count * shape->unit_ld, 0, (size_t)((16 - count) * shape->unit_ld) * sizeof(float));
@@ -192,7 +206,15 @@ static inline void interleave_rows(const void *from, int64_t stride, int64_t n, 
     float *out = to + j * to_row;
     int64_t filled = 2 * j < n ? present : 0;
     bool both = 2 * j + 1 < n;
-    for (int64_t i = 0; i < filled; i++) {
+    int64_t i = 0;
+#if defined(GD_SIMD_AVX512)
+    for (; both && i + VF_LANES <= filled; i += VF_LANES) {
+      __m512i a = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)(low + 2 * i)));
+      __m512i b = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)(high + 2 * i)));
+      _mm512_storeu_si512(out + i, _mm512_or_si512(a, _mm512_slli_epi32(b, 16)));
+    }
+#endif
+    for (; i < filled; i++) {
       uint16_t a, b = 0;
       memcpy(&a, low + 2 * i, 2);
       if (both) memcpy(&b, high + 2 * i, 2);
