@@ -200,6 +200,10 @@ static gd_status run_until_done(const gd_run_request *request, const gd_run_line
     GD_TRY(run_once(line, &file, &result));
     *code = result.code;
     if (stop_signal && !result.from_file && result.code != 0 && result.code != GD_REQUEUE) *code = 128 + stop_signal;
+    if (!result.from_file && result.code > 128 && !stop_signal) {
+      gd_log(GD_LOG_ERROR, "the job left with %d: a rank was ended by signal %d (%s), or a host was lost", result.code,
+             result.code - 128, strsignal(result.code - 128));
+    }
     if (stop_signal || restarts >= max_restarts || !is_worth_a_restart(&result)) break;
     gd_log(GD_LOG_WARNING, "the job left with %d%s%s; starting it again in %lld s (restart %lld of %lld)", result.code,
            *result.reason ? ": " : "", result.reason, (long long)pause_s, (long long)(restarts + 1), (long long)max_restarts);

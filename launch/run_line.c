@@ -147,6 +147,8 @@ static gd_status add_mpirun(const gd_run_request *request, gd_run_line *line, in
                                           "--mca", "oob_tcp_keepalive_probes", "3",  0};
   static const char *const carried[] = {"PATH", "LD_LIBRARY_PATH", "GPTDIST_TERMINAL", "GPTDIST_ISA", "GPTDIST_DEBUG", 0};
   GD_TRY(add(line, "mpirun"));
+  /* Its general remarks on non-zero exit codes would bury the program's own text; gptdist-run tells of signals. */
+  GD_TRY(add(line, "--quiet"));
   if (geteuid() == 0) GD_TRY(add(line, "--allow-run-as-root"));
   GD_TRY(add(line, "-n"));
   GD_TRY(add(line, "%lld", (long long)line->ranks));
