@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "io/hdf5_lock.h"
@@ -47,7 +48,43 @@ static void enter(void) {
   H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
 }
 
+/* Without this the library would close what a failed write left open when the process ends, fail again and crash there. Files
+ * are always closed here. It must come before the library's own start, whoever makes the first call. */
+__attribute__((constructor)) static void leave_quietly(void) {
+  H5dont_atexit();
+}
+
+/* Files are private to one writer until they are published, and many shared file systems know no locks. */
+static hid_t access_list(void) {
+  hid_t list = H5Pcreate(H5P_FILE_ACCESS);
+#if H5_VERSION_GE(1, 10, 7)
+  if (list >= 0) H5Pset_file_locking(list, 0, 1);
+#endif
+  return list;
+}
+
 /* ---- writing ---- */
+
+/* After a failed write: the library cannot close a file whose metadata it cannot write, and an open file keeps its disk space
+ * even when it is removed. So its descriptor is pointed at memory, where the last writes go nowhere, and the file closes. */
+static void let_go_of_the_disk(hid_t file) {
+  void *handle = NULL;
+  if (H5Fget_vfd_handle(file, H5P_DEFAULT, &handle) < 0 || !handle) return;
+  int memory = memfd_create("gptdist-abandoned", MFD_CLOEXEC);
+  if (memory < 0) return;
+  (void)dup3(memory, *(int *)handle, O_CLOEXEC);
+  close(memory);
+}
+
+/* Everything so far reaches the file, or the fault shows while the file can still be let go. */
+static gd_status flush(hid_t file, const char *path, bool written) {
+  if (written && H5Fflush(file, H5F_SCOPE_LOCAL) >= 0) return GD_OK;
+  gd_status status = fail_hdf5(GD_IO, path, "write");
+  gd_error fault;
+  gd_error_take(status, &fault);
+  let_go_of_the_disk(file);
+  return gd_error_raise(&fault);
+}
 
 /* A dataset of one dimension (two for cols > 0) that is never filled before it is written. < 0: failed. */
 static hid_t create_dataset(hid_t file, const char *name, hid_t type, int64_t rows, int64_t cols) {
@@ -92,7 +129,7 @@ static gd_status write_kind(hid_t file, const char *path, gd_checkpoint_kind kin
   }
   if (!elements) return GD_OK;
   hid_t data = create_dataset(file, name, H5T_IEEE_F32LE, elements, 0);
-  if (data < 0) return fail_hdf5(GD_IO, path, "create a dataset");
+  if (data < 0) return flush(file, path, false);
   gd_status status = GD_OK;
   int64_t written = 0, held = 0;
   for (int32_t i = 0; status == GD_OK && i < count; i++) {
@@ -104,11 +141,12 @@ static gd_status write_kind(hid_t file, const char *path, gd_checkpoint_kind kin
       held += piece;
       done += piece;
       if (held < CHUNK_ELEMS && written + held < elements) continue;
-      if (transfer(data, written, held, chunk, NULL) < 0) status = fail_hdf5(GD_IO, path, "write");
+      if (transfer(data, written, held, chunk, NULL) < 0) status = flush(file, path, false);
       written += held;
       held = 0;
     }
   }
+  if (status == GD_OK) status = flush(file, path, true);
   if (H5Dclose(data) < 0 && status == GD_OK) status = fail_hdf5(GD_IO, path, "write");
   return status;
 }
@@ -124,8 +162,8 @@ static gd_status write_table(hid_t file, const char *path, const gd_stored_box *
   gd_status status = GD_OK;
   if (count) {
     hid_t data = create_dataset(file, "boxes", H5T_STD_I64LE, count, BOX_COLUMNS);
-    if (data < 0 || H5Dwrite(data, H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, table) < 0)
-      status = fail_hdf5(GD_IO, path, "write");
+    bool good = data >= 0 && H5Dwrite(data, H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, table) >= 0;
+    status = flush(file, path, good);
     if (data >= 0 && H5Dclose(data) < 0 && status == GD_OK) status = fail_hdf5(GD_IO, path, "write");
   }
   free(table);
@@ -140,7 +178,8 @@ static gd_status write_names(hid_t file, const char *path, const gd_tensor *tens
   gd_status status = GD_OK;
   hid_t type = H5Tcopy(H5T_C_S1), data = -1;
   if (type >= 0 && H5Tset_size(type, GD_NAME_BYTES) >= 0) data = create_dataset(file, "tensors", type, count, 0);
-  if (data < 0 || H5Dwrite(data, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, names) < 0) status = fail_hdf5(GD_IO, path, "write");
+  bool good = data >= 0 && H5Dwrite(data, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, names) >= 0;
+  status = flush(file, path, good);
   if (data >= 0 && H5Dclose(data) < 0 && status == GD_OK) status = fail_hdf5(GD_IO, path, "write");
   if (type >= 0) H5Tclose(type);
   free(names);
@@ -151,7 +190,8 @@ static gd_status write_file(const char *path, const gd_tensor *tensors, int32_t 
                             int32_t count, gd_stored_box *stored) {
   float *chunk = malloc(CHUNK_ELEMS * sizeof *chunk);
   if (!chunk) return gd_fail(GD_NO_MEMORY, "no memory for a chunk of %d elements", CHUNK_ELEMS);
-  hid_t file = H5Fcreate(path, H5F_ACC_EXCL, H5P_DEFAULT, H5P_DEFAULT);
+  hid_t list = access_list(), file = list < 0 ? -1 : H5Fcreate(path, H5F_ACC_EXCL, H5P_DEFAULT, list);
+  if (list >= 0) H5Pclose(list);
   if (file < 0) {
     free(chunk);
     return fail_hdf5(GD_IO, path, "create the file");
@@ -161,7 +201,6 @@ static gd_status write_file(const char *path, const gd_tensor *tensors, int32_t 
     status = write_kind(file, path, (gd_checkpoint_kind)kind, boxes, count, stored, chunk);
   if (status == GD_OK) status = write_table(file, path, stored, count);
   if (status == GD_OK) status = write_names(file, path, tensors, tensor_count);
-  if (status == GD_OK && H5Fflush(file, H5F_SCOPE_LOCAL) < 0) status = fail_hdf5(GD_IO, path, "write");
   if (H5Fclose(file) < 0 && status == GD_OK) status = fail_hdf5(GD_IO, path, "write");
   free(chunk);
   return status;
@@ -231,7 +270,9 @@ gd_status gd_checkpoint_file_open(const char *path, gd_checkpoint_file **out) {
   file->window = malloc(CHUNK_ELEMS * sizeof *file->window);
   gd_status status = GD_OK;
   enter();
-  file->file = file->path ? H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT) : -1;
+  hid_t list = access_list();
+  file->file = file->path && list >= 0 ? H5Fopen(path, H5F_ACC_RDONLY, list) : -1;
+  if (list >= 0) H5Pclose(list);
   if (!file->path || !file->window)
     status = gd_fail(GD_NO_MEMORY, "no memory to read %s", path);
   else if (file->file < 0)
