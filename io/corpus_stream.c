@@ -37,7 +37,7 @@ static gd_status read_file(gd_stream *stream, char *bytes, size_t count, size_t 
 }
 
 static gd_status fill(gd_stream *stream) {
-  size_t got;
+  size_t got = 0;
   GD_TRY(read_file(stream, stream->input, INPUT_BYTES, &got));
   stream->next = 0;
   stream->end = got;
@@ -49,7 +49,7 @@ static gd_status open_packing(gd_stream *stream) {
   static const unsigned char zstd_magic[4] = {0x28, 0xb5, 0x2f, 0xfd};
   /* A pipe may give less at first; packed files are told apart by at least their first two bytes. */
   while (stream->end < 4) {
-    size_t got;
+    size_t got = 0;
     GD_TRY(read_file(stream, stream->input + stream->end, INPUT_BYTES - stream->end, &got));
     if (!got) break;
     stream->end += got;
