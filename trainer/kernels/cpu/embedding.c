@@ -54,23 +54,23 @@ static int64_t sorted_rows(const gd_embedding *a, uint64_t *first_buffer, uint64
 
 /* One table row from its `count` rows of dx. */
 static void gradient_row(const gd_embedding *a, float *gradient, const uint64_t *keys, int64_t count) {
-  vf stack[TREE_STACK_DEPTH];
   for (int64_t c = 0; c < a->width; c += VF_LANES) {
-    int n = vf_left(c, a->width), depth = 0;
+    int n = vf_left(c, a->width);
     vf chain = a->accumulate ? vf_load_as(GD_FLOAT32, gradient, c, n) : vf_zero();
-    int64_t sequence = -1, leaves = 0;
+    int64_t sequence = -1;
+    present_stack stack = {.depth = 0};
     for (int64_t i = 0; i < count; i++) {
       int64_t row = (int64_t)(keys[i] & 0xffffffffu);
       if (!a->accumulate && row / a->sequence != sequence) {
-        if (sequence >= 0) tree_push(stack, &depth, leaves++, chain);
+        if (sequence >= 0) present_push(&stack, sequence, chain);
         chain = vf_zero();
         sequence = row / a->sequence;
       }
       chain = vf_add(chain, vf_load_as(a->dtype, a->dx, row * a->width + c, n));
     }
     if (!a->accumulate && count > 0) {
-      tree_push(stack, &depth, leaves, chain);
-      chain = tree_root(stack, depth);
+      present_push(&stack, sequence, chain);
+      chain = present_root(&stack);
     }
     vf_store_as(GD_FLOAT32, gradient, c, chain, n);
   }
