@@ -1,0 +1,171 @@
+/* The control channel's wire without MPI: strangers stay out, messages arrive whole, a missing rank is named; and what the
+ * session reads from the launcher's environment. */
+#include <arpa/inet.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "comm/control.h"
+#include "comm/session.h"
+
+static gd_control_invitation invitation;
+static int joined[3];
+
+static void *join_as(void *argument) {
+  int32_t rank = *(int32_t *)argument;
+  if (gd_control_connect(&invitation, rank, 5000, &joined[rank]) != GD_OK) joined[rank] = -1;
+  return NULL;
+}
+
+/* Connects and says something that is not the key. */
+static void *intrude(void *argument) {
+  (void)argument;
+  int s = socket(AF_INET, SOCK_STREAM, 0);
+  char noise[36];
+  memset(noise, 0, sizeof noise);
+  noise[32] = 1; /* rank 1 */
+  if (connect(s, (struct sockaddr *)&invitation.address[0], sizeof(struct sockaddr_in)) != 0) return NULL;
+  if (send(s, noise, sizeof noise, MSG_NOSIGNAL) != (ssize_t)sizeof noise) return NULL;
+  ssize_t got = recv(s, noise, sizeof noise, 0); /* hung up without a word */
+  close(s);
+  return got <= 0 ? argument : NULL;
+}
+
+static void strangers_stay_out_and_messages_arrive_whole(void **state) {
+  (void)state;
+  gd_control_listener listener;
+  assert_int_equal(gd_control_listen(true, &listener, &invitation), GD_OK);
+  pthread_t stranger, one, two;
+  int32_t first = 1, second = 2;
+  int sockets[3], token;
+  void *turned_away = NULL;
+  pthread_create(&stranger, NULL, intrude, &token);
+  pthread_create(&one, NULL, join_as, &first);
+  pthread_create(&two, NULL, join_as, &second);
+  assert_int_equal(gd_control_accept(&listener, &invitation, 3, 20000, sockets), GD_OK);
+  pthread_join(one, NULL);
+  pthread_join(two, NULL);
+  pthread_join(stranger, &turned_away);
+  /* The stranger may also have come too late: then the listener was closed, and it did not get in either. */
+  assert_true(turned_away == NULL || turned_away == &token);
+  assert_true(joined[1] >= 0 && joined[2] >= 0);
+
+  static gd_message_reader reader;
+  unsigned char body[GD_CONTROL_BODY_BYTES];
+  gd_message_header header;
+  const void *got;
+  for (size_t i = 0; i < sizeof body; i++) body[i] = (unsigned char)i;
+  assert_int_equal(gd_message_read(sockets[2], &reader, &header, &got), 0);
+  static const size_t sizes[] = {0, 1, 500, GD_CONTROL_BODY_BYTES};
+  for (size_t i = 0; i < 4; i++) assert_true(gd_message_send(joined[2], GD_MESSAGE_AGREE, body, sizes[i], false));
+  for (size_t i = 0; i < 4; i++) {
+    int found;
+    while ((found = gd_message_read(sockets[2], &reader, &header, &got)) == 0) usleep(1000);
+    assert_int_equal(found, 1);
+    assert_int_equal(header.type, GD_MESSAGE_AGREE);
+    assert_int_equal(header.bytes, sizes[i]);
+    assert_memory_equal(got, body, sizes[i]);
+  }
+  assert_false(gd_message_send(joined[2], GD_MESSAGE_AGREE, body, GD_CONTROL_BODY_BYTES + 1, false));
+  /* Nonsense and a closed connection both end it. */
+  memset(body, 0xFF, 8);
+  assert_int_equal(send(joined[2], body, 8, MSG_NOSIGNAL), 8);
+  usleep(20000);
+  assert_int_equal(gd_message_read(sockets[2], &reader, &header, &got), -1);
+  close(joined[1]);
+  memset(&reader, 0, sizeof reader);
+  usleep(20000);
+  assert_int_equal(gd_message_read(sockets[1], &reader, &header, &got), -1);
+  close(joined[2]);
+  close(sockets[1]);
+  close(sockets[2]);
+}
+
+static void a_rank_that_does_not_come_is_named(void **state) {
+  (void)state;
+  gd_control_listener listener;
+  int sockets[3];
+  assert_int_equal(gd_control_listen(true, &listener, &invitation), GD_OK);
+  assert_int_equal(gd_control_accept(&listener, &invitation, 3, 1000, sockets), GD_RANK_FAILED);
+  assert_non_null(strstr(gd_error_text(), "ranks 1 2 did not reach"));
+  assert_int_equal(gd_control_connect(&invitation, 1, 1000, sockets), GD_RANK_FAILED);
+  assert_non_null(strstr(gd_error_text(), "cannot reach rank 0's control channel (127.0.0.1 port"));
+  gd_error_clear();
+}
+
+static void without_loopback_the_host_s_own_addresses_are_offered(void **state) {
+  (void)state;
+  gd_control_listener listener;
+  if (gd_control_listen(false, &listener, &invitation) != GD_OK) skip(); /* a machine without a network */
+  for (int32_t i = 0; i < listener.count; i++) {
+    const struct sockaddr_in *v4 = (const void *)&invitation.address[i];
+    if (v4->sin_family == AF_INET) assert_int_not_equal(v4->sin_addr.s_addr, htonl(INADDR_LOOPBACK));
+    close(listener.sockets[i]);
+  }
+}
+
+/* Launchers. */
+
+static const char *const names[] = {"OMPI_COMM_WORLD_RANK",
+                                    "OMPI_COMM_WORLD_SIZE",
+                                    "OMPI_COMM_WORLD_LOCAL_RANK",
+                                    "OMPI_COMM_WORLD_LOCAL_SIZE",
+                                    "PMIX_RANK",
+                                    "PMI_RANK",
+                                    "PMI_SIZE",
+                                    "SLURM_NTASKS",
+                                    "SLURM_PROCID",
+                                    "SLURM_LOCALID",
+                                    "SLURM_STEP_TASKS_PER_NODE",
+                                    "MPI_LOCALRANKID",
+                                    "MPI_LOCALNRANKS"};
+
+static void expect(const char *settings, int rank, int ranks, int local_rank, int local_ranks) {
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) unsetenv(names[i]);
+  char copy[256], *rest = copy, *pair;
+  snprintf(copy, sizeof copy, "%s", settings);
+  while ((pair = strsep(&rest, " ")))
+    if (*pair) {
+      char *value = strchr(pair, '=');
+      *value++ = 0;
+      setenv(pair, value, 1);
+    }
+  gd_launch_environment found;
+  gd_session_environment(&found);
+  assert_int_equal(found.rank, rank);
+  assert_int_equal(found.ranks, ranks);
+  assert_int_equal(found.local_rank, local_rank);
+  assert_int_equal(found.local_ranks, local_ranks);
+}
+
+static void every_launcher_is_understood(void **state) {
+  (void)state;
+  expect("", 0, 1, 0, 1);
+  expect("OMPI_COMM_WORLD_RANK=5 OMPI_COMM_WORLD_SIZE=8 OMPI_COMM_WORLD_LOCAL_RANK=1 OMPI_COMM_WORLD_LOCAL_SIZE=4 PMIX_RANK=5",
+         5, 8, 1, 4);
+  expect("PMIX_RANK=3 SLURM_NTASKS=6 SLURM_LOCALID=1 SLURM_STEP_TASKS_PER_NODE=2(x3)", 3, 6, 1, 2);
+  expect("PMI_RANK=2 PMI_SIZE=4 MPI_LOCALRANKID=0 MPI_LOCALNRANKS=2", 2, 4, 0, 2);
+  /* A plain start inside a batch script. */
+  expect("SLURM_NTASKS=16 SLURM_PROCID=0 SLURM_LOCALID=0", 0, 1, 0, 1);
+  expect("OMPI_COMM_WORLD_RANK=9 OMPI_COMM_WORLD_SIZE=4", 0, 1, 0, 1);
+  expect("OMPI_COMM_WORLD_RANK=x OMPI_COMM_WORLD_SIZE=4", 0, 1, 0, 1);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(strangers_stay_out_and_messages_arrive_whole),
+      cmocka_unit_test(a_rank_that_does_not_come_is_named),
+      cmocka_unit_test(without_loopback_the_host_s_own_addresses_are_offered),
+      cmocka_unit_test(every_launcher_is_understood),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
