@@ -3,6 +3,7 @@
  *
  * One lock and one condition for a device: a handful of threads meet here a few hundred times a step. */
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -91,7 +92,12 @@ static void *stream_thread(void *argument) {
 /* Appends to a stream that has a thread; the lock is held. */
 static gd_status append(state *device, stream *s, gd_operation_kind kind, gd_operation **out) {
   if (!s->running) {
+    /* Signals are the main thread's business. */
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
     int error = pthread_create(&s->thread, NULL, stream_thread, s);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (error) return gd_fail(GD_NO_MEMORY, "cannot start the thread of a stream: %s", strerror(error));
     s->running = true;
   }

@@ -139,7 +139,7 @@ void gd_session_close(gd_session *session) {
   gd_session_device_close(session);
   gd_session_control_close(session);
   if (session->mpi) gd_mpi_end();
-  for (int i = 0; i < GD_WATCH_GROUPS; i++) free(session->entry[i].leader);
+  for (int32_t i = 0; i < session->entries; i++) free(session->entry[i].leader);
   free(session->watch.rank);
   free(session->sockets);
   free(session->readers);

@@ -44,7 +44,7 @@ GD_CHECKED gd_status gd_session_agree(gd_session *session, gd_status mine);
 GD_CHECKED gd_status gd_session_open_device(gd_session *session, const gd_spec *spec, gd_device **out);
 
 /* The group of the ranks that differ from me only in the axes of `axes` (a mask of 1 << gd_axis), in mesh order. Collective
- * over the job; the session owns the groups. All axes: the world. */
+ * over the job; the session owns the groups and gives the same one for the same mesh and axes. All axes: the world. */
 GD_CHECKED gd_status gd_session_group(gd_session *session, const gd_mesh *mesh, uint32_t axes, gd_group **out);
 
 /* The CUDA kernel table (const gd_kernels *, the trainer casts) when the device is CUDA, else NULL. Local. */

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -62,7 +63,7 @@ static void trace(const gd_group *group, const char *call, uint64_t sequence, bo
   gd_session *session = current;
   if (!session) return;
   pthread_mutex_lock(&session->beat_lock);
-  for (int32_t i = GD_WATCH_SESSION + 1; i < session->entries; i++) {
+  for (int32_t i = GD_WATCH_SESSION + 1; i < session->entries && i < GD_WATCH_GROUPS; i++) {
     if (session->entry[i].group != group) continue;
     if (!end) {
       enter(session, i, call, sequence);
@@ -375,7 +376,12 @@ static gd_status start_thread(gd_session *session) {
   }
   current = session;
   gd_collectives_trace_hook = trace;
+  /* Signals are the main thread's business. */
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
   int error = pthread_create(&session->thread, NULL, control_thread, session);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
   if (error) return gd_fail(GD_NO_MEMORY, "cannot start the control thread: %s", strerror(error));
   session->thread_running = true;
   return GD_OK;
@@ -435,12 +441,8 @@ void gd_session_control_close(gd_session *session) {
   }
   pthread_mutex_unlock(&session->lock);
   wake_thread(session);
-  if (session->rank == 0) {
-    pthread_join(session->thread, NULL);
-  } else {
-    pthread_join(session->thread, NULL);
-    close(session->sockets[0]);
-  }
+  pthread_join(session->thread, NULL);
+  if (session->rank != 0) close(session->sockets[0]);
   gd_collectives_trace_hook = NULL;
   current = NULL;
   close(session->wake[0]);

@@ -149,15 +149,21 @@ static void find_leaders(const gd_mesh *mesh, uint32_t axes, int32_t *members, i
   }
 }
 
+static bool same_mesh(const gd_mesh *a, const gd_mesh *b) {
+  for (int axis = 0; axis < GD_AXES; axis++)
+    if (a->size[axis] != b->size[axis]) return false;
+  return true;
+}
+
 gd_status gd_session_group(gd_session *session, const gd_mesh *mesh, uint32_t axes, gd_group **out) {
   for (int32_t i = GD_WATCH_SESSION + 1; i < session->entries; i++)
-    if (session->entry[i].axes == axes) {
+    if (session->entry[i].axes == axes && same_mesh(&session->entry[i].mesh, mesh)) {
       *out = session->entry[i].group;
       return GD_OK;
     }
   if (mesh->ranks != session->ranks)
     return gd_fail(GD_BUG, "a group of a mesh of %d ranks in a job of %d", mesh->ranks, session->ranks);
-  if (session->entries == GD_WATCH_GROUPS) return gd_fail(GD_BUG, "more than %d groups", GD_WATCH_GROUPS);
+  if (session->entries == GD_SESSION_GROUPS) return gd_fail(GD_BUG, "more than %d groups", GD_SESSION_GROUPS);
   size_t bytes = (size_t)mesh->ranks * sizeof(int32_t);
   int32_t *members = malloc(bytes), *leader = malloc(bytes);
   gd_status status = members && leader ? GD_OK : gd_fail(GD_NO_MEMORY, "out of memory for a group");
@@ -176,9 +182,11 @@ gd_status gd_session_group(gd_session *session, const gd_mesh *mesh, uint32_t ax
   }
   pthread_mutex_lock(&session->lock);
   int32_t i = session->entries;
-  session->entry[i] = (gd_session_entry){.group = group, .axes = axes, .leader = leader};
-  snprintf(session->watch.group_name[i], sizeof session->watch.group_name[i], "%s", name);
-  session->watch.group_leader[i] = leader;
+  session->entry[i] = (gd_session_entry){.group = group, .mesh = *mesh, .axes = axes, .leader = leader};
+  if (i < GD_WATCH_GROUPS) {
+    snprintf(session->watch.group_name[i], sizeof session->watch.group_name[i], "%s", name);
+    session->watch.group_leader[i] = leader;
+  }
   pthread_mutex_lock(&session->beat_lock);
   session->entries = i + 1;
   pthread_mutex_unlock(&session->beat_lock);

@@ -12,8 +12,11 @@
 #include "comm/watchdog.h"
 
 /* A group the session made. The first two entries stand for its own calls and have no gd_group. */
+enum { GD_SESSION_GROUPS = 256 }; /* hang reports tell the first GD_WATCH_GROUPS of them apart */
+
 typedef struct gd_session_entry {
   gd_group *group;
+  gd_mesh mesh;
   uint32_t axes;
   int32_t *leader; /* rank -> lowest rank of its group; NULL: all ranks */
 } gd_session_entry;
@@ -24,7 +27,7 @@ struct gd_session {
   bool mpi;
 
   /* Groups and device. */
-  gd_session_entry entry[GD_WATCH_GROUPS];
+  gd_session_entry entry[GD_SESSION_GROUPS];
   int32_t entries;
   gd_device device;
   bool device_open;

@@ -323,6 +323,10 @@ static void groups_of_a_mesh_reach_their_members_only(void **state) {
     assert_int_equal(gd_session_group(session, &grid, masks[m], &group), GD_OK);
     assert_int_equal(gd_session_group(session, &grid, masks[m], &again), GD_OK);
     assert_ptr_equal(group, again);
+    gd_group *other;
+    assert_int_equal(gd_session_group(session, &mesh, masks[m], &other), GD_OK);
+    assert_ptr_not_equal(group, other);
+    assert_int_equal(other->size, mesh.size[m == 0 ? GD_AXIS_TENSOR : GD_AXIS_DATA]);
     int axis = m == 0 ? GD_AXIS_TENSOR : GD_AXIS_DATA;
     assert_int_equal(group->size, grid.size[axis]);
     assert_int_equal(group->rank, at[axis]);
