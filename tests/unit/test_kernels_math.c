@@ -1,0 +1,131 @@
+/* exp, log, tanh, erf, sine and cosine of the CPU kernels: error bounds in units in the last place, special values. The
+ * functions are header-only, so this program checks them as the generic table compiles them; that all tables agree bit for bit
+ * is checked through the kernels that use them (test_kernels_rows.c, test_kernels_loss.c). */
+#include "kernels_common.h"
+#include "trainer/kernels/cpu/math.h"
+
+/* Distance in units of the last place of `want`. */
+static double ulps(float got, double want) {
+  int exponent;
+  frexp(want, &exponent);
+  double unit = fmax(ldexp(1.0, exponent - 24), 0x1p-149);
+  return fabs((double)got - want) / unit;
+}
+
+static void check_range(vf (*f)(vf), double (*reference)(double), double low, double high, double bound, const char *name) {
+  enum { POINTS = 1 << 18 };
+  for (int i = 0; i < POINTS; i += VF_LANES) {
+    float x[VF_LANES], y[VF_LANES];
+    for (int l = 0; l < VF_LANES; l++) x[l] = (float)(low + (high - low) * ((double)(i + l) / POINTS));
+    vf_store(y, f(vf_load(x)));
+    for (int l = 0; l < VF_LANES; l++) {
+      double distance = ulps(y[l], reference((double)x[l]));
+      if (!(distance <= bound)) fail_msg("%s(%.9g) is off by %.3f units, bound %.3f", name, (double)x[l], distance, bound);
+    }
+  }
+}
+
+static float at(vf (*f)(vf), float x) {
+  float y[VF_LANES];
+  vf_store(y, f(vf_set1(x)));
+  for (int l = 1; l < VF_LANES; l++) assert_true(memcmp(&y[l], &y[0], sizeof y[0]) == 0);
+  return y[0];
+}
+
+static double sigmoid(double x) {
+  return 1.0 / (1.0 + exp(-x));
+}
+
+static void every_function_stays_within_its_error_bound(void **state) {
+  (void)state;
+  check_range(vf_exp, exp, -103.0, 88.7, 1.1, "exp");
+  check_range(vf_exp, exp, -1.0, 1.0, 1.1, "exp");
+  check_range(vf_log, log, 1e-30, 1e-28, 1.0, "log");
+  check_range(vf_log, log, 0.01, 4.0, 1.0, "log");
+  check_range(vf_log, log, 4.0, 1e9, 1.0, "log");
+  check_range(vf_tanh, tanh, -11.0, 11.0, 1.5, "tanh");
+  check_range(vf_tanh, tanh, -0.7, 0.7, 1.5, "tanh");
+  check_range(vf_erf, erf, -5.0, 5.0, 1.5, "erf");
+  check_range(vf_erf, erf, -1.1, 1.1, 1.5, "erf");
+  check_range(vf_sigmoid, sigmoid, -80.0, 80.0, 3.0, "sigmoid");
+}
+
+static void special_values_are_those_of_the_functions(void **state) {
+  (void)state;
+  float inf = INFINITY;
+  assert_true(at(vf_exp, -inf) == 0.0f && at(vf_exp, inf) == inf && at(vf_exp, 0.0f) == 1.0f && isnan(at(vf_exp, NAN)));
+  assert_true(at(vf_exp, -103.9f) > 0.0f && at(vf_exp, -104.1f) == 0.0f && at(vf_exp, 88.8f) == inf);
+  assert_true(at(vf_log, 0.0f) == -inf && isnan(at(vf_log, -1.0f)) && at(vf_log, inf) == inf && isnan(at(vf_log, NAN)));
+  assert_true(at(vf_log, 1.0f) == 0.0f && fabsf(at(vf_log, 1e-42f) - logf(1e-42f)) < 1e-4f);
+  assert_true(at(vf_tanh, inf) == 1.0f && at(vf_tanh, -inf) == -1.0f && isnan(at(vf_tanh, NAN)));
+  assert_true(signbit(at(vf_tanh, -0.0f)) && at(vf_tanh, -0.0f) == 0.0f);
+  assert_true(at(vf_erf, inf) == 1.0f && at(vf_erf, -inf) == -1.0f && isnan(at(vf_erf, NAN)) && at(vf_erf, 0.0f) == 0.0f);
+  assert_true(at(vf_sigmoid, -inf) == 0.0f && at(vf_sigmoid, inf) == 1.0f);
+}
+
+static void sine_and_cosine_of_a_turn_are_exact_to_their_last_bit_or_so(void **state) {
+  (void)state;
+  for (uint32_t i = 0; i < 200000; i++) {
+    uint32_t turn = i < 64 ? i << 26 : i * 2654435761u;
+    vf sine, cosine;
+    vf_sincos_turn(vi_set1((int32_t)turn), &sine, &cosine);
+    double angle = 6.283185307179586 * (double)turn * 0x1p-32;
+    float s[VF_LANES], c[VF_LANES];
+    vf_store(s, sine);
+    vf_store(c, cosine);
+    if (fabs((double)s[0] - sin(angle)) > 1.5e-7 || fabs((double)c[0] - cos(angle)) > 1.5e-7)
+      fail_msg("turn %u / 2^32: %.9g %.9g", turn, (double)s[0], (double)c[0]);
+  }
+}
+
+static void bfloat16_rounding_is_to_nearest_even_and_keeps_nan_and_infinity(void **state) {
+  (void)state;
+  for (uint32_t i = 0; i < 1u << 20; i += VF_LANES) {
+    float x[VF_LANES];
+    gd_bfloat16 got[VF_LANES];
+    for (uint32_t l = 0; l < VF_LANES; l++) {
+      uint32_t bits = (i + l) * 4099u + (i >> 4); /* all exponents, both signs, NaN too */
+      memcpy(&x[l], &bits, sizeof bits);
+    }
+    vf_store_bf16(got, vf_load(x));
+    for (int l = 0; l < VF_LANES; l++) assert_int_equal(got[l], gd_bfloat16_from_float(x[l]));
+  }
+  assert_int_equal(gd_bfloat16_from_float(INFINITY), 0x7f80);
+  assert_true(isnan(gd_bfloat16_to_float(gd_bfloat16_from_float(NAN))));
+  assert_int_equal(gd_bfloat16_from_float(1.00390625f), 0x3f80); /* half way: to even */
+  assert_int_equal(gd_bfloat16_from_float(1.01171875f), 0x3f82);
+}
+
+static void tails_touch_only_their_lanes(void **state) {
+  (void)state;
+  for (int n = 0; n <= VF_LANES; n++) {
+    float from[VF_LANES], to[VF_LANES];
+    gd_bfloat16 half[VF_LANES];
+    for (int l = 0; l < VF_LANES; l++) {
+      from[l] = (float)(l + 1);
+      to[l] = -1.0f;
+      half[l] = 0x1234;
+    }
+    vf x = vf_load_n(from, n);
+    float lanes[VF_LANES];
+    vf_store(lanes, x);
+    vf_store_n(to, x, n);
+    vf_store_bf16_n(half, x, n);
+    for (int l = 0; l < VF_LANES; l++) {
+      assert_true(lanes[l] == (l < n ? from[l] : 0.0f));
+      assert_true(to[l] == (l < n ? from[l] : -1.0f));
+      assert_int_equal(half[l], l < n ? gd_bfloat16_from_float(from[l]) : 0x1234);
+    }
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(every_function_stays_within_its_error_bound),
+      cmocka_unit_test(special_values_are_those_of_the_functions),
+      cmocka_unit_test(sine_and_cosine_of_a_turn_are_exact_to_their_last_bit_or_so),
+      cmocka_unit_test(bfloat16_rounding_is_to_nearest_even_and_keeps_nan_and_infinity),
+      cmocka_unit_test(tails_touch_only_their_lanes),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
