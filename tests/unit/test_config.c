@@ -264,6 +264,46 @@ static void comparing_two_specs_names_key_and_values(void **state) {
   assert_string_equal(text, "model.layers: 12, 6");
 }
 
+/* A small generator, so that a failing text can be made again. */
+static uint32_t draw(uint32_t below) {
+  static uint64_t seed = 1;
+  seed = seed * 6364136223846793005u + 1442695040888963407u;
+  return (uint32_t)(seed >> 33) % below;
+}
+
+static void no_text_is_taken_without_a_word(void **state) {
+  (void)state;
+  static const char start[] =
+      "include: []\nrun: {seed: 3, directory: \"a\"}\nmodel:\n  layers: 6\n  bias: false # no\ndata:\n  path:\n"
+      "    - {path: a, weight: 2}\n    - b\nnumerics: fast\noptimizer: {lr: &x 1e-3, min_lr: *x}\n";
+  static const char pieces[] = "\t\n :{}[]-,&*!|>'\"%@`#~?0123456789.eE+abcrunmodel\x80\xff\xc3";
+  accepts(start);
+  int accepted = 0;
+  for (int i = 0; i < 20000; i++) {
+    char text[sizeof start + 8];
+    size_t length = sizeof start - 1;
+    memcpy(text, start, sizeof start);
+    for (uint32_t edits = 1 + draw(4); edits; edits--) {
+      size_t at = draw((uint32_t)length);
+      uint32_t kind = draw(4);
+      if (kind == 0) {
+        memmove(text + at, text + at + 1, --length - at);
+      } else if (kind == 1 && length < sizeof text) {
+        memmove(text + at + 1, text + at, length++ - at);
+      }
+      text[at < length ? at : 0] = pieces[draw(sizeof pieces)]; /* the zero byte too */
+    }
+    if (draw(8) == 0) length = draw((uint32_t)length);
+    gd_error_clear();
+    gd_status status = gd_config_load_text("run.yaml", text, length, 0, 0, &spec, &origins);
+    if (status != GD_OK && (status != GD_USAGE || !strstr(gd_error_text(), "run.yaml"))) {
+      fail_msg("status %d, \"%s\" for\n%.*s", status, gd_error_text(), (int)length, text);
+    }
+    accepted += status == GD_OK;
+  }
+  assert_in_range(accepted, 100, 19000); /* neither all nor none: the mutations say something */
+}
+
 static void a_later_check_is_told_where_its_keys_came_from(void **state) {
   (void)state;
   gd_config_override override = {"--lr", "optimizer.lr", "1e-5"};
@@ -317,6 +357,7 @@ int main(void) {
       cmocka_unit_test(the_including_file_wins),
       cmocka_unit_test(a_written_file_loads_to_the_same_bytes),
       cmocka_unit_test(comparing_two_specs_names_key_and_values),
+      cmocka_unit_test(no_text_is_taken_without_a_word),
       cmocka_unit_test(a_later_check_is_told_where_its_keys_came_from),
       cmocka_unit_test(help_has_one_entry_a_key),
   };
