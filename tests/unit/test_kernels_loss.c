@@ -1,0 +1,189 @@
+/* Cross entropy over a vocabulary in blocks: loss and gradient against double, finite differences, cuts, padding. */
+#include "kernels_common.h"
+
+enum { ROWS = 12, VALID = 75, COLUMNS = 48, BLOCKS = 2, LD = 50 };
+
+typedef struct result {
+  float loss[ROWS], sum[ROWS], largest[ROWS];
+  tensor gradient; /* [BLOCKS][ROWS][LD] */
+} result;
+
+static float logit_values[ROWS][VALID];
+static int32_t targets[ROWS];
+static float weights[ROWS];
+
+static void make_problem(void) {
+  random_state = 31;
+  for (int r = 0; r < ROWS; r++) {
+    for (int c = 0; c < VALID; c++) logit_values[r][c] = 5.0f * random_float();
+    targets[r] = (int32_t)random_below(VALID);
+    weights[r] = r % 5 == 4 ? 0.0f : 0.5f + (float)(r % 3);
+  }
+  targets[3] = COLUMNS - 1;
+  targets[5] = COLUMNS;
+  targets[4] = -100; /* no target; its weight is 0 */
+}
+
+/* Rows first .. end. in_place: the gradient takes the memory of the logits, bfloat16 at twice the row distance. */
+static result run(gd_kernels *kernels, gd_dtype dtype, int first, int end, bool in_place) {
+  static float logits[BLOCKS][ROWS][LD];
+  float sums[BLOCKS][ROWS], hits[BLOCKS][ROWS], row_sum[ROWS], row_target[ROWS];
+  result r = {.gradient = tensor_new(dtype, BLOCKS * ROWS * LD)};
+  gd_loss args[BLOCKS];
+  for (int i = 0; i < ROWS; i++) r.largest[i] = -INFINITY;
+  for (int b = 0; b < BLOCKS; b++) {
+    for (int row = 0; row < ROWS; row++)
+      for (int c = 0; c < LD; c++)
+        logits[b][row][c] = c < COLUMNS && b * COLUMNS + c < VALID ? logit_values[row][b * COLUMNS + c] : 777.0f;
+    args[b] = (gd_loss){.dtype = dtype, .rows = end - first, .columns = COLUMNS, .first_column = b * COLUMNS, .ld = LD};
+    args[b].valid_columns = VALID - b * COLUMNS < COLUMNS ? VALID - b * COLUMNS : COLUMNS;
+    args[b].logits = &logits[b][first][0];
+    args[b].targets = targets + first;
+    args[b].weights = weights + first;
+    args[b].row_max = r.largest + first;
+    args[b].block_sum = sums[b] + first;
+    args[b].block_target = hits[b] + first;
+    args[b].row_sum = row_sum + first;
+    args[b].row_target = row_target + first;
+    args[b].row_loss = r.loss + first;
+    args[b].dlogits = (char *)r.gradient.data + (size_t)((b * ROWS + first) * LD) * gd_dtype_bytes(dtype);
+    args[b].dld = LD;
+    if (in_place) {
+      args[b].dlogits = args[b].logits;
+      args[b].dld = dtype == GD_BFLOAT16 ? 2 * LD : LD;
+    }
+    assert_int_equal(kernels->ops->loss_max(kernels, &args[b]), GD_OK);
+  }
+  for (int b = 0; b < BLOCKS; b++) assert_int_equal(kernels->ops->loss_exponentials(kernels, &args[b]), GD_OK);
+  for (int i = first; i < end; i++) {
+    row_sum[i] = sums[0][i] + sums[1][i];
+    row_target[i] = hits[0][i] + hits[1][i];
+    r.sum[i] = row_sum[i];
+  }
+  assert_int_equal(kernels->ops->loss_rows(kernels, &args[0]), GD_OK);
+  for (int b = 0; b < BLOCKS; b++) {
+    assert_int_equal(kernels->ops->loss_gradient(kernels, &args[b]), GD_OK);
+    if (!in_place) continue;
+    for (int row = first; row < end; row++)
+      memcpy((char *)r.gradient.data + (size_t)((b * ROWS + row) * LD) * gd_dtype_bytes(dtype),
+             (char *)args[b].dlogits + (size_t)((row - first) * args[b].dld) * gd_dtype_bytes(dtype),
+             COLUMNS * gd_dtype_bytes(dtype));
+  }
+  tensor_read(&r.gradient);
+  return r;
+}
+
+/* weight * (log sum exp - target) in double. */
+static double loss_of(int row, const double *x) {
+  double sum = 0.0, largest = -INFINITY;
+  if (targets[row] < 0) return 0.0;
+  for (int c = 0; c < VALID; c++) largest = fmax(largest, x[c]);
+  for (int c = 0; c < VALID; c++) sum += exp(x[c] - largest);
+  return (double)weights[row] * (log(sum) + largest - x[targets[row]]);
+}
+
+static void check_result(gd_dtype dtype, const result *r) {
+  for (int row = 0; row < ROWS; row++) {
+    double x[VALID], h = 1e-5;
+    for (int c = 0; c < VALID; c++) x[c] = (double)logit_values[row][c];
+    if (weights[row] > 0.0f) assert_near(GD_FLOAT32, (double)r->loss[row], loss_of(row, x), 1e-6, 1e-6, "loss", row);
+    if (weights[row] == 0.0f) assert_true(r->loss[row] == 0.0f);
+    for (int c = 0; c < BLOCKS * COLUMNS; c++) {
+      int64_t at = (c / COLUMNS * ROWS + row) * LD + c % COLUMNS;
+      if (c >= VALID) {
+        assert_true(r->gradient.values[at] == 0.0f);
+        continue;
+      }
+      double old = x[c];
+      x[c] = old + h;
+      double up = loss_of(row, x);
+      x[c] = old - h;
+      double down = loss_of(row, x);
+      x[c] = old;
+      assert_near(dtype, (double)r->gradient.values[at], (up - down) / (2.0 * h), 1e-5, 1e-7, "gradient of a logit", at);
+    }
+  }
+}
+
+static void loss_and_gradient_match_finite_differences_also_in_place(void **state) {
+  (void)state;
+  make_problem();
+  gd_kernels kernels = open_best(2);
+  for (int d = 0; d < 2; d++)
+    for (int in_place = 0; in_place < 2; in_place++) {
+      gd_dtype dtype = d ? GD_BFLOAT16 : GD_FLOAT32;
+      result r = run(&kernels, dtype, 0, ROWS, in_place);
+      check_result(dtype, &r);
+      tensor_free(&r.gradient);
+    }
+  gd_kernels_close(&kernels);
+}
+
+static void rows_and_isa_change_no_bit(void **state) {
+  (void)state;
+  make_problem();
+  gd_kernels kernels;
+  assert_true(open_isa("generic", 1, &kernels));
+  result whole = run(&kernels, GD_FLOAT32, 0, ROWS, false);
+  gd_kernels_close(&kernels);
+  for (int isa = 0; isa < ISAS; isa++) {
+    if (!open_isa(isa_names[isa], 2, &kernels)) continue;
+    int first = (int)random_below(4), end = ROWS - (int)random_below(4);
+    size_t count = (size_t)(end - first);
+    result part = run(&kernels, GD_FLOAT32, first, end, isa % 2);
+    assert_same_bits(part.loss + first, whole.loss + first, count * 4, "loss");
+    assert_same_bits(part.sum + first, whole.sum + first, count * 4, "sum of exp");
+    for (int b = 0; b < BLOCKS; b++)
+      for (int row = first; row < end; row++)
+        assert_same_bits((float *)part.gradient.data + (b * ROWS + row) * LD,
+                         (float *)whole.gradient.data + (b * ROWS + row) * LD, COLUMNS * 4, "gradient");
+    tensor_free(&part.gradient);
+    gd_kernels_close(&kernels);
+  }
+  tensor_free(&whole.gradient);
+}
+
+static void a_not_a_number_reaches_the_loss(void **state) {
+  (void)state;
+  make_problem();
+  logit_values[2][7] = NAN;
+  gd_kernels kernels = open_best(1);
+  result r = run(&kernels, GD_FLOAT32, 0, ROWS, false);
+  assert_true(isnan(r.loss[2]));
+  assert_true(isfinite(r.loss[1]));
+  tensor_free(&r.gradient);
+  gd_kernels_close(&kernels);
+}
+
+static void loss_sums_are_chains_of_a_sequence(void **state) {
+  (void)state;
+  random_state = 37;
+  float loss[3 * 50], weight[3 * 50], sums[6];
+  for (int i = 0; i < 150; i++) {
+    loss[i] = random_float();
+    weight[i] = random_float();
+  }
+  gd_kernels kernels = open_best(2);
+  gd_loss_sums args = {.sequences = 3, .length = 50, .row_loss = loss, .weights = weight, .sums = sums};
+  assert_int_equal(kernels.ops->loss_sums(&kernels, &args), GD_OK);
+  for (int s = 0; s < 3; s++) {
+    float a = 0.0f, b = 0.0f;
+    for (int t = 0; t < 50; t++) {
+      a += loss[s * 50 + t];
+      b += weight[s * 50 + t];
+    }
+    assert_true(sums[2 * s] == a && sums[2 * s + 1] == b);
+  }
+  gd_kernels_close(&kernels);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test_setup_teardown(loss_and_gradient_match_finite_differences_also_in_place, open_test_device,
+                                      close_test_device),
+      cmocka_unit_test_setup_teardown(rows_and_isa_change_no_bit, open_test_device, close_test_device),
+      cmocka_unit_test_setup_teardown(a_not_a_number_reaches_the_loss, open_test_device, close_test_device),
+      cmocka_unit_test_setup_teardown(loss_sums_are_chains_of_a_sequence, open_test_device, close_test_device),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
