@@ -1,0 +1,225 @@
+/* The end of a step: squares of units, the verdict, AdamW and SGD; and which table a processor gets. */
+#include "kernels_common.h"
+
+static void unit_squares_use_one_fixed_order(void **state) {
+  (void)state;
+  enum { UNITS = 40 };
+  random_state = 71;
+  tensor g = tensor_random(GD_FLOAT32, UNITS * GD_UNIT_ELEMS, 1.0f);
+  for (int isa = 0; isa < ISAS; isa++) {
+    gd_kernels kernels;
+    float sums[UNITS];
+    if (!open_isa(isa_names[isa], 3, &kernels)) continue;
+    gd_unit_squares args = {.units = UNITS, .gradient = g.data, .sums = sums};
+    assert_int_equal(kernels.ops->unit_squares(&kernels, &args), GD_OK);
+    for (int u = 0; u < UNITS; u++) {
+      float lanes[16] = {0};
+      for (int i = 0; i < GD_UNIT_ELEMS; i++) {
+        float x = g.values[u * GD_UNIT_ELEMS + i];
+        lanes[i % 16] = fmaf(x, x, lanes[i % 16]);
+      }
+      for (int width = 8; width; width /= 2)
+        for (int i = 0; i < width; i++) lanes[i] += lanes[i + width];
+      assert_true(sums[u] == lanes[0]);
+    }
+    gd_kernels_close(&kernels);
+  }
+  tensor_free(&g);
+}
+
+static const int32_t order[] = {4, 0, 2, 1, 3};
+static const int32_t first[] = {0, 3, 5};
+
+static gd_vote vote_args(const float *units, const float *sequences, float clip, gd_verdict *verdict) {
+  gd_vote args = {.unit_sums = units, .order = order, .first = first, .tensors = 2, .sequence_sums = sequences, .sequences = 3};
+  args.clip = clip;
+  args.beta1 = 0.9f;
+  args.beta2 = 0.99f;
+  args.verdict = verdict;
+  return args;
+}
+
+static void the_verdict_scales_clips_and_counts(void **state) {
+  (void)state;
+  float units[] = {1e-3f, 2.5f, 3.25f, 4.125f, 7e-4f}, sequences[] = {10.5f, 4.0f, 20.25f, 8.0f, 0.125f, 1.0f};
+  gd_kernels kernels = open_best(2);
+  gd_verdict v = {.applied_steps = 6, .bad_steps = 2};
+  gd_vote args = vote_args(units, sequences, 0.1f, &v);
+  assert_int_equal(kernels.ops->vote(&kernels, &args), GD_OK);
+  double squares = (((double)units[4] + (double)units[0]) + (double)units[2]) + ((double)units[1] + (double)units[3]);
+  double norm = sqrt(squares) / 13.0;
+  assert_int_equal(v.apply, 1);
+  assert_true(v.loss_sum == 30.875 && v.weight_sum == 13.0 && v.gradient_norm == norm);
+  assert_true(v.applied_steps == 7 && v.bad_steps == 0);
+  assert_true(v.scale == (float)((double)0.1f / norm / 13.0));
+  assert_true(v.bias1 == (float)(1.0 - pow((double)0.9f, 7.0)) && v.bias2 == (float)(1.0 - pow((double)0.99f, 7.0)));
+  args.clip = 0.0f;
+  assert_int_equal(kernels.ops->vote(&kernels, &args), GD_OK);
+  assert_true(v.scale == (float)(1.0 / 13.0));
+  gd_kernels_close(&kernels);
+}
+
+static void a_bad_loss_or_gradient_applies_nothing(void **state) {
+  (void)state;
+  gd_kernels kernels = open_best(1);
+  for (int fault = 0; fault < 4; fault++) {
+    float units[] = {1, 1, 1, 1, 1}, sequences[] = {1, 1, 1, 1, 1, 1};
+    if (fault == 0) units[2] = INFINITY;
+    if (fault == 1) units[4] = NAN;
+    if (fault == 2) sequences[2] = NAN;
+    if (fault == 3) sequences[1] = sequences[3] = sequences[5] = 0.0f; /* no target at all */
+    gd_verdict v = {.applied_steps = 6, .bad_steps = 2};
+    gd_vote args = vote_args(units, sequences, 1.0f, &v);
+    assert_int_equal(kernels.ops->vote(&kernels, &args), GD_OK);
+    assert_true(v.apply == 0 && v.applied_steps == 6 && v.bad_steps == 3);
+    float p[GD_UNIT_ELEMS] = {5}, m[GD_UNIT_ELEMS] = {0}, s[GD_UNIT_ELEMS] = {0}, g[GD_UNIT_ELEMS] = {NAN};
+    uint8_t decay[1] = {1};
+    gd_update update = {.elements = GD_UNIT_ELEMS, .master = p, .first = m, .second = s, .gradient = g, .decay = decay};
+    update.verdict = &v;
+    update.lr = 1.0f;
+    assert_int_equal(kernels.ops->update(&kernels, &update), GD_OK);
+    assert_true(p[0] == 5.0f && m[0] == 0.0f && s[0] == 0.0f);
+  }
+  gd_kernels_close(&kernels);
+}
+
+enum { ELEMS = 3 * GD_UNIT_ELEMS };
+
+typedef struct parameters {
+  tensor p, m, v, g, copy;
+} parameters;
+
+static parameters new_parameters(void) {
+  random_state = 73;
+  parameters x = {tensor_random(GD_FLOAT32, ELEMS, 1.0f), tensor_random(GD_FLOAT32, ELEMS, 0.1f),
+                  tensor_random(GD_FLOAT32, ELEMS, 0.1f), tensor_random(GD_FLOAT32, ELEMS, 5.0f),
+                  tensor_new(GD_BFLOAT16, ELEMS)};
+  for (int i = 0; i < ELEMS; i++) x.v.values[i] = fabsf(x.v.values[i]);
+  tensor_write(&x.v);
+  return x;
+}
+
+static void free_parameters(parameters *x) {
+  tensor_free(&x->p);
+  tensor_free(&x->m);
+  tensor_free(&x->v);
+  tensor_free(&x->g);
+  tensor_free(&x->copy);
+}
+
+static const uint8_t decay_of_unit[3] = {1, 0, 1};
+static const gd_verdict good = {.apply = 1, .applied_steps = 3, .scale = 0.125f, .bias1 = 0.271f, .bias2 = 0.029701f};
+
+static gd_update update_args(parameters *x, gd_optimizer_kind kind) {
+  gd_update a = {.kind = kind, .elements = ELEMS, .master = x->p.data, .parameter = x->copy.data, .dtype = GD_BFLOAT16};
+  a.first = x->m.data;
+  a.second = kind == GD_OPTIMIZER_ADAMW ? x->v.data : NULL;
+  a.gradient = x->g.data;
+  a.decay = decay_of_unit;
+  a.verdict = &good;
+  a.lr = 1e-2f;
+  a.beta1 = 0.9f;
+  a.beta2 = 0.99f;
+  a.epsilon = 1e-8f;
+  a.weight_decay = 0.1f;
+  a.momentum = 0.9f;
+  return a;
+}
+
+/* One step in double; updates *m and *v. */
+static double reference_step(const gd_update *a, int i, double p, double g, double *m, double *v) {
+  g *= (double)good.scale;
+  if (decay_of_unit[i / GD_UNIT_ELEMS]) p -= (double)a->lr * (double)a->weight_decay * p;
+  if (a->kind == GD_OPTIMIZER_SGD) {
+    *m = (double)a->momentum * *m + g;
+    return p - (double)a->lr * *m;
+  }
+  *m = (double)a->beta1 * *m + (1.0 - (double)a->beta1) * g;
+  *v = (double)a->beta2 * *v + (1.0 - (double)a->beta2) * g * g;
+  return p - (double)a->lr * (*m / (double)good.bias1) / (sqrt(*v / (double)good.bias2) + (double)a->epsilon);
+}
+
+static void updates_match_double_and_have_the_same_bits_on_every_isa(void **state) {
+  (void)state;
+  for (int kind = 0; kind < 2; kind++) {
+    float bits[ELEMS];
+    for (int isa = 0; isa < ISAS; isa++) {
+      gd_kernels kernels;
+      if (!open_isa(isa_names[isa], 1 + isa, &kernels)) continue;
+      parameters x = new_parameters();
+      gd_update a = update_args(&x, kind ? GD_OPTIMIZER_SGD : GD_OPTIMIZER_ADAMW);
+      assert_int_equal(kernels.ops->update(&kernels, &a), GD_OK);
+      if (isa == 0) memcpy(bits, x.p.data, sizeof bits);
+      assert_same_bits(bits, x.p.data, sizeof bits, "weights");
+      for (int i = 0; i < ELEMS; i++) {
+        double m = (double)x.m.values[i], v = (double)x.v.values[i];
+        double p = reference_step(&a, i, (double)x.p.values[i], (double)x.g.values[i], &m, &v);
+        assert_near(GD_FLOAT32, (double)((float *)x.p.data)[i], p, 1e-6, 1e-7, "weight", i);
+        assert_near(GD_FLOAT32, (double)((float *)x.m.data)[i], m, 1e-6, 1e-7, "first moment", i);
+        if (!kind) assert_near(GD_FLOAT32, (double)((float *)x.v.data)[i], v, 1e-6, 1e-9, "second moment", i);
+        assert_int_equal(((gd_bfloat16 *)x.copy.data)[i], gd_bfloat16_from_float(((float *)x.p.data)[i]));
+      }
+      free_parameters(&x);
+      gd_kernels_close(&kernels);
+    }
+  }
+}
+
+/* A flat piece of the parameters updates as it does within the whole. */
+static void an_update_of_a_piece_has_the_bits_of_the_whole(void **state) {
+  (void)state;
+  gd_kernels kernels = open_best(2);
+  parameters whole = new_parameters(), part = new_parameters();
+  gd_update a = update_args(&whole, GD_OPTIMIZER_ADAMW), b = update_args(&part, GD_OPTIMIZER_ADAMW);
+  b.elements = GD_UNIT_ELEMS;
+  b.master += GD_UNIT_ELEMS;
+  b.parameter = (gd_bfloat16 *)b.parameter + GD_UNIT_ELEMS;
+  b.first += GD_UNIT_ELEMS;
+  b.second += GD_UNIT_ELEMS;
+  b.gradient += GD_UNIT_ELEMS;
+  b.decay += 1;
+  assert_int_equal(kernels.ops->update(&kernels, &a), GD_OK);
+  assert_int_equal(kernels.ops->update(&kernels, &b), GD_OK);
+  assert_same_bits(a.master + GD_UNIT_ELEMS, b.master, GD_UNIT_ELEMS * 4, "piece");
+  assert_same_bits(part.p.values, part.p.data, GD_UNIT_ELEMS * 4, "what lies before the piece");
+  free_parameters(&whole);
+  free_parameters(&part);
+  gd_kernels_close(&kernels);
+}
+
+static void the_environment_names_the_instruction_set_or_is_refused(void **state) {
+  (void)state;
+  gd_kernels kernels;
+  assert_true(open_isa("generic", 1, &kernels));
+  assert_string_equal(kernels.ops->name, "cpu-generic");
+  assert_false(kernels.ops->bfloat16);
+  gd_kernels_close(&kernels);
+  setenv("GPTDIST_ISA", "avx1024", 1);
+  assert_int_equal(gd_kernels_open(&test_device, 1, &kernels), GD_USAGE);
+  assert_non_null(strstr(gd_error_text(), "GPTDIST_ISA=avx1024: expected generic, avx2, avx512 or avx512bf16"));
+  gd_error_clear();
+  unsetenv("GPTDIST_ISA");
+}
+
+static void the_measured_peak_is_zero_only_where_there_are_no_such_products(void **state) {
+  (void)state;
+  assert_true(gd_kernels_peak_flops(GD_FLOAT32, 1) > 1e6);
+  setenv("GPTDIST_ISA", "generic", 1);
+  assert_true(gd_kernels_peak_flops(GD_BFLOAT16, 1) == 0.0);
+  unsetenv("GPTDIST_ISA");
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test_setup_teardown(unit_squares_use_one_fixed_order, open_test_device, close_test_device),
+      cmocka_unit_test_setup_teardown(the_verdict_scales_clips_and_counts, open_test_device, close_test_device),
+      cmocka_unit_test_setup_teardown(a_bad_loss_or_gradient_applies_nothing, open_test_device, close_test_device),
+      cmocka_unit_test_setup_teardown(updates_match_double_and_have_the_same_bits_on_every_isa, open_test_device,
+                                      close_test_device),
+      cmocka_unit_test_setup_teardown(an_update_of_a_piece_has_the_bits_of_the_whole, open_test_device, close_test_device),
+      cmocka_unit_test_setup_teardown(the_environment_names_the_instruction_set_or_is_refused, open_test_device,
+                                      close_test_device),
+      cmocka_unit_test(the_measured_peak_is_zero_only_where_there_are_no_such_products),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,267 @@
+/* Embedding, the end of a branch (bias, position, dropout, residual), sums in canonical order, conversions. */
+#include "kernels_common.h"
+
+static float tree_of(const float *x, int64_t count) {
+  if (count == 1) return x[0];
+  int64_t left = 1;
+  while (2 * left < count) left *= 2;
+  float low = tree_of(x, left);
+  return low + tree_of(x + left, count - left);
+}
+
+static void tree_sum_is_the_canonical_tree_on_every_isa(void **state) {
+  (void)state;
+  enum { ELEMENTS = 1100, STRIDE = 1103 };
+  random_state = 41;
+  for (int isa = 0; isa < ISAS; isa++) {
+    gd_kernels kernels;
+    if (!open_isa(isa_names[isa], 3, &kernels)) continue;
+    for (int64_t leaves = 1; leaves <= 33; leaves += leaves < 9 ? 1 : 6)
+      for (int d = 0; d < 2; d++) {
+        tensor in = tensor_random(d ? GD_BFLOAT16 : GD_FLOAT32, leaves * STRIDE, 1.0f);
+        bool in_place = !d && leaves % 2, accumulate = leaves % 3 == 0 && !in_place;
+        tensor out = tensor_random(GD_FLOAT32, ELEMENTS, 1.0f);
+        gd_tree_sum args = {.leaves = leaves, .elements = ELEMENTS, .dtype = in.dtype, .in = in.data, .leaf_stride = STRIDE};
+        args.out = in_place ? in.data : out.data;
+        args.accumulate = accumulate;
+        assert_int_equal(kernels.ops->tree_sum(&kernels, &args), GD_OK);
+        for (int64_t i = 0; i < ELEMENTS; i++) {
+          float column[40];
+          for (int64_t l = 0; l < leaves; l++) column[l] = in.values[l * STRIDE + i];
+          float want = tree_of(column, leaves);
+          if (accumulate) want = out.values[i] + want;
+          if (args.out[i] != want) fail_msg("%lld leaves, element %lld", (long long)leaves, (long long)i);
+        }
+        tensor_free(&in);
+        tensor_free(&out);
+      }
+    gd_kernels_close(&kernels);
+  }
+}
+
+static void column_sums_are_chains_over_the_rows_of_a_leaf(void **state) {
+  (void)state;
+  enum { ROWS = 60, WIDTH = 331, LD = 335, LEAF = 12 };
+  random_state = 43;
+  for (int isa = 0; isa < ISAS; isa++)
+    for (int d = 0; d < 2; d++) {
+      gd_kernels kernels;
+      if (!open_isa(isa_names[isa], 3, &kernels)) continue;
+      tensor x = tensor_random(d ? GD_BFLOAT16 : GD_FLOAT32, ROWS * LD, 1.0f);
+      float leaves[ROWS / LEAF * WIDTH];
+      gd_column_sums args = {.rows = ROWS, .width = WIDTH, .ld = LD, .leaf_rows = LEAF, .dtype = x.dtype, .x = x.data};
+      args.leaves = leaves;
+      assert_int_equal(kernels.ops->column_sums(&kernels, &args), GD_OK);
+      for (int l = 0; l < ROWS / LEAF; l++)
+        for (int c = 0; c < WIDTH; c++) {
+          float sum = 0.0f;
+          for (int r = l * LEAF; r < (l + 1) * LEAF; r++) sum += x.values[r * LD + c];
+          assert_true(leaves[l * WIDTH + c] == sum);
+        }
+      tensor_free(&x);
+      gd_kernels_close(&kernels);
+    }
+}
+
+static void convert_and_add_work_at_any_offset_and_length(void **state) {
+  (void)state;
+  random_state = 47;
+  for (int isa = 0; isa < ISAS; isa++) {
+    gd_kernels kernels;
+    if (!open_isa(isa_names[isa], 2, &kernels)) continue;
+    for (int64_t length = 0; length < 70; length += 1 + random_below(4)) {
+      int64_t offset = random_below(9);
+      tensor x = tensor_random(GD_FLOAT32, 100, 3.0f), y = tensor_random(GD_FLOAT32, 100, 3.0f),
+             half = tensor_new(GD_BFLOAT16, 100);
+      float *from = (float *)x.data + offset, *to = (float *)y.data + offset;
+      gd_bfloat16 *middle = (gd_bfloat16 *)half.data + offset;
+      assert_int_equal(kernels.ops->convert(&kernels, GD_BFLOAT16, middle, GD_FLOAT32, from, length), GD_OK);
+      assert_int_equal(kernels.ops->add(&kernels, to, from, length), GD_OK);
+      for (int64_t i = 0; i < 100; i++) {
+        bool inside = i >= offset && i < offset + length;
+        assert_int_equal(((gd_bfloat16 *)half.data)[i], inside ? gd_bfloat16_from_float(x.values[i]) : 0);
+        assert_true(((float *)y.data)[i] == (inside ? y.values[i] + x.values[i] : y.values[i]));
+      }
+      assert_int_equal(kernels.ops->convert(&kernels, GD_FLOAT32, to, GD_BFLOAT16, middle, length), GD_OK);
+      for (int64_t i = 0; i < length; i++) assert_true(to[i] == gd_bfloat16_to_float(middle[i]));
+      tensor_free(&x);
+      tensor_free(&y);
+      tensor_free(&half);
+    }
+    gd_kernels_close(&kernels);
+  }
+}
+
+/* Two blocks of a table whose rows start at block 1. */
+enum {
+  TABLE_ROWS = 24,
+  TABLE_STRIDE = TABLE_ROWS * 40 + 5,
+  FIRST_BLOCK = 1,
+  TABLE_BLOCKS = 2,
+  WIDTH = 40,
+  TOKENS = 90,
+  SEQUENCE = 15
+};
+
+static gd_embedding embedding_args(const tensor *weight, const int32_t *tokens) {
+  gd_embedding args = {.dtype = weight->dtype, .rows = TOKENS, .width = WIDTH, .tokens = tokens, .first_block = FIRST_BLOCK};
+  args.blocks = TABLE_BLOCKS;
+  args.block_rows = TABLE_ROWS;
+  args.block_stride = TABLE_STRIDE;
+  args.weight = weight->data;
+  args.sequence = SEQUENCE;
+  return args;
+}
+
+static void embedding_reads_the_rows_that_are_here(void **state) {
+  (void)state;
+  random_state = 53;
+  for (int d = 0; d < 2; d++) {
+    gd_kernels kernels = open_best(2);
+    tensor weight = tensor_random(d ? GD_BFLOAT16 : GD_FLOAT32, TABLE_BLOCKS * TABLE_STRIDE, 1.0f);
+    int32_t tokens[TOKENS];
+    float out[TOKENS * WIDTH];
+    for (int i = 0; i < TOKENS; i++) tokens[i] = (int32_t)random_below(4 * TABLE_ROWS);
+    gd_embedding args = embedding_args(&weight, tokens);
+    args.out = out;
+    assert_int_equal(kernels.ops->embedding_forward(&kernels, &args), GD_OK);
+    for (int i = 0; i < TOKENS * WIDTH; i++) {
+      int block = tokens[i / WIDTH] / TABLE_ROWS - FIRST_BLOCK, row = tokens[i / WIDTH] % TABLE_ROWS;
+      bool here = block >= 0 && block < TABLE_BLOCKS;
+      assert_true(out[i] == (here ? weight.values[block * TABLE_STRIDE + row * WIDTH + i % WIDTH] : 0.0f));
+    }
+    tensor_free(&weight);
+    gd_kernels_close(&kernels);
+  }
+}
+
+/* The definition: chains over t inside a sequence, tree over the sequences that hold the token. */
+static float embedding_gradient(const tensor *dx, const int32_t *tokens, int token, int column, bool accumulate, float old) {
+  float leaves[TOKENS], sum = old;
+  int count = 0;
+  for (int s = 0; s < TOKENS / SEQUENCE; s++) {
+    float chain = 0.0f;
+    bool held = false;
+    for (int t = s * SEQUENCE; t < (s + 1) * SEQUENCE; t++) {
+      if (tokens[t] != token) continue;
+      held = true;
+      chain += dx->values[t * WIDTH + column];
+      sum += dx->values[t * WIDTH + column];
+    }
+    if (held) leaves[count++] = chain;
+  }
+  if (accumulate) return sum;
+  return count ? tree_of(leaves, count) : 0.0f;
+}
+
+static void embedding_gradient_is_the_tree_over_the_sequences_that_hold_a_token(void **state) {
+  (void)state;
+  random_state = 59;
+  for (int isa = 0; isa < ISAS; isa++)
+    for (int variant = 0; variant < 4; variant++) {
+      gd_kernels kernels;
+      if (!open_isa(isa_names[isa], 1 + variant, &kernels)) continue;
+      gd_dtype dtype = variant % 2 ? GD_BFLOAT16 : GD_FLOAT32;
+      tensor weight = tensor_new(dtype, 1), dx = tensor_random(dtype, TOKENS * WIDTH, 1.0f);
+      tensor gradient = tensor_random(GD_FLOAT32, TABLE_BLOCKS * TABLE_STRIDE, 1.0f);
+      int32_t tokens[TOKENS];
+      for (int i = 0; i < TOKENS; i++)
+        tokens[i] = i % 3 ? 30 + (int32_t)random_below(3) : (int32_t)random_below(4 * TABLE_ROWS);
+      gd_embedding args = embedding_args(&weight, tokens);
+      args.dx = dx.data;
+      args.gradient = gradient.data;
+      args.accumulate = variant >= 2;
+      assert_int_equal(kernels.ops->embedding_backward(&kernels, &args), GD_OK);
+      for (int i = 0; i < TABLE_BLOCKS * TABLE_STRIDE; i++) {
+        int block = i / TABLE_STRIDE, row = i % TABLE_STRIDE / WIDTH;
+        float want = gradient.values[i]; /* between blocks: not ours */
+        if (row < TABLE_ROWS)
+          want = embedding_gradient(&dx, tokens, (FIRST_BLOCK + block) * TABLE_ROWS + row, i % TABLE_STRIDE % WIDTH,
+                                    args.accumulate, want);
+        if (((float *)gradient.data)[i] != want) fail_msg("variant %d: gradient[%d]", variant, i);
+      }
+      tensor_free(&weight);
+      tensor_free(&dx);
+      tensor_free(&gradient);
+      gd_kernels_close(&kernels);
+    }
+}
+
+static void rows_finish_adds_in_order_and_drops_by_the_global_element(void **state) {
+  (void)state;
+  enum { R = 23, C = 101, PERIOD = 8 };
+  random_state = 61;
+  for (int isa = 0; isa < ISAS; isa++)
+    for (int variant = 0; variant < 16; variant++) {
+      gd_kernels kernels;
+      if (!open_isa(isa_names[isa], 1 + variant % 3, &kernels)) continue;
+      gd_dtype dtype = variant % 2 ? GD_BFLOAT16 : GD_FLOAT32;
+      tensor sum = tensor_random(GD_FLOAT32, R * C, 1.0f), bias = tensor_random(dtype, C, 1.0f);
+      tensor table = tensor_random(dtype, PERIOD * C, 1.0f), residual = tensor_random(dtype, R * C, 1.0f);
+      gd_rows_finish args = {.dtype = dtype, .rows = R, .width = C, .sum = sum.data, .period = PERIOD, .first_row = 13};
+      args.bias = variant & 2 ? bias.data : NULL;
+      args.table = variant & 4 ? table.data : NULL;
+      args.residual = variant & 8 ? residual.data : NULL;
+      args.dropout = variant % 3 ? 0.25f : 0.0f;
+      args.rng = gd_rng_make(99, GD_RNG_DROPOUT, 3, 2, 17);
+      args.out = residual.data;
+      assert_int_equal(kernels.ops->rows_finish(&kernels, &args), GD_OK);
+      for (int i = 0; i < R * C; i++) {
+        int row = i / C, column = i % C;
+        uint64_t element = (uint64_t)((13 + row) * C + column);
+        float want = sum.values[i];
+        if (args.bias) want += bias.values[column];
+        if (args.table) want += table.values[(13 + row) % PERIOD * C + column];
+        bool dropped = args.dropout > 0.0f && gd_rng_word(&args.rng, element) < gd_rng_dropout_threshold(args.dropout);
+        if (args.dropout > 0.0f) want *= dropped ? 0.0f : 1.0f / (1.0f - args.dropout);
+        if (args.residual) want += residual.values[i];
+        float got =
+            dtype == GD_BFLOAT16 ? gd_bfloat16_to_float(((gd_bfloat16 *)residual.data)[i]) : ((float *)residual.data)[i];
+        if (got != stored(dtype, want))
+          fail_msg("variant %d element %d: %.9g, not %.9g", variant, i, (double)got, (double)want);
+      }
+      tensor_free(&sum);
+      tensor_free(&bias);
+      tensor_free(&table);
+      tensor_free(&residual);
+      gd_kernels_close(&kernels);
+    }
+}
+
+static void dropout_backward_uses_the_mask_of_the_forward_pass(void **state) {
+  (void)state;
+  enum { R = 19, C = 77 };
+  random_state = 67;
+  for (int isa = 0; isa < ISAS; isa++)
+    for (int first = 0; first < 3; first++) {
+      gd_kernels kernels;
+      if (!open_isa(isa_names[isa], 2, &kernels)) continue;
+      tensor dy = tensor_random(GD_FLOAT32, R * C, 1.0f);
+      gd_dropout_backward args = {.dtype = GD_FLOAT32, .rows = R, .width = C, .first_row = 5 * first, .dropout = 0.1f};
+      args.rng = gd_rng_make(7, GD_RNG_DROPOUT, 1, 0, 3);
+      args.dy = args.dx = dy.data;
+      assert_int_equal(kernels.ops->dropout_backward(&kernels, &args), GD_OK);
+      for (int i = 0; i < R * C; i++) {
+        bool dropped = gd_rng_word(&args.rng, (uint64_t)(5 * first * C + i)) < gd_rng_dropout_threshold(0.1f);
+        float want = dy.values[i] * (dropped ? 0.0f : 1.0f / (1.0f - 0.1f));
+        assert_true(((float *)dy.data)[i] == want);
+      }
+      tensor_free(&dy);
+      gd_kernels_close(&kernels);
+    }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test_setup_teardown(tree_sum_is_the_canonical_tree_on_every_isa, open_test_device, close_test_device),
+      cmocka_unit_test_setup_teardown(column_sums_are_chains_over_the_rows_of_a_leaf, open_test_device, close_test_device),
+      cmocka_unit_test_setup_teardown(convert_and_add_work_at_any_offset_and_length, open_test_device, close_test_device),
+      cmocka_unit_test_setup_teardown(embedding_reads_the_rows_that_are_here, open_test_device, close_test_device),
+      cmocka_unit_test_setup_teardown(embedding_gradient_is_the_tree_over_the_sequences_that_hold_a_token, open_test_device,
+                                      close_test_device),
+      cmocka_unit_test_setup_teardown(rows_finish_adds_in_order_and_drops_by_the_global_element, open_test_device,
+                                      close_test_device),
+      cmocka_unit_test_setup_teardown(dropout_backward_uses_the_mask_of_the_forward_pass, open_test_device, close_test_device),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
