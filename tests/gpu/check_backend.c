@@ -1,0 +1,27 @@
+/* check_backend - the shared object opens from a program; without a driver or GPU it says so through the program's own error
+ * record; a kernel that does not exist says so. Exit 0: a GPU was opened; 77: none is here; 1: something is wrong. */
+#include "tests/gpu/gpu.h"
+#include "trainer/kernels.h"
+
+int main(void) {
+  const gd_cuda_backend_table *table = gpu_backend();
+  const gd_kernels_ops *kernels = table->kernels;
+  gd_attention attention;
+  memset(&attention, 0, sizeof attention);
+  if (kernels->attention_forward(NULL, &attention) != GD_USAGE ||
+      !strstr(gd_error_text(), "attention has no CUDA kernel yet")) {
+    printf("attention: expected its text, found \"%s\"\n", gd_error_text());
+    return 1;
+  }
+  gd_error_clear();
+  gd_device device;
+  gd_status status = table->open_device(0, &device);
+  if (status == GD_OK) {
+    printf("%s\n", device.description);
+    device.ops->close(&device);
+    return 0;
+  }
+  printf("%s\n", gd_error_text());
+  bool clear = status == GD_NO_MEMORY && (strstr(gd_error_text(), "no CUDA driver") || strstr(gd_error_text(), "no GPU"));
+  return clear ? GPU_SKIP : 1;
+}

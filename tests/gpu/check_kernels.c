@@ -1,0 +1,488 @@
+/* check_kernels - every CUDA kernel against the CPU's on the same random input, then repeatability, then timings.
+ *
+ * A case builds its input from a seed, runs on one side and notes its results as floats; the two sides' notes are compared.
+ * `check_kernels cpu` compares the CPU with itself on the instruction set GPTDIST_CHECK_ISA (generic): it tests the cases. */
+#include <math.h>
+#include <time.h>
+
+#include "shard/tree.h"
+#include "tests/gpu/gpu.h"
+#include "trainer/kernels.h"
+
+enum { MAX_NOTES = 1 << 20, MAX_POINTERS = 64 };
+
+typedef struct side {
+  gd_device device;
+  gd_kernels kernels;
+  void *pointers[MAX_POINTERS]; /* of the case under way */
+  int pointer_count;
+  float *notes;
+  int64_t note_count;
+} side;
+
+typedef struct setting {
+  gd_dtype dtype;
+  int variant;
+} setting;
+
+/* ---- input, output ---- */
+
+static void *fresh(side *s, size_t bytes) {
+  void *pointer;
+  gpu_must(s->device.ops->alloc(&s->device, bytes, &pointer));
+  if (s->pointer_count == MAX_POINTERS) abort();
+  s->pointers[s->pointer_count++] = pointer;
+  return pointer;
+}
+
+static void *upload(side *s, const void *host, size_t bytes) {
+  void *pointer = fresh(s, bytes);
+  gpu_must(s->device.ops->copy(s->kernels.stream, pointer, host, bytes, GD_COPY_HOST_TO_DEVICE));
+  gpu_must(s->device.ops->stream_sync(s->kernels.stream));
+  return pointer;
+}
+
+/* Uniform in [-scale, scale) + shift, rounded to dtype. */
+static void *input(side *s, uint64_t seed, int64_t elements, gd_dtype dtype, float scale, float shift) {
+  gd_rng rng = gd_rng_make(seed, GD_RNG_WEIGHTS, 0, 0, 0);
+  unsigned char *host = malloc((size_t)elements * gd_dtype_bytes(dtype));
+  for (int64_t i = 0; i < elements; i++) {
+    float x = (2.0f * gd_rng_uniform(&rng, (uint64_t)i) - 1.0f) * scale + shift;
+    gd_bfloat16 rounded = gd_bfloat16_from_float(x);
+    if (dtype == GD_FLOAT32)
+      memcpy(host + 4 * i, &x, 4);
+    else
+      memcpy(host + 2 * i, &rounded, 2);
+  }
+  void *pointer = upload(s, host, (size_t)elements * gd_dtype_bytes(dtype));
+  free(host);
+  return pointer;
+}
+
+static int32_t *integers(side *s, uint64_t seed, int64_t elements, uint32_t below) {
+  gd_rng rng = gd_rng_make(seed, GD_RNG_WEIGHTS, 1, 0, 0);
+  int32_t *host = malloc((size_t)elements * sizeof *host);
+  for (int64_t i = 0; i < elements; i++) host[i] = (int32_t)(gd_rng_word(&rng, (uint64_t)i) % below);
+  int32_t *pointer = upload(s, host, (size_t)elements * sizeof *host);
+  free(host);
+  return pointer;
+}
+
+/* Zeroed, so that elements no kernel writes are equal on both sides. */
+static void *output(side *s, int64_t elements, gd_dtype dtype) {
+  size_t bytes = (size_t)elements * gd_dtype_bytes(dtype);
+  void *pointer = fresh(s, bytes);
+  gpu_must(s->device.ops->fill(s->kernels.stream, pointer, 0, bytes));
+  return pointer;
+}
+
+static void note(side *s, const void *pointer, int64_t elements, gd_dtype dtype) {
+  size_t bytes = (size_t)elements * gd_dtype_bytes(dtype);
+  unsigned char *host = malloc(bytes);
+  gpu_must(s->device.ops->copy(s->kernels.stream, host, pointer, bytes, GD_COPY_DEVICE_TO_HOST));
+  gpu_must(s->device.ops->stream_sync(s->kernels.stream));
+  if (s->note_count + elements > MAX_NOTES) abort();
+  for (int64_t i = 0; i < elements; i++) {
+    float x;
+    gd_bfloat16 rounded;
+    if (dtype == GD_FLOAT32) {
+      memcpy(&x, host + 4 * i, 4);
+    } else {
+      memcpy(&rounded, host + 2 * i, 2);
+      x = gd_bfloat16_to_float(rounded);
+    }
+    s->notes[s->note_count++] = x;
+  }
+  free(host);
+}
+
+/* ---- the cases ---- */
+
+/* variant: form + 3 * (0 plain, 1 bias, 2 leaves, 3 leaves of inner leaves into a stored C with bias, 4 accumulate,
+ * 5 odd sizes, 6 float32 C with bias). */
+static void case_matmul(side *s, const setting *set) {
+  int kind = set->variant / 3;
+  gd_matmul_form form = (gd_matmul_form)(set->variant % 3);
+  int64_t m = kind == 5 ? 37 : 64, n = kind == 5 ? 29 : 48, k = kind == 5 ? 19 : 96, leaves = kind == 2 || kind == 3 ? 5 : 1;
+  gd_matmul args = {.form = form, .m = m, .n = n, .k = k, .leaves = leaves, .dtype = set->dtype, .ldc = n};
+  args.k_leaf = kind == 3 ? 32 : 0;
+  args.lda = form == GD_MATMUL_TN ? m : k;
+  args.ldb = form == GD_MATMUL_NT ? k : n;
+  args.a_leaf_stride = m * k;
+  args.b_leaf_stride = n * k;
+  args.a = input(s, 1, leaves * m * k, set->dtype, 1, 0);
+  args.b = input(s, 2, leaves * n * k, set->dtype, 1, 0);
+  args.accumulate = kind == 4;
+  args.c_dtype = kind == 2 || kind == 4 || kind == 6 ? GD_FLOAT32 : set->dtype;
+  args.c = args.accumulate ? input(s, 3, m * n, GD_FLOAT32, 1, 0) : output(s, m * n, args.c_dtype);
+  if (kind == 1 || kind == 3 || kind == 6) args.bias = input(s, 4, n, set->dtype, 1, 0);
+  gpu_must(s->kernels.ops->matmul(&s->kernels, &args));
+  note(s, args.c, m * n, args.c_dtype);
+}
+
+/* variant: 0 layer, 1 rms; + 2: dx in place of dresidual; + 4: a narrow row. */
+static void case_norm(side *s, const setting *set) {
+  bool rms = set->variant & 1;
+  int64_t rows = 24, width = set->variant & 4 ? 20 : 320, leaf_rows = 8;
+  gd_norm_args a = {.kind = rms ? GD_NORM_RMSNORM : GD_NORM_LAYERNORM, .dtype = set->dtype, .rows = rows, .width = width};
+  a.epsilon = 1e-5f;
+  a.x = input(s, 1, rows * width, set->dtype, 2, 0.5f);
+  a.weight = input(s, 2, width, set->dtype, 1, 1);
+  a.bias = rms ? NULL : input(s, 3, width, set->dtype, 1, 0);
+  a.y = output(s, rows * width, set->dtype);
+  a.mean = rms ? NULL : output(s, rows, GD_FLOAT32);
+  a.rstd = output(s, rows, GD_FLOAT32);
+  gpu_must(s->kernels.ops->norm_forward(&s->kernels, &a));
+  note(s, a.y, rows * width, set->dtype);
+  note(s, a.rstd, rows, GD_FLOAT32);
+  a.dy = input(s, 4, rows * width, set->dtype, 1, 0);
+  a.dresidual = input(s, 5, rows * width, set->dtype, 1, 0);
+  a.dx = output(s, rows * width, set->dtype);
+  if (set->variant & 2) {
+    a.dx = input(s, 5, rows * width, set->dtype, 1, 0);
+    a.dresidual = a.dx;
+  }
+  a.leaf_rows = leaf_rows;
+  a.dweight_leaves = output(s, rows / leaf_rows * width, GD_FLOAT32);
+  a.dbias_leaves = rms ? NULL : output(s, rows / leaf_rows * width, GD_FLOAT32);
+  gpu_must(s->kernels.ops->norm_backward(&s->kernels, &a));
+  note(s, a.dx, rows * width, set->dtype);
+  note(s, a.dweight_leaves, rows / leaf_rows * width, GD_FLOAT32);
+  if (!rms) note(s, a.dbias_leaves, rows / leaf_rows * width, GD_FLOAT32);
+}
+
+/* variant: leaves; odd ones accumulate. */
+static void case_sums(side *s, const setting *set) {
+  int64_t leaves = set->variant, elements = 700, width = 70;
+  gd_tree_sum t = {.leaves = leaves, .elements = elements, .dtype = set->dtype, .leaf_stride = elements + 4};
+  t.in = input(s, 1, leaves * t.leaf_stride, set->dtype, 1, 0);
+  t.out = input(s, 2, elements, GD_FLOAT32, 1, 0);
+  t.accumulate = leaves % 2;
+  gpu_must(s->kernels.ops->tree_sum(&s->kernels, &t));
+  note(s, t.out, elements, GD_FLOAT32);
+  gd_column_sums c = {.rows = leaves * 6, .width = width, .ld = width + 2, .leaf_rows = 6, .dtype = set->dtype};
+  c.x = input(s, 3, c.rows * c.ld, set->dtype, 1, 0);
+  c.leaves = output(s, leaves * width, GD_FLOAT32);
+  gpu_must(s->kernels.ops->column_sums(&s->kernels, &c));
+  note(s, c.leaves, leaves * width, GD_FLOAT32);
+  void *converted = output(s, elements, set->dtype);
+  gpu_must(s->kernels.ops->convert(&s->kernels, set->dtype, converted, GD_FLOAT32, t.out, elements));
+  note(s, converted, elements, set->dtype);
+  gpu_must(s->kernels.ops->convert(&s->kernels, GD_FLOAT32, t.out, set->dtype, converted, elements));
+  gpu_must(s->kernels.ops->add(&s->kernels, t.out, input(s, 4, elements, GD_FLOAT32, 1, 0), elements));
+  note(s, t.out, elements, GD_FLOAT32);
+}
+
+/* variant: gd_activation. */
+static void case_activation(side *s, const setting *set) {
+  int64_t rows = 9, width = 50, in = set->variant == GD_ACTIVATION_SWIGLU ? 2 * width : width;
+  gd_activation_args a = {.kind = (gd_activation)set->variant, .dtype = set->dtype, .rows = rows, .width = width};
+  void *x = input(s, 1, rows * in, set->dtype, 5, 0);
+  a.x = x;
+  a.y = output(s, rows * width, set->dtype);
+  gpu_must(s->kernels.ops->activation_forward(&s->kernels, &a));
+  note(s, a.y, rows * width, set->dtype);
+  a.dy = input(s, 2, rows * width, set->dtype, 1, 0);
+  a.dx = x;
+  gpu_must(s->kernels.ops->activation_backward(&s->kernels, &a));
+  note(s, a.dx, rows * in, set->dtype);
+}
+
+/* variant: 0 positions by row, 1 given, 2 far and inverse. */
+static void case_rotary(side *s, const setting *set) {
+  gd_rotary a = {.dtype = set->dtype, .rows = 13, .ld = 200, .heads = 3, .head_size = 48, .theta = 10000.0f, .period = 5};
+  a.x = input(s, 1, a.rows * a.ld, set->dtype, 1, 0);
+  a.first_position = 3;
+  if (set->variant == 1) a.positions = integers(s, 2, a.rows, 4096);
+  if (set->variant == 2) {
+    a.first_position = 1000000;
+    a.inverse = true;
+  }
+  gpu_must(s->kernels.ops->rotary(&s->kernels, &a));
+  note(s, a.x, a.rows * a.ld, set->dtype);
+}
+
+/* variant: 0 the whole table, 1 its second half, 2 accumulating. */
+static void case_embedding(side *s, const setting *set) {
+  int64_t rows = 120, width = 300, vocabulary = 32, half = vocabulary / 2;
+  gd_embedding a = {.dtype = set->dtype, .rows = rows, .width = width, .sequence = 12, .block_rows = half};
+  a.first_block = set->variant == 1;
+  a.blocks = set->variant == 1 ? 1 : 2;
+  a.block_stride = half * width + 64;
+  a.tokens = integers(s, 1, rows, (uint32_t)vocabulary);
+  a.weight = input(s, 2, a.blocks * a.block_stride, set->dtype, 1, 0);
+  a.out = output(s, rows * width, GD_FLOAT32);
+  gpu_must(s->kernels.ops->embedding_forward(&s->kernels, &a));
+  note(s, a.out, rows * width, GD_FLOAT32);
+  a.dx = input(s, 3, rows * width, set->dtype, 1, 0);
+  a.gradient = input(s, 4, a.blocks * a.block_stride, GD_FLOAT32, 1, 0);
+  a.accumulate = set->variant == 2;
+  gpu_must(s->kernels.ops->embedding_backward(&s->kernels, &a));
+  note(s, a.gradient, a.blocks * a.block_stride, GD_FLOAT32);
+}
+
+/* variant: 1 bias, 2 table, 4 dropout, 8 residual. */
+static void case_rows(side *s, const setting *set) {
+  int64_t rows = 22, width = 70, period = 8;
+  gd_rows_finish a = {.dtype = set->dtype, .rows = rows, .width = width, .first_row = 1000, .period = period};
+  a.rng = gd_rng_make(7, GD_RNG_DROPOUT, 1, 2, 3);
+  a.sum = input(s, 1, rows * width, GD_FLOAT32, 1, 0);
+  a.out = output(s, rows * width, set->dtype);
+  if (set->variant & 1) a.bias = input(s, 2, width, set->dtype, 1, 0);
+  if (set->variant & 2) a.table = input(s, 3, period * width, set->dtype, 1, 0);
+  if (set->variant & 4) a.dropout = 0.3f;
+  if (set->variant & 8) a.residual = input(s, 4, rows * width, set->dtype, 1, 0);
+  gpu_must(s->kernels.ops->rows_finish(&s->kernels, &a));
+  note(s, a.out, rows * width, set->dtype);
+  gd_dropout_backward b = {.dtype = set->dtype, .rows = rows, .width = width, .first_row = 1000, .dropout = 0.3f, .rng = a.rng};
+  b.dy = input(s, 5, rows * width, set->dtype, 1, 0);
+  b.dx = output(s, rows * width, set->dtype);
+  gpu_must(s->kernels.ops->dropout_backward(&s->kernels, &b));
+  note(s, b.dx, rows * width, set->dtype);
+}
+
+/* variant: 0 separate dlogits, 1 over the logits. One block of a larger vocabulary, with padding. */
+static void case_loss(side *s, const setting *set) {
+  int64_t rows = 30, columns = 700, ld = 704;
+  gd_loss a = {.dtype = set->dtype, .rows = rows, .columns = columns, .valid_columns = 613, .first_column = 100, .ld = ld};
+  a.logits = input(s, 1, rows * ld, GD_FLOAT32, 8, 0);
+  a.targets = integers(s, 2, rows, 1000);
+  a.weights = input(s, 3, rows, GD_FLOAT32, 0.5f, 0.5f);
+  a.row_max = input(s, 4, rows, GD_FLOAT32, 0, -INFINITY);
+  a.block_sum = output(s, rows, GD_FLOAT32);
+  a.block_target = output(s, rows, GD_FLOAT32);
+  a.row_loss = output(s, rows, GD_FLOAT32);
+  gpu_must(s->kernels.ops->loss_max(&s->kernels, &a));
+  note(s, a.row_max, rows, GD_FLOAT32);
+  gpu_must(s->kernels.ops->loss_exponentials(&s->kernels, &a));
+  note(s, a.block_sum, rows, GD_FLOAT32);
+  note(s, a.block_target, rows, GD_FLOAT32);
+  a.row_sum = a.block_sum;
+  a.row_target = a.block_target;
+  gpu_must(s->kernels.ops->loss_rows(&s->kernels, &a));
+  note(s, a.row_loss, rows, GD_FLOAT32);
+  a.dlogits = set->variant ? (void *)a.logits : output(s, rows * columns, set->dtype);
+  a.dld = set->variant ? ld * 4 / (int64_t)gd_dtype_bytes(set->dtype) : columns;
+  gpu_must(s->kernels.ops->loss_gradient(&s->kernels, &a));
+  for (int64_t r = 0; r < rows; r++)
+    note(s, (char *)a.dlogits + (size_t)(r * a.dld) * gd_dtype_bytes(set->dtype), columns, set->dtype);
+  gd_loss_sums sums = {.sequences = 5, .length = 6, .row_loss = a.row_loss, .weights = a.weights};
+  sums.sums = output(s, 10, GD_FLOAT32);
+  gpu_must(s->kernels.ops->loss_sums(&s->kernels, &sums));
+  note(s, sums.sums, 10, GD_FLOAT32);
+}
+
+/* variant: 0 AdamW, 1 SGD with momentum, 2 SGD without, 3 AdamW on a gradient that is not finite. */
+static void case_optimizer(side *s, const setting *set) {
+  enum { UNITS = 300, TENSORS = 3, ELEMENTS = UNITS * GD_UNIT_ELEMS };
+  int32_t order[UNITS], first[TENSORS + 1] = {0, 1, 140, UNITS};
+  for (int i = 0; i < UNITS; i++) order[i] = (i * 7) % UNITS;
+  uint8_t decay[UNITS];
+  for (int i = 0; i < UNITS; i++) decay[i] = (uint8_t)(i % 2);
+  gd_unit_squares squares = {.units = UNITS};
+  squares.gradient = input(s, 1, ELEMENTS, GD_FLOAT32, 1, set->variant == 3 ? INFINITY : 0);
+  squares.sums = output(s, UNITS, GD_FLOAT32);
+  gpu_must(s->kernels.ops->unit_squares(&s->kernels, &squares));
+  if (set->variant != 3) note(s, squares.sums, UNITS, GD_FLOAT32);
+  gd_verdict verdict;
+  memset(&verdict, 0, sizeof verdict);
+  verdict.applied_steps = 4;
+  gd_vote vote = {.unit_sums = squares.sums, .tensors = TENSORS, .sequences = 5, .clip = 1, .beta1 = 0.9f, .beta2 = 0.95f};
+  vote.order = upload(s, order, sizeof order);
+  vote.first = upload(s, first, sizeof first);
+  vote.sequence_sums = input(s, 2, 10, GD_FLOAT32, 1, 5);
+  vote.verdict = upload(s, &verdict, sizeof verdict);
+  gpu_must(s->kernels.ops->vote(&s->kernels, &vote));
+  gpu_must(s->device.ops->copy(s->kernels.stream, &verdict, vote.verdict, sizeof verdict, GD_COPY_DEVICE_TO_HOST));
+  gpu_must(s->device.ops->stream_sync(s->kernels.stream));
+  float told[] = {(float)verdict.apply,
+                  (float)verdict.applied_steps,
+                  (float)verdict.bad_steps,
+                  (float)verdict.loss_sum,
+                  (float)verdict.weight_sum,
+                  verdict.scale * 1e3f,
+                  verdict.bias1,
+                  verdict.bias2};
+  for (size_t i = 0; i < sizeof told / sizeof *told; i++) s->notes[s->note_count++] = told[i];
+  if (verdict.apply) s->notes[s->note_count++] = (float)verdict.gradient_norm;
+  gd_update u = {
+      .kind = set->variant % 3 == 0 ? GD_OPTIMIZER_ADAMW : GD_OPTIMIZER_SGD, .elements = ELEMENTS, .dtype = set->dtype};
+  u.master = input(s, 3, ELEMENTS, GD_FLOAT32, 1, 0);
+  u.parameter = set->dtype == GD_BFLOAT16 ? output(s, ELEMENTS, set->dtype) : NULL;
+  u.first = set->variant == 2 ? NULL : input(s, 4, ELEMENTS, GD_FLOAT32, 0.1f, 0);
+  u.second = u.kind == GD_OPTIMIZER_ADAMW ? input(s, 5, ELEMENTS, GD_FLOAT32, 0.1f, 0.2f) : NULL;
+  u.gradient = squares.gradient;
+  u.decay = upload(s, decay, sizeof decay);
+  u.verdict = vote.verdict;
+  u.lr = 0.01f;
+  u.beta1 = 0.9f;
+  u.beta2 = 0.95f;
+  u.epsilon = 1e-8f;
+  u.weight_decay = 0.1f;
+  u.momentum = 0.9f;
+  gpu_must(s->kernels.ops->update(&s->kernels, &u));
+  note(s, u.master, ELEMENTS, GD_FLOAT32);
+  if (u.parameter) note(s, u.parameter, ELEMENTS, set->dtype);
+}
+
+static const struct {
+  const char *name;
+  void (*run)(side *, const setting *);
+  int first, end; /* variants */
+} cases[] = {{"matmul", case_matmul, 0, 21},        {"norm", case_norm, 0, 8},     {"sums", case_sums, 1, 12},
+             {"activation", case_activation, 0, 3}, {"rotary", case_rotary, 0, 3}, {"embedding", case_embedding, 0, 3},
+             {"rows, dropout", case_rows, 0, 16},   {"loss", case_loss, 0, 2},     {"optimizer", case_optimizer, 0, 4}};
+
+/* ---- comparing ---- */
+
+static void run_case(side *s, void (*run)(side *, const setting *), const setting *set) {
+  s->note_count = 0;
+  run(s, set);
+  for (int i = 0; i < s->pointer_count; i++) s->device.ops->free(&s->device, s->pointers[i]);
+  s->pointer_count = 0;
+}
+
+/* The largest difference, as a share of the larger of the value and the mean magnitude. */
+static double difference(const side *a, const side *b) {
+  double mean = 1e-30, worst = 0;
+  if (a->note_count != b->note_count) return INFINITY;
+  for (int64_t i = 0; i < a->note_count; i++)
+    if (isfinite(a->notes[i])) mean += fabs((double)a->notes[i]) / (double)a->note_count;
+  for (int64_t i = 0; i < a->note_count; i++) {
+    double x = (double)a->notes[i], y = (double)b->notes[i];
+    if (x == y || (isnan(x) && isnan(y))) continue;
+    double d = fabs(x - y) / fmax(fabs(x), mean);
+    if (!(d <= worst)) worst = d;
+  }
+  return worst;
+}
+
+static int compare(side *cpu, side *gpu) {
+  int failed = 0;
+  float *again = malloc(MAX_NOTES * sizeof *again);
+  printf("%-16s %-9s %9s  %-10s %s\n", "kernel", "dtype", "cases", "difference", "allowed");
+  for (size_t c = 0; c < sizeof cases / sizeof *cases; c++)
+    for (int d = 0; d < 2; d++) {
+      setting set = {d ? GD_BFLOAT16 : GD_FLOAT32, 0};
+      double worst = 0, allowed = d ? 0.02 : 1e-4; /* bfloat16: two units in the last place; float32: order of sums */
+      int worst_variant = -1;
+      bool same = true;
+      for (set.variant = cases[c].first; set.variant < cases[c].end; set.variant++) {
+        run_case(cpu, cases[c].run, &set);
+        run_case(gpu, cases[c].run, &set);
+        double found = difference(cpu, gpu);
+        if (!(found <= worst)) {
+          worst = found;
+          worst_variant = set.variant;
+        }
+        memcpy(again, gpu->notes, (size_t)gpu->note_count * sizeof *again);
+        run_case(gpu, cases[c].run, &set);
+        if (memcmp(again, gpu->notes, (size_t)gpu->note_count * sizeof *again) != 0) same = false;
+      }
+      bool good = worst <= allowed && same;
+      printf("%-16s %-9s %9d  %-10.2e %.0e%s%s", cases[c].name, gd_dtype_name(set.dtype), cases[c].end - cases[c].first, worst,
+             allowed, good ? "" : "  FAILED", same ? "" : ": two runs differ");
+      if (!good) printf(" (variant %d)", worst_variant);
+      printf("\n");
+      failed += !good;
+    }
+  free(again);
+  return failed;
+}
+
+/* The rows of a product do not depend on how many there are. */
+static int check_rows_alone(side *s) {
+  enum { M = 200, N = 96, K = 160 };
+  int failed = 0;
+  for (int d = 0; d < 2; d++) {
+    gd_dtype dtype = d ? GD_BFLOAT16 : GD_FLOAT32;
+    const char *a = input(s, 1, M * K, dtype, 1, 0);
+    gd_matmul args = {.form = GD_MATMUL_NT, .m = M, .n = N, .k = K, .leaves = 1, .dtype = dtype, .c_dtype = GD_FLOAT32};
+    args.a = a;
+    args.lda = args.ldb = K;
+    args.ldc = N;
+    args.b = input(s, 2, N * K, dtype, 1, 0);
+    args.c = output(s, M * N, GD_FLOAT32);
+    gpu_must(s->kernels.ops->matmul(&s->kernels, &args));
+    s->note_count = 0;
+    note(s, args.c, M * N, GD_FLOAT32);
+    static const int64_t firsts[] = {0, 8, 64, 199}, ends[] = {1, 40, 200, 200};
+    for (int i = 0; i < 4; i++) {
+      args.a = a + (size_t)(firsts[i] * K) * gd_dtype_bytes(dtype);
+      args.m = ends[i] - firsts[i];
+      gpu_must(s->kernels.ops->matmul(&s->kernels, &args));
+      s->note_count = M * N;
+      note(s, args.c, args.m * N, GD_FLOAT32);
+      if (memcmp(s->notes + M * N, s->notes + firsts[i] * N, (size_t)(args.m * N) * sizeof(float)) == 0) continue;
+      printf("matmul %s: rows %d to %d alone have other bits  FAILED\n", gd_dtype_name(dtype), (int)firsts[i], (int)ends[i]);
+      failed++;
+    }
+    for (int i = 0; i < s->pointer_count; i++) s->device.ops->free(&s->device, s->pointers[i]);
+    s->pointer_count = 0;
+  }
+  return failed;
+}
+
+/* ---- timings ---- */
+
+static double seconds(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void time_products(side *s) {
+  static const int64_t shapes[][3] = {{8192, 768, 768}, {8192, 3072, 768}, {8192, 4096, 4096}, {8192, 50304, 768}};
+  printf("%-24s %-9s %10s %10s\n", "product m x n x k", "dtype", "ms", "TFLOP/s");
+  for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+    for (int d = 0; d < 2; d++) {
+      gd_dtype dtype = d ? GD_BFLOAT16 : GD_FLOAT32;
+      int64_t m = shapes[i][0], n = shapes[i][1], k = shapes[i][2];
+      gd_matmul args = {.form = GD_MATMUL_NT, .m = m, .n = n, .k = k, .leaves = 1, .dtype = dtype, .c_dtype = dtype};
+      args.lda = args.ldb = k;
+      args.ldc = n;
+      args.a = output(s, m * k, dtype);
+      args.b = output(s, n * k, dtype);
+      args.c = output(s, m * n, dtype);
+      gpu_must(s->kernels.ops->matmul(&s->kernels, &args));
+      gpu_must(s->device.ops->stream_sync(s->kernels.stream));
+      double start = seconds();
+      for (int r = 0; r < 10; r++) gpu_must(s->kernels.ops->matmul(&s->kernels, &args));
+      gpu_must(s->device.ops->stream_sync(s->kernels.stream));
+      double each = (seconds() - start) / 10;
+      printf("%6lld x %6lld x %6lld %-9s %10.3f %10.1f\n", (long long)m, (long long)n, (long long)k, gd_dtype_name(dtype),
+             each * 1e3, 2e-12 * (double)m * (double)n * (double)k / each);
+      for (int p = 0; p < s->pointer_count; p++) s->device.ops->free(&s->device, s->pointers[p]);
+      s->pointer_count = 0;
+    }
+}
+
+int main(int argc, char **argv) {
+  static side cpu, other;
+  bool self = argc > 1 && strcmp(argv[1], "cpu") == 0;
+  gpu_must(gd_device_open_cpu(&cpu.device));
+  if (self) {
+    gpu_must(gd_device_open_cpu(&other.device));
+  } else {
+    const gd_cuda_backend_table *table = gpu_backend();
+    gpu_open(table, 0, &other.device);
+    gd_kernels_set_cuda(table->kernels);
+  }
+  gpu_must(gd_kernels_open(&cpu.device, 1, &cpu.kernels));
+  if (self) setenv("GPTDIST_ISA", getenv("GPTDIST_CHECK_ISA") ? getenv("GPTDIST_CHECK_ISA") : "generic", 1);
+  gpu_must(gd_kernels_open(&other.device, 1, &other.kernels));
+  cpu.notes = malloc(MAX_NOTES * sizeof *cpu.notes);
+  other.notes = malloc(MAX_NOTES * sizeof *other.notes);
+  printf("%s (%s) against %s (%s)\n", other.device.description, other.kernels.ops->name, cpu.device.description,
+         cpu.kernels.ops->name);
+  int failed = compare(&cpu, &other) + check_rows_alone(&other);
+  if (!self && !getenv("GPTDIST_CHECK_NO_TIMING")) time_products(&other);
+  gd_kernels_close(&other.kernels);
+  gd_kernels_close(&cpu.kernels);
+  other.device.ops->close(&other.device);
+  cpu.device.ops->close(&cpu.device);
+  free(cpu.notes);
+  free(other.notes);
+  printf("%s\n", failed ? "FAILED" : "all agree");
+  return failed ? 1 : 0;
+}
