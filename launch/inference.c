@@ -1,0 +1,136 @@
+#include "launch/inference.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "io/config.h"
+#include "launch/console.h"
+#include "shard/base/log.h"
+#include "trainer/source.h"
+
+static gd_status choose(const char *option, const char *found, const char *const *names, int count, int *out) {
+  for (int i = 0; i < count; i++) {
+    *out = i;
+    if (!strcmp(found, names[i])) return GD_OK;
+  }
+  return gd_fail_user(GD_USAGE, "%s: found \"%s\", expected %s%s%s%s%s", option, found, names[0], ", ", names[1],
+                      count > 2 ? ", " : "", count > 2 ? names[2] : "");
+}
+
+/* The spec of the checkpoint's model, one block a tensor rank. */
+static gd_status make_spec(const gd_inference_options *options, const gd_weight_source *source, int32_t ranks, gd_spec *spec) {
+  static const char *const devices[] = {"auto", "cpu", "cuda"}, *const dtypes[] = {"float32", "bfloat16"};
+  int choice;
+  gd_config_defaults(spec);
+  GD_TRY(gd_weight_source_model(source, spec));
+  if (source->checkpoint) spec->precision = gd_checkpoint_run_spec(source->checkpoint)->precision;
+  if (options->device) {
+    GD_TRY(choose("--device", options->device, devices, 3, &choice));
+    spec->run.device = (gd_device_kind)choice;
+  }
+  if (options->dtype) {
+    GD_TRY(choose("--dtype", options->dtype, dtypes, 2, &choice));
+    spec->precision.dtype = choice ? GD_BFLOAT16 : GD_FLOAT32;
+  }
+  spec->run.threads = (int32_t)options->threads;
+  spec->numerics = GD_NUMERICS_FAST;
+  spec->data.mask_documents = false;
+  spec->model.dropout = 0;
+  spec->parallel =
+      (gd_parallel_spec){.tensor = options->tensor ? (int32_t)options->tensor : ranks, .pipeline = 1, .context = 1};
+  spec->parallel.blocks = spec->parallel.tensor;
+  if (ranks % spec->parallel.tensor)
+    return gd_fail_user(GD_USAGE, "--tensor: found %d, expected a divisor of the %d ranks of this job", spec->parallel.tensor,
+                        ranks);
+  GD_TRY(gd_spec_resolve_model(spec));
+  const gd_model_spec *m = &spec->model;
+  if (m->heads % spec->parallel.tensor || m->kv_heads % spec->parallel.tensor || m->ffn % spec->parallel.tensor)
+    return gd_fail_user(GD_USAGE, "%d tensor ranks do not divide this model: heads %d, kv_heads %d, ffn %d",
+                        spec->parallel.tensor, m->heads, m->kv_heads, m->ffn);
+  int32_t capacity = options->context ? (int32_t)options->context : m->context;
+  if (capacity > m->context && m->position == GD_POSITION_LEARNED)
+    return gd_fail_user(GD_USAGE, "%d tokens: this model has positions for %d", capacity, m->context);
+  spec->batch = (gd_batch_spec){.global = 1, .micro = 1, .order = GD_ORDER_SEQUENTIAL};
+  spec->batch.sequence = capacity < GD_INFERENCE_ROWS ? capacity : GD_INFERENCE_ROWS;
+  return GD_OK;
+}
+
+static gd_status open_tokenizer(const gd_inference_options *options, const gd_weight_source *source, gd_tokenizer **out) {
+  *out = 0;
+  if (options->tokenizer) return gd_tokenizer_open(options->tokenizer, out);
+  if (!source->tokenizer[0]) return GD_OK;
+  gd_status status = gd_tokenizer_open(source->tokenizer, out);
+  if (status == GD_OK || !source->huggingface) return status;
+  gd_error_clear(); /* a model folder need not bring a tokenizer that we read */
+  *out = 0;
+  return GD_OK;
+}
+
+static gd_status find_model(gd_inference *inference, const gd_inference_options *options, gd_weight_source *source) {
+  if (!options->checkpoint)
+    return gd_fail_user(GD_USAGE, "--checkpoint: not given; name a checkpoint, a run or a model folder");
+  GD_TRY(gd_weight_source_open(inference->session, options->checkpoint, source));
+  GD_TRY(make_spec(options, source, gd_session_ranks(inference->session), &inference->spec));
+  GD_TRY(open_tokenizer(options, source, &inference->tokenizer));
+  if (inference->tokenizer && gd_tokenizer_vocabulary(inference->tokenizer) > inference->spec.model.vocabulary)
+    return gd_fail_user(GD_USAGE, "the tokenizer has %d ids, but the model only %d",
+                        gd_tokenizer_vocabulary(inference->tokenizer), inference->spec.model.vocabulary);
+  return GD_OK;
+}
+
+static gd_status use_precision(gd_inference *inference) {
+  gd_kernels kernels;
+  if (inference->spec.precision.dtype != GD_BFLOAT16) return GD_OK;
+  GD_TRY(gd_kernels_open(inference->device, 1, &kernels));
+  bool has = kernels.ops->bfloat16;
+  gd_kernels_close(&kernels);
+  if (has) return GD_OK;
+  gd_log(GD_LOG_WARNING, "precision: this processor has no bfloat16 products, computing in float32");
+  inference->spec.precision.dtype = GD_FLOAT32;
+  return GD_OK;
+}
+
+gd_status gd_inference_open(gd_session *session, const gd_inference_options *options, gd_inference *out) {
+  gd_weight_source source = {0};
+  memset(out, 0, sizeof *out);
+  out->session = session;
+  gd_status status = gd_session_agree(session, find_model(out, options, &source));
+  if (status != GD_OK) {
+    gd_weight_source_close(&source);
+    return status;
+  }
+  gd_spec *spec = &out->spec;
+  if (!spec->run.threads) {
+    long cores = sysconf(_SC_NPROCESSORS_ONLN) / gd_session_local_ranks(session);
+    spec->run.threads = cores < 1 ? 1 : (int32_t)cores;
+  }
+  int32_t capacity = options->context ? (int32_t)options->context : spec->model.context;
+  GD_TRY_GOTO(status, end, gd_mesh_init(&out->mesh, gd_session_ranks(session), spec->parallel.tensor, 1, 1));
+  GD_TRY_GOTO(status, end, gd_session_open_device(session, spec, &out->device));
+  GD_TRY_GOTO(status, end, use_precision(out));
+  GD_TRY_GOTO(status, end, gd_model_open(session, out->device, spec, &out->mesh, 1, true, capacity, &out->model));
+  status = gd_model_read_weights(&out->model, gd_weight_source_read, &source);
+end:
+  gd_weight_source_close(&source);
+  return gd_session_agree(session, status);
+}
+
+void gd_inference_close(gd_inference *inference) {
+  gd_model_close(&inference->model);
+  if (inference->tokenizer) gd_tokenizer_close(inference->tokenizer);
+  inference->tokenizer = 0;
+}
+
+int gd_inference_main(gd_inference_work *work, void *context) {
+  gd_session *session;
+  gd_status status = gd_session_open(&session);
+  if (status != GD_OK) return gd_console_leave(status, true);
+  status = work(context, session);
+  /* A check's answer and a user's mistake are agreed, so all ranks come here and leave in order; else peers may be waiting. */
+  if (status != GD_OK && status != GD_NO && status != GD_USAGE && status != GD_BAD_DATA && gd_session_ranks(session) > 1)
+    gd_session_abort(session, status, gd_error_text());
+  int code = gd_console_leave(status, false);
+  gd_session_close(session);
+  gd_console_close();
+  return code;
+}

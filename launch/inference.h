@@ -1,0 +1,39 @@
+/* inference.h - what gptdist-generate and gptdist-eval share: start a job, open a model for inference with its weights and its
+ * tokenizer, and leave. */
+#ifndef GD_LAUNCH_INFERENCE_H
+#define GD_LAUNCH_INFERENCE_H
+
+#include "comm/session.h"
+#include "io/tokenizer.h"
+#include "trainer/model.h"
+
+typedef struct gd_inference_options {
+  const char *checkpoint; /* required: one of ours, a run folder, or a Hugging Face folder */
+  const char *tokenizer;  /* SPEC; NULL: the checkpoint's own */
+  const char *device;     /* "auto", "cpu", "cuda"; NULL = auto */
+  const char *dtype;      /* "float32", "bfloat16"; NULL: the checkpoint's, float32 for a Hugging Face folder */
+  int64_t threads;        /* a rank; 0 = cores of the node / ranks on it */
+  int64_t tensor;         /* 0: all ranks */
+  int64_t context;        /* capacity of the cache in tokens; 0: the model's context */
+} gd_inference_options;
+
+typedef struct gd_inference {
+  gd_session *session;
+  gd_device *device;
+  gd_spec spec;
+  gd_mesh mesh;
+  gd_model model;
+  gd_tokenizer *tokenizer; /* NULL: none was found and none was named */
+} gd_inference;
+
+enum { GD_INFERENCE_ROWS = 128 }; /* tokens a pass of a prompt */
+
+/* Session open. A user's mistake is agreed by all ranks before device memory is taken. Collective over the job. */
+GD_CHECKED gd_status gd_inference_open(gd_session *session, const gd_inference_options *options, gd_inference *out);
+void gd_inference_close(gd_inference *inference);
+
+/* The whole life of such a program: session, work(context, session), one report of a fault, exit code. */
+typedef gd_status gd_inference_work(void *context, gd_session *session);
+int gd_inference_main(gd_inference_work *work, void *context);
+
+#endif
