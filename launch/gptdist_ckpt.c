@@ -1,0 +1,264 @@
+/* gptdist-ckpt - checkpoints without training: what is in one, is it whole, its hash, how two differ. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/checkpoint_file.h"
+#include "io/checkpoint_folder.h"
+#include "io/config.h"
+#include "io/json.h"
+#include "launch/ckpt_diff.h"
+#include "launch/console.h"
+#include "launch/options.h"
+
+static const char more[] =
+    "  inspect DIR       state, layout, files and tensors (--settings: every key of the run file too)\n"
+    "  verify DIR        reads every byte of the checkpoint, or of all checkpoints of a run, and compares the digests\n"
+    "  hash DIR          SHA-256 of weights, moments and run state: the same for every layout that saved them\n"
+    "  diff DIR DIR      what differs, tensor by tensor\n"
+    "\n"
+    "DIR is a checkpoint (RUN/checkpoints/step-00001000) or a run directory, whose newest whole checkpoint is taken.\n"
+    "Exit codes: 0 whole or equal, 1 different, 64 usage, 65 damaged, 74 input/output.";
+
+/* One process, nothing is renamed. */
+static gd_status open_one(const char *path, gd_checkpoint **out) {
+  GD_TRY(gd_checkpoint_open(NULL, path, false, out));
+  if (*out) return GD_OK;
+  return gd_fail_user(GD_USAGE, "%s: found no checkpoint there, expected a folder with %s or a run's checkpoints/", path,
+                      GD_MANIFEST_NAME);
+}
+
+/* ---- inspect ---- */
+
+static const char *kinds_text(uint32_t kinds) {
+  return kinds == 7 ? "weights, first and second moments" : kinds == 3 ? "weights and momentum" : "weights";
+}
+
+static int64_t total_elements(const gd_manifest *m) {
+  int64_t elements = 0;
+  for (int32_t i = 0; i < m->tensor_count; i++) elements += m->tensors[i].rows * m->tensors[i].cols;
+  return elements;
+}
+
+static void print_text(const gd_checkpoint *checkpoint, bool settings) {
+  const gd_manifest *m = gd_checkpoint_manifest(checkpoint);
+  const gd_run_state *s = &m->state;
+  const gd_config_key *keys;
+  printf("checkpoint       %s\n", gd_checkpoint_path(checkpoint));
+  printf("step             %" PRId64 " (%" PRId64 " applied, %" PRId64 " bad in a row)\n", s->step, s->applied_steps,
+         s->bad_steps);
+  printf("tokens           %" PRId64 "\ndraws            %" PRId64 "\n", s->tokens, s->draws);
+  if (s->best_step >= 0) printf("best validation  %.9g at step %" PRId64 "\n", s->best_validation, s->best_step);
+  printf("model            %d layers, %d heads (%d key/value), width %d, ffn %d, vocabulary %d, context %d\n",
+         m->spec.model.layers, m->spec.model.heads, m->spec.model.kv_heads, m->spec.model.width, m->spec.model.ffn,
+         m->spec.model.vocabulary, m->spec.model.context);
+  printf("holds            %d tensors of %" PRId64 " elements: %s\n", m->tensor_count, total_elements(m), kinds_text(m->kinds));
+  printf("written by       %d ranks: data %d, pipeline %d, context %d, tensor %d\n", m->mesh.ranks, m->mesh.size[GD_AXIS_DATA],
+         m->mesh.size[GD_AXIS_PIPELINE], m->mesh.size[GD_AXIS_CONTEXT], m->mesh.size[GD_AXIS_TENSOR]);
+  printf("made with        gptdist %s on %s (%s), HDF5 %s\n", m->gptdist_version, m->host, m->isa, m->hdf5_version);
+  printf("files\n");
+  for (int32_t i = 0; i < m->file_count; i++) printf("  %-32s %14" PRId64 " bytes\n", m->files[i].name, m->files[i].bytes);
+  for (int32_t i = 0; i < m->tokenizer_count; i++)
+    printf("  tokenizer/%-22s %14" PRId64 " bytes\n", m->tokenizer[i].name, m->tokenizer[i].bytes);
+  printf("tensors\n");
+  for (int32_t i = 0; i < m->tensor_count; i++) {
+    const gd_tensor *t = &m->tensors[i];
+    if (t->dims == 2)
+      printf("  %-48s [%" PRId64 ", %" PRId64 "]\n", t->name, t->rows, t->cols);
+    else
+      printf("  %-48s [%" PRId64 "]\n", t->name, t->rows);
+  }
+  if (!settings) return;
+  printf("settings\n");
+  for (int i = 0, count = gd_config_keys(&keys); i < count; i++) {
+    static char value[GD_CONFIG_TEXT_BYTES];
+    printf("  %-32s %s\n", keys[i].name, gd_config_value(&keys[i], &m->spec, value, sizeof value));
+  }
+}
+
+static gd_status put_files(gd_bytes *out, const char *name, const gd_manifest_file *files, int32_t count) {
+  GD_TRY(gd_bytes_printf(out, ", \"%s\": [", name));
+  for (int32_t i = 0; i < count; i++) {
+    char hex[GD_SHA256_HEX_BYTES];
+    gd_sha256_hex(files[i].sha256, hex);
+    GD_TRY(gd_bytes_printf(out, "%s{\"name\": ", i ? ", " : ""));
+    GD_TRY(gd_json_quote(out, files[i].name, strlen(files[i].name)));
+    GD_TRY(gd_bytes_printf(out, ", \"bytes\": %" PRId64 ", \"sha256\": \"%s\"}", files[i].bytes, hex));
+  }
+  return gd_bytes_printf(out, "]");
+}
+
+static gd_status put_json(gd_bytes *out, const gd_checkpoint *checkpoint, bool settings) {
+  const gd_manifest *m = gd_checkpoint_manifest(checkpoint);
+  const gd_run_state *s = &m->state;
+  const gd_config_key *keys;
+  GD_TRY(gd_bytes_printf(out, "{\"path\": "));
+  GD_TRY(gd_json_quote(out, gd_checkpoint_path(checkpoint), strlen(gd_checkpoint_path(checkpoint))));
+  GD_TRY(gd_bytes_printf(out,
+                         ", \"step\": %" PRId64 ", \"tokens\": %" PRId64 ", \"draws\": %" PRId64 ", \"applied_steps\": %" PRId64
+                         ", \"bad_steps\": %" PRId64 ", \"best_step\": %" PRId64,
+                         s->step, s->tokens, s->draws, s->applied_steps, s->bad_steps, s->best_step));
+  if (s->best_step >= 0) GD_TRY(gd_bytes_printf(out, ", \"best_validation\": %.9g", s->best_validation));
+  GD_TRY(gd_bytes_printf(out, ", \"mesh\": {\"data\": %d, \"pipeline\": %d, \"context\": %d, \"tensor\": %d}",
+                         m->mesh.size[GD_AXIS_DATA], m->mesh.size[GD_AXIS_PIPELINE], m->mesh.size[GD_AXIS_CONTEXT],
+                         m->mesh.size[GD_AXIS_TENSOR]));
+  GD_TRY(put_files(out, "files", m->files, m->file_count));
+  GD_TRY(put_files(out, "tokenizer", m->tokenizer, m->tokenizer_count));
+  GD_TRY(gd_bytes_printf(out, ", \"kinds\": ["));
+  for (int kind = 0, first = 1; kind < GD_KINDS; kind++) {
+    if (!(m->kinds >> kind & 1)) continue;
+    GD_TRY(gd_bytes_printf(out, "%s\"%s\"", first ? "" : ", ", gd_checkpoint_kind_name((gd_checkpoint_kind)kind)));
+    first = 0;
+  }
+  GD_TRY(gd_bytes_printf(out, "], \"tensors\": {"));
+  for (int32_t i = 0; i < m->tensor_count; i++) {
+    const gd_tensor *t = &m->tensors[i];
+    GD_TRY(gd_bytes_printf(out, "%s\"%s\": [%" PRId64, i ? ", " : "", t->name, t->rows));
+    GD_TRY(t->dims == 2 ? gd_bytes_printf(out, ", %" PRId64 "]", t->cols) : gd_bytes_printf(out, "]"));
+  }
+  GD_TRY(gd_bytes_printf(out, "}"));
+  if (settings) GD_TRY(gd_bytes_printf(out, ", \"settings\": {"));
+  for (int i = 0, count = gd_config_keys(&keys); settings && i < count; i++) {
+    static char value[GD_CONFIG_TEXT_BYTES];
+    (void)gd_config_value(&keys[i], &m->spec, value, sizeof value);
+    GD_TRY(gd_bytes_printf(out, "%s\"%s\": ", i ? ", " : "", keys[i].name));
+    GD_TRY(gd_json_quote(out, value, strlen(value)));
+  }
+  return gd_bytes_printf(out, settings ? "}}\n" : "}\n");
+}
+
+static gd_status inspect(const char *path, bool json, bool settings) {
+  gd_checkpoint *checkpoint;
+  gd_bytes text = {0};
+  gd_status status = GD_OK;
+  GD_TRY(open_one(path, &checkpoint));
+  if (json)
+    status = put_json(&text, checkpoint, settings);
+  else
+    print_text(checkpoint, settings);
+  if (status == GD_OK && json) fputs(text.bytes, stdout);
+  gd_bytes_free(&text);
+  gd_checkpoint_close(checkpoint);
+  return status;
+}
+
+/* ---- verify ---- */
+
+static gd_status say_verdict(const char *path, gd_status verdict, bool json) {
+  gd_bytes text = {0};
+  const char *reason = verdict == GD_OK ? "whole" : gd_error_text();
+  gd_status status = gd_bytes_printf(&text, "{\"path\": ");
+  if (status == GD_OK) status = gd_json_quote(&text, path, strlen(path));
+  if (status == GD_OK) status = gd_bytes_printf(&text, ", \"whole\": %s, \"reason\": ", verdict == GD_OK ? "true" : "false");
+  if (status == GD_OK) status = gd_json_quote(&text, reason, strlen(reason));
+  if (status == GD_OK && json)
+    printf("%s}\n", text.bytes);
+  else if (status == GD_OK)
+    printf("%s: %s\n", path, reason);
+  gd_bytes_free(&text);
+  return status;
+}
+
+static gd_status verify_one(const char *path, bool json, int32_t *damaged) {
+  gd_checkpoint *checkpoint = NULL;
+  gd_status status = gd_checkpoint_open(NULL, path, false, &checkpoint);
+  if (status != GD_OK && status != GD_BAD_DATA) return status;
+  GD_TRY(say_verdict(path, status, json));
+  *damaged += status != GD_OK;
+  gd_checkpoint_close(checkpoint);
+  return GD_OK;
+}
+
+static gd_status verify(const char *path, bool json) {
+  char folder[GD_PATH_BYTES], one[GD_PATH_BYTES], name[32];
+  int64_t *steps = NULL;
+  int32_t count = 0, damaged = 0;
+  GD_TRY(gd_path_join(folder, sizeof folder, path, "checkpoints"));
+  if (!gd_folder_exists(folder)) snprintf(folder, sizeof folder, "%s", path);
+  gd_status status = gd_checkpoint_list(folder, &steps, &count, NULL);
+  if (status == GD_OK && !count) {
+    gd_checkpoint *checkpoint;
+    status = open_one(path, &checkpoint);
+    if (status == GD_OK) gd_checkpoint_close(checkpoint);
+    if (status == GD_OK || status == GD_BAD_DATA) {
+      gd_error fault;
+      gd_error_take(status, &fault);
+      gd_status said = say_verdict(path, status, json);
+      status = said == GD_OK ? gd_error_raise(&fault) : said;
+    }
+  }
+  for (int32_t i = 0; status == GD_OK && i < count; i++) {
+    gd_checkpoint_step_name(steps[i], name);
+    status = gd_path_join(one, sizeof one, folder, name);
+    if (status == GD_OK) status = verify_one(one, json, &damaged);
+  }
+  free(steps);
+  if (status == GD_OK && damaged)
+    status = gd_fail_user(GD_BAD_DATA, "%s: %d of %d checkpoints are damaged", path, damaged, count);
+  return status;
+}
+
+/* ---- hash, diff ---- */
+
+static gd_status hash(const char *path, bool json) {
+  gd_checkpoint *checkpoint;
+  char hex[GD_SHA256_HEX_BYTES];
+  GD_TRY(open_one(path, &checkpoint));
+  gd_status status = gd_checkpoint_hash(checkpoint, hex);
+  if (status == GD_OK && json)
+    printf("{\"hash\": \"%s\", \"step\": %" PRId64 "}\n", hex, gd_checkpoint_state(checkpoint)->step);
+  else if (status == GD_OK)
+    printf("%s\n", hex);
+  gd_checkpoint_close(checkpoint);
+  return status;
+}
+
+static gd_status diff(const char *first, const char *second, bool json) {
+  gd_checkpoint *a, *b;
+  GD_TRY(open_one(first, &a));
+  gd_status status = open_one(second, &b);
+  if (status == GD_OK) {
+    status = gd_ckpt_diff(a, b, json);
+    gd_checkpoint_close(b);
+  }
+  gd_checkpoint_close(a);
+  return status;
+}
+
+static gd_status run(int argc, char **argv) {
+  bool settings = false, done;
+  static const char *const verbs[] = {"inspect", "verify", "hash", "diff"};
+  const gd_option options[] = {
+      {"--settings", GD_OPTION_FLAG, &settings, NULL, "inspect: every key of the run file too", 0, 0},
+      {NULL, GD_OPTION_FLAG, NULL, NULL, NULL, 0, 0},
+  };
+  const gd_program program = {.name = "gptdist-ckpt",
+                              .purpose = "checkpoints without training",
+                              .usage = "inspect|verify|hash DIR, diff DIR DIR [--json]",
+                              .more = more,
+                              .options = options,
+                              .takes_arguments = true};
+  static gd_command_line line;
+  GD_TRY(gd_options_parse(&program, argc, argv, &line, &done));
+  if (done) return GD_OK;
+  if (!line.arguments) return gd_fail_user(GD_USAGE, "found no verb, expected inspect, verify, hash or diff");
+  int verb = 0;
+  while (verb < 4 && strcmp(verbs[verb], line.argument[0]) != 0) verb++;
+  if (verb == 4) return gd_fail_user(GD_USAGE, "%s: unknown verb, expected inspect, verify, hash or diff", line.argument[0]);
+  if (line.arguments != (verb == 3 ? 3 : 2))
+    return gd_fail_user(GD_USAGE, "%s: found %d folders, expected %d", verbs[verb], line.arguments - 1, verb == 3 ? 2 : 1);
+  if (verb == 0) return inspect(line.argument[1], line.json, settings);
+  if (verb == 1) return verify(line.argument[1], line.json);
+  if (verb == 2) return hash(line.argument[1], line.json);
+  return diff(line.argument[1], line.argument[2], line.json);
+}
+
+int main(int argc, char **argv) {
+  gd_console_open("gptdist-ckpt", 0);
+  gd_status status = run(argc, argv);
+  if (fflush(stdout) != 0 && status == GD_OK) status = gd_fail(GD_IO, "cannot write to the standard output");
+  int code = gd_console_leave(status, true);
+  gd_console_close();
+  return code;
+}
