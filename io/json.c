@@ -176,3 +176,12 @@ gd_status gd_json_quote(gd_bytes *out, const char *text, size_t count) {
   }
   return gd_bytes_append(out, "\"", 1);
 }
+
+gd_status gd_utf8_append(gd_bytes *out, uint32_t c) {
+  char bytes[4];
+  size_t count = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+  static const uint8_t lead[] = {0, 0, 0xc0, 0xe0, 0xf0};
+  for (size_t i = count - 1; i > 0; i--, c >>= 6) bytes[i] = (char)(0x80 | (c & 0x3f));
+  bytes[0] = (char)(lead[count] | c);
+  return gd_bytes_append(out, bytes, count);
+}

@@ -42,4 +42,7 @@ GD_CHECKED gd_status gd_json_quote(gd_bytes *out, const char *text, size_t count
 /* Length in bytes (1 to 4) of the UTF-8 character at text[0 .. count), 0 where it is not valid; *code_point may be NULL. */
 size_t gd_utf8_length(const char *text, size_t count, uint32_t *code_point);
 
+/* Appends a code point as UTF-8. */
+GD_CHECKED gd_status gd_utf8_append(gd_bytes *out, uint32_t code_point);
+
 #endif

@@ -107,13 +107,14 @@ static herr_t put_attributes(hid_t file, const gd_token_shard_info *info) {
   if (put_text(file, "tokenizer", info->tokenizer) < 0) return -1;
   if (put_text(file, "tokenizer_digest", info->tokenizer_digest) < 0) return -1;
   if (put_integer(file, "vocabulary", info->vocabulary) < 0 || put_integer(file, "eot", info->eot) < 0) return -1;
-  return put_integer(file, "tokens", info->tokens) < 0 || put_integer(file, "documents", info->documents) < 0 ? -1 : 0;
+  return put_integer(file, "tokens", info->tokens);
 }
 
 static hid_t create_dataset(hid_t file, const char *name, hid_t type, int64_t count, int64_t chunk) {
   hsize_t size = (hsize_t)count, piece = (hsize_t)(chunk < count ? chunk : (count > 0 ? count : 1));
   hid_t space = H5Screate_simple(1, &size, NULL);
   hid_t properties = H5Pcreate(H5P_DATASET_CREATE);
+  H5Pset_obj_track_times(properties, false); /* equal content gives equal files */
   hid_t dataset = -1;
   if (count == 0 || (H5Pset_chunk(properties, 1, &piece) >= 0 && H5Pset_fletcher32(properties) >= 0 &&
                      H5Pset_fill_time(properties, H5D_FILL_TIME_NEVER) >= 0))
@@ -191,13 +192,13 @@ gd_status gd_token_shard_append(gd_token_shard_writer *writer, const int32_t *id
   return GD_OK;
 }
 
-gd_status gd_token_shard_set_documents(gd_token_shard_writer *writer, const int64_t *positions) {
-  int64_t count = writer->info.documents;
+gd_status gd_token_shard_set_documents(gd_token_shard_writer *writer, const int64_t *positions, int64_t count) {
   enter();
   gd_status status = GD_OK;
   hid_t documents = create_dataset(writer->file, "documents", H5T_STD_I64LE, count, CHUNK_DOCUMENTS);
   /* HDF5 does not change the buffer of a write. */
-  if (documents < 0 || (count && H5Dwrite(documents, H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, positions) < 0))
+  if (documents < 0 || put_integer(writer->file, "documents", count) < 0 ||
+      (count && H5Dwrite(documents, H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, positions) < 0))
     status = gd_fail(GD_IO, "cannot write %s: %s", writer->path, hdf5_text());
   if (documents >= 0) H5Dclose(documents);
   leave();
@@ -266,10 +267,11 @@ static gd_status get_text(const char *path, hid_t file, const char *name, char *
   hid_t attribute = H5Aopen(file, name, H5P_DEFAULT);
   hid_t type = attribute < 0 ? -1 : H5Aget_type(attribute);
   hid_t space = attribute < 0 ? -1 : H5Aget_space(attribute);
-  bool good = attribute >= 0 && H5Tget_class(type) == H5T_STRING && !H5Tis_variable_str(type) && H5Tget_size(type) < size &&
+  bool good = attribute >= 0 && H5Tget_class(type) == H5T_STRING && !H5Tis_variable_str(type) && H5Tget_size(type) <= size &&
               H5Sget_simple_extent_npoints(space) == 1;
   memset(out, 0, size);
   if (good) good = H5Aread(attribute, type, out) >= 0;
+  out[size - 1] = 0;
   if (type >= 0) H5Tclose(type);
   if (space >= 0) H5Sclose(space);
   if (attribute >= 0) H5Aclose(attribute);

@@ -19,12 +19,13 @@ typedef struct gd_token_shard_info {
   int64_t documents;
 } gd_token_shard_info;
 
-/* Writing: info->tokens ids are then appended in pieces, info->documents positions are set once, finish checks both counts,
- * closes the file and forces it to the disk. `abandon` closes without that. GD_IO naming the file (disk full and the like). */
+/* Writing: info->tokens ids are then appended in pieces, the document positions are set once (info->documents is not read),
+ * finish checks, closes the file and forces it to the disk. `abandon` closes without that. GD_IO naming the file (disk full and
+ * the like). */
 typedef struct gd_token_shard_writer gd_token_shard_writer;
 GD_CHECKED gd_status gd_token_shard_create(const char *path, const gd_token_shard_info *info, gd_token_shard_writer **out);
 GD_CHECKED gd_status gd_token_shard_append(gd_token_shard_writer *writer, const int32_t *ids, int64_t count);
-GD_CHECKED gd_status gd_token_shard_set_documents(gd_token_shard_writer *writer, const int64_t *positions);
+GD_CHECKED gd_status gd_token_shard_set_documents(gd_token_shard_writer *writer, const int64_t *positions, int64_t count);
 GD_CHECKED gd_status gd_token_shard_finish(gd_token_shard_writer *writer);
 void gd_token_shard_abandon(gd_token_shard_writer *writer);
 

@@ -193,15 +193,6 @@ static int by_code_point(const void *a, const void *b) {
   return x < y ? -1 : x > y;
 }
 
-static gd_status append_utf8(gd_bytes *out, uint32_t c) {
-  char bytes[4];
-  size_t count = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
-  static const uint8_t lead[] = {0, 0, 0xc0, 0xe0, 0xf0};
-  for (size_t i = count - 1; i > 0; i--, c >>= 6) bytes[i] = (char)(0x80 | (c & 0x3f));
-  bytes[0] = (char)(lead[count] | c);
-  return gd_bytes_append(out, bytes, count);
-}
-
 gd_status gd_tokenizer_from_characters(const char *text, size_t count, gd_tokenizer **out) {
   *out = NULL;
   uint8_t *seen = calloc(0x110000, 1);
@@ -224,7 +215,7 @@ gd_status gd_tokenizer_from_characters(const char *text, size_t count, gd_tokeni
     i += length;
   }
   if (found) qsort(list, found, sizeof *list, by_code_point);
-  for (size_t i = 0; status == GD_OK && i < found; i++) status = append_utf8(&tokenizer->files[0].bytes, list[i]);
+  for (size_t i = 0; status == GD_OK && i < found; i++) status = gd_utf8_append(&tokenizer->files[0].bytes, list[i]);
   free(seen);
   free(list);
   if (status == GD_OK) status = build(kind, tokenizer, "chars");
