@@ -2,7 +2,7 @@
 #include <mpi.h>
 
 #include <limits.h>
-#include <stdbool.h>
+#include <time.h>
 
 #include "comm/collectives_mpi.h"
 
@@ -14,6 +14,19 @@ gd_status gd_mpi_fault(int code, const char *call, const char *group) {
   int length = 0;
   if (MPI_Error_string(code, text, &length) != MPI_SUCCESS) text[0] = 0;
   return gd_fail(GD_RANK_FAILED, "%s of group %s failed: %s (MPI error %d)", call, group, text[0] ? text : "no text", code);
+}
+
+int gd_mpi_finish(int code, void *request) {
+  enum { POLLS = 100, SHORT_SLEEPS = 200, SHORT_NS = 20000, LONG_NS = 200000 };
+  for (int round = 0; code == MPI_SUCCESS; round++) {
+    int done = 0;
+    code = MPI_Test(request, &done, MPI_STATUS_IGNORE);
+    if (done) break;
+    if (round < POLLS) continue;
+    struct timespec pause = {.tv_nsec = round < POLLS + SHORT_SLEEPS ? SHORT_NS : LONG_NS};
+    nanosleep(&pause, NULL);
+  }
+  return code;
 }
 
 gd_status gd_mpi_start(int32_t *rank, int32_t *ranks) {
@@ -45,7 +58,9 @@ gd_status gd_mpi_broadcast(void *host_buffer, size_t bytes, int32_t root) {
   char *at = host_buffer;
   while (bytes) {
     int part = bytes < (size_t)INT_MAX ? (int)bytes : INT_MAX;
-    GD_TRY(gd_mpi_fault(MPI_Bcast(at, part, MPI_BYTE, root, session_comm), "broadcast", "session"));
+    MPI_Request request;
+    int code = MPI_Ibcast(at, part, MPI_BYTE, root, session_comm, &request);
+    GD_TRY(gd_mpi_fault(gd_mpi_finish(code, &request), "broadcast", "session"));
     at += part;
     bytes -= (size_t)part;
   }
@@ -54,10 +69,13 @@ gd_status gd_mpi_broadcast(void *host_buffer, size_t bytes, int32_t root) {
 
 gd_status gd_mpi_all_gather(const void *mine, void *everyone, size_t bytes) {
   if (bytes > INT_MAX) return gd_fail(GD_BUG, "a host all-gather of %zu bytes a rank", bytes);
-  return gd_mpi_fault(MPI_Allgather(mine, (int)bytes, MPI_BYTE, everyone, (int)bytes, MPI_BYTE, session_comm), "all_gather",
-                      "session");
+  MPI_Request request;
+  int code = MPI_Iallgather(mine, (int)bytes, MPI_BYTE, everyone, (int)bytes, MPI_BYTE, session_comm, &request);
+  return gd_mpi_fault(gd_mpi_finish(code, &request), "all_gather", "session");
 }
 
 gd_status gd_mpi_barrier(void) {
-  return gd_mpi_fault(MPI_Barrier(session_comm), "barrier", "session");
+  MPI_Request request;
+  int code = MPI_Ibarrier(session_comm, &request);
+  return gd_mpi_fault(gd_mpi_finish(code, &request), "barrier", "session");
 }

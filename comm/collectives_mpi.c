@@ -115,15 +115,18 @@ static gd_status run_even(void *arguments) {
     bool gathers = c->kind == ALL_GATHER || (c->kind == GATHER && root);
     if (gathers && send == offset(recv, rank * c->bytes)) send = MPI_IN_PLACE;
     if (c->kind == SCATTER && root && recv == offset(send, rank * c->bytes)) recv = MPI_IN_PLACE;
+    MPI_Request request;
+    MPI_Comm comm = group->comm;
     switch (c->kind) {
-      case ALL_GATHER: code = MPI_Allgather(send, b.count, b.type, recv, b.count, b.type, group->comm); break;
-      case ALL_TO_ALL: code = MPI_Alltoall(send, b.count, b.type, recv, b.count, b.type, group->comm); break;
-      case SCATTER: code = MPI_Scatter(send, b.count, b.type, recv, b.count, b.type, c->peer, group->comm); break;
-      case GATHER: code = MPI_Gather(send, b.count, b.type, recv, b.count, b.type, c->peer, group->comm); break;
-      case BROADCAST: code = MPI_Bcast(recv, b.count, b.type, c->peer, group->comm); break;
-      case SEND: code = MPI_Send(send, b.count, b.type, c->peer, 0, group->comm); break;
-      default: code = MPI_Recv(recv, b.count, b.type, c->peer, 0, group->comm, MPI_STATUS_IGNORE); break;
+      case ALL_GATHER: code = MPI_Iallgather(send, b.count, b.type, recv, b.count, b.type, comm, &request); break;
+      case ALL_TO_ALL: code = MPI_Ialltoall(send, b.count, b.type, recv, b.count, b.type, comm, &request); break;
+      case SCATTER: code = MPI_Iscatter(send, b.count, b.type, recv, b.count, b.type, c->peer, comm, &request); break;
+      case GATHER: code = MPI_Igather(send, b.count, b.type, recv, b.count, b.type, c->peer, comm, &request); break;
+      case BROADCAST: code = MPI_Ibcast(recv, b.count, b.type, c->peer, comm, &request); break;
+      case SEND: code = MPI_Isend(send, b.count, b.type, c->peer, 0, comm, &request); break;
+      default: code = MPI_Irecv(recv, b.count, b.type, c->peer, 0, comm, &request); break;
     }
+    code = gd_mpi_finish(code, &request);
     block_close(&b);
   }
   return finish(c, code);
@@ -167,9 +170,12 @@ static int exchange(const call *c, const size_t *send_sizes, const size_t *send_
       block_close(&b);
     }
   }
-  int ended = MPI_Waitall(open, requests, MPI_STATUSES_IGNORE);
+  for (int i = 0; i < open; i++) {
+    int ended = gd_mpi_finish(MPI_SUCCESS, &requests[i]);
+    if (code == MPI_SUCCESS) code = ended;
+  }
   free(requests);
-  return code == MPI_SUCCESS ? ended : code;
+  return code;
 }
 
 /* All-gather of blocks of any size: one broadcast a rank. */
@@ -181,7 +187,9 @@ static int broadcasts(const call *c, const size_t *sizes, const size_t *offsets)
     if (sizes[r] == 0) continue;
     block b;
     code = block_open(sizes[r], &b);
-    if (code == MPI_SUCCESS) code = MPI_Bcast((char *)c->recv + offsets[r], b.count, b.type, r, c->group->comm);
+    MPI_Request request;
+    if (code == MPI_SUCCESS) code = MPI_Ibcast((char *)c->recv + offsets[r], b.count, b.type, r, c->group->comm, &request);
+    code = gd_mpi_finish(code, &request);
     block_close(&b);
   }
   return code;
@@ -202,7 +210,10 @@ static gd_status run_uneven(void *arguments) {
     /* Whether the blocks fit is the same on every rank: all have the same sizes and offsets. */
     if (as_ints(recv_sizes, recv_offsets, n, recv_counts, recv_places)) {
       const void *send = c->send == offset(c->recv, recv_offsets[me]) ? MPI_IN_PLACE : c->send;
-      code = MPI_Allgatherv(send, recv_counts[me], MPI_BYTE, c->recv, recv_counts, recv_places, MPI_BYTE, c->group->comm);
+      MPI_Request request;
+      code = MPI_Iallgatherv(send, recv_counts[me], MPI_BYTE, c->recv, recv_counts, recv_places, MPI_BYTE, c->group->comm,
+                             &request);
+      code = gd_mpi_finish(code, &request);
     } else {
       code = broadcasts(c, recv_sizes, recv_offsets);
     }
@@ -228,22 +239,27 @@ static gd_status run_reduce(void *arguments) {
   const call *c = arguments;
   MPI_Datatype type = element_type(c->dtype);
   MPI_Op op = c->op == GD_MAX ? MPI_MAX : MPI_SUM;
+  MPI_Comm comm = c->group->comm;
+  MPI_Request request;
   size_t width = gd_dtype_bytes(c->dtype), limit = gd_collectives_mpi_count_limit;
   int code = MPI_SUCCESS;
   trace(c, false);
   if (c->kind == REDUCE_SCATTER && c->bytes <= limit) {
-    code = MPI_Reduce_scatter_block(c->send, c->recv, (int)c->bytes, type, op, c->group->comm);
+    code = MPI_Ireduce_scatter_block(c->send, c->recv, (int)c->bytes, type, op, comm, &request);
+    code = gd_mpi_finish(code, &request);
   } else if (c->kind == REDUCE_SCATTER) {
     for (int root = 0; root < c->group->base.size; root++)
       for (size_t at = 0; at < c->bytes && code == MPI_SUCCESS; at += limit) {
         size_t part = c->bytes - at < limit ? c->bytes - at : limit;
-        code = MPI_Reduce(offset(c->send, ((size_t)root * c->bytes + at) * width), (char *)c->recv + at * width, (int)part,
-                          type, op, root, c->group->comm);
+        const char *send = offset(c->send, ((size_t)root * c->bytes + at) * width);
+        code = MPI_Ireduce(send, (char *)c->recv + at * width, (int)part, type, op, root, comm, &request);
+        code = gd_mpi_finish(code, &request);
       }
   } else {
     for (size_t at = 0; at < c->bytes && code == MPI_SUCCESS; at += limit) {
       size_t part = c->bytes - at < limit ? c->bytes - at : limit;
-      code = MPI_Allreduce(MPI_IN_PLACE, (char *)c->recv + at * width, (int)part, type, op, c->group->comm);
+      code = MPI_Iallreduce(MPI_IN_PLACE, (char *)c->recv + at * width, (int)part, type, op, comm, &request);
+      code = gd_mpi_finish(code, &request);
     }
   }
   return finish(c, code);

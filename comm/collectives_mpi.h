@@ -23,6 +23,11 @@ GD_CHECKED gd_status gd_collectives_mpi_group(const char *name, int32_t color, i
  * Only tests lower it. */
 extern size_t gd_collectives_mpi_count_limit;
 
+/* Finishes a non-blocking call: `code` is what starting it returned, `request` its MPI_Request. Polls for some microseconds,
+ * then sleeps between polls: a rank that waits inside a blocking MPI call spins, and where ranks share cores it would take the
+ * time of the very rank it waits for. Returns an MPI error code. Local. */
+int gd_mpi_finish(int code, void *request);
+
 /* Turns an MPI error code into GD_RANK_FAILED with MPI's own text. */
 GD_CHECKED gd_status gd_mpi_fault(int code, const char *call, const char *group);
 
