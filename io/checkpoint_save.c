@@ -274,14 +274,15 @@ done:
   return status;
 }
 
-/* Newest K, the best and the one just published stay. Old ones go only here, behind the publication of a newer one whose
- * bytes were read back from the disk. A failure to delete is no fault of the new checkpoint. */
+/* Newest K (the newest always), the best and the one just published stay. Old ones go only here, behind the publication of a
+ * newer one whose bytes were read back from the disk, or of a better one. A failure to delete is no fault of that checkpoint.
+ */
 static void remove_old(const gd_checkpoint_writer *writer, int64_t published) {
   int64_t *steps = NULL, best = gd_checkpoint_hint(writer->directory, "BEST");
   int32_t count = 0;
   gd_status status = gd_checkpoint_list(writer->directory, &steps, &count, NULL);
   for (int32_t i = 0; status == GD_OK && i < count; i++) {
-    if (i < writer->spec.checkpoint.keep || steps[i] == best || steps[i] == published) continue;
+    if (i == 0 || i < writer->spec.checkpoint.keep || steps[i] == best || steps[i] == published) continue;
     status = gd_checkpoint_remove(writer->directory, steps[i]);
   }
   if (status != GD_OK) gd_log(GD_LOG_WARNING, "old checkpoints could not be removed: %s", gd_error_text());
@@ -349,7 +350,9 @@ static gd_status write_best(const gd_checkpoint_writer *writer, int64_t step) {
   gd_checkpoint_step_name(step, name);
   GD_TRY(gd_path_join(path, sizeof path, writer->directory, name));
   if (!gd_folder_exists(path)) return gd_fail(GD_BUG, "%s is marked as the best and is not there", path);
-  return gd_checkpoint_set_hint(writer->directory, "BEST", step);
+  GD_TRY(gd_checkpoint_set_hint(writer->directory, "BEST", step));
+  remove_old(writer, step); /* the best until now may go */
+  return GD_OK;
 }
 
 gd_status gd_checkpoint_mark_best(gd_checkpoint_writer *writer, int64_t step) {

@@ -242,7 +242,7 @@ static void test_the_newest_the_best_and_the_last_are_kept(void **state) {
   gd_checkpoint_writer *writer = open_writer(2, true);
   for (int64_t step = 1; step <= 5; step++) {
     assert_int_equal(save(writer, step, 3, 1), GD_OK);
-    if (step == 2) assert_int_equal(gd_checkpoint_mark_best(writer, 2), GD_OK);
+    if (step == 1 || step == 2) assert_int_equal(gd_checkpoint_mark_best(writer, step), GD_OK);
   }
   gd_checkpoint_writer_close(writer);
   assert_false(exists("step-00000001"));
@@ -250,6 +250,11 @@ static void test_the_newest_the_best_and_the_last_are_kept(void **state) {
   assert_false(exists("step-00000003"));
   assert_true(exists("step-00000004"));
   assert_true(exists("step-00000005"));
+  writer = open_writer(2, true);
+  assert_int_equal(gd_checkpoint_mark_best(writer, 4), GD_OK); /* the best until now goes at once */
+  gd_checkpoint_writer_close(writer);
+  assert_false(exists("step-00000002"));
+  assert_true(exists("step-00000004"));
   assert_int_equal(leftovers(), 0);
 }
 
