@@ -1,7 +1,5 @@
 /* gptdist-generate - continues a text: `gptdist-generate --checkpoint DIR --prompt "Once upon a time"`. Under mpirun the ranks
  * share the model (tensor parallel) and rank 0 prints. */
-#include <ctype.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,25 +31,6 @@ typedef struct generate {
 
 /* ---- the prompt ---- */
 
-static gd_status parse_ids(const char *text, gd_ids *out) {
-  const char *at = text;
-  while (*at) {
-    char *end;
-    if (isspace((unsigned char)*at) || *at == ',') {
-      at++;
-      continue;
-    }
-    errno = 0;
-    long id = strtol(at, &end, 10);
-    if (end == at || errno || id < 0 || id > INT32_MAX)
-      return gd_fail_user(GD_USAGE, "--token-ids: found \"%.20s\", expected whole numbers from 0", at);
-    int32_t one = (int32_t)id;
-    GD_TRY(gd_ids_append(out, &one, 1));
-    at = end;
-  }
-  return GD_OK;
-}
-
 static gd_status check_options(const generate *g) {
   int given = (g->prompt != 0) + (g->prompt_file != 0) + (g->token_ids != 0);
   if (given > 1) return gd_fail_user(GD_USAGE, "give one of --prompt, --prompt-file and --token-ids, not %d of them", given);
@@ -64,7 +43,7 @@ static gd_status encode_prompt(generate *g) {
   gd_tokenizer *tokenizer = g->model.tokenizer;
   gd_bytes text = {0};
   if (g->token_ids) {
-    GD_TRY(parse_ids(g->token_ids, &g->tokens));
+    GD_TRY(gd_inference_parse_ids(g->token_ids, &g->tokens));
   } else {
     if (!tokenizer)
       return gd_fail_user(GD_USAGE, "%s brings no tokenizer; name one with --tokenizer, or give --token-ids",

@@ -1,5 +1,8 @@
 #include "launch/inference.h"
 
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -119,6 +122,25 @@ void gd_inference_close(gd_inference *inference) {
   gd_model_close(&inference->model);
   if (inference->tokenizer) gd_tokenizer_close(inference->tokenizer);
   inference->tokenizer = 0;
+}
+
+gd_status gd_inference_parse_ids(const char *text, gd_ids *out) {
+  const char *at = text;
+  while (*at) {
+    char *end;
+    if (isspace((unsigned char)*at) || *at == ',') {
+      at++;
+      continue;
+    }
+    errno = 0;
+    long id = strtol(at, &end, 10);
+    if (end == at || errno || id < 0 || id > INT32_MAX)
+      return gd_fail_user(GD_USAGE, "--token-ids: found \"%.20s\", expected whole numbers from 0", at);
+    int32_t one = (int32_t)id;
+    GD_TRY(gd_ids_append(out, &one, 1));
+    at = end;
+  }
+  return GD_OK;
 }
 
 int gd_inference_main(gd_inference_work *work, void *context) {

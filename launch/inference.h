@@ -32,6 +32,9 @@ enum { GD_INFERENCE_ROWS = 128 }; /* tokens a pass of a prompt */
 GD_CHECKED gd_status gd_inference_open(gd_session *session, const gd_inference_options *options, gd_inference *out);
 void gd_inference_close(gd_inference *inference);
 
+/* Appends the ids of "1 2 3" (spaces or commas). GD_USAGE. Local. */
+GD_CHECKED gd_status gd_inference_parse_ids(const char *text, gd_ids *out);
+
 /* The whole life of such a program: session, work(context, session), one report of a fault, exit code. */
 typedef gd_status gd_inference_work(void *context, gd_session *session);
 int gd_inference_main(gd_inference_work *work, void *context);

@@ -1,0 +1,257 @@
+/* gptdist-eval - scores a model: `gptdist-eval --checkpoint DIR --task perplexity --data DATASET`. Under mpirun --tensor N
+ * ranks share the model and the items are dealt to the others. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "io/json.h"
+#include "launch/console.h"
+#include "launch/inference.h"
+#include "launch/options.h"
+#include "launch/signals.h"
+#include "trainer/evaluate.h"
+
+typedef enum task_kind { TASK_PERPLEXITY, TASK_LOGITS, TASK_LAMBADA, TASK_PIQA, TASK_HELLASWAG, TASKS } task_kind;
+static const char *const task_names[TASKS] = {"perplexity", "logits", "lambada", "piqa", "hellaswag"};
+
+typedef struct eval {
+  gd_inference_options options;
+  gd_command_line line;
+  const char *task, *data, *token_ids, *prompt;
+  int64_t limit, length;
+  task_kind kind;
+  bool first; /* rank 0 */
+  gd_inference model;
+  gd_evaluator evaluator;
+} eval;
+
+static double now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static bool stop_asked(void *context) {
+  (void)context;
+  return gd_signals_pending() != 0;
+}
+
+static gd_status check_options(eval *e) {
+  if (!e->task) return gd_fail_user(GD_USAGE, "--task: not given, expected perplexity, logits, lambada, piqa or hellaswag");
+  for (e->kind = 0; e->kind < TASKS && strcmp(e->task, task_names[e->kind]) != 0;) e->kind++;
+  if (e->kind == TASKS)
+    return gd_fail_user(GD_USAGE, "--task: found \"%s\", expected perplexity, logits, lambada, piqa or hellaswag", e->task);
+  if (e->kind != TASK_LOGITS && !e->data) return gd_fail_user(GD_USAGE, "--data: not given; --task %s reads it", e->task);
+  if (e->kind == TASK_LOGITS && (e->token_ids != 0) + (e->prompt != 0) != 1)
+    return gd_fail_user(GD_USAGE, "--task logits: give --token-ids or --prompt");
+  return GD_OK;
+}
+
+static gd_status need_tokenizer(const eval *e) {
+  if (e->model.tokenizer) return GD_OK;
+  return gd_fail_user(GD_USAGE, "%s brings no tokenizer; name one with --tokenizer", e->options.checkpoint);
+}
+
+/* ---- perplexity ---- */
+
+/* DIR/validation, else DIR itself; a file is text. */
+static gd_status open_windows(const eval *e, gd_window_source *source, gd_ids *ids, size_t *bytes) {
+  char path[GD_PATH_BYTES];
+  gd_bytes text = {0};
+  source->length = e->model.model.cache.capacity;
+  *bytes = 0;
+  if (gd_folder_exists(e->data)) {
+    GD_TRY(gd_path_join(path, sizeof path, e->data, "validation"));
+    GD_TRY(gd_dataset_open_split(gd_folder_exists(path) ? path : e->data, source->length, false, &source->dataset));
+    if (gd_dataset_vocabulary(source->dataset) > e->model.spec.model.vocabulary)
+      return gd_fail_user(GD_USAGE, "%s has %d token ids, but the model only %d", e->data,
+                          gd_dataset_vocabulary(source->dataset), e->model.spec.model.vocabulary);
+    return gd_batch_open(1, source->length, &source->batch);
+  }
+  GD_TRY(need_tokenizer(e));
+  GD_TRY(gd_file_read(e->data, (size_t)1 << 32, &text));
+  int32_t start =
+      gd_tokenizer_bos(e->model.tokenizer) >= 0 ? gd_tokenizer_bos(e->model.tokenizer) : gd_tokenizer_eot(e->model.tokenizer);
+  gd_status status = start >= 0 ? gd_ids_append(ids, &start, 1) : GD_OK;
+  if (status == GD_OK) status = gd_tokenizer_encode(e->model.tokenizer, text.bytes, text.count, false, ids);
+  *bytes = text.count;
+  gd_bytes_free(&text);
+  source->ids = ids->ids;
+  source->count = (int64_t)ids->count;
+  return status;
+}
+
+static void print_perplexity(const eval *e, const double totals[GD_SCORE_SUMS], int64_t windows, size_t bytes, double seconds) {
+  double loss = totals[1] > 0 ? totals[0] / totals[1] : NAN;
+  if (e->line.json) {
+    printf("{\"task\":\"perplexity\",\"loss\":%.9g,\"perplexity\":%.9g,\"tokens\":%.0f,\"windows\":%lld", loss, exp(loss),
+           totals[1], (long long)windows);
+    if (bytes) printf(",\"bits_per_byte\":%.9g", totals[0] / log(2.0) / (double)bytes);
+    printf(",\"tokens_per_s\":%.1f}\n", totals[1] / seconds);
+    return;
+  }
+  printf("loss %.6f  perplexity %.4f  over %.0f tokens in %lld windows of %d", loss, exp(loss), totals[1], (long long)windows,
+         e->model.model.cache.capacity);
+  if (bytes) printf("  %.4f bits per byte", totals[0] / log(2.0) / (double)bytes);
+  printf("  (%.1f tokens/s)\n", totals[1] / seconds);
+}
+
+static gd_status perplexity(eval *e) {
+  gd_window_source source = {0};
+  gd_ids ids = {0};
+  size_t bytes = 0;
+  double totals[GD_SCORE_SUMS], start = now();
+  int64_t done = 0;
+  gd_status status = gd_session_agree(e->model.session, open_windows(e, &source, &ids, &bytes));
+  int64_t items = status == GD_OK ? gd_window_count(&source) : 0;
+  if (status == GD_OK && items == 0) status = gd_fail_user(GD_BAD_DATA, "%s: found fewer than two tokens", e->data);
+  if (e->limit > 0 && e->limit < items) {
+    items = e->limit;
+    bytes = 0; /* of a part of the text are not known */
+  }
+  if (status == GD_OK) status = gd_score_all(&e->evaluator, items, gd_score_window, stop_asked, &source, totals, &done);
+  if (status == GD_OK && e->first) print_perplexity(e, totals, done, done == items ? bytes : 0, now() - start);
+  if (source.dataset) gd_dataset_close(source.dataset);
+  gd_batch_close(&source.batch);
+  gd_ids_free(&ids);
+  return status;
+}
+
+/* ---- lambada, piqa, hellaswag ---- */
+
+static void print_task(const eval *e, const double totals[GD_SCORE_SUMS], int64_t items) {
+  double n = items > 0 ? (double)items : 1, accuracy = totals[0] / n;
+  double spread = items > 1 ? sqrt(accuracy * (1 - accuracy) / (n - 1)) : 0;
+  bool lambada = e->kind == TASK_LAMBADA;
+  const char *second = lambada ? "perplexity" : "accuracy_by_byte";
+  double value = lambada ? exp(totals[1] / n) : totals[3] / n;
+  if (e->line.json)
+    printf("{\"task\":\"%s\",\"accuracy\":%.9g,\"standard_error\":%.9g,\"%s\":%.9g,\"items\":%lld}\n", e->task, accuracy,
+           spread, second, value, (long long)items);
+  else
+    printf("%s accuracy %.4f (standard error %.4f)  %s %.4f  over %lld items\n", e->task, accuracy, spread, second, value,
+           (long long)items);
+}
+
+static gd_status run_task(eval *e) {
+  static const gd_task_kind kinds[TASKS] = {[TASK_PIQA] = GD_TASK_PIQA, [TASK_HELLASWAG] = GD_TASK_HELLASWAG};
+  gd_task *task = 0;
+  double totals[GD_SCORE_SUMS];
+  int64_t done = 0;
+  gd_status status = need_tokenizer(e);
+  if (status == GD_OK) status = gd_task_open(kinds[e->kind], e->data, e->model.tokenizer, &task);
+  status = gd_session_agree(e->model.session, status);
+  if (status == GD_OK) {
+    int64_t items = gd_task_items(task);
+    if (e->limit > 0 && e->limit < items) items = e->limit;
+    status = gd_score_all(&e->evaluator, items, gd_task_score, stop_asked, &task, totals, &done);
+  }
+  if (status == GD_OK && e->first) print_task(e, totals, done);
+  if (task) gd_task_close(task);
+  return status;
+}
+
+/* ---- logits ---- */
+
+typedef struct logits_printer {
+  const eval *e;
+  const gd_ids *ids;
+} logits_printer;
+
+/* --json: the whole row with 9 significant digits; plain: the five largest. */
+static gd_status print_logits(void *context, int64_t position, const float *logits) {
+  const logits_printer *p = context;
+  int32_t vocabulary = p->e->model.spec.model.vocabulary, top[5];
+  if (!p->e->first) return GD_OK;
+  if (p->e->line.json) {
+    printf("{\"position\":%lld,\"token\":%d,\"logits\":[", (long long)position, p->ids->ids[position]);
+    for (int32_t i = 0; i < vocabulary; i++) printf("%s%.9g", i ? "," : "", (double)logits[i]);
+    puts("]}");
+    return GD_OK;
+  }
+  int count = 0;
+  for (int32_t i = 0; i < vocabulary; i++) {
+    int at = count < 5 ? count++ : 5;
+    for (; at > 0 && logits[i] > logits[top[at - 1]]; at--)
+      if (at < 5) top[at] = top[at - 1];
+    if (at < 5) top[at] = i;
+  }
+  printf("position %lld, token %d:", (long long)position, p->ids->ids[position]);
+  for (int i = 0; i < count; i++) printf("  %d %.5f", top[i], (double)logits[top[i]]);
+  putchar('\n');
+  return GD_OK;
+}
+
+static gd_status read_ids(const eval *e, gd_ids *ids) {
+  if (e->prompt) {
+    GD_TRY(need_tokenizer(e));
+    int32_t start = gd_tokenizer_bos(e->model.tokenizer);
+    if (start >= 0) GD_TRY(gd_ids_append(ids, &start, 1));
+    return gd_tokenizer_encode(e->model.tokenizer, e->prompt, strlen(e->prompt), true, ids);
+  }
+  return gd_inference_parse_ids(e->token_ids, ids);
+}
+
+static gd_status logits(eval *e) {
+  gd_ids ids = {0};
+  logits_printer printer = {e, &ids};
+  gd_status status = gd_session_agree(e->model.session, read_ids(e, &ids));
+  if (status == GD_OK) status = gd_evaluator_logits(&e->evaluator, ids.ids, (int64_t)ids.count, print_logits, &printer);
+  gd_ids_free(&ids);
+  return status;
+}
+
+static gd_status work(void *context, gd_session *session) {
+  eval *e = context;
+  e->first = gd_session_rank(session) == 0;
+  GD_TRY(check_options(e));
+  e->options.context = e->length;
+  GD_TRY(gd_inference_open(session, &e->options, &e->model));
+  gd_status status = gd_evaluator_open(&e->model.model, &e->evaluator);
+  if (status == GD_OK) status = e->kind == TASK_PERPLEXITY ? perplexity(e) : e->kind == TASK_LOGITS ? logits(e) : run_task(e);
+  gd_evaluator_close(&e->evaluator);
+  gd_inference_close(&e->model);
+  return status;
+}
+
+int main(int argc, char **argv) {
+  static eval e; /* large: a spec */
+  const gd_option options[] = {
+      {"--checkpoint", GD_OPTION_TEXT, &e.options.checkpoint, "DIR", "a checkpoint, a run or a Hugging Face model folder", 0,
+       0},
+      {"--task", GD_OPTION_TEXT, &e.task, "TASK", "perplexity, logits, lambada, piqa or hellaswag", 0, 0},
+      {"--data", GD_OPTION_TEXT, &e.data, "F",
+       "perplexity: a dataset (its validation split), a split or a text file; other tasks: JSON Lines", 0, 0},
+      {"--token-ids", GD_OPTION_TEXT, &e.token_ids, "IDS", "logits: ids, \"1 2 3\"", 0, 0},
+      {"--prompt", GD_OPTION_TEXT, &e.prompt, "TEXT", "logits: a text", 0, 0},
+      {"--limit", GD_OPTION_INTEGER, &e.limit, "N", "only the first N windows or items; 0 = all (0)", 0, 9e15},
+      {"--length", GD_OPTION_INTEGER, &e.length, "N", "tokens of a window; 0 = the model's context (0)", 0, 1e8},
+      {"--tensor", GD_OPTION_INTEGER, &e.options.tensor, "N", "ranks that share the model; 0 = all (0)", 0, 1e6},
+      {"--tokenizer", GD_OPTION_TEXT, &e.options.tokenizer, "SPEC",
+       "gpt2:DIR, tiktoken:FILE, llama2c:FILE, ... (the checkpoint's own)", 0, 0},
+      {"--device", GD_OPTION_TEXT, &e.options.device, "auto|cpu|cuda", "where to compute (auto)", 0, 0},
+      {"--dtype", GD_OPTION_TEXT, &e.options.dtype, "float32|bfloat16", "precision (the checkpoint's)", 0, 0},
+      {"--threads", GD_OPTION_INTEGER, &e.options.threads, "N", "threads a rank; 0 = all cores (0)", 0, 4096},
+      {0},
+  };
+  const gd_program program = {
+      .name = "gptdist-eval",
+      .purpose = "scores a trained model",
+      .usage = "--checkpoint DIR --task perplexity|logits|lambada|piqa|hellaswag [--data F]",
+      .more =
+          "perplexity: windows of --length tokens, every target once, the first of each window without context.\n"
+          "Under mpirun, --tensor N ranks share the model and windows or items are dealt to the groups.\n"
+          "Exit codes: 0 done, 64 usage, 65 bad checkpoint or data, 70 internal error, 71 out of memory, 74 input/output.",
+      .options = options};
+  gd_launch_environment environment;
+  bool done = false;
+  gd_session_environment(&environment);
+  gd_console_open("gptdist-eval", environment.rank);
+  gd_status status = gd_options_parse(&program, argc, argv, &e.line, &done);
+  if (status != GD_OK || done) return gd_console_leave(status, false);
+  status = gd_signals_install();
+  if (status != GD_OK) return gd_console_leave(status, true);
+  return gd_inference_main(work, &e);
+}
