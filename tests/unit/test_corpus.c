@@ -1,0 +1,286 @@
+/* Documents of text, jsonl, csv and tsv files: whole, in ranges, packed, damaged. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+/* cmocka needs the four above */
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "io/corpus.h"
+#include "io/corpus_stream.h"
+#include "shard/base/rng.h"
+
+#define DATA GD_SOURCE_DIR "/../shared/data/"
+
+static char folder[] = "/tmp/gptdist-test-XXXXXX";
+static char path[300];
+
+static void ok(gd_status status) {
+  if (status != GD_OK) fail_msg("%s", gd_error_text());
+}
+
+static int make_folder(void **state) {
+  (void)state;
+  return mkdtemp(folder) ? 0 : 1;
+}
+
+static int remove_folder(void **state) {
+  (void)state;
+  return gd_folder_remove(folder) == GD_OK ? 0 : 1;
+}
+
+static void put(const char *name, const char *text, size_t count) {
+  snprintf(path, sizeof path, "%s/%s", folder, name);
+  ok(gd_file_write(path, text, count));
+}
+
+/* Appends the documents of a range, each closed by a byte 1; an open one is left open. */
+static gd_status read_range(const gd_corpus_options *options, int64_t begin, int64_t end, gd_bytes *out) {
+  gd_corpus *corpus;
+  gd_corpus_part part;
+  bool more = true;
+  GD_TRY(gd_corpus_open(path, options, begin, end, &corpus));
+  gd_status status;
+  while ((status = gd_corpus_next(corpus, &part, &more)) == GD_OK && more) {
+    ok(gd_bytes_append(out, part.bytes, part.count));
+    if (part.ends_document) ok(gd_bytes_append(out, "\1", 1));
+  }
+  gd_corpus_close(corpus);
+  return status;
+}
+
+static void expect(const gd_corpus_options *options, const char *wanted) {
+  gd_bytes out = {0};
+  ok(read_range(options, 0, -1, &out));
+  ok(gd_bytes_append(&out, "", 0));
+  assert_string_equal(out.bytes, wanted);
+  gd_bytes_free(&out);
+}
+
+static void expect_fault(const gd_corpus_options *options, gd_status code, const char *text) {
+  gd_bytes out = {0};
+  gd_status status = read_range(options, 0, -1, &out);
+  gd_bytes_free(&out);
+  if (status != code || !strstr(gd_error_text(), text))
+    fail_msg("status %d, text \"%s\", expected \"%s\"", (int)status, gd_error_text(), text);
+}
+
+static void put_text(const char *name, const char *text) {
+  put(name, text, strlen(text));
+}
+
+static void separator_lines_part_documents(void **state) {
+  (void)state;
+  const gd_corpus_options options = {.cut = true};
+  put_text("a.txt", "one\ntwo\n<|endoftext|>\nthree <|endoftext|>\n<|endoftext|> four\n<|endoftext|>\r\nfive");
+  expect(&options, "one\ntwo\n\1three <|endoftext|>\n<|endoftext|> four\n\1five\1");
+  put_text("a.txt", "<|endoftext|>\n<|endoftext|>\nx\n<|endoftext|>\n");
+  expect(&options, "x\n\1");
+  put_text("a.txt", "x\n<|endoftext|>");
+  expect(&options, "x\n\1");
+  put_text("a.txt", "\xef\xbb\xbfmark\n");
+  expect(&options, "mark\n\1");
+  put_text("a.txt", "");
+  expect(&options, "");
+}
+
+static void json_lines_give_their_field(void **state) {
+  (void)state;
+  gd_corpus_options options = {0};
+  put_text("a.jsonl", "{\"id\": 1, \"text\": \"a\\n\\u00e9\"}\r\n\n{\"text\": \"\"}\n{\"text\": \"b\"}");
+  expect(&options, "a\n\xc3\xa9\1b\1");
+  options.text_field = "body";
+  expect_fault(&options, GD_BAD_DATA, "a.jsonl:1: no field \"body\" (the first is \"id\")");
+  options.text_field = NULL;
+  put_text("a.jsonl", "{\"text\": \"a\"}\n{\"text\": \"b\"\n");
+  expect_fault(&options, GD_BAD_DATA, "a.jsonl:2: ");
+  put_text("a.jsonl", "{\"text\": \"a\"}\n{\"text\": 5}\n");
+  expect_fault(&options, GD_BAD_DATA, "a.jsonl:2: the field \"text\" is no text");
+}
+
+static void csv_rows_may_hold_commas_quotes_and_line_ends(void **state) {
+  (void)state;
+  gd_corpus_options options = {0};
+  put_text("a.csv", "label,text\r\n1,plain\r\n2,\"a, \"\"b\"\"\r\nc\"\r\n\r\n3,\r\n4,last");
+  expect(&options,
+         "plain\1"
+         "a, \"b\"\r\nc\1"
+         "last\1");
+  put_text("a.csv", "label,body\n1,x\n");
+  expect_fault(&options, GD_BAD_DATA, "a.csv:1: no column \"text\" in the header \"label,body\"");
+  put_text("a.csv", "label,text\n1,x\n2\n");
+  expect_fault(&options, GD_BAD_DATA, "a.csv:3: the row has 1 fields, expected at least 2");
+  put_text("a.csv", "label,text\n1,x\n2,\"never\nclosed\n");
+  expect_fault(&options, GD_BAD_DATA, "a.csv:3: the quote that opens here is never closed");
+  options.text_column = 2;
+  put_text("a.tsv", "ham\tsay \"hi\"\nspam\tbuy\n");
+  expect(&options,
+         "say \"hi\"\1"
+         "buy\1");
+}
+
+static int64_t count_documents(const char *name, const gd_corpus_options *options) {
+  gd_bytes out = {0};
+  snprintf(path, sizeof path, DATA "%s", name);
+  ok(read_range(options, 0, -1, &out));
+  int64_t documents = 0;
+  for (size_t i = 0; i < out.count; i++) documents += out.bytes[i] == 1;
+  gd_bytes_free(&out);
+  return documents;
+}
+
+static void real_files_have_their_published_numbers_of_rows(void **state) {
+  (void)state;
+  if (access(DATA "labelled/banking77_train.csv", R_OK)) {
+    puts("skipped: no ../shared/data");
+    skip();
+  }
+  gd_corpus_options options = {.cut = true};
+  assert_int_equal(count_documents("labelled/banking77_train.csv", &options), 10003);
+  assert_int_equal(count_documents("labelled/banking77_test.csv", &options), 3080);
+  assert_int_equal(count_documents("eval/lambada_test.jsonl", &options), 5153);
+  assert_int_equal(count_documents("text/english_novels.txt.zst", &options), 46);
+  options.text_column = 2;
+  assert_int_equal(count_documents("labelled/sms_spam.tsv", &options), 5574);
+  options.text_field = "question";
+  assert_int_equal(count_documents("instruct/gsm8k_train.jsonl.gz", &options), 7473);
+}
+
+static void invalid_utf8_is_named_with_its_line_or_replaced(void **state) {
+  (void)state;
+  gd_corpus_options options = {.cut = true};
+  put_text("a.txt", "fine\nalso \xc3\xa9\nbad \xff\xfe here\n");
+  expect_fault(&options, GD_BAD_DATA, "a.txt:3: found the byte 0xff, expected UTF-8");
+  put_text("a.jsonl", "{\"text\": \"a\"}\n{\"text\": \"\xc3\"}\n");
+  expect_fault(&options, GD_BAD_DATA, "a.jsonl:2: found the byte 0xc3");
+  put_text("a.csv", "text\nx\n\"y\n\xe4\"\n");
+  expect_fault(&options, GD_BAD_DATA, "a.csv:3: found the byte 0xe4");
+  options.replace_invalid = true;
+  expect(&options, "x\1y\n\xef\xbf\xbd\1");
+  put_text("a.txt", "bad \xff here\n");
+  expect(&options, "bad \xef\xbf\xbd here\n\1");
+}
+
+/* The ranges of a file, read one by one, give what the whole gives: for any length of the ranges. */
+static void ranges_of_a_file_give_the_whole(void **state) {
+  (void)state;
+  gd_bytes text = {0}, whole = {0}, parts = {0};
+  gd_rng rng = gd_rng_make(3, GD_RNG_DATA, 0, 0, 0);
+  for (int jsonl = 0; jsonl < 2; jsonl++) {
+    text.count = whole.count = 0;
+    for (uint64_t i = 0; i < 3000; i++) {
+      static const char *const pieces[] = {"word",         " ", "\n", "9", "\xc3\xa9", ".", " more text", "\n<|endoftext|>\n",
+                                           "<|endoftext|>"};
+      uint32_t pick = gd_rng_word(&rng, i) % 9;
+      ok(jsonl ? gd_bytes_printf(&text, "{\"text\": \"%u\"}%s", pick, pick ? "\n" : "\n\n")
+               : gd_bytes_append(&text, pieces[pick], strlen(pieces[pick])));
+    }
+    put(jsonl ? "a.jsonl" : "a.txt", text.bytes, text.count);
+    gd_corpus_options options = {.cut = true};
+    ok(read_range(&options, 0, -1, &whole));
+    static const int64_t lengths[] = {1, 2, 7, 64, 1000, 4096, 1 << 20};
+    for (size_t k = 0; k < sizeof lengths / sizeof *lengths; k++) {
+      gd_corpus_unit *units;
+      int64_t count;
+      const char *paths[] = {path};
+      options.unit_bytes = k == 0 ? 11 : lengths[k];
+      ok(gd_corpus_plan(paths, 1, &options, &units, &count));
+      parts.count = 0;
+      for (int64_t u = 0; u < count; u++) ok(read_range(&options, units[u].begin, units[u].end, &parts));
+      assert_int_equal(parts.count, whole.count);
+      assert_memory_equal(parts.bytes, whole.bytes, whole.count);
+      free(units);
+    }
+  }
+  gd_bytes_free(&text);
+  gd_bytes_free(&whole);
+  gd_bytes_free(&parts);
+}
+
+/* A fault in a later range still names the line of the file. */
+static void a_fault_in_a_range_names_the_line_of_the_file(void **state) {
+  (void)state;
+  gd_bytes text = {0}, out = {0};
+  for (int i = 1; i < 500; i++) ok(gd_bytes_printf(&text, "line %d\n", i));
+  ok(gd_bytes_append(&text, "\xff\n", 2));
+  put("a.txt", text.bytes, text.count);
+  const gd_corpus_options options = {.cut = true};
+  assert_int_equal(read_range(&options, 3000, -1, &out), GD_BAD_DATA);
+  if (!strstr(gd_error_text(), "a.txt:500: found the byte 0xff")) fail_msg("%s", gd_error_text());
+  gd_bytes_free(&text);
+  gd_bytes_free(&out);
+}
+
+static void shell(const char *format, const char *a) {
+  char command[900];
+  snprintf(command, sizeof command, format, folder, a);
+  if (system(command) != 0) skip(); /* no gzip or zstd program here */
+}
+
+static void packed_files_read_like_plain_ones_and_damage_is_named(void **state) {
+  (void)state;
+  gd_bytes text = {0}, wanted = {0}, found = {0};
+  const gd_corpus_options options = {.cut = true};
+  gd_rng rng = gd_rng_make(5, GD_RNG_DATA, 0, 0, 0);
+  for (uint64_t i = 0; i < 60000; i++) ok(gd_bytes_printf(&text, "%u ", gd_rng_word(&rng, i)));
+  put("a.txt", text.bytes, text.count);
+  ok(read_range(&options, 0, -1, &wanted));
+  shell(
+      "cd %s && gzip -k a.txt && cp a.txt.gz two.txt.gz && cat a.txt.gz >> two.txt.gz && head -c 100000 a.txt.gz > "
+      "cut.txt.gz%s",
+      "");
+  snprintf(path, sizeof path, "%s/a.txt.gz", folder);
+  ok(read_range(&options, 0, -1, &found));
+  assert_int_equal(found.count, wanted.count);
+  assert_memory_equal(found.bytes, wanted.bytes, wanted.count);
+  found.count = 0;
+  snprintf(path, sizeof path, "%s/two.txt.gz", folder);
+  ok(read_range(&options, 0, -1, &found)); /* two members, one behind the other: one text */
+  assert_int_equal(found.count, 2 * wanted.count - 1);
+  snprintf(path, sizeof path, "%s/cut.txt.gz", folder);
+  expect_fault(&options, GD_BAD_DATA, "cut.txt.gz: damaged gzip data near packed byte 100000: the file ends in the middle");
+  shell("cd %s && printf 'XXXXXXXX' | dd of=a.txt.gz bs=1 seek=50000 conv=notrunc 2>/dev/null%s", "");
+  snprintf(path, sizeof path, "%s/a.txt.gz", folder);
+  expect_fault(&options, GD_BAD_DATA, "a.txt.gz: damaged gzip data");
+  shell("cd %s && zstd -q a.txt && head -c 100000 a.txt.zst > cut.txt.zst%s", "");
+  found.count = 0;
+  snprintf(path, sizeof path, "%s/a.txt.zst", folder);
+  ok(read_range(&options, 0, -1, &found));
+  assert_int_equal(found.count, wanted.count);
+  snprintf(path, sizeof path, "%s/cut.txt.zst", folder);
+  expect_fault(&options, GD_BAD_DATA, "cut.txt.zst: damaged zstd data near packed byte 100000: the file ends in the middle");
+  gd_bytes_free(&text);
+  gd_bytes_free(&wanted);
+  gd_bytes_free(&found);
+}
+
+static void missing_files_and_folders_are_named(void **state) {
+  (void)state;
+  const char *paths[] = {"/nowhere/x.txt"}, *folders[] = {folder};
+  const gd_corpus_options options = {0};
+  gd_corpus_unit *units;
+  int64_t count;
+  assert_int_equal(gd_corpus_plan(paths, 1, &options, &units, &count), GD_USAGE);
+  assert_non_null(strstr(gd_error_text(), "/nowhere/x.txt: No such file"));
+  assert_int_equal(gd_corpus_plan(folders, 1, &options, &units, &count), GD_USAGE);
+  assert_non_null(strstr(gd_error_text(), "a folder, expected a corpus file"));
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(separator_lines_part_documents),
+      cmocka_unit_test(json_lines_give_their_field),
+      cmocka_unit_test(csv_rows_may_hold_commas_quotes_and_line_ends),
+      cmocka_unit_test(real_files_have_their_published_numbers_of_rows),
+      cmocka_unit_test(invalid_utf8_is_named_with_its_line_or_replaced),
+      cmocka_unit_test(ranges_of_a_file_give_the_whole),
+      cmocka_unit_test(a_fault_in_a_range_names_the_line_of_the_file),
+      cmocka_unit_test(packed_files_read_like_plain_ones_and_damage_is_named),
+      cmocka_unit_test(missing_files_and_folders_are_named),
+  };
+  return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}
