@@ -1,0 +1,118 @@
+# lib.sh - shared by the scripts of tests/numerics. Source it with the build folder in $1: it sets
+#   bin      the programs' folder          work   a scratch folder, removed at the end (kept where KEEP=1)
+#   corpus   a small dataset of bytes      source the source folder
+# and leaves with 77 where a program is missing.
+set -u
+build=${1:?usage: $0 BUILD_FOLDER}
+bin=$build/bin
+source=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+export OMP_NUM_THREADS=1
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+
+for program in gptdist-train gptdist-data gptdist-ckpt; do
+  if [ ! -x "$bin/$program" ]; then
+    echo "skipped: no $bin/$program"
+    exit 77
+  fi
+done
+work=$(mktemp -d "${TMPDIR:-/tmp}/gptdist-numerics.XXXXXX")
+trap '[ -n "${KEEP:-}" ] && echo "kept: $work" || rm -rf "$work"' EXIT
+passed=0 failed=0
+
+# A text that a small model finds easy to begin and hard to finish: numbers written out, with a check digit. 60 kB.
+awk 'BEGIN { s = 1; for (i = 0; i < 1500; i++) { s = (s * 1103515245 + 12345) % 2147483648;
+       printf "line %d says %d and %d makes %d.\n", i, s % 97, i % 89, (s % 97) + (i % 89) } }' > "$work/text.txt"
+corpus=$work/corpus
+"$bin/gptdist-data" prepare --tokenizer bytes --output "$corpus" --validation-fraction 0.05 "$work/text.txt" \
+  > "$work/prepare.log" 2>&1 || { cat "$work/prepare.log"; echo "gptdist-data prepare failed"; exit 1; }
+
+# Two tiny models, both with 4 canonical blocks, dropout and clipping.
+cat > "$work/gpt2.yaml" <<YAML
+run: {steps: 4, seed: 7, device: cpu, threads: 1}
+model: {layers: 2, heads: 4, width: 32, context: 32, dropout: 0.1, init_std: 0.1}
+data: {path: $corpus}
+batch: {global: 24}
+optimizer: {lr: 0.01, min_lr: 0.001, clip: 0.5}
+schedule: {warmup_steps: 2}
+numerics: invariant
+checkpoint: {interval_steps: 2}
+validation: {interval_steps: 2, batches: 2}
+log: {interval_steps: 1, tensorboard: false}
+YAML
+cat > "$work/llama.yaml" <<YAML
+include: gpt2.yaml
+model: {layers: 2, heads: 8, kv_heads: 4, width: 64, head_size: 8, ffn: 96, context: 32, dropout: 0.1, init_std: 0.1, norm: rmsnorm,
+        activation: swiglu, position: rotary, bias: false, tied_head: false}
+YAML
+
+# launch RANKS PROGRAM...   under mpirun, or directly for one rank
+launch() {
+  local ranks=$1
+  shift
+  if [ "$ranks" -eq 1 ]; then
+    timeout "${LIMIT:-120}" "$@" < /dev/null
+  else
+    timeout "${LIMIT:-120}" mpirun --oversubscribe --bind-to none -np "$ranks" "$@" < /dev/null
+  fi
+}
+
+# train NAME RANKS CONFIG key=value...   a run in $work/NAME; its output is shown where it fails
+train() {
+  local name=$1 ranks=$2 config=$3 setting arguments=()
+  shift 3
+  for setting in "$@"; do
+    case $setting in
+      --*) arguments+=("$setting") ;;
+      *) arguments+=(--set "$setting") ;;
+    esac
+  done
+  launch "$ranks" "$bin/gptdist-train" --config "$work/$config.yaml" --set "run.directory=$work/$name" "${arguments[@]}" \
+    > "$work/$name.out" 2>&1
+  local code=$?
+  [ $code -eq 0 ] || { echo "--- $name: gptdist-train left with $code"; tail -15 "$work/$name.out"; }
+  return $code
+}
+
+# The lines of a run's metrics that carry results, without the fields that are times: equal text is equal bits.
+curve() {
+  grep -E '"event": ?"(train|validation)"' "$work/$1/metrics.jsonl" | sed -E 's/, ?"ms".*//'
+}
+
+# SHA-256 of the last checkpoint: weights, moments and run state, whatever the layout that wrote it.
+state() {
+  "$bin/gptdist-ckpt" hash "$work/$1" | grep -oE '[0-9a-f]{64}'
+}
+
+check() { # check TEXT COMMAND...
+  local text=$1
+  shift
+  if "$@"; then
+    passed=$((passed + 1))
+    echo "ok      $text"
+  else
+    failed=$((failed + 1))
+    echo "FAILED  $text"
+  fi
+}
+
+same_curve() {
+  local a b
+  a=$(curve "$1") b=$(curve "$2")
+  [ -n "$a" ] && [ "$a" = "$b" ] && return 0
+  diff <(echo "$a") <(echo "$b") | head -4
+  return 1
+}
+
+same_state() {
+  local a b
+  a=$(state "$1") b=$(state "$2")
+  [ -n "$a" ] && [ "$a" = "$b" ] && return 0
+  echo "$a is not $b"
+  return 1
+}
+
+finish() {
+  echo "$passed passed, $failed failed"
+  [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
+  exit
+}

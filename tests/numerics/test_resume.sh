@@ -1,0 +1,49 @@
+#!/bin/bash
+# A resumed run goes on bit for bit: on the same layout (fast and invariant), and in invariant mode on any other layout. The
+# interrupted half is a checkpoint of the uninterrupted run; the resumed run starts from it in a folder of its own.
+here=$(cd "$(dirname "$0")" && pwd)
+. "$here/lib.sh"
+
+# after STEP: the curve's lines behind that step
+after() {
+  curve "$1" | awk -v from="$2" 'match($0, /"step": ?[0-9]+/) { split(substr($0, RSTART, RLENGTH), a, /: ?/); if (a[2] + 0 > from) print }'
+}
+same_rest() { # WHOLE RESUMED STEP
+  local a b
+  a=$(after "$1" "$3") b=$(after "$2" "$3")
+  [ -n "$a" ] && [ "$a" = "$b" ] && return 0
+  diff <(echo "$a") <(echo "$b") | head -4
+  return 1
+}
+resumes() { # TEXT WHOLE NAME RANKS CONFIG settings...
+  local text=$1 whole=$2 name=$3
+  shift 3
+  local checkpoint=$work/$whole/checkpoints/step-00000004
+  [ -d "$checkpoint" ] || { check "$text: $checkpoint is there" false; return; }
+  if train "$name" "$@" "--resume=$checkpoint"; then
+    check "$text" same_rest "$whole" "$name" 4
+    check "$text, state" same_state "$whole" "$name"
+  else
+    check "$text" false
+  fi
+}
+common="run.steps=8 checkpoint.keep=9"
+for config in gpt2 llama; do
+  dtype=$([ $config = gpt2 ] && echo bf16 || echo fp32)
+  settings="$common precision.dtype=$dtype"
+  # shellcheck disable=SC2086
+  {
+    train "$config-whole" 2 $config $settings parallel.tensor=2 || finish
+    resumes "$config $dtype: tensor 2, resumed on tensor 2" "$config-whole" "$config-same" 2 $config $settings parallel.tensor=2
+    resumes "$config $dtype: tensor 2, resumed on one rank" "$config-whole" "$config-one" 1 $config $settings parallel.zero=0
+    resumes "$config $dtype: tensor 2, resumed on data 3, ZeRO 1" "$config-whole" "$config-three" 3 $config $settings parallel.zero=1
+    resumes "$config $dtype: tensor 2, resumed on tensor 2 x data 2, micro-batch 5" "$config-whole" "$config-four" 4 $config \
+      $settings parallel.tensor=2 batch.micro=5
+  }
+done
+# shellcheck disable=SC2086
+{
+  train fast-whole 2 gpt2 $common numerics=fast parallel.zero=1 || finish
+  resumes "fast: data 2, ZeRO 1, resumed on the same layout" fast-whole fast-same 2 gpt2 $common numerics=fast parallel.zero=1
+}
+finish
