@@ -24,7 +24,6 @@ enum { BEAT_MS = 1000, JOIN_MS = 60000, TRIPS = 3 };
 /* A status and its text on the wire. */
 typedef struct gd_error wire_error;
 
-static gd_session *current; /* the trace hook has no context */
 static atomic_flag leaving = ATOMIC_FLAG_INIT;
 
 static size_t error_bytes(const wire_error *error) {
@@ -41,67 +40,6 @@ static void error_from_wire(const void *body, size_t bytes, wire_error *out) {
 
 static int32_t peers(const gd_session *session) {
   return session->rank == 0 ? session->ranks : 1;
-}
-
-/* Heartbeat. */
-
-static void changed_now(gd_session *session) {
-  session->changed_ms = gd_control_now_ms();
-}
-
-static void enter(gd_session *session, int entry, const char *call, uint64_t sequence) {
-  gd_beat_group *at = &session->beat.group[entry];
-  bool message = !strcmp(call, "send") || !strcmp(call, "receive");
-  at->sequence = sequence;
-  at->place = message ? GD_WATCH_IN_MESSAGE : GD_WATCH_IN_COLLECTIVE;
-  if (!message) at->entered = sequence;
-  snprintf(at->call, sizeof at->call, "%s", call);
-  changed_now(session);
-}
-
-static void trace(const gd_group *group, const char *call, uint64_t sequence, bool end) {
-  gd_session *session = current;
-  if (!session) return;
-  pthread_mutex_lock(&session->beat_lock);
-  for (int32_t i = GD_WATCH_SESSION + 1; i < session->entries && i < GD_WATCH_GROUPS; i++) {
-    if (session->entry[i].group != group) continue;
-    if (!end) {
-      enter(session, i, call, sequence);
-    } else {
-      session->beat.group[i].place = GD_WATCH_OUTSIDE;
-      changed_now(session);
-    }
-    break;
-  }
-  pthread_mutex_unlock(&session->beat_lock);
-}
-
-void gd_session_call_begin(gd_session *session, int entry, const char *call) {
-  pthread_mutex_lock(&session->beat_lock);
-  enter(session, entry, call, session->beat.group[entry].entered + 1);
-  pthread_mutex_unlock(&session->beat_lock);
-}
-
-void gd_session_call_end(gd_session *session, int entry) {
-  pthread_mutex_lock(&session->beat_lock);
-  session->beat.group[entry].place = GD_WATCH_OUTSIDE;
-  changed_now(session);
-  pthread_mutex_unlock(&session->beat_lock);
-}
-
-void gd_session_progress(gd_session *session, const char *phase, int64_t step) {
-  pthread_mutex_lock(&session->beat_lock);
-  snprintf(session->beat.phase, sizeof session->beat.phase, "%s", phase);
-  session->beat.step = step;
-  changed_now(session);
-  pthread_mutex_unlock(&session->beat_lock);
-}
-
-static void take_beat(gd_session *session, gd_beat *out) {
-  pthread_mutex_lock(&session->beat_lock);
-  *out = session->beat;
-  out->idle_ms = gd_control_now_ms() - session->changed_ms;
-  pthread_mutex_unlock(&session->beat_lock);
 }
 
 /* The way out. */
@@ -272,7 +210,7 @@ static void read_peer(gd_session *session, int32_t peer) {
 
 static void send_beats(gd_session *session) {
   gd_beat beat;
-  take_beat(session, &beat);
+  gd_session_take_beat(session, &beat);
   pthread_mutex_lock(&session->lock);
   if (session->rank == 0) {
     session->watch.rank[0].beat = beat;
@@ -320,9 +258,7 @@ static void forgive_gap(gd_session *session) {
   }
   session->trips = 0;
   pthread_mutex_unlock(&session->lock);
-  pthread_mutex_lock(&session->beat_lock);
-  session->changed_ms = now;
-  pthread_mutex_unlock(&session->beat_lock);
+  gd_session_forgive(session);
 }
 
 static void *control_thread(void *argument) {
@@ -374,8 +310,7 @@ static gd_status start_thread(gd_session *session) {
     session->watch.rank[r].arrived_ms = now;
     session->watch.rank[r].beat.step = -1;
   }
-  current = session;
-  gd_collectives_trace_hook = trace;
+  gd_session_trace(session);
   /* Signals are the main thread's business. */
   sigset_t all, before;
   sigfillset(&all);
@@ -443,8 +378,7 @@ void gd_session_control_close(gd_session *session) {
   wake_thread(session);
   pthread_join(session->thread, NULL);
   if (session->rank != 0) close(session->sockets[0]);
-  gd_collectives_trace_hook = NULL;
-  current = NULL;
+  gd_session_trace(NULL);
   close(session->wake[0]);
   close(session->wake[1]);
   session->thread_running = false;

@@ -72,9 +72,17 @@ void gd_session_control_close(gd_session *session);
 /* Starts the thread of a one-rank session when it gets a deadline. */
 void gd_session_control_need_thread(gd_session *session);
 
+/* session_beat.c */
+
 /* A call of the session itself (GD_WATCH_AGREE, GD_WATCH_SESSION), for hang reports. */
 void gd_session_call_begin(gd_session *session, int entry, const char *call);
 void gd_session_call_end(gd_session *session, int entry);
+/* Has collectives traced for this session (NULL: no more). */
+void gd_session_trace(gd_session *session);
+/* This rank's heartbeat as of now. */
+void gd_session_take_beat(gd_session *session, gd_beat *out);
+/* Counts now as progress: the time before says nothing. */
+void gd_session_forgive(gd_session *session);
 
 /* session_device.c */
 

@@ -1,0 +1,77 @@
+/* session_beat.c - what this rank is doing, as its heartbeat tells it: phase, step, and the call under way in each group. */
+#include <stdio.h>
+#include <string.h>
+
+#include "comm/session_state.h"
+
+static gd_session *current; /* the trace hook has no context */
+
+static void changed_now(gd_session *session) {
+  session->changed_ms = gd_control_now_ms();
+}
+
+static void enter(gd_session *session, int entry, const char *call, uint64_t sequence) {
+  gd_beat_group *at = &session->beat.group[entry];
+  bool message = !strcmp(call, "send") || !strcmp(call, "receive");
+  at->sequence = sequence;
+  at->place = message ? GD_WATCH_IN_MESSAGE : GD_WATCH_IN_COLLECTIVE;
+  if (!message) at->entered = sequence;
+  snprintf(at->call, sizeof at->call, "%s", call);
+  changed_now(session);
+}
+
+static void trace(const gd_group *group, const char *call, uint64_t sequence, bool end) {
+  gd_session *session = current;
+  if (!session) return;
+  pthread_mutex_lock(&session->beat_lock);
+  for (int32_t i = GD_WATCH_SESSION + 1; i < session->entries && i < GD_WATCH_GROUPS; i++) {
+    if (session->entry[i].group != group) continue;
+    if (!end) {
+      enter(session, i, call, sequence);
+    } else {
+      session->beat.group[i].place = GD_WATCH_OUTSIDE;
+      changed_now(session);
+    }
+    break;
+  }
+  pthread_mutex_unlock(&session->beat_lock);
+}
+
+void gd_session_call_begin(gd_session *session, int entry, const char *call) {
+  pthread_mutex_lock(&session->beat_lock);
+  enter(session, entry, call, session->beat.group[entry].entered + 1);
+  pthread_mutex_unlock(&session->beat_lock);
+}
+
+void gd_session_call_end(gd_session *session, int entry) {
+  pthread_mutex_lock(&session->beat_lock);
+  session->beat.group[entry].place = GD_WATCH_OUTSIDE;
+  changed_now(session);
+  pthread_mutex_unlock(&session->beat_lock);
+}
+
+void gd_session_progress(gd_session *session, const char *phase, int64_t step) {
+  pthread_mutex_lock(&session->beat_lock);
+  snprintf(session->beat.phase, sizeof session->beat.phase, "%s", phase);
+  session->beat.step = step;
+  changed_now(session);
+  pthread_mutex_unlock(&session->beat_lock);
+}
+
+void gd_session_take_beat(gd_session *session, gd_beat *out) {
+  pthread_mutex_lock(&session->beat_lock);
+  *out = session->beat;
+  out->idle_ms = gd_control_now_ms() - session->changed_ms;
+  pthread_mutex_unlock(&session->beat_lock);
+}
+
+void gd_session_forgive(gd_session *session) {
+  pthread_mutex_lock(&session->beat_lock);
+  changed_now(session);
+  pthread_mutex_unlock(&session->beat_lock);
+}
+
+void gd_session_trace(gd_session *session) {
+  current = session;
+  gd_collectives_trace_hook = session ? trace : NULL;
+}
