@@ -2,7 +2,7 @@
  *
  * Backward links the rows that hold the same token into lists in ascending order: a warp a row looks for the next row of its
  * token, so every link has one writer and the lists do not depend on timing. Then the first row of each list walks it, a thread
- * a column: chains within a sequence, the tree over the sequences that hold the token. */
+ * a column: chains within a sequence, the tree over all sequences with the absent ones left out. */
 #include "trainer/kernels/cuda/common.cuh"
 
 /* Where the token's row lies among the blocks here, in elements from the start of the table; -1: not here. */
@@ -38,6 +38,30 @@ static __global__ void link_rows(gd_embedding a, int32_t *next, int32_t *inner) 
   if (found >= 0) inner[found] = 1;
 }
 
+/* The canonical tree over numbered leaves of which some are absent: an absent leaf adds nothing and the others keep their
+ * places. Two neighbours meet in the node of the highest bit in which their numbers differ; the bits on the stack fall towards
+ * its top. */
+typedef struct present_tree {
+  float values[TREE_DEPTH];
+  int bits[TREE_DEPTH]; /* where a value meets the one below it */
+  int depth;
+  int64_t last;
+} present_tree;
+
+__device__ __forceinline__ void merge_top(present_tree *t) {
+  t->depth--;
+  t->values[t->depth - 1] = t->values[t->depth - 1] + t->values[t->depth];
+}
+
+/* Leaves enter in ascending order. */
+__device__ __forceinline__ void present_push(present_tree *t, int64_t leaf, float value) {
+  int bit = t->depth > 0 ? 63 - __clzll(leaf ^ t->last) : 0;
+  while (t->depth > 1 && t->bits[t->depth - 1] < bit) merge_top(t);
+  t->values[t->depth] = value;
+  t->bits[t->depth++] = bit;
+  t->last = leaf;
+}
+
 /* Block (row, column chunk); only rows that start a list work. */
 template <typename T>
 static __global__ void walk_lists(gd_embedding a, const int32_t *next, const int32_t *inner) {
@@ -52,19 +76,21 @@ static __global__ void walk_lists(gd_embedding a, const int32_t *next, const int
     *gradient = chain;
     return;
   }
-  float stack[TREE_DEPTH], chain = 0.0f;
-  int depth = 0;
-  int64_t leaves = 0, sequence = row / a.sequence;
+  present_tree tree;
+  tree.depth = 0;
+  float chain = 0.0f;
+  int64_t sequence = row / a.sequence;
   for (; row >= 0; row = next[row]) {
     if (row / a.sequence != sequence) {
-      tree_push(stack, &depth, leaves++, chain);
+      present_push(&tree, sequence, chain);
       chain = 0.0f;
       sequence = row / a.sequence;
     }
     chain += load(dx, row * a.width + c);
   }
-  tree_push(stack, &depth, leaves, chain);
-  *gradient = tree_root(stack, depth);
+  present_push(&tree, sequence, chain);
+  while (tree.depth > 1) merge_top(&tree);
+  *gradient = tree.values[0];
 }
 
 gd_status gd_cuda_embedding_forward(gd_kernels *kernels, const gd_embedding *args) {
