@@ -56,7 +56,7 @@ typedef struct gd_window_source {
 
 int64_t gd_window_count(const gd_window_source *source);
 /* A gd_score_item; context: any struct whose first member is a gd_window_source. */
-gd_status gd_score_window(void *context, gd_evaluator *evaluator, int64_t item, double sums[GD_SCORE_SUMS]);
+GD_CHECKED gd_status gd_score_window(void *context, gd_evaluator *evaluator, int64_t item, double sums[GD_SCORE_SUMS]);
 
 /* ---- tasks of many small items, read from a JSON Lines file ---- */
 
@@ -71,7 +71,7 @@ typedef struct gd_task gd_task;
 GD_CHECKED gd_status gd_task_open(gd_task_kind kind, const char *path, gd_tokenizer *tokenizer, gd_task **out);
 int64_t gd_task_items(const gd_task *task);
 /* A gd_score_item; context: any struct whose first member is a gd_task *. */
-gd_status gd_task_score(void *context, gd_evaluator *evaluator, int64_t item, double sums[GD_SCORE_SUMS]);
+GD_CHECKED gd_status gd_task_score(void *context, gd_evaluator *evaluator, int64_t item, double sums[GD_SCORE_SUMS]);
 void gd_task_close(gd_task *task);
 
 #endif

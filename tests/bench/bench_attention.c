@@ -1,5 +1,5 @@
-/* bench_attention - speed of the attention kernels: bench_attention [THREADS [SHAPE]]. Operations are counted for the pairs that a
- * causal mask leaves: 4 D a pair forward, 10 D backward. Medians. */
+/* bench_attention - speed of the attention kernels: bench_attention [THREADS [SHAPE]]. Operations are counted for the pairs
+ * that a causal mask leaves: 4 D a pair forward, 10 D backward. Medians. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -158,7 +158,7 @@ static inline vf attention_settle(vf x, bool pairs) {
 static_assert(sizeof(attention_scratch) <= GD_CPU_SCRATCH_BYTES, "attention scratch of a thread");
 
 /* Refuses what the kernels cannot do. */
-static inline gd_status attention_check(const gd_attention *a) {
+GD_CHECKED static inline gd_status attention_check(const gd_attention *a) {
   if (a->head_size < 1 || a->head_size > MAX_HEAD)
     return gd_fail(GD_BUG, "attention: head size %d, expected 1 to %d", (int)a->head_size, MAX_HEAD);
   if (a->kv_heads < 1 || a->heads % a->kv_heads)
