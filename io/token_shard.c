@@ -45,12 +45,19 @@ static herr_t innermost(unsigned n, const H5E_error2_t *entry, void *out) {
   return 0;
 }
 
-static const char *hdf5_text(void) {
-  static _Thread_local char text[256];
-  snprintf(text, sizeof text, "no description");
-  H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, innermost, text);
+static _Thread_local char error_stack_text[256];
+
+/* Keeps the text of a failed call: every later call, a close too, empties HDF5's own stack. */
+static bool failed(hid_t result) {
+  if (result >= 0) return false;
+  snprintf(error_stack_text, sizeof error_stack_text, "no description");
+  H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, innermost, error_stack_text);
   H5Eclear2(H5E_DEFAULT);
-  return text;
+  return true;
+}
+
+static const char *hdf5_text(void) {
+  return error_stack_text;
 }
 
 /* After a failed write HDF5 cannot close the file, and its exit handler would complain about that on stderr. */
@@ -83,7 +90,7 @@ static hid_t memory_type(bool wide) {
 static herr_t put_integer(hid_t file, const char *name, int64_t value) {
   hid_t space = H5Screate(H5S_SCALAR);
   hid_t attribute = H5Acreate2(file, name, H5T_STD_I64LE, space, H5P_DEFAULT, H5P_DEFAULT);
-  herr_t result = attribute < 0 ? -1 : H5Awrite(attribute, H5T_NATIVE_INT64, &value);
+  herr_t result = failed(attribute) || failed(H5Awrite(attribute, H5T_NATIVE_INT64, &value)) ? -1 : 0;
   if (attribute >= 0) H5Aclose(attribute);
   H5Sclose(space);
   return result;
@@ -95,7 +102,7 @@ static herr_t put_text(hid_t file, const char *name, const char *value) {
   H5Tset_size(type, strlen(value) + 1);
   H5Tset_cset(type, H5T_CSET_UTF8);
   hid_t attribute = H5Acreate2(file, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
-  herr_t result = attribute < 0 ? -1 : H5Awrite(attribute, type, value);
+  herr_t result = failed(attribute) || failed(H5Awrite(attribute, type, value)) ? -1 : 0;
   if (attribute >= 0) H5Aclose(attribute);
   H5Tclose(type);
   H5Sclose(space);
@@ -119,6 +126,7 @@ static hid_t create_dataset(hid_t file, const char *name, hid_t type, int64_t co
   if (count == 0 || (H5Pset_chunk(properties, 1, &piece) >= 0 && H5Pset_fletcher32(properties) >= 0 &&
                      H5Pset_fill_time(properties, H5D_FILL_TIME_NEVER) >= 0))
     dataset = H5Dcreate2(file, name, type, space, H5P_DEFAULT, properties, H5P_DEFAULT);
+  if (failed(dataset)) dataset = -1;
   H5Pclose(properties);
   H5Sclose(space);
   return dataset;
@@ -127,12 +135,13 @@ static hid_t create_dataset(hid_t file, const char *name, hid_t type, int64_t co
 static herr_t transfer(bool write, hid_t dataset, hid_t type, int64_t first, int64_t count, void *buffer) {
   hsize_t start = (hsize_t)first, size = (hsize_t)count;
   hid_t file_space = H5Dget_space(dataset);
-  if (file_space < 0) return -1;
+  if (failed(file_space)) return -1;
   hid_t memory_space = H5Screate_simple(1, &size, NULL);
   herr_t result = H5Sselect_hyperslab(file_space, H5S_SELECT_SET, &start, NULL, &size, NULL);
   if (result >= 0)
     result = write ? H5Dwrite(dataset, type, memory_space, file_space, H5P_DEFAULT, buffer)
                    : H5Dread(dataset, type, memory_space, file_space, H5P_DEFAULT, buffer);
+  if (failed(result)) result = -1;
   H5Sclose(memory_space);
   H5Sclose(file_space);
   return result;
@@ -151,7 +160,7 @@ gd_status gd_token_shard_create(const char *path, const gd_token_shard_info *inf
   enter();
   gd_status status = GD_OK;
   writer->file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
-  if (writer->file < 0 || put_attributes(writer->file, info) < 0 ||
+  if (failed(writer->file) || put_attributes(writer->file, info) < 0 ||
       (writer->tokens = create_dataset(writer->file, "tokens", is_wide(info->vocabulary) ? H5T_STD_U32LE : H5T_STD_U16LE,
                                        info->tokens, CHUNK_TOKENS)) < 0)
     status = gd_fail(GD_IO, "cannot write %s: %s", path, hdf5_text());
@@ -198,7 +207,7 @@ gd_status gd_token_shard_set_documents(gd_token_shard_writer *writer, const int6
   hid_t documents = create_dataset(writer->file, "documents", H5T_STD_I64LE, count, CHUNK_DOCUMENTS);
   /* HDF5 does not change the buffer of a write. */
   if (documents < 0 || put_integer(writer->file, "documents", count) < 0 ||
-      (count && H5Dwrite(documents, H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, positions) < 0))
+      (count && failed(H5Dwrite(documents, H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, positions))))
     status = gd_fail(GD_IO, "cannot write %s: %s", writer->path, hdf5_text());
   if (documents >= 0) H5Dclose(documents);
   leave();
@@ -215,13 +224,13 @@ gd_status gd_token_shard_finish(gd_token_shard_writer *writer) {
     return status;
   }
   enter();
-  bool failed = H5Fflush(writer->file, H5F_SCOPE_LOCAL) < 0 || H5Dclose(writer->tokens) < 0;
+  bool lost = failed(H5Fflush(writer->file, H5F_SCOPE_LOCAL)) || failed(H5Dclose(writer->tokens));
   writer->tokens = -1;
-  if (!failed) {
-    failed = H5Fclose(writer->file) < 0;
+  if (!lost) {
+    lost = failed(H5Fclose(writer->file));
     writer->file = -1;
   }
-  if (failed) status = gd_fail(GD_IO, "cannot write %s: %s", writer->path, hdf5_text());
+  if (lost) status = gd_fail(GD_IO, "cannot write %s: %s", writer->path, hdf5_text());
   leave();
   if (status == GD_OK) {
     int file = open(writer->path, O_RDONLY | O_CLOEXEC);
@@ -304,8 +313,9 @@ static gd_status open_dataset(const char *path, hid_t file, const char *name, in
   hid_t access = H5Pcreate(H5P_DATASET_ACCESS);
   H5Pset_chunk_cache(access, 521, CACHE_BYTES, 1.0);
   *out = H5Dopen2(file, name, access);
+  bool missing = failed(*out);
   H5Pclose(access);
-  if (*out < 0) return gd_fail_user(GD_BAD_DATA, "%s: no dataset \"%s\": %s", path, name, hdf5_text());
+  if (missing) return gd_fail_user(GD_BAD_DATA, "%s: no dataset \"%s\": %s", path, name, hdf5_text());
   hid_t space = H5Dget_space(*out), type = H5Dget_type(*out);
   int dims = H5Sget_simple_extent_ndims(space);
   int64_t found = dims == 1 ? (int64_t)H5Sget_simple_extent_npoints(space) : -1;
@@ -324,7 +334,7 @@ static gd_status open_locked(gd_token_shard *shard) {
   const char *path = shard->path;
   if (access(path, R_OK)) return gd_fail(GD_IO, "cannot open %s: %s", path, strerror(errno));
   shard->file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
-  if (shard->file < 0)
+  if (failed(shard->file))
     return gd_fail_user(GD_BAD_DATA, "%s: not a whole HDF5 file (%s), expected a gptdist token shard", path, hdf5_text());
   GD_TRY(get_attributes(path, shard->file, &shard->info));
   size_t type_bytes;
