@@ -12,6 +12,8 @@ enum {
   B_FLOATS = GEMM_NC * GEMM_KU + 16 * GEMM_NR,
   EDGE_FLOATS = GEMM_MR * GEMM_NR,
   TILE_LD = GEMM_NC + 16,
+  SHORT_LEAF_ROWS = 192, /* rows of a block whose leaves are short: the tiles at work stay in the second-level cache */
+  SHORT_LEAF_UNITS = 512,
   TILE_FLOATS = GD_CPU_SCRATCH_BYTES / 4 - A_FLOATS - B_FLOATS - EDGE_FLOATS,
 };
 
@@ -205,6 +207,8 @@ static job plan(const gd_matmul *m) {
   j.tiles = j.tree || (m->c_dtype != GD_FLOAT32 && m->k > GEMM_KU * gemm_unit_elems(units));
   j.slots = j.tree ? bit_length(m->leaves) + bit_length(j.inner) + 1 : 1;
   j.rows = j.tiles ? TILE_FLOATS / (TILE_LD * j.slots) / GEMM_MR * GEMM_MR : INT64_MAX / 4;
+  int64_t leaf_units = j.k_leaf / gemm_unit_elems(units);
+  if (j.tree && leaf_units < SHORT_LEAF_UNITS) j.rows = at_most(j.rows, SHORT_LEAF_ROWS);
   return j;
 }
 

@@ -53,7 +53,7 @@ typedef struct gemm_operand {
   int64_t k_stride, x_stride;
 } gemm_operand;
 
-/* Packs columns x .. x + count of B, k .. k + length, into panels [units][GEMM_NR] of panel_units units each. */
+/* Packs columns x .. x + count of B, k .. k + length, into panels [units][GEMM_NR], GEMM_NR * GEMM_KU floats apart. */
 void GD_CPU(gemm_pack_b)(const gemm_operand *b, int64_t x, int64_t count, int64_t k, int64_t length, float *out);
 /* Packs rows x .. x + count of A, at most GEMM_GROUP panels, GEMM_MR * GEMM_AROW floats apart. */
 void GD_CPU(gemm_pack_a)(const gemm_operand *a, int64_t x, int64_t count, int64_t k, int64_t length, float *out);

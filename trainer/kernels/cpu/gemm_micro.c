@@ -27,6 +27,10 @@ static ALWAYS_INLINE void tile(const gemm_micro *call, const int rows, const gem
 #pragma GCC unroll 4
       for (int j = 0; j < GEMM_NV; j++) sum[i][j] = vf_zero();
   }
+#pragma GCC unroll 16
+  for (int i = 0; i < rows; i++) /* the end of the tile will write here */
+#pragma GCC unroll 4
+    for (int j = 0; j < GEMM_NV; j++) __builtin_prefetch(call->to + i * call->to_ld + j * VF_LANES, 1, 3);
   const float *a = call->a, *b = call->b;
   for (int64_t u = call->units; u > 0; u--) {
     vf right[GEMM_NV];

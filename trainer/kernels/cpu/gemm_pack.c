@@ -1,28 +1,43 @@
 /* gemm_pack.c - copies of operands in the order in which the micro-kernel reads them. */
 #include "trainer/kernels/cpu/gemm.h"
 
-/* 16 units of row x along k, k contiguous, of which `length` elements are there (the rest +0). */
-static inline vf along_k(const gemm_operand *m, int64_t x, int64_t k, int64_t length) {
-  int64_t at = x * m->x_stride + k;
-  if (m->units == GEMM_FLOAT32) return vf_load_as(GD_FLOAT32, m->base, at, vf_left(0, length));
-  if (m->units == GEMM_EXPANDED) return vf_load_as(GD_BFLOAT16, m->base, at, vf_left(0, length));
-#if defined(__AVX512BF16__)
-  const gd_bfloat16 *p = (const gd_bfloat16 *)m->base + at;
-  if (length >= 32) return _mm512_castsi512_ps(_mm512_loadu_si512(p));
-  return _mm512_castsi512_ps(_mm512_maskz_loadu_epi16((__mmask32)((1u << length) - 1u), p));
-#else
-  return vf_zero();
-#endif
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+
+/* `units` is a constant wherever these are inlined. */
+
+static ALWAYS_INLINE const char *address(const gemm_operand *m, const gemm_units units, int64_t x, int64_t k) {
+  return (const char *)m->base + (x * m->x_stride + k * m->k_stride) * (units == GEMM_FLOAT32 ? 4 : 2);
 }
 
-/* One unit of k (one or two rows of the matrix) for n <= 16 neighbours x ..., x contiguous; has_second: the pair is whole. */
-static inline vf along_x(const gemm_operand *m, int64_t x, int64_t k, bool has_second, int n) {
-  int64_t at = k * m->k_stride + x;
-  if (m->units == GEMM_FLOAT32) return vf_load_as(GD_FLOAT32, m->base, at, n);
-  vf first = vf_load_as(GD_BFLOAT16, m->base, at, n);
-  if (m->units == GEMM_EXPANDED) return first;
-  vi second = has_second ? vf_bits(vf_load_as(GD_BFLOAT16, m->base, at + m->k_stride, n)) : vi_set1(0);
-  return vf_from_bits(vi_or(vi_srl(vf_bits(first), 16), second));
+/* 16 units along k from p on, k contiguous, of which `left` elements are there (the rest +0). */
+static ALWAYS_INLINE vf along_k(const gemm_units units, const char *p, int64_t left) {
+  if (units == GEMM_FLOAT32) return left >= 16 ? vf_load((const float *)p) : vf_load_n((const float *)p, (int)left);
+  const gd_bfloat16 *half = (const gd_bfloat16 *)p;
+#if defined(__AVX512BF16__)
+  if (units == GEMM_PAIRS)
+    return _mm512_castsi512_ps(left >= 32 ? _mm512_loadu_si512(half)
+                                          : _mm512_maskz_loadu_epi16((__mmask32)((1u << left) - 1u), half));
+#endif
+  return left >= 16 ? vf_load_bf16(half) : vf_load_bf16_n(half, (int)left);
+}
+
+/* One unit of k for 16 neighbours along x from p on, x contiguous, of which n are there; second: the other row of a pair or
+ * NULL. */
+static ALWAYS_INLINE vf along_x(const gemm_units units, const char *p, const char *second, int64_t n) {
+  if (units == GEMM_FLOAT32) return n >= 16 ? vf_load((const float *)p) : vf_load_n((const float *)p, (int)n);
+  const gd_bfloat16 *low = (const gd_bfloat16 *)p;
+#if defined(__AVX512BF16__)
+  if (units == GEMM_PAIRS) {
+    const gd_bfloat16 *high = (const gd_bfloat16 *)second;
+    __mmask16 m = n >= 16 ? 0xffff : vm_first((int)n);
+    __m256i a = _mm256_maskz_loadu_epi16(m, low), b = high ? _mm256_maskz_loadu_epi16(m, high) : _mm256_setzero_si256();
+    __m512i order = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37, 5, 36, 4,
+                                     35, 3, 34, 2, 33, 1, 32, 0);
+    return _mm512_castsi512_ps(_mm512_permutex2var_epi16(_mm512_castsi256_si512(a), order, _mm512_castsi256_si512(b)));
+  }
+#endif
+  (void)second;
+  return n >= 16 ? vf_load_bf16(low) : vf_load_bf16_n(low, (int)n);
 }
 
 #if defined(GD_SIMD_AVX512)
@@ -58,50 +73,82 @@ static inline void store_transposed(const vf r[16], float *out) {
 #endif
 
 /* B is [n][k]: blocks of 16 x 16 units are transposed. out has room for whole blocks of 16 units. */
-static void pack_b_along_k(const gemm_operand *b, int64_t x, int n, int64_t k, int64_t length, float *out) {
-  int64_t elems = gemm_unit_elems(b->units), units = (length + elems - 1) / elems;
-  for (int64_t u = 0; u < units; u += 16) {
-    vf rows[16];
-    for (int i = 0; i < 16; i++) rows[i] = i < n ? along_k(b, x + i, k + u * elems, length - u * elems) : vf_zero();
-    store_transposed(rows, out + u * GEMM_NR);
+static ALWAYS_INLINE void transpose_b(const gemm_operand *b, const gemm_units units, int64_t x, int64_t count, int64_t k,
+                                      int64_t length, float *out) {
+  int64_t elems = gemm_unit_elems(units), panels = (count + GEMM_NR - 1) / GEMM_NR;
+  int64_t row_bytes = b->x_stride * (units == GEMM_FLOAT32 ? 4 : 2);
+  for (int64_t column = 0; column < panels * GEMM_NR; column += VF_LANES) {
+    float *to = out + column / GEMM_NR * (GEMM_NR * GEMM_KU) + column % GEMM_NR;
+    for (int64_t at = 0; at < length; at += 16 * elems) {
+      const char *p = address(b, units, x + column, k + at);
+      vf rows[16];
+      for (int i = 0; i < 16; i++) rows[i] = column + i < count ? along_k(units, p + i * row_bytes, length - at) : vf_zero();
+      store_transposed(rows, to + at / elems * GEMM_NR);
+    }
   }
 }
 
-static void pack_b_along_x(const gemm_operand *b, int64_t x, int n, int64_t k, int64_t length, float *out) {
-  int64_t elems = gemm_unit_elems(b->units), units = (length + elems - 1) / elems;
-  for (int64_t u = 0; u < units; u++)
-    vf_store(out + u * GEMM_NR, n > 0 ? along_x(b, x, k + u * elems, (u + 1) * elems <= length, n) : vf_zero());
+/* The matrix is [k][x]: whole rows are read, which the processor's prefetch follows, and dealt to panels `width` units wide and
+ * panel_floats apart. Stores of 16 lanes may run into the next unit of a panel, which is written after it. */
+static ALWAYS_INLINE void deal_rows(const gemm_operand *m, const gemm_units units, int64_t x, int64_t count, int64_t k,
+                                    int64_t length, float *out, const int width, const int64_t panel_floats) {
+  int64_t elems = gemm_unit_elems(units), element_bytes = units == GEMM_FLOAT32 ? 4 : 2;
+  int64_t panels = (count + width - 1) / width;
+  for (int64_t at = 0, u = 0; at < length; at += elems, u++) {
+    const char *row = address(m, units, x, k + at), *second = at + 1 < length ? row + m->k_stride * element_bytes : NULL;
+    for (int64_t panel = 0; panel < panels; panel++)
+      for (int j = 0; j < width; j += VF_LANES) {
+        int64_t column = panel * width + j, skip = column * element_bytes;
+        float *to = out + panel * panel_floats + u * width + j;
+        vf_store(to, column < count ? along_x(units, row + skip, second ? second + skip : NULL, count - column) : vf_zero());
+      }
+  }
+}
+
+/* A is [m][k]: its rows are copied. */
+static ALWAYS_INLINE void copy_rows(const gemm_operand *a, const gemm_units units, int64_t x, int64_t count, int64_t k,
+                                    int64_t length, float *out) {
+  int64_t elems = gemm_unit_elems(units), panels = (count + GEMM_MR - 1) / GEMM_MR, used = (length + elems - 1) / elems;
+  for (int64_t i = 0; i < panels * GEMM_MR; i++) {
+    float *row = out + i * GEMM_AROW;
+    const char *p = address(a, units, x + i, k);
+    if (i >= count) {
+      memset(row, 0, (size_t)used * sizeof *row);
+      continue;
+    }
+    for (int64_t u = 0; u < used; u += VF_LANES)
+      vf_store(row + u, along_k(units, p + u * (units == GEMM_EXPANDED ? 2 : 4), length - u * elems));
+  }
 }
 
 void GD_CPU(gemm_pack_b)(const gemm_operand *b, int64_t x, int64_t count, int64_t k, int64_t length, float *out) {
-  int64_t panels = (count + GEMM_NR - 1) / GEMM_NR;
-  for (int64_t p = 0; p < panels; p++)
-    for (int j = 0; j < GEMM_NV; j++) {
-      int64_t column = p * GEMM_NR + j * VF_LANES;
-      int n = column < count ? vf_left(column, count) : 0;
-      float *to = out + p * (GEMM_NR * GEMM_KU) + j * VF_LANES;
-      if (b->along_k) {
-        pack_b_along_k(b, x + column, n, k, length, to);
-      } else {
-        pack_b_along_x(b, x + column, n, k, length, to);
-      }
-    }
+#define PACK_B(units)                                                           \
+  case units:                                                                   \
+    if (b->along_k) {                                                           \
+      transpose_b(b, units, x, count, k, length, out);                          \
+    } else {                                                                    \
+      deal_rows(b, units, x, count, k, length, out, GEMM_NR, GEMM_NR *GEMM_KU); \
+    }                                                                           \
+    break;
+  switch (b->units) {
+    PACK_B(GEMM_FLOAT32)
+    PACK_B(GEMM_EXPANDED)
+    PACK_B(GEMM_PAIRS)
+  }
 }
 
 void GD_CPU(gemm_pack_a)(const gemm_operand *a, int64_t x, int64_t count, int64_t k, int64_t length, float *out) {
-  int64_t elems = gemm_unit_elems(a->units), units = (length + elems - 1) / elems;
-  int64_t panels = (count + GEMM_MR - 1) / GEMM_MR;
-  if (a->along_k) {
-    for (int64_t i = 0; i < panels * GEMM_MR; i++) {
-      float *row = out + i * GEMM_AROW;
-      for (int64_t u = 0; u < units; u += VF_LANES)
-        vf_store(row + u, i < count ? along_k(a, x + i, k + u * elems, length - u * elems) : vf_zero());
-    }
-    return;
+#define PACK_A(units)                                                             \
+  case units:                                                                     \
+    if (a->along_k) {                                                             \
+      copy_rows(a, units, x, count, k, length, out);                              \
+    } else {                                                                      \
+      deal_rows(a, units, x, count, k, length, out, GEMM_MR, GEMM_MR *GEMM_AROW); \
+    }                                                                             \
+    break;
+  switch (a->units) {
+    PACK_A(GEMM_FLOAT32)
+    PACK_A(GEMM_EXPANDED)
+    PACK_A(GEMM_PAIRS)
   }
-  /* A store of 16 lanes runs into the next unit, which is written after it. */
-  for (int64_t u = 0; u < units; u++)
-    for (int64_t p = 0; p < panels; p++)
-      vf_store(out + p * (GEMM_MR * GEMM_AROW) + u * GEMM_MR,
-               along_x(a, x + p * GEMM_MR, k + u * elems, (u + 1) * elems <= length, vf_left(p * GEMM_MR, count)));
 }
