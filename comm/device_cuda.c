@@ -70,7 +70,7 @@ void gd_cuda_device_on_sync(gd_device *device, void (*poll)(void *context), void
   state_of(device)->poll_context = context;
 }
 
-gd_status gd_cuda_fault(int code, const char *what) {
+gd_status gd_cuda_fault(unsigned code, const char *what) {
   cudaError_t error = (cudaError_t)code;
   const char *text = cudaGetErrorString(error), *name = cudaGetErrorName(error);
   (void)cudaGetLastError(); /* an error that is not sticky must not show again */

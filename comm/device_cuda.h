@@ -17,7 +17,7 @@ void gd_cuda_device_enter(const gd_device *device);
 
 /* A cudaError_t as a fault: out of memory and a lost device are GD_NO_MEMORY, a wrong argument is GD_BUG. `what` says what was
  * tried. Never returns GD_OK. */
-GD_CHECKED gd_status gd_cuda_fault(int error, const char *what);
+GD_CHECKED gd_status gd_cuda_fault(unsigned error, const char *what);
 
 /* `poll(context)` runs after every wait of the host on this device (the collectives note what has ended). NULL: none. */
 void gd_cuda_device_on_sync(gd_device *device, void (*poll)(void *context), void *context);

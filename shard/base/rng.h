@@ -21,14 +21,13 @@ typedef enum gd_rng_purpose {
 } gd_rng_purpose;
 
 typedef struct gd_rng {
-  uint32_t key[2];     /* the seed */
-  uint32_t stream[2];  /* purpose, site, layer; step */
+  uint32_t key[2];    /* the seed */
+  uint32_t stream[2]; /* purpose, site, layer; step */
 } gd_rng;
 
 /* purpose < 256, site < 256, layer < 65536, step < 2^32. */
 static inline gd_rng gd_rng_make(uint64_t seed, gd_rng_purpose purpose, uint32_t site, uint32_t layer, uint64_t step) {
-  gd_rng rng = {{(uint32_t)seed, (uint32_t)(seed >> 32)},
-                {((uint32_t)purpose << 24) | (site << 16) | layer, (uint32_t)step}};
+  gd_rng rng = {{(uint32_t)seed, (uint32_t)(seed >> 32)}, {((uint32_t)purpose << 24) | (site << 16) | layer, (uint32_t)step}};
   return rng;
 }
 

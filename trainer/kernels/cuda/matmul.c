@@ -100,7 +100,7 @@ static key key_of(const product *p) {
   memset(&result, 0, sizeof result);
   result.n = p->n;
   result.k = p->k;
-  result.form = p->form;
+  result.form = (int32_t)p->form;
   result.dtype = (int32_t)p->dtype;
   result.c_dtype = (int32_t)p->c_dtype;
   result.bias = p->bias != NULL;
