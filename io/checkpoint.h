@@ -39,8 +39,9 @@ GD_CHECKED gd_status gd_checkpoint_save(gd_checkpoint_writer *writer, const gd_r
 /* True when no save is in flight on this rank (local, cheap). */
 bool gd_checkpoint_idle(const gd_checkpoint_writer *writer);
 /* Waits for the save in flight and publishes it: digests agreed, manifest, rename, fsync of the folder, old ones deleted (never
- * the best, the last, nor anything while the new one is not verified). GD_IO when any rank failed: that checkpoint is gone,
- * older ones stay. *step = the published step, -1 when nothing was in flight. Collective. */
+ * the best, the last, nor anything while the new one is not verified), later ones of a try that was taken back renamed to
+ * NAME.old. GD_IO when any rank failed: that checkpoint is gone, older ones stay. *step = the published step, -1 when nothing
+ * was in flight. Collective. */
 GD_CHECKED gd_status gd_checkpoint_finish(gd_checkpoint_writer *writer, int64_t *step);
 /* Marks a published step as the best so far (kept, hint file BEST). Collective. */
 GD_CHECKED gd_status gd_checkpoint_mark_best(gd_checkpoint_writer *writer, int64_t step);

@@ -137,10 +137,10 @@ gd_status gd_checkpoint_remove(const char *folder, int64_t step) {
   return gd_folder_remove(aside);
 }
 
-gd_status gd_checkpoint_set_aside(const char *path, char renamed[GD_PATH_BYTES]) {
+gd_status gd_checkpoint_set_aside(const char *path, const char *why, char renamed[GD_PATH_BYTES]) {
   for (int n = 1; n < 1000; n++) {
-    int length =
-        n == 1 ? snprintf(renamed, GD_PATH_BYTES, "%s.bad", path) : snprintf(renamed, GD_PATH_BYTES, "%s.bad.%d", path, n);
+    int length = n == 1 ? snprintf(renamed, GD_PATH_BYTES, "%s.%s", path, why)
+                        : snprintf(renamed, GD_PATH_BYTES, "%s.%s.%d", path, why, n);
     if (length < 0 || length >= GD_PATH_BYTES) return gd_fail_user(GD_USAGE, "the path %s is too long", path);
     if (gd_folder_exists(renamed) || gd_file_exists(renamed)) continue;
     if (rename(path, renamed)) return gd_fail(GD_IO, "cannot rename %s to %s: %s", path, renamed, strerror(errno));

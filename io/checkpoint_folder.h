@@ -1,5 +1,6 @@
 /* checkpoint_folder.h - names inside RUN/checkpoints: step-00001000, step-00001000.tmp-ID (a save under way or killed),
- * step-00001000.bad (set aside), LATEST and BEST (hints). All calls are local. */
+ * step-00001000.bad (damaged, set aside), step-00001000.old (of a try that was taken back), LATEST and BEST (hints). All calls
+ * are local. */
 #ifndef GD_IO_CHECKPOINT_FOLDER_H
 #define GD_IO_CHECKPOINT_FOLDER_H
 
@@ -31,7 +32,8 @@ GD_CHECKED gd_status gd_checkpoint_publish(const char *folder, const char *tempo
 /* Removes FOLDER/step-N so that no half of it is ever seen under that name. */
 GD_CHECKED gd_status gd_checkpoint_remove(const char *folder, int64_t step);
 
-/* Renames a checkpoint to NAME.bad (.bad.2 and so on where taken). `renamed` receives the new path. */
-GD_CHECKED gd_status gd_checkpoint_set_aside(const char *path, char renamed[GD_PATH_BYTES]);
+/* Renames a checkpoint to NAME.WHY (NAME.WHY.2 and so on where taken), WHY being "bad" or "old". `renamed` receives the new
+ * path. */
+GD_CHECKED gd_status gd_checkpoint_set_aside(const char *path, const char *why, char renamed[GD_PATH_BYTES]);
 
 #endif

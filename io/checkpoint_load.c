@@ -159,7 +159,7 @@ static void put_away(gd_session *session, const char *folder, bool set_aside) {
   if (my_rank(session) != 0) return;
   gd_error fault;
   gd_error_take(GD_BAD_DATA, &fault);
-  if (set_aside && gd_checkpoint_set_aside(folder, renamed) != GD_OK) {
+  if (set_aside && gd_checkpoint_set_aside(folder, "bad", renamed) != GD_OK) {
     gd_log(GD_LOG_WARNING, "%s", gd_error_text());
     renamed[0] = 0;
   }

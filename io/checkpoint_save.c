@@ -289,6 +289,24 @@ static void remove_old(const gd_checkpoint_writer *writer, int64_t published) {
   free(steps);
 }
 
+/* A run that was taken back to an older step leaves the later checkpoints of its first try: a resume must not find them. */
+static void set_later_aside(const gd_checkpoint_writer *writer, int64_t published) {
+  int64_t *steps = NULL;
+  int32_t count = 0;
+  gd_status status = gd_checkpoint_list(writer->directory, &steps, &count, NULL);
+  for (int32_t i = 0; status == GD_OK && i < count && steps[i] > published; i++) {
+    char path[GD_PATH_BYTES], renamed[GD_PATH_BYTES], name[32];
+    gd_checkpoint_step_name(steps[i], name);
+    status = gd_path_join(path, sizeof path, writer->directory, name);
+    if (status == GD_OK) status = gd_checkpoint_set_aside(path, "old", renamed);
+    if (status == GD_OK)
+      gd_log(GD_LOG_WARNING, "%s is later than step %" PRId64 ", which was saved now, and is set aside as %s", path, published,
+             strrchr(renamed, '/') + 1);
+  }
+  if (status != GD_OK) gd_log(GD_LOG_WARNING, "later checkpoints could not be set aside: %s", gd_error_text());
+  free(steps);
+}
+
 /* Rank 0: manifest, rename, hints. Does not own the writer's tensors. */
 static gd_status publish(gd_checkpoint_writer *writer, gd_manifest *manifest) {
   snprintf(manifest->gptdist_version, sizeof manifest->gptdist_version, "%s", GPTDIST_VERSION);
@@ -314,6 +332,7 @@ static gd_status publish(gd_checkpoint_writer *writer, gd_manifest *manifest) {
   GD_TRY_GOTO(status, done, gd_checkpoint_publish(writer->directory, writer->temporary, writer->state.step));
   if (gd_checkpoint_set_hint(writer->directory, "LATEST", writer->state.step) != GD_OK)
     gd_log(GD_LOG_WARNING, "%s", gd_error_text());
+  set_later_aside(writer, writer->state.step);
   remove_old(writer, writer->state.step);
 done:
   manifest->tensors = NULL;

@@ -407,6 +407,18 @@ static void test_a_run_whose_checkpoints_are_all_bad_does_not_silently_start_ane
   assert_non_null(strstr(gd_error_text(), "only damaged checkpoints"));
 }
 
+static void test_a_run_taken_back_does_not_find_the_later_steps_of_its_first_try(void **state) {
+  (void)state;
+  save_steps(1, 4, 9);
+  save_steps(2, 2, 9); /* resumed from step 1 by name */
+  gd_checkpoint *checkpoint = open_newest(true);
+  assert_holds(checkpoint, 2);
+  gd_checkpoint_close(checkpoint);
+  assert_true(exists("step-00000003.old") && exists("step-00000004.old") && exists("step-00000001"));
+  assert_non_null(strstr(log_text, "set aside as step-00000004.old"));
+  assert_int_equal(leftovers(), 0);
+}
+
 /* ---- faults of the system ---- */
 
 static void test_a_full_disk_ends_that_checkpoint_only(void **state) {
@@ -497,6 +509,7 @@ int main(void) {
       TEST(test_truncated_and_missing_files_are_seen_and_the_older_one_loads),
       TEST(test_a_named_bad_checkpoint_is_refused_and_left_where_it_is),
       TEST(test_a_run_whose_checkpoints_are_all_bad_does_not_silently_start_anew),
+      TEST(test_a_run_taken_back_does_not_find_the_later_steps_of_its_first_try),
       TEST(test_a_full_disk_ends_that_checkpoint_only),
       TEST(test_a_folder_that_cannot_be_made_is_named),
       TEST(test_the_leftovers_of_killed_saves_are_removed_at_the_next_start),
