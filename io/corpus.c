@@ -33,11 +33,14 @@ static gd_status plan_file(const char *path, int32_t input, const gd_corpus_opti
   if (stat(path, &info)) return gd_fail_user(GD_USAGE, "%s: %s, expected a corpus file", path, strerror(errno));
   if (S_ISDIR(info.st_mode)) return gd_fail_user(GD_USAGE, "%s: a folder, expected a corpus file", path);
   gd_corpus_format format = format_of(path, options->format);
-  gd_stream *stream;
-  GD_TRY(gd_stream_open(path, &stream));
-  bool whole = gd_stream_compressed(stream) || !S_ISREG(info.st_mode) || format == GD_CORPUS_CSV || format == GD_CORPUS_TSV ||
+  bool whole = !S_ISREG(info.st_mode) || format == GD_CORPUS_CSV || format == GD_CORPUS_TSV ||
                (format == GD_CORPUS_TEXT && !options->cut);
-  gd_stream_close(stream);
+  if (!whole) { /* a pipe is not opened here: what is read of it is gone */
+    gd_stream *stream;
+    GD_TRY(gd_stream_open(path, &stream));
+    whole = gd_stream_compressed(stream);
+    gd_stream_close(stream);
+  }
   int64_t step = options->unit_bytes > 0 ? options->unit_bytes : UNIT_BYTES, size = info.st_size;
   int64_t pieces = whole || size <= step ? 1 : (size + step - 1) / step;
   gd_corpus_unit *bigger = realloc(*units, (size_t)(*count + pieces) * sizeof **units);

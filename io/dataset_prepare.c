@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -36,7 +37,11 @@ static gd_status collect_unit(const gd_prepare *prepare, int64_t unit, uint8_t *
   gd_corpus *corpus;
   gd_corpus_part part;
   const gd_corpus_unit *plan = &prepare->plan[unit];
-  GD_TRY(gd_corpus_open(prepare->options->inputs[plan->input], &prepare->corpus, plan->begin, plan->end, &corpus));
+  const char *input = prepare->options->inputs[plan->input];
+  struct stat info;
+  if (stat(input, &info) == 0 && !S_ISREG(info.st_mode))
+    return gd_fail_user(GD_USAGE, "%s: expected a plain file, the chars tokenizer reads its inputs twice", input);
+  GD_TRY(gd_corpus_open(input, &prepare->corpus, plan->begin, plan->end, &corpus));
   gd_status status = GD_OK;
   for (bool more = true; more;) {
     status = gd_corpus_next(corpus, &part, &more);

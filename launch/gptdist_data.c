@@ -22,6 +22,8 @@ typedef struct verb {
   const char *help;
 } verb;
 
+static bool told; /* the fault was printed already */
+
 static double seconds(void) {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
@@ -117,6 +119,11 @@ static gd_status verb_prepare(int argc, char **argv) {
   GD_TRY(gd_session_open(&session));
   status = gd_dataset_prepare(session, &options, &report);
   if (status == GD_OK && gd_session_rank(session) == 0) print_report(&report, options.output, seconds() - start, line.json);
+  if (status != GD_OK) {
+    /* The first rank that leaves with a fault ends the others, so it is told before any does. */
+    gd_console_leave(status, false);
+    told = true;
+  }
   gd_session_close(session);
   return status;
 }
@@ -499,7 +506,8 @@ int main(int argc, char **argv) {
   gd_launch_environment environment;
   gd_session_environment(&environment);
   gd_console_open("gptdist-data", environment.rank);
-  int code = gd_console_leave(run(argc, argv), false);
+  gd_status status = run(argc, argv);
+  if (!told) gd_console_leave(status, false);
   gd_console_close();
-  return code;
+  return (int)status;
 }
