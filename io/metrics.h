@@ -32,10 +32,10 @@ typedef struct gd_metrics_line {
 
 typedef struct gd_metrics gd_metrics;
 
-/* Cuts metrics.jsonl back to what was written up to `step` (0: a new run, the file is emptied): lines of later steps, "end"
- * lines and a half-written last line go, by rename, so that a kill leaves the old file or the new one. Starts a new TensorBoard
- * file in run_directory/tensorboard where wanted; its first record tells TensorBoard to drop later steps of older files. GD_IO.
- */
+/* Cuts metrics.jsonl back to what a run that resumes at `step` has behind it (0: a new run, the file is emptied): lines of
+ * later steps, the validation of that very step (the resumed run repeats it), "end" lines and a half-written last line go, by
+ * rename, so that a kill leaves the old file or the new one. Starts a new TensorBoard file in run_directory/tensorboard where
+ * wanted; its first record tells TensorBoard to drop later steps of older files. GD_IO. */
 GD_CHECKED gd_status gd_metrics_open(const char *run_directory, int64_t step, bool tensorboard, gd_metrics **out);
 /* The line is with the system when the call returns. GD_IO. */
 GD_CHECKED gd_status gd_metrics_write(gd_metrics *metrics, const gd_metrics_line *line);
