@@ -25,7 +25,8 @@ static const char *const names[] = {"start", "train", "validation", "checkpoint"
 
 /* ---- cutting back ---- */
 
-/* Whether a line stands in the file of a run that is at `step`. */
+/* Whether a line stands in the file of a run that resumes at `step`. The validation of that very step does not: the resumed run
+ * does it again, since a kill may have come before or after it. */
 static bool belongs(const char *line, size_t count, int64_t step) {
   gd_json *root = NULL;
   int64_t at = 0;
@@ -35,6 +36,7 @@ static bool belongs(const char *line, size_t count, int64_t step) {
   }
   const char *event = gd_json_string(gd_json_get(root, "event"));
   bool keep = event && strcmp(event, "end") != 0 && gd_json_integer(gd_json_get(root, "step"), &at) && at <= step;
+  if (keep && at == step && strcmp(event, "validation") == 0) keep = false;
   gd_json_free(root);
   return keep;
 }

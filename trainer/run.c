@@ -212,6 +212,8 @@ static gd_status validate(gd_run *run) {
   }
   tell(run, event);
   if (!event.best) return GD_OK;
+  if (run->saved_step == run->start_step && run->state.step == run->start_step) /* resumed from it: it is on the disk */
+    return gd_checkpoint_mark_best(run->writer, run->state.step);
   GD_TRY(save(run));
   run->marks_best = run->state.step;
   return GD_OK;
@@ -266,6 +268,11 @@ static gd_status finish(gd_run *run) {
 static gd_status advance(gd_run *run) {
   if (run->state.step >= run->spec.run.steps && run->stop == GD_STOP_NONE) run->stop = GD_STOP_DONE;
   if (run->stop != GD_STOP_NONE) return finish(run);
+  /* The checkpoint does not tell whether its step's validation came before or after it: a resumed run does that again, as it
+   * begins (its metrics line was cut off), and so goes on like one that was never stopped. */
+  if (run->validation && !run->validated && run->state.step > 0 && run->state.step == run->start_step &&
+      due(run->spec.validation.interval_steps, run->state.step))
+    return validate(run);
   GD_TRY(train_step(run));
   GD_TRY(agree_flags(run));
   if (run->host_flags[0] && run->state.step < run->spec.run.steps) run->stop = (gd_stop)run->host_flags[0];
