@@ -57,8 +57,8 @@ static void load_keys(const backward_rows *b, int32_t key, bool for_dq) {
   int keys = min32(a->key_length - key, KEY_TILE);
   int64_t at = b->sequence * a->kv_batch + (int64_t)key * a->kv_row + b->kv_head * a->head_size;
   const void *k = element_at(a->dtype, a->k, at), *v = element_at(a->dtype, a->v, at);
-  pack_columns(&b->shape, a->dtype, a->head_size, k, a->kv_row, keys, s->rows, s->key_columns);
-  pack_columns(&b->shape, a->dtype, a->head_size, v, a->kv_row, keys, s->rows, s->value_columns);
+  pack_columns(&b->shape, a->dtype, a->head_size, k, a->kv_row, keys, v, s->rows, s->key_columns);
+  pack_columns(&b->shape, a->dtype, a->head_size, v, a->kv_row, keys, NULL, s->rows, s->value_columns);
   if (for_dq) pack_rows(&b->shape, a->dtype, a->head_size, k, a->kv_row, keys, KEY_TILE, s->keys);
 }
 
@@ -67,7 +67,7 @@ static void load_keys(const backward_rows *b, int32_t key, bool for_dq) {
 static inline void store_operand(const attention_shape *shape, float *row, int v, vf x) {
 #if defined(__AVX512BF16__)
   if (shape->pairs) {
-    vf_store_bf16((gd_bfloat16 *)(void *)row + v * VF_LANES, x);
+    store_pairs(row, v, x);
     return;
   }
 #else

@@ -32,6 +32,8 @@ static void load_queries(const forward_item *f) {
       continue;
     }
     int64_t row = f->first_row + r;
+    if (r + 8 < f->rows)
+      prefetch_row(a->dtype, a->head_size, element_at(a->dtype, a->q, query_offset(f, r + 8, a->q_row, a->q_batch)));
     row_sees(a, s, r, f->sequence, row / f->shape.group, f->kv_head * f->shape.group + row % f->shape.group);
     load_rows(&f->shape, a->dtype, a->head_size, element_at(a->dtype, a->q, query_offset(f, r, a->q_row, a->q_batch)), 0, 1,
               s->q + r * f->shape.unit_ld);
@@ -43,7 +45,7 @@ static void load_queries(const forward_item *f) {
 static inline void store_weights(const forward_item *f, float *score, int v, vf weights) {
 #if defined(__AVX512BF16__)
   if (f->shape.pairs) {
-    vf_store_bf16((gd_bfloat16 *)(void *)score + v * VF_LANES, weights);
+    store_pairs(score, v, weights);
     return;
   }
 #else
@@ -153,7 +155,8 @@ static void forward_tile(const forward_item *f) {
     int first, stop, keys = min32(a->key_length - key, KEY_TILE);
     if (!rows_active(s, f->padded, key, &first, &stop)) continue;
     int64_t at = f->sequence * a->kv_batch + (int64_t)key * a->kv_row + f->kv_head * a->head_size;
-    pack_columns(&f->shape, a->dtype, a->head_size, element_at(a->dtype, a->k, at), a->kv_row, keys, s->rows, s->key_columns);
+    pack_columns(&f->shape, a->dtype, a->head_size, element_at(a->dtype, a->k, at), a->kv_row, keys,
+                 element_at(a->dtype, a->v, at), s->rows, s->key_columns);
     pack_rows(&f->shape, a->dtype, a->head_size, element_at(a->dtype, a->v, at), a->kv_row, keys, KEY_TILE, s->values);
     if (f->padded == 1) {
       forward_rows(f, 0, 1, key);

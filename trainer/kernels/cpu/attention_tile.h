@@ -12,6 +12,15 @@ enum { PANEL = 4 }; /* 6 x 4 vectors of 16 lanes: 24 of 32 registers */
 enum { PANEL = 1 };
 #endif
 
+#if defined(__AVX512BF16__)
+/* Sixteen left operands of pair products, rounded to nearest even. The instruction makes subnormal numbers zero, as the
+ * products would. */
+ATTENTION_INLINE void store_pairs(float *row, int v, vf x) {
+  __m256bh half = _mm512_cvtneps_pbh(x);
+  memcpy((char *)row + v * 32, &half, sizeof half);
+}
+#endif
+
 /* Where the chains of a product start: from +0, from C, or from C * scale[row]. */
 typedef enum chain_start { CHAIN_ZERO, CHAIN_KEEP, CHAIN_SCALE } chain_start;
 
@@ -170,9 +179,10 @@ static inline void transpose16(const float *from, int64_t from_row, float *to, i
 #endif
 }
 
-/* columns[unit of D][KEY_TILE] from n rows of keys (or values); columns of absent rows are zero. */
+/* columns[unit of D][KEY_TILE] from n rows of keys (or values); columns of absent rows are zero. The n rows at `next` (or
+ * NULL), which will be read after these, are fetched meanwhile. */
 static inline void pack_columns(const attention_shape *shape, gd_dtype dtype, int64_t head_size, const void *from,
-                                int64_t stride, int n, float *rows, float *columns) {
+                                int64_t stride, int n, const void *next, float *rows, float *columns) {
   for (int first = 0; first < KEY_TILE; first += 16) {
     int count = n - first < 16 ? n - first : 16;
     if (count <= 0) {
@@ -182,6 +192,8 @@ static inline void pack_columns(const attention_shape *shape, gd_dtype dtype, in
     const float *source = rows;
     int64_t source_row = shape->unit_ld;
     for (int r = first + 16; r < n && r < first + 32; r++) prefetch_row(dtype, head_size, element_at(dtype, from, r * stride));
+    for (int r = first; next && r < n && r < first + 16; r++)
+      prefetch_row(dtype, head_size, element_at(dtype, next, r * stride));
     if (dtype == GD_FLOAT32 && count == 16 && head_size % 16 == 0) {
       source = (const float *)from + first * stride;
       source_row = stride;
