@@ -111,7 +111,7 @@ const char *gd_config_origin(const gd_config_origins *origins, const char *name)
 
 /* After a check of several keys together (gd_spec_resolve): adds a line to the thread's text that says where each key it
  * names came from. Returns `status` unchanged; does nothing unless it is GD_USAGE. */
-gd_status gd_config_explain(gd_status status, const gd_config_origins *origins);
+GD_CHECKED gd_status gd_config_explain(gd_status status, const gd_config_origins *origins);
 
 /* The text of --help-config, a line at a time without newlines: each key with type, range, unit, default and aliases. */
 typedef void gd_config_line(void *context, const char *line);

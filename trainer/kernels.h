@@ -303,8 +303,8 @@ void gd_kernels_close(gd_kernels *kernels);
 /* The table that gd_kernels_open gives a CUDA device (gd_session_cuda_kernels); it lives in the shared object. Local. */
 void gd_kernels_set_cuda(const gd_kernels_ops *ops);
 
-/* The measured matrix peak: floating-point operations a second of `threads` threads that multiply and add in registers (bfloat16:
- * pair products; 0 where the processor has none). Takes about 20 ms. CPU only. Local. */
+/* The measured matrix peak: floating-point operations a second of `threads` threads that multiply and add in registers
+ * (bfloat16: pair products; 0 where the processor has none). Takes about 20 ms. CPU only. Local. */
 double gd_kernels_peak_flops(gd_dtype dtype, int32_t threads);
 
 #endif

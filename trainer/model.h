@@ -116,7 +116,7 @@ typedef gd_status gd_weights_reader(void *context, const gd_tensor *tensors, con
 GD_CHECKED gd_status gd_model_read_weights(gd_model *model, gd_weights_reader *reader, void *context);
 /* The reader of initial weights: normal(0, init_std) by a counter rng keyed by (seed, tensor name) and the logical element,
  * norms 1, biases 0: the same on every layout. context: the gd_model. */
-gd_status gd_model_random_weights(void *context, const gd_tensor *tensors, const gd_owned_box *boxes, int32_t count,
-                                  float *const *data);
+GD_CHECKED gd_status gd_model_random_weights(void *context, const gd_tensor *tensors, const gd_owned_box *boxes, int32_t count,
+                                             float *const *data);
 
 #endif

@@ -18,8 +18,8 @@ GD_CHECKED gd_status gd_weight_source_open(gd_session *session, const char *path
 /* The model section of `spec` becomes the source's (init_from and dropout are left alone). */
 GD_CHECKED gd_status gd_weight_source_model(const gd_weight_source *source, gd_spec *spec);
 /* A gd_weights_reader; context: the gd_weight_source. */
-gd_status gd_weight_source_read(void *context, const gd_tensor *tensors, const gd_owned_box *boxes, int32_t count,
-                                float *const *data);
+GD_CHECKED gd_status gd_weight_source_read(void *context, const gd_tensor *tensors, const gd_owned_box *boxes, int32_t count,
+                                           float *const *data);
 void gd_weight_source_close(gd_weight_source *source);
 
 #endif

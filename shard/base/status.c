@@ -49,9 +49,13 @@ gd_status gd_error_context(gd_status code, const char *format, ...) {
   return code;
 }
 
-const char *gd_error_text(void) { return error_text; }
+const char *gd_error_text(void) {
+  return error_text;
+}
 
-void gd_error_clear(void) { error_text[0] = 0; }
+void gd_error_clear(void) {
+  error_text[0] = 0;
+}
 
 void gd_error_take(gd_status code, gd_error *out) {
   out->code = code;
@@ -68,7 +72,9 @@ void gd_error_set_place(int rank, const char *host) {
   snprintf(place_host, sizeof place_host, "%s", host ? host : "");
 }
 
-void gd_error_set_step(int64_t step) { place_step = step; }
+void gd_error_set_step(int64_t step) {
+  place_step = step;
+}
 
 const char *gd_status_name(gd_status status) {
   switch (status) {

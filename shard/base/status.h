@@ -28,17 +28,17 @@ typedef enum gd_status {
 #define GD_CHECKED __attribute__((warn_unused_result))
 
 /* Passes a fault on to the caller. */
-#define GD_TRY(call)                                                                                                   \
-  do {                                                                                                                 \
-    gd_status gd_try_status_ = (call);                                                                                 \
-    if (gd_try_status_ != GD_OK) return gd_try_status_;                                                                \
+#define GD_TRY(call)                                    \
+  do {                                                  \
+    gd_status gd_try_status_ = (call);                  \
+    if (gd_try_status_ != GD_OK) return gd_try_status_; \
   } while (0)
 
 /* Goes to a clean-up label; `status` must be a gd_status variable. */
-#define GD_TRY_GOTO(status, label, call)                                                                               \
-  do {                                                                                                                 \
-    (status) = (call);                                                                                                 \
-    if ((status) != GD_OK) goto label;                                                                                 \
+#define GD_TRY_GOTO(status, label, call) \
+  do {                                   \
+    (status) = (call);                   \
+    if ((status) != GD_OK) goto label;   \
   } while (0)
 
 /* Writes the thread's error record and returns `code`. gd_fail adds file:line and function (for faults of machine, files
