@@ -274,8 +274,8 @@ static void case_loss(side *s, const setting *set) {
 
 /* variant: 0 AdamW, 1 SGD with momentum, 2 SGD without, 3 AdamW on a gradient that is not finite. */
 static void case_optimizer(side *s, const setting *set) {
-  enum { UNITS = 300, TENSORS = 3, ELEMENTS = UNITS * GD_UNIT_ELEMS };
-  int32_t order[UNITS], first[TENSORS + 1] = {0, 1, 140, UNITS};
+  enum { UNITS = 150, TENSORS = 3, ELEMENTS = UNITS * GD_UNIT_ELEMS };
+  int32_t order[UNITS], first[TENSORS + 1] = {0, 1, 15, UNITS};
   for (int i = 0; i < UNITS; i++) order[i] = (i * 7) % UNITS;
   uint8_t decay[UNITS];
   for (int i = 0; i < UNITS; i++) decay[i] = (uint8_t)(i % 2);
