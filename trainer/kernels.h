@@ -172,8 +172,9 @@ typedef struct gd_attention {
   float dropout;
   gd_rng rng;
   int64_t first_sequence, first_head, all_heads, query_total, key_total;
-  /* backward: dq by CHAIN over key tiles ascending; dk, dv by TREE over (query head of the group, query block of query_block
-   * rows at absolute positions) of CHAINs. dq, dk, dv are laid out as q, k, v. */
+  /* backward: dq by CHAIN over key tiles ascending; dk, dv by TREE over the query heads of the group of TREE over query blocks
+   * (query_block rows at absolute positions; 0: one block) of CHAINs. positions must ascend. dq, dk, dv are laid out as q, k, v
+   * and are other memory. */
   int32_t query_block;
   const void *dout; /* as out */
   void *dq, *dk, *dv;
