@@ -34,6 +34,8 @@ typedef struct gd_cuda_backend_table {
   gd_status (*split_group)(gd_group *world, int32_t color, int32_t key, const char *name, gd_group **out);
   /* The CUDA kernel table; the trainer knows its type (const gd_kernels_ops *) and calls its open with the device. */
   const void *kernels;
+  /* What the kernels still lack for a training, as a text; NULL: nothing. run.device auto then takes the CPU and says so. */
+  const char *lacks;
 } gd_cuda_backend_table;
 
 /* The only exported symbol that the session looks up. Never NULL. */

@@ -47,7 +47,7 @@ GD_CHECKED gd_status gd_session_open_device(gd_session *session, const gd_spec *
  * over the job; the session owns the groups and gives the same one for the same mesh and axes. All axes: the world. */
 GD_CHECKED gd_status gd_session_group(gd_session *session, const gd_mesh *mesh, uint32_t axes, gd_group **out);
 
-/* The CUDA kernel table (const gd_kernels *, the trainer casts) when the device is CUDA, else NULL. Local. */
+/* The CUDA kernel table (const gd_kernels_ops *, the trainer casts) when the device is CUDA, else NULL. Local. */
 const void *gd_session_cuda_kernels(const gd_session *session);
 
 /* Heartbeat. `phase` is a static text ("forward", "save"); progress resets the watchdog's clock. Local, cheap. */

@@ -46,7 +46,7 @@ static void close_library(gd_session *session) {
 }
 
 /* This rank's try; on failure `why` says what was missing and nothing stays open. */
-static bool open_cuda(gd_session *session, char *why, size_t why_bytes) {
+static bool open_cuda(gd_session *session, bool automatic, char *why, size_t why_bytes) {
   session->cuda_library = open_library(why, why_bytes);
   if (!session->cuda_library) return false;
   /* POSIX lets dlsym's pointer be a function; C has no cast for it. */
@@ -57,6 +57,11 @@ static bool open_cuda(gd_session *session, char *why, size_t why_bytes) {
   if (!table || table->abi != GD_CUDA_BACKEND_ABI) {
     snprintf(why, why_bytes, "%s is of another version of gptdist (interface %d, wanted %d)", library_name,
              table ? (int)table->abi : -1, GD_CUDA_BACKEND_ABI);
+    close_library(session);
+    return false;
+  }
+  if (automatic && table->lacks) {
+    snprintf(why, why_bytes, "libgptdist-cuda.so has no CUDA kernel for %s yet", table->lacks);
     close_library(session);
     return false;
   }
@@ -71,12 +76,12 @@ static bool open_cuda(gd_session *session, char *why, size_t why_bytes) {
 }
 
 /* CUDA on every rank or on none. `why` is the reason of the first rank that has none. */
-static gd_status try_cuda(gd_session *session, char why[512]) {
+static gd_status try_cuda(gd_session *session, bool automatic, char why[512]) {
   typedef struct answer {
     char why[512];
   } answer;
   answer mine = {""};
-  bool opened = open_cuda(session, mine.why, sizeof mine.why);
+  bool opened = open_cuda(session, automatic, mine.why, sizeof mine.why);
   if (!opened && !mine.why[0]) snprintf(mine.why, sizeof mine.why, "unknown reason");
   answer *all = calloc((size_t)session->ranks, sizeof *all);
   gd_status status = all ? GD_OK : gd_fail(GD_NO_MEMORY, "out of memory for %d ranks", session->ranks);
@@ -103,7 +108,7 @@ gd_status gd_session_open_device(gd_session *session, const gd_spec *spec, gd_de
   char why[512] = "";
   gd_status status = GD_OK;
   if (kind == GD_DEVICE_AUTO || kind == GD_DEVICE_CUDA) {
-    GD_TRY(try_cuda(session, why));
+    GD_TRY(try_cuda(session, kind == GD_DEVICE_AUTO, why));
     if (why[0] && kind == GD_DEVICE_CUDA)
       return gd_fail_user(GD_USAGE, "run.device: cuda was asked for, but %s; use auto or cpu to train on the processor", why);
   }

@@ -148,7 +148,7 @@ static gd_status loop(train *t, gd_train_report *report) {
 static gd_status use_precision(train *t) {
   gd_kernels kernels;
   if (t->spec.precision.dtype != GD_BFLOAT16) return GD_OK;
-  GD_TRY(gd_kernels_open(t->device, 1, &kernels));
+  GD_TRY(gd_model_open_kernels(t->session, t->device, 1, &kernels));
   int32_t has = kernels.ops->bfloat16;
   gd_kernels_close(&kernels);
   int32_t *all = calloc((size_t)gd_session_ranks(t->session), sizeof *all);

@@ -52,8 +52,13 @@ gd_status gd_model_open(gd_session *session, gd_device *device, const gd_spec *s
   GD_TRY(gd_session_group(session, mesh, GD_MASK_TENSOR, &out->tensor));
   GD_TRY(gd_session_group(session, mesh, GD_MASK_DATA, &out->data));
   GD_TRY(gd_session_group(session, mesh, GD_MASK_WORLD, &out->world));
-  GD_TRY(gd_kernels_open(device, spec->run.threads, &out->kernels));
+  GD_TRY(gd_model_open_kernels(session, device, spec->run.threads, &out->kernels));
   return take_memory(out, sequences, cache_tokens);
+}
+
+gd_status gd_model_open_kernels(gd_session *session, gd_device *device, int32_t threads, gd_kernels *out) {
+  gd_kernels_set_cuda(gd_session_cuda_kernels(session));
+  return gd_kernels_open(device, threads, out);
 }
 
 void gd_model_close(gd_model *model) {

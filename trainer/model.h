@@ -65,6 +65,8 @@ typedef struct gd_micro {
 GD_CHECKED gd_status gd_model_open(gd_session *session, gd_device *device, const gd_spec *spec, const gd_mesh *mesh,
                                    int32_t sequences, bool inference, int32_t cache_tokens, gd_model *out);
 void gd_model_close(gd_model *model);
+/* The kernels of the session's device. Local. */
+GD_CHECKED gd_status gd_model_open_kernels(gd_session *session, gd_device *device, int32_t threads, gd_kernels *out);
 
 /* A micro-batch with its sizes; no gradients. */
 gd_micro gd_model_micro(const gd_model *model, int32_t sequences, int64_t first_sequence, int64_t step);

@@ -19,7 +19,7 @@ static float tree_by_definition(const float *leaves, int64_t n) {
 }
 
 static float leaf_value(int64_t i) {
-  return (float)((i * 2654435761u % 1000003u) / 7.0 - 70000.0) * 1.000001f;
+  return (float)((double)(i * 2654435761 % 1000003) / 7.0 - 70000.0) * 1.000001f;
 }
 
 static void nodes_cover_any_range_once(void **state) {

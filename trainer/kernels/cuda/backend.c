@@ -72,6 +72,7 @@ static const gd_cuda_backend_table backend = {
     .world_group = gd_nccl_world_group,
     .split_group = gd_nccl_split_group,
     .kernels = &cuda_kernels,
+    .lacks = "attention",
 };
 
 __attribute__((visibility("default"))) const gd_cuda_backend_table *gd_cuda_backend(void) {
