@@ -44,7 +44,7 @@ expect() {
   train pieces 2 gpt2 $long schedule.decay_steps=38
   check "three pieces end in the state of the whole run" same_state whole-decay pieces
 
-  check "a loss that stays bad leaves with 77" expect 77 bad 2 gpt2 $long optimizer.lr=1e20 optimizer.min_lr=0 optimizer.clip=0 guard.max_bad_steps=3
+  check "a loss that stays bad leaves with 77" expect 77 bad 2 gpt2 $long optimizer.lr=1000 optimizer.min_lr=1000 optimizer.weight_decay=100 schedule.warmup_steps=0 optimizer.clip=0 guard.max_bad_steps=3
   check "77 is explained" says bad 'not finite for 3 steps in a row'
 
   check "another model in the directory is refused" expect 64 whole 2 gpt2 $long model.layers=3
@@ -55,12 +55,14 @@ expect() {
   check "other data in the directory is refused" expect 64 whole 2 gpt2 $long "data.path=$work/other"
   check "the data is named, once" once whole 'data.path: run directory .* other data'
 
-  (flock 9; sleep 20) 9> "$work/whole/lock" &
+  "$bin/gptdist-train" --config "$work/gpt2.yaml" --set "run.directory=$work/held" --set run.steps=100000 > "$work/holder.out" 2>&1 &
   holder=$!
-  sleep 0.5
-  check "a locked directory is refused with 74" expect 74 whole 2 gpt2 $long
-  kill $holder 2> /dev/null
+  for ((i = 0; i < 600; i++)); do grep -q '"train"' "$work/held/metrics.jsonl" 2> /dev/null && break; sleep 0.1; done
+  check "a run directory in use is refused with 74" expect 74 held 2 gpt2
+  check "the process that holds it is named, once" once held "$holder"
+  kill -9 $holder
   wait $holder 2> /dev/null
+  check "a run directory whose process died is free" expect 0 held 2 gpt2 run.steps=4 --resume=none
 
   echo > "$work/file"
   check "a directory that cannot be made is refused with 74" expect 74 nowhere 2 gpt2 $long "run.directory=$work/file/run"
