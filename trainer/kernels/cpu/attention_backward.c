@@ -127,11 +127,7 @@ static void score_rows(const backward_rows *b, int first, int32_t key, float *dq
   scores.c = s->dscore + first * SCORE_LD;
   multiply(&scores, ROW_GROUP, vectors, b->shape.pairs);
   for (int r = first; r < first + ROW_GROUP; r++) {
-    if (vectors == 4) row_gradients(b, r, key, 4);
-    if (vectors == 3) row_gradients(b, r, key, 3);
-    if (vectors == 2) row_gradients(b, r, key, 2);
-    if (vectors == 1) row_gradients(b, r, key, 1);
-    if (vectors == 0) row_gradients(b, r, key, 0);
+    ATTENTION_FOR_VECTORS(row_gradients, b, r, key, vectors);
   }
   if (!dq || vectors == 0) return;
   tile_product product = {.steps = units_of(&b->shape, columns),

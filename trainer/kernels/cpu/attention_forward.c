@@ -106,10 +106,7 @@ static void forward_rows(const forward_item *f, int first, int rows, int32_t key
                          .start = CHAIN_ZERO};
   multiply(&scores, rows, vectors, f->shape.pairs);
   for (int r = first; r < first + rows; r++) {
-    if (vectors == 4) row_softmax(f, r, key, 4);
-    if (vectors == 3) row_softmax(f, r, key, 3);
-    if (vectors == 2) row_softmax(f, r, key, 2);
-    if (vectors == 1) row_softmax(f, r, key, 1);
+    ATTENTION_FOR_VECTORS(row_softmax, f, r, key, vectors);
   }
   vf rescale = vf_exp(vf_load_n(s->rescale + first, rows));
   vf_store_n(s->rescale + first, rescale, rows);

@@ -6,6 +6,26 @@
 
 #define ATTENTION_INLINE static inline __attribute__((always_inline))
 
+/* Loops over a register tile are unrolled, and rows get code for each number of vectors, where vectors are registers; the
+ * generic code would only grow. */
+#if defined(GD_SIMD_AVX512) || defined(GD_SIMD_AVX2)
+#define ATTENTION_UNROLL _Pragma("GCC unroll 8")
+#else
+#define ATTENTION_UNROLL
+#endif
+#if defined(GD_SIMD_AVX512)
+#define ATTENTION_FOR_VECTORS(function, f, r, key, vectors) \
+  switch (vectors) {                                        \
+    case 4: function(f, r, key, 4); break;                  \
+    case 3: function(f, r, key, 3); break;                  \
+    case 2: function(f, r, key, 2); break;                  \
+    case 1: function(f, r, key, 1); break;                  \
+    default: function(f, r, key, 0);                        \
+  }
+#else
+#define ATTENTION_FOR_VECTORS(function, f, r, key, vectors) function(f, r, key, vectors)
+#endif
+
 #if defined(GD_SIMD_AVX512)
 enum { PANEL = 4 }; /* 6 x 4 vectors of 16 lanes: 24 of 32 registers */
 #else
@@ -53,10 +73,8 @@ ATTENTION_INLINE void register_tile(const tile_product *p, int64_t row, int64_t 
   float *c = p->c + row * p->c_row + column;
   const float *a = p->a + row * p->a_row, *b = p->b + column;
   const int64_t a_row = p->a_row, a_step = p->a_step, b_step = p->b_step;
-#pragma GCC unroll 8
-  for (int r = 0; r < rows; r++) {
-#pragma GCC unroll 8
-    for (int v = 0; v < vectors; v++) {
+  ATTENTION_UNROLL for (int r = 0; r < rows; r++) {
+    ATTENTION_UNROLL for (int v = 0; v < vectors; v++) {
       sum[r][v] = vf_zero();
       if (p->start != CHAIN_ZERO) sum[r][v] = vf_load(c + r * p->c_row + v * VF_LANES);
       if (p->start == CHAIN_SCALE) sum[r][v] = vf_mul(sum[r][v], vf_set1(p->scale[row + r]));
@@ -64,19 +82,14 @@ ATTENTION_INLINE void register_tile(const tile_product *p, int64_t row, int64_t 
   }
   for (int64_t k = 0; k < p->steps; k++) {
     vf right[PANEL];
-#pragma GCC unroll 8
-    for (int v = 0; v < vectors; v++) right[v] = vf_load(b + k * b_step + v * VF_LANES);
-#pragma GCC unroll 8
-    for (int r = 0; r < rows; r++) {
+    ATTENTION_UNROLL for (int v = 0; v < vectors; v++) right[v] = vf_load(b + k * b_step + v * VF_LANES);
+    ATTENTION_UNROLL for (int r = 0; r < rows; r++) {
       vf left = vf_set1(a[r * a_row + k * a_step]);
-#pragma GCC unroll 8
-      for (int v = 0; v < vectors; v++) sum[r][v] = chain_step(pairs, left, right[v], sum[r][v]);
+      ATTENTION_UNROLL for (int v = 0; v < vectors; v++) sum[r][v] = chain_step(pairs, left, right[v], sum[r][v]);
     }
   }
-#pragma GCC unroll 8
-  for (int r = 0; r < rows; r++) {
-#pragma GCC unroll 8
-    for (int v = 0; v < vectors; v++) vf_store(c + r * p->c_row + v * VF_LANES, sum[r][v]);
+  ATTENTION_UNROLL for (int r = 0; r < rows; r++) {
+    ATTENTION_UNROLL for (int v = 0; v < vectors; v++) vf_store(c + r * p->c_row + v * VF_LANES, sum[r][v]);
   }
 }
 
