@@ -21,6 +21,9 @@ gd_status gd_spec_resolve_model(gd_spec *spec) {
                           model->width, model->heads);
     model->head_size = model->width / model->heads;
   }
+  if (model->head_size > GD_MAX_HEAD_SIZE)
+    return gd_fail_user(GD_USAGE, "model.head_size: found %d, the attention kernels take at most %d", model->head_size,
+                        GD_MAX_HEAD_SIZE);
   if (model->heads % model->kv_heads)
     return gd_fail_user(GD_USAGE, "model.kv_heads: found %d, expected a divisor of model.heads %d", model->kv_heads,
                         model->heads);
@@ -94,6 +97,11 @@ static gd_status resolve_batch(gd_spec *spec, int32_t data) {
         GD_USAGE,
         "batch.micro: found %d, but each of the %d data-parallel ranks has only %d of the %d sequences of batch.global",
         batch->micro, data, batch->global / data, batch->global);
+  if ((int64_t)batch->micro * batch->sequence > GD_MAX_MICRO_TOKENS)
+    return gd_fail_user(
+        GD_USAGE,
+        "batch.micro: %d sequences of %d tokens are more than the %d tokens that a forward pass takes; lower batch.micro",
+        batch->micro, batch->sequence, GD_MAX_MICRO_TOKENS);
   return GD_OK;
 }
 

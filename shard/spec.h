@@ -12,6 +12,9 @@
 
 enum { GD_PATH_BYTES = 1024, GD_MAX_SOURCES = 16, GD_UNIT_ELEMS = 1024 };
 
+/* What the kernels are made for: tiles of attention, and the sort of the embedding's gradient. */
+enum { GD_MAX_HEAD_SIZE = 256, GD_MAX_MICRO_TOKENS = 262144 };
+
 typedef enum gd_norm { GD_NORM_LAYERNORM, GD_NORM_RMSNORM } gd_norm;
 /* gelu_tanh is GPT-2's approximation (Hendrycks and Gimpel 2016); swiglu: silu(gate) * up (Shazeer 2020). */
 typedef enum gd_activation { GD_ACTIVATION_GELU_TANH, GD_ACTIVATION_GELU, GD_ACTIVATION_SWIGLU } gd_activation;

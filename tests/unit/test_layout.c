@@ -159,6 +159,14 @@ static void contradictions_name_their_keys(void **state) {
   spec.batch.sequence = 17;
   assert_int_equal(gd_spec_resolve(&spec, 1), GD_USAGE);
   assert_non_null(strstr(gd_error_text(), "model.context"));
+  spec = small_spec(false, 1, 0);
+  spec.model.head_size = 512;
+  assert_int_equal(gd_spec_resolve(&spec, 1), GD_USAGE);
+  assert_non_null(strstr(gd_error_text(), "model.head_size"));
+  spec = small_spec(false, 1, 0);
+  spec.batch.global = 20000;
+  assert_int_equal(gd_spec_resolve(&spec, 1), GD_USAGE);
+  assert_non_null(strstr(gd_error_text(), "batch.micro"));
   spec = small_spec(false, 1, 2);
   assert_int_equal(gd_spec_resolve(&spec, 1), GD_USAGE);
   assert_non_null(strstr(gd_error_text(), "parallel.zero"));
