@@ -33,6 +33,17 @@ static bool decode_base64(const char *text, size_t count, char *out, size_t limi
   return true;
 }
 
+/* Digits alone, below 2^24; -1 otherwise. Looks at count bytes only: the text goes on behind them for a megabyte. */
+static int32_t read_rank(const char *digits, size_t count) {
+  int32_t value = 0;
+  if (!count || count > 8) return -1;
+  for (size_t i = 0; i < count; i++) {
+    if (digits[i] < '0' || digits[i] > '9') return -1;
+    value = 10 * value + (digits[i] - '0');
+  }
+  return value < 1 << 24 ? value : -1;
+}
+
 /* One line; both passes read them with this. *count == 0: an empty line. */
 static gd_status read_line(const gd_bytes *file, const char *where, size_t *at, int64_t *line, char *bytes, size_t limit,
                            size_t *count, int32_t *rank) {
@@ -44,13 +55,11 @@ static gd_status read_line(const gd_bytes *file, const char *where, size_t *at, 
   if (length && start[length - 1] == '\r') length--;
   if (!length) return GD_OK;
   const char *space = memchr(start, ' ', length);
-  char *stop = NULL;
-  long value = space ? strtol(space + 1, &stop, 10) : -1;
-  if (!space || stop != start + length || value < 0 || value >= 1 << 24 ||
-      !decode_base64(start, (size_t)(space - start), bytes, limit, count) || !*count)
+  int32_t value = space ? read_rank(space + 1, (size_t)(start + length - space - 1)) : -1;
+  if (value < 0 || !decode_base64(start, (size_t)(space - start), bytes, limit, count) || !*count)
     return gd_fail_user(GD_BAD_DATA, "%s:%lld: found \"%.*s\", expected base64, a space and a rank", where, (long long)*line,
                         (int)(length < 40 ? length : 40), start);
-  *rank = (int32_t)value;
+  *rank = value;
   return GD_OK;
 }
 
