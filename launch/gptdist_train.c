@@ -182,7 +182,7 @@ static gd_status train_run(train *t) {
 
 static void exit_hook(void *context, gd_status code, const char *text) {
   const train *t = context;
-  if (t->spec.run.directory[0] && t->lock) gd_train_report_exit(t->spec.run.directory, code, text);
+  if (t->spec.run.directory[0] && t->lock) gd_train_report_exit(t->spec.run.directory, (int)code, text);
 }
 
 static void close_all(train *t) {
@@ -234,10 +234,10 @@ int main(int argc, char **argv) {
   if (!t.dry_run) {
     status = train_run(&t);
     if (status != GD_OK && status != GD_REQUEUE) gd_session_abort(t.session, status, gd_error_text());
-    if (gd_session_rank(t.session) == 0) gd_train_report_exit(t.spec.run.directory, status, reason_of(status));
+    if (gd_session_rank(t.session) == 0) gd_train_report_exit(t.spec.run.directory, (int)status, reason_of(status));
   }
   close_all(&t);
   gd_session_close(t.session);
   gd_console_close();
-  return status;
+  return (int)status;
 }
