@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "io/checkpoint_file.h"
+#include "io/checkpoint/file.h"
 
 enum { SLAB_ELEMS = 1 << 20 };
 

@@ -4,7 +4,7 @@
 
 #include <stdbool.h>
 
-#include "io/checkpoint.h"
+#include "io/checkpoint/checkpoint.h"
 
 /* Prints to stdout what differs: one line a tensor and kind (or one JSON document a line), then a summary. GD_NO when anything
  * that gd_checkpoint_hash covers differs. Streams; bounded memory. */

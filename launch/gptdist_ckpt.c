@@ -4,10 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "io/checkpoint_file.h"
-#include "io/checkpoint_folder.h"
-#include "io/config.h"
-#include "io/json.h"
+#include "io/checkpoint/file.h"
+#include "io/checkpoint/folder.h"
+#include "io/config/config.h"
+#include "io/base/json.h"
 #include "launch/ckpt_diff.h"
 #include "launch/console.h"
 #include "launch/options.h"

@@ -6,12 +6,12 @@
 #include <time.h>
 
 #include "comm/session.h"
-#include "io/dataset.h"
-#include "io/dataset_prepare.h"
-#include "io/dataset_split.h"
-#include "io/json.h"
-#include "io/tokenizer.h"
-#include "io/tokenizer_train.h"
+#include "io/data/dataset.h"
+#include "io/data/prepare.h"
+#include "io/data/split.h"
+#include "io/base/json.h"
+#include "io/tokenizer/tokenizer.h"
+#include "io/tokenizer/train.h"
 #include "launch/console.h"
 #include "launch/options.h"
 

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "io/json.h"
+#include "io/base/json.h"
 #include "launch/console.h"
 #include "launch/inference.h"
 #include "launch/options.h"

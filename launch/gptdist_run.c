@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "io/json.h"
+#include "io/base/json.h"
 #include "launch/console.h"
 #include "launch/doctor.h"
 #include "launch/options.h"

@@ -6,8 +6,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "io/files.h"
-#include "io/lockfile.h"
+#include "io/base/files.h"
+#include "io/base/lockfile.h"
 #include "launch/console.h"
 #include "launch/options.h"
 #include "launch/signals.h"

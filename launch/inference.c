@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "io/config.h"
+#include "io/config/config.h"
 #include "launch/console.h"
 #include "shard/base/log.h"
 #include "trainer/source.h"

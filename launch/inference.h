@@ -4,7 +4,7 @@
 #define GD_LAUNCH_INFERENCE_H
 
 #include "comm/session.h"
-#include "io/tokenizer.h"
+#include "io/tokenizer/tokenizer.h"
 #include "trainer/model.h"
 
 typedef struct gd_inference_options {

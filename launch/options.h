@@ -1,12 +1,13 @@
 /* options.h - one way to read a command line for all programs. A program lists its own options in a small table; the options
- * of the run file (--config, --set, --lr, ...) come from the key table of io/config.h where the program asks for them. */
+ * of the run file (--config, --set, --lr, ...) come from the key table of io/config/config.h where the program asks for them.
+ */
 #ifndef GD_LAUNCH_OPTIONS_H
 #define GD_LAUNCH_OPTIONS_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "io/config.h"
+#include "io/config/config.h"
 
 typedef enum gd_option_type {
   GD_OPTION_FLAG,    /* value: bool *, set to true */

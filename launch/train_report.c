@@ -6,9 +6,9 @@
 #include <string.h>
 #include <sys/resource.h>
 
-#include "io/files.h"
-#include "io/json.h"
-#include "io/metrics.h"
+#include "io/base/files.h"
+#include "io/base/json.h"
+#include "io/metrics/metrics.h"
 #include "launch/console.h"
 
 struct gd_train_report {

@@ -1,6 +1,7 @@
-/* spec.h - a model and a run as plain numbers. One struct a section of the run file, in the run file's order; io/config.c
- * fills it from YAML and the command line through one key table, rank 0 broadcasts it as bytes, a checkpoint's manifest
- * carries it. Nothing here points anywhere. Defaults live in the key table (io/config_keys.c), not here. */
+/* spec.h - a model and a run as plain numbers. One struct a section of the run file, in the run file's order;
+ * io/config/config.c fills it from YAML and the command line through one key table, rank 0 broadcasts it as bytes, a
+ * checkpoint's manifest carries it. Nothing here points anywhere. Defaults live in the key table (io/config/keys.c), not here.
+ */
 #ifndef GD_SHARD_SPEC_H
 #define GD_SHARD_SPEC_H
 

@@ -5,8 +5,8 @@
 #ifndef GD_TRAINER_EVALUATE_H
 #define GD_TRAINER_EVALUATE_H
 
-#include "io/dataset.h"
-#include "io/tokenizer.h"
+#include "io/data/dataset.h"
+#include "io/tokenizer/tokenizer.h"
 #include "trainer/model.h"
 
 typedef struct gd_evaluator {

@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "io/files.h"
-#include "io/json.h"
+#include "io/base/files.h"
+#include "io/base/json.h"
 #include "trainer/evaluate.h"
 
 enum { MAX_ANSWERS = 4 };

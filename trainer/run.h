@@ -2,8 +2,8 @@
 #ifndef GD_TRAINER_RUN_H
 #define GD_TRAINER_RUN_H
 
-#include "io/checkpoint.h"
-#include "io/dataset.h"
+#include "io/checkpoint/checkpoint.h"
+#include "io/data/dataset.h"
 #include "trainer/snapshot.h"
 #include "trainer/step.h"
 #include "trainer/validate.h"

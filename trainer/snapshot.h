@@ -3,7 +3,7 @@
 #ifndef GD_TRAINER_SNAPSHOT_H
 #define GD_TRAINER_SNAPSHOT_H
 
-#include "io/checkpoint.h"
+#include "io/checkpoint/checkpoint.h"
 #include "trainer/optimizer.h"
 
 typedef struct gd_snapshot {

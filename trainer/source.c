@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "io/files.h"
+#include "io/base/files.h"
 
 static bool is_huggingface(const char *path) {
   char config[GD_PATH_BYTES + 32];

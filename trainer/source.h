@@ -2,8 +2,8 @@
 #ifndef GD_TRAINER_SOURCE_H
 #define GD_TRAINER_SOURCE_H
 
-#include "io/checkpoint.h"
-#include "io/huggingface.h"
+#include "io/checkpoint/checkpoint.h"
+#include "io/checkpoint/huggingface.h"
 #include "trainer/model.h"
 
 typedef struct gd_weight_source {

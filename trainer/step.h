@@ -2,7 +2,7 @@
 #ifndef GD_TRAINER_STEP_H
 #define GD_TRAINER_STEP_H
 
-#include "io/dataset.h"
+#include "io/data/dataset.h"
 #include "shard/plan.h"
 #include "trainer/optimizer.h"
 #include "trainer/reduce.h"

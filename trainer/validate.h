@@ -2,7 +2,7 @@
 #ifndef GD_TRAINER_VALIDATE_H
 #define GD_TRAINER_VALIDATE_H
 
-#include "io/dataset.h"
+#include "io/data/dataset.h"
 #include "trainer/model.h"
 
 typedef struct gd_validator {

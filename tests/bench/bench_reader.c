@@ -5,7 +5,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "io/dataset.h"
+#include "io/data/dataset.h"
 
 enum { ROWS = 16 };
 

@@ -16,9 +16,9 @@
 #include <unistd.h>
 
 #include "comm/session.h"
-#include "io/checkpoint.h"
-#include "io/config.h"
-#include "io/files.h"
+#include "io/checkpoint/checkpoint.h"
+#include "io/config/config.h"
+#include "io/base/files.h"
 #include "shard/base/log.h"
 
 enum { TENSORS = 2, ROWS = 130, COLS = 33, MOST_ELEMENTS = ROWS * COLS };

@@ -14,8 +14,8 @@
 
 #include <cmocka.h>
 
-#include "io/config.h"
-#include "io/safetensors.h"
+#include "io/config/config.h"
+#include "io/checkpoint/safetensors.h"
 #include "trainer/source.h"
 #include "trainer/step.h"
 

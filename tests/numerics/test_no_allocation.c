@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "io/config.h"
+#include "io/config/config.h"
 #include "trainer/step.h"
 
 #if defined(__has_feature)

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "io/checkpoint.h"
-#include "io/config.h"
+#include "io/checkpoint/checkpoint.h"
+#include "io/config/config.h"
 
 enum { FIXTURE_TENSORS = 3 };
 

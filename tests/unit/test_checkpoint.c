@@ -17,9 +17,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "io/checkpoint.h"
-#include "io/config.h"
-#include "io/files.h"
+#include "io/checkpoint/checkpoint.h"
+#include "io/config/config.h"
+#include "io/base/files.h"
 #include "shard/base/log.h"
 
 enum { TENSORS = 4, MOST_BOXES = 64 };

@@ -19,9 +19,9 @@
 #include <unistd.h>
 
 #include "tests/unit/checkpoint_fixture.h"
-#include "io/checkpoint_folder.h"
-#include "io/files.h"
-#include "io/manifest.h"
+#include "io/checkpoint/folder.h"
+#include "io/base/files.h"
+#include "io/checkpoint/manifest.h"
 #include "shard/base/rng.h"
 
 enum { TRIALS = 25, MUTATIONS = 4000 };

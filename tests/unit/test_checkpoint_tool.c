@@ -12,8 +12,8 @@
 #include <unistd.h>
 
 #include "tests/unit/checkpoint_fixture.h"
-#include "io/files.h"
-#include "io/json.h"
+#include "io/base/files.h"
+#include "io/base/json.h"
 
 static char folder[64], output[65536];
 

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "io/config.h"
+#include "io/config/config.h"
 
 /* What the papers' own releases count; 0 = only a rounded size was published, see `about`. */
 static const struct {

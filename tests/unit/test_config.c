@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "io/config.h"
+#include "io/config/config.h"
 
 static gd_spec spec;
 static gd_config_origins origins;

@@ -10,8 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "io/corpus.h"
-#include "io/corpus_stream.h"
+#include "io/text/corpus.h"
+#include "io/text/stream.h"
 #include "shard/base/rng.h"
 
 #define DATA GD_SOURCE_DIR "/../shared/data/"

@@ -11,10 +11,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "io/dataset.h"
-#include "io/dataset_order.h"
-#include "io/dataset_split.h"
-#include "io/files.h"
+#include "io/data/dataset.h"
+#include "io/data/order.h"
+#include "io/data/split.h"
+#include "io/base/files.h"
 
 enum { VOCABULARY = 50000, T = 8 };
 

@@ -10,10 +10,10 @@
 #include <cmocka.h>
 #include <unistd.h>
 
-#include "io/config.h"
-#include "io/files.h"
-#include "io/huggingface.h"
-#include "io/safetensors.h"
+#include "io/config/config.h"
+#include "io/base/files.h"
+#include "io/checkpoint/huggingface.h"
+#include "io/checkpoint/safetensors.h"
 #include "shard/layout.h"
 
 static char folder[GD_PATH_BYTES];

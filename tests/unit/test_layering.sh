@@ -37,6 +37,25 @@ while IFS=: read -r file line text; do
   fi
 done < <(grep -nE '^ *# *include *"' "${sources[@]}")
 
+# The rooms of io/, from the ground up: every file is in one, and none includes from a room above.
+rooms=(base config text tokenizer data checkpoint metrics)
+room_of() {
+  local i
+  for i in "${!rooms[@]}"; do
+    if [[ "$1" == "io/${rooms[i]}/"* ]]; then echo "$i"; fi
+  done
+}
+for file in "${sources[@]}"; do
+  if [[ "$file" == io/* ]] && [ -z "$(room_of "$file")" ]; then complain "$file: in no room of io/ (${rooms[*]})"; fi
+done
+while IFS=: read -r file line text; do
+  name=${text#*\"}
+  name=${name%%\"*}
+  if [[ "$name" == io/* ]] && [ "$(room_of "$name")" -gt "$(room_of "$file")" ]; then
+    complain "$file:$line: includes \"$name\" from a room above (${rooms[*]}, from the ground up)"
+  fi
+done < <(grep -nE '^ *# *include *"io/' $(printf '%s\n' "${sources[@]}" | grep '^io/'))
+
 # owner HEADER-PATTERN ALLOWED-FILES-PATTERN MOST
 owner() {
   local users file
@@ -49,14 +68,14 @@ owner() {
 owner 'mpi\.h' 'comm/[a-z_]*\.c' 3
 owner 'nccl\.h' 'comm/[a-z_]*nccl[a-z_]*\.(c|cu|h)' 2
 owner 'cuda[a-z_]*\.h|cublas[A-Za-z_0-9]*\.h' '(comm/[a-z_]*(cuda|nccl)[a-z_]*\.(c|cu|h)|trainer/kernels/cuda/.*)' 40
-owner 'hdf5\.h' 'io/[a-z_0-9]*\.[ch]' 3
-owner 'yaml\.h' 'io/[a-z_]*\.c' 1
-owner '.*\.pb-c\.h|protobuf-c/.*' 'io/[a-z_]*\.c' 2
-owner 'openssl/.*' '(io|comm)/[a-z_0-9]*\.c' 2
-owner 'zlib\.h' 'io/[a-z_]*\.c' 2
-owner 'zstd\.h' 'io/[a-z_]*\.c' 2
-owner 'pcre2\.h' 'io/[a-z_]*\.c' 1
-owner 'cjson/cJSON\.h|cJSON\.h' 'io/[a-z_]*\.[ch]' 2
+owner 'hdf5\.h' 'io/base/hdf5\.h' 1
+owner 'yaml\.h' 'io/[a-z_/0-9]*\.c' 1
+owner '.*\.pb-c\.h|protobuf-c/.*' 'io/[a-z_/0-9]*\.c' 2
+owner 'openssl/.*' '(io|comm)/[a-z_0-9/]*\.c' 2
+owner 'zlib\.h' 'io/[a-z_/0-9]*\.c' 2
+owner 'zstd\.h' 'io/[a-z_/0-9]*\.c' 2
+owner 'pcre2\.h' 'io/[a-z_/0-9]*\.c' 1
+owner 'cjson/cJSON\.h|cJSON\.h' 'io/[a-z_/0-9]*\.[ch]' 2
 
 # Every fallible function that a header declares carries GD_CHECKED (those that write the record return it unchanged).
 while IFS=: read -r file line text; do

@@ -15,11 +15,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "io/files.h"
-#include "io/json.h"
-#include "io/lockfile.h"
-#include "io/metrics.h"
-#include "io/tensorboard.h"
+#include "io/base/files.h"
+#include "io/base/json.h"
+#include "io/base/lockfile.h"
+#include "io/metrics/metrics.h"
+#include "io/metrics/tensorboard.h"
 
 static char folder[64], metrics_path[128];
 

@@ -11,8 +11,8 @@
 #include <math.h>
 #include <unistd.h>
 
-#include "io/files.h"
-#include "io/safetensors.h"
+#include "io/base/files.h"
+#include "io/checkpoint/safetensors.h"
 #include "shard/base/rng.h"
 
 enum { MUTATIONS = 4000 };

@@ -10,8 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "io/files.h"
-#include "io/token_shard.h"
+#include "io/base/files.h"
+#include "io/data/token_shard.h"
 
 enum { VOCABULARY = 54321, TOKENS = 100001 };
 

@@ -11,9 +11,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "io/corpus_stream.h"
-#include "io/json.h"
-#include "io/tokenizer.h"
+#include "io/text/stream.h"
+#include "io/base/json.h"
+#include "io/tokenizer/tokenizer.h"
 #include "shard/base/rng.h"
 
 #define DATA GD_SOURCE_DIR "/../shared/data/"

@@ -9,10 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "io/files.h"
-#include "io/tokenizer.h"
-#include "io/tokenizer_learn.h"
-#include "io/tokenizer_train.h"
+#include "io/base/files.h"
+#include "io/tokenizer/tokenizer.h"
+#include "io/tokenizer/learn.h"
+#include "io/tokenizer/train.h"
 #include "shard/base/rng.h"
 
 static void ok(gd_status status) {

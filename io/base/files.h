@@ -1,0 +1,48 @@
+/* files.h - small files and folders: read or write one whole, make, publish by rename, remove. All calls are local; faults
+ * are GD_IO naming the path and the system's text. */
+#ifndef GD_IO_BASE_FILES_H
+#define GD_IO_BASE_FILES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "shard/base/status.h"
+
+/* A growable run of bytes; all zeros is empty. bytes[count] is always a terminating zero where capacity > 0. */
+typedef struct gd_bytes {
+  char *bytes;
+  size_t count, capacity;
+} gd_bytes;
+
+/* Room for `more` bytes behind count; append copies them there. GD_NO_MEMORY. */
+GD_CHECKED gd_status gd_bytes_reserve(gd_bytes *buffer, size_t more);
+GD_CHECKED gd_status gd_bytes_append(gd_bytes *buffer, const void *bytes, size_t count);
+GD_CHECKED gd_status gd_bytes_printf(gd_bytes *buffer, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void gd_bytes_free(gd_bytes *buffer);
+
+/* The whole file, appended to `out`. A file over `limit` bytes is GD_BAD_DATA. */
+GD_CHECKED gd_status gd_file_read(const char *path, size_t limit, gd_bytes *out);
+
+/* Creates or replaces the file and forces it to the disk. */
+GD_CHECKED gd_status gd_file_write(const char *path, const void *bytes, size_t count);
+
+/* The same, so that a reader sees the old bytes or the new ones: PATH.tmp-new, forced to the disk, renamed, folder forced. */
+GD_CHECKED gd_status gd_file_replace(const char *path, const void *bytes, size_t count);
+
+bool gd_file_exists(const char *path);
+bool gd_folder_exists(const char *path);
+
+/* mkdir -p. */
+GD_CHECKED gd_status gd_folder_make(const char *path);
+
+/* Forces the entries of a folder to the disk. */
+GD_CHECKED gd_status gd_folder_sync(const char *path);
+
+/* rm -r; a path that does not exist is fine. */
+GD_CHECKED gd_status gd_folder_remove(const char *path);
+
+/* "a/b" into out[size]. GD_USAGE where it does not fit. */
+GD_CHECKED gd_status gd_path_join(char *out, size_t size, const char *folder, const char *name);
+
+#endif

@@ -1,0 +1,14 @@
+/* lockfile.h - one process at a time works in a folder: a lock on FOLDER/lock that ends with the process that holds it,
+ * whatever ends it, so that a file left by a killed run is no obstacle. Local. */
+#ifndef GD_IO_BASE_LOCKFILE_H
+#define GD_IO_BASE_LOCKFILE_H
+
+#include "shard/base/status.h"
+
+typedef struct gd_lockfile gd_lockfile;
+
+/* GD_IO naming process and host where another process holds the lock, or where the file cannot be made. */
+GD_CHECKED gd_status gd_lockfile_take(const char *folder, gd_lockfile **out);
+void gd_lockfile_release(gd_lockfile *lock);
+
+#endif

@@ -1,0 +1,48 @@
+#include "io/base/utf8.h"
+
+#include <string.h>
+
+size_t gd_utf8_length(const char *text, size_t count, uint32_t *code_point) {
+  if (!count) return 0;
+  const unsigned char *byte = (const unsigned char *)text;
+  uint32_t value = byte[0];
+  size_t length = value < 0x80 ? 1 : (value & 0xe0) == 0xc0 ? 2 : (value & 0xf0) == 0xe0 ? 3 : (value & 0xf8) == 0xf0 ? 4 : 0;
+  if (!length || length > count) return 0;
+  static const uint32_t lead_mask[] = {0, 0x7f, 0x1f, 0x0f, 0x07}, smallest[] = {0, 0, 0x80, 0x800, 0x10000};
+  value &= lead_mask[length];
+  for (size_t i = 1; i < length; i++) {
+    if ((byte[i] & 0xc0) != 0x80) return 0;
+    value = value << 6 | (byte[i] & 0x3f);
+  }
+  if (value < smallest[length] || value > 0x10ffff || (value >= 0xd800 && value < 0xe000)) return 0;
+  if (code_point) *code_point = value;
+  return length;
+}
+
+size_t gd_utf8_run(const char *text, size_t count, bool *valid) {
+  *valid = gd_utf8_length(text, count, NULL) > 0;
+  size_t at = 0;
+  while (at < count) {
+    if (*valid && count - at >= 8) {
+      uint64_t eight;
+      memcpy(&eight, text + at, 8);
+      if (!(eight & 0x8080808080808080u)) {
+        at += 8;
+        continue;
+      }
+    }
+    size_t length = gd_utf8_length(text + at, count - at, NULL);
+    if ((length > 0) != *valid) break;
+    at += length ? length : 1;
+  }
+  return at;
+}
+
+gd_status gd_utf8_append(gd_bytes *out, uint32_t c) {
+  char bytes[4];
+  size_t count = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+  static const uint8_t lead[] = {0, 0, 0xc0, 0xe0, 0xf0};
+  for (size_t i = count - 1; i > 0; i--, c >>= 6) bytes[i] = (char)(0x80 | (c & 0x3f));
+  bytes[0] = (char)(lead[count] | c);
+  return gd_bytes_append(out, bytes, count);
+}

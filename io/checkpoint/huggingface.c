@@ -1,0 +1,247 @@
+#include "io/checkpoint/huggingface.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/checkpoint/huggingface_config.h"
+#include "io/checkpoint/safetensors.h"
+
+enum { INDEX_LIMIT = 64 << 20, THEIR_NAME_BYTES = 160, SLAB_ELEMS = 1 << 20 };
+
+typedef struct shard {
+  char *name;
+  gd_safetensors *file;
+} shard;
+
+struct gd_huggingface {
+  char folder[GD_PATH_BYTES];
+  gd_huggingface_config config;
+  const char *prefix; /* before their names: "transformer.", "model." or "" */
+  shard *shards;
+  int32_t shard_count;
+};
+
+/* ---- files ---- */
+
+static gd_status open_shard(gd_huggingface *model, const char *name) {
+  char path[GD_PATH_BYTES];
+  for (int32_t i = 0; i < model->shard_count; i++)
+    if (strcmp(model->shards[i].name, name) == 0) return GD_OK;
+  if (!name[0] || name[0] == '.' || strchr(name, '/'))
+    return gd_fail_user(GD_BAD_DATA, "%s/model.safetensors.index.json: %.64s is no proper file name", model->folder, name);
+  GD_TRY(gd_path_join(path, sizeof path, model->folder, name));
+  if (!gd_file_exists(path)) return gd_fail_user(GD_BAD_DATA, "%s: is missing", path);
+  shard *grown = realloc(model->shards, ((size_t)model->shard_count + 1) * sizeof *grown);
+  if (!grown) return gd_fail(GD_NO_MEMORY, "no memory for a list of files");
+  model->shards = grown;
+  grown[model->shard_count] = (shard){strdup(name), NULL};
+  if (!grown[model->shard_count].name) return gd_fail(GD_NO_MEMORY, "no memory for a name");
+  model->shard_count++;
+  return gd_safetensors_open(path, &grown[model->shard_count - 1].file);
+}
+
+static gd_status open_files(gd_huggingface *model) {
+  char path[GD_PATH_BYTES];
+  GD_TRY(gd_path_join(path, sizeof path, model->folder, "model.safetensors"));
+  if (gd_file_exists(path)) return open_shard(model, "model.safetensors");
+  GD_TRY(gd_path_join(path, sizeof path, model->folder, "model.safetensors.index.json"));
+  if (!gd_file_exists(path))
+    return gd_fail_user(GD_BAD_DATA, "%s: found neither model.safetensors nor model.safetensors.index.json", model->folder);
+  gd_json *root = NULL;
+  GD_TRY(gd_json_read(path, INDEX_LIMIT, &root));
+  const gd_json *map = gd_json_get(root, "weight_map");
+  gd_status status = gd_json_is_object(map) ? GD_OK : gd_fail_user(GD_BAD_DATA, "%s: has no weight_map", path);
+  for (const gd_json *entry = gd_json_first(map); status == GD_OK && entry; entry = gd_json_next(entry)) {
+    const char *name = gd_json_string(entry);
+    status = name ? open_shard(model, name) : gd_fail_user(GD_BAD_DATA, "%s: weight_map holds no file name", path);
+  }
+  gd_json_free(root);
+  return status;
+}
+
+static const gd_safetensor *find(const gd_huggingface *model, const char *name, const gd_safetensors **file) {
+  for (int32_t i = 0; i < model->shard_count; i++) {
+    const gd_safetensor *tensor = gd_safetensors_find(model->shards[i].file, name);
+    *file = model->shards[i].file;
+    if (tensor) return tensor;
+  }
+  return NULL;
+}
+
+static gd_status find_prefix(gd_huggingface *model) {
+  const char *table = model->config.llama ? "embed_tokens.weight" : "wte.weight";
+  const char *prefix = model->config.llama ? "model." : "transformer.";
+  const gd_safetensors *file;
+  char name[THEIR_NAME_BYTES];
+  snprintf(name, sizeof name, "%s%s", prefix, table);
+  model->prefix = prefix;
+  if (find(model, name, &file)) return GD_OK;
+  model->prefix = "";
+  if (find(model, table, &file)) return GD_OK;
+  return gd_fail_user(GD_BAD_DATA, "%s: has no tensor %s (with or without \"%s\" before it)", model->folder, table, prefix);
+}
+
+gd_status gd_huggingface_open(const char *folder, gd_huggingface **out) {
+  *out = NULL;
+  gd_huggingface *model = calloc(1, sizeof *model);
+  if (!model) return gd_fail(GD_NO_MEMORY, "no memory for a model");
+  gd_status status = GD_OK;
+  if ((size_t)snprintf(model->folder, sizeof model->folder, "%s", folder) >= sizeof model->folder)
+    status = gd_fail_user(GD_USAGE, "the path %s is too long", folder);
+  if (status == GD_OK) status = gd_huggingface_config_read(folder, &model->config);
+  if (status == GD_OK) status = open_files(model);
+  if (status == GD_OK) status = find_prefix(model);
+  if (status == GD_OK)
+    *out = model;
+  else
+    gd_huggingface_close(model);
+  return status;
+}
+
+void gd_huggingface_close(gd_huggingface *model) {
+  if (!model) return;
+  for (int32_t i = 0; i < model->shard_count; i++) {
+    gd_safetensors_close(model->shards[i].file);
+    free(model->shards[i].name);
+  }
+  free(model->shards);
+  free(model);
+}
+
+gd_status gd_huggingface_spec(const gd_huggingface *model, gd_spec *spec) {
+  gd_model_spec before = spec->model;
+  spec->model = model->config.model;
+  memcpy(spec->model.init_from, before.init_from, sizeof before.init_from);
+  spec->model.dropout = before.dropout;
+  spec->model.init_std = before.init_std;
+  return GD_OK;
+}
+
+/* ---- names ---- */
+
+/* Where one of our tensors lies in theirs. */
+typedef struct rule {
+  const char *ours, *theirs; /* without "layers.N." and "h.N." */
+  bool transposed;           /* stored [in, out] */
+  int32_t part, parts;       /* part of `parts` equal ones along the output */
+} rule;
+
+static const rule gpt2_layer[] = {
+    {"norm1.weight", "ln_1.weight", false, 0, 1},
+    {"norm1.bias", "ln_1.bias", false, 0, 1},
+    {"attention.query.weight", "attn.c_attn.weight", true, 0, 3},
+    {"attention.key.weight", "attn.c_attn.weight", true, 1, 3},
+    {"attention.value.weight", "attn.c_attn.weight", true, 2, 3},
+    {"attention.query.bias", "attn.c_attn.bias", false, 0, 3},
+    {"attention.key.bias", "attn.c_attn.bias", false, 1, 3},
+    {"attention.value.bias", "attn.c_attn.bias", false, 2, 3},
+    {"attention.projection.weight", "attn.c_proj.weight", true, 0, 1},
+    {"attention.projection.bias", "attn.c_proj.bias", false, 0, 1},
+    {"norm2.weight", "ln_2.weight", false, 0, 1},
+    {"norm2.bias", "ln_2.bias", false, 0, 1},
+    {"mlp.up.weight", "mlp.c_fc.weight", true, 0, 1},
+    {"mlp.up.bias", "mlp.c_fc.bias", false, 0, 1},
+    {"mlp.down.weight", "mlp.c_proj.weight", true, 0, 1},
+    {"mlp.down.bias", "mlp.c_proj.bias", false, 0, 1},
+    {0},
+};
+static const rule gpt2_outside[] = {
+    {"token_embedding.weight", "wte.weight", false, 0, 1}, {"position_embedding.weight", "wpe.weight", false, 0, 1},
+    {"final_norm.weight", "ln_f.weight", false, 0, 1},     {"final_norm.bias", "ln_f.bias", false, 0, 1},
+    {"head.weight", "lm_head.weight", false, 0, 1},        {0},
+};
+static const rule llama_layer[] = {
+    {"norm1.weight", "input_layernorm.weight", false, 0, 1},
+    {"attention.query.weight", "self_attn.q_proj.weight", false, 0, 1},
+    {"attention.query.bias", "self_attn.q_proj.bias", false, 0, 1},
+    {"attention.key.weight", "self_attn.k_proj.weight", false, 0, 1},
+    {"attention.key.bias", "self_attn.k_proj.bias", false, 0, 1},
+    {"attention.value.weight", "self_attn.v_proj.weight", false, 0, 1},
+    {"attention.value.bias", "self_attn.v_proj.bias", false, 0, 1},
+    {"attention.projection.weight", "self_attn.o_proj.weight", false, 0, 1},
+    {"attention.projection.bias", "self_attn.o_proj.bias", false, 0, 1},
+    {"norm2.weight", "post_attention_layernorm.weight", false, 0, 1},
+    {"mlp.gate.weight", "mlp.gate_proj.weight", false, 0, 1},
+    {"mlp.gate.bias", "mlp.gate_proj.bias", false, 0, 1},
+    {"mlp.up.weight", "mlp.up_proj.weight", false, 0, 1},
+    {"mlp.up.bias", "mlp.up_proj.bias", false, 0, 1},
+    {"mlp.down.weight", "mlp.down_proj.weight", false, 0, 1},
+    {"mlp.down.bias", "mlp.down_proj.bias", false, 0, 1},
+    {0},
+};
+static const rule llama_outside[] = {
+    {"token_embedding.weight", "embed_tokens.weight", false, 0, 1},
+    {"final_norm.weight", "norm.weight", false, 0, 1},
+    {"head.weight", "lm_head.weight", false, 0, 1},
+    {0},
+};
+
+/* NULL: a tensor that such a model has not. */
+static const rule *translate(const gd_huggingface *model, const char *ours, char theirs[THEIR_NAME_BYTES]) {
+  bool llama = model->config.llama;
+  int layer = 0, length = 0;
+  bool inside = sscanf(ours, "layers.%d.%n", &layer, &length) == 1 && length > 0;
+  const rule *rules = inside ? (llama ? llama_layer : gpt2_layer) : (llama ? llama_outside : gpt2_outside);
+  for (; rules->ours; rules++) {
+    if (strcmp(rules->ours, inside ? ours + length : ours) != 0) continue;
+    if (inside)
+      snprintf(theirs, THEIR_NAME_BYTES, "%s%s.%d.%s", model->prefix, llama ? "layers" : "h", layer, rules->theirs);
+    else /* the head stands beside the model, not in it */
+      snprintf(theirs, THEIR_NAME_BYTES, "%s%s", strcmp(ours, "head.weight") ? model->prefix : "", rules->theirs);
+    return rules;
+  }
+  return NULL;
+}
+
+/* ---- boxes ---- */
+
+/* Our box of a transposed tensor: their rows are our columns. A slab of their rows at a time. */
+static gd_status read_transposed(const gd_safetensors *file, const gd_safetensor *tensor, gd_box box, int64_t first_out,
+                                 float *out) {
+  int64_t step = SLAB_ELEMS / box.rows > 0 ? SLAB_ELEMS / box.rows : 1;
+  float *slab = malloc((size_t)(step < box.cols ? step : box.cols) * (size_t)box.rows * sizeof *slab);
+  if (!slab) return gd_fail(GD_NO_MEMORY, "no memory to read %s", tensor->name);
+  gd_status status = GD_OK;
+  for (int64_t col = 0; status == GD_OK && col < box.cols; col += step) {
+    int64_t cols = box.cols - col < step ? box.cols - col : step;
+    status = gd_safetensors_read(file, tensor, (gd_box){box.col + col, cols, first_out + box.row, box.rows}, slab);
+    for (int64_t c = 0; status == GD_OK && c < cols; c++)
+      for (int64_t r = 0; r < box.rows; r++) out[r * box.cols + col + c] = slab[c * box.rows + r];
+  }
+  free(slab);
+  return status;
+}
+
+static gd_status read_box(const gd_huggingface *model, const gd_tensor *ours, const gd_checkpoint_box *wanted) {
+  char name[THEIR_NAME_BYTES];
+  const gd_safetensors *file = NULL;
+  const rule *how = translate(model, ours->name, name);
+  if (!how) return gd_fail_user(GD_BAD_DATA, "%s: a model of this kind has no %s", model->folder, ours->name);
+  const gd_safetensor *tensor = find(model, name, &file);
+  if (!tensor) return gd_fail_user(GD_BAD_DATA, "%s: has no tensor %s (for %s)", model->folder, name, ours->name);
+  int64_t out = ours->rows * how->parts, in = ours->cols;
+  int64_t rows = how->transposed ? in : out, cols = how->transposed ? out : in;
+  int64_t found_cols = tensor->dims == 2 ? tensor->shape[1] : 1;
+  if (tensor->dims != ours->dims || tensor->shape[0] != rows || found_cols != cols)
+    return gd_fail_user(GD_BAD_DATA, "%s: %s is %" PRId64 " x %" PRId64 ", config.json makes it %" PRId64 " x %" PRId64,
+                        model->folder, name, tensor->dims ? tensor->shape[0] : 1, found_cols, rows, cols);
+  gd_box box = wanted->box;
+  if (box.row < 0 || box.rows > ours->rows - box.row || box.col < 0 || box.cols > ours->cols - box.col)
+    return gd_fail(GD_BUG, "a box of %s lies outside it", ours->name);
+  if (box.rows < 1 || box.cols < 1) return GD_OK;
+  int64_t first_out = how->part * ours->rows;
+  if (how->transposed) return read_transposed(file, tensor, box, first_out, wanted->data);
+  box.row += first_out;
+  return gd_safetensors_read(file, tensor, box, wanted->data);
+}
+
+gd_status gd_huggingface_read(const gd_huggingface *model, const gd_tensor *tensors, gd_checkpoint_box *boxes, int32_t count) {
+  for (int32_t i = 0; i < count; i++) {
+    if (boxes[i].kind != GD_KIND_WEIGHTS)
+      return gd_fail_user(GD_BAD_DATA, "%s: a model folder holds no moments of the optimizer", model->folder);
+    GD_TRY(read_box(model, &tensors[boxes[i].tensor], &boxes[i]));
+  }
+  return GD_OK;
+}

@@ -1,0 +1,25 @@
+/* huggingface.h - a Hugging Face model folder (config.json with model.safetensors or model.safetensors.index.json) seen as our
+ * logical tensors. GPT2Model, GPT2LMHeadModel (matrices stored [in, out], q, k and v side by side) and LlamaForCausalLM
+ * (matrices stored [out, in], rotary halves as ours). All calls are local. */
+#ifndef GD_IO_CHECKPOINT_HUGGINGFACE_H
+#define GD_IO_CHECKPOINT_HUGGINGFACE_H
+
+#include "io/checkpoint/checkpoint.h"
+#include "shard/spec.h"
+
+typedef struct gd_huggingface gd_huggingface;
+
+/* GD_USAGE where the folder has no config.json; GD_BAD_DATA naming what is not supported (architecture, activation, rope
+ * scaling and the like), a missing file, or a damaged one. */
+GD_CHECKED gd_status gd_huggingface_open(const char *folder, gd_huggingface **out);
+
+/* Fills spec->model but init_from, dropout and init_std; leaves the rest alone. */
+GD_CHECKED gd_status gd_huggingface_spec(const gd_huggingface *model, gd_spec *spec);
+
+/* Fills boxes (indices into `tensors`, kind weights) as gd_checkpoint_read does. GD_BAD_DATA naming the tensor that is missing
+ * or has another shape. */
+GD_CHECKED gd_status gd_huggingface_read(const gd_huggingface *model, const gd_tensor *tensors, gd_checkpoint_box *boxes,
+                                         int32_t count);
+void gd_huggingface_close(gd_huggingface *model);
+
+#endif

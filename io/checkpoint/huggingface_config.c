@@ -1,0 +1,158 @@
+#include "io/checkpoint/huggingface_config.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { CONFIG_LIMIT = 16 << 20 };
+
+static bool is_null(const gd_json *node) {
+  double number;
+  bool boolean;
+  return !node || (!gd_json_string(node) && !gd_json_number(node, &number) && !gd_json_boolean(node, &boolean) &&
+                   !gd_json_is_array(node) && !gd_json_is_object(node));
+}
+
+/* A positive whole number; `preset` where the key is missing or null, 0 = it must be there. */
+static gd_status get_size(const char *path, const gd_json *root, const char *key, int32_t preset, int32_t *out) {
+  const gd_json *node = gd_json_get(root, key);
+  int64_t value = 0;
+  *out = preset;
+  if (is_null(node) && preset) return GD_OK;
+  if (is_null(node)) return gd_fail_user(GD_BAD_DATA, "%s: %s is missing", path, key);
+  if (!gd_json_integer(node, &value) || value < 1 || value > INT32_MAX / 4)
+    return gd_fail_user(GD_BAD_DATA, "%s: %s: expected a positive whole number", path, key);
+  *out = (int32_t)value;
+  return GD_OK;
+}
+
+static gd_status get_number(const char *path, const gd_json *root, const char *key, float preset, float *out) {
+  const gd_json *node = gd_json_get(root, key);
+  double value = 0;
+  *out = preset;
+  if (is_null(node)) return GD_OK;
+  if (!gd_json_number(node, &value) || !(value > 0) || value > 1e30)
+    return gd_fail_user(GD_BAD_DATA, "%s: %s: expected a positive number", path, key);
+  *out = (float)value;
+  return GD_OK;
+}
+
+static gd_status get_boolean(const char *path, const gd_json *root, const char *key, bool preset, bool *out) {
+  const gd_json *node = gd_json_get(root, key);
+  *out = preset;
+  if (is_null(node) || gd_json_boolean(node, out)) return GD_OK;
+  return gd_fail_user(GD_BAD_DATA, "%s: %s: expected true or false", path, key);
+}
+
+/* A setting that must have the one value that is built. */
+static gd_status require(const char *path, const gd_json *root, const char *key, bool preset, bool expected) {
+  bool value;
+  GD_TRY(get_boolean(path, root, key, preset, &value));
+  if (value == expected) return GD_OK;
+  return gd_fail_user(GD_BAD_DATA, "%s: %s: found %s, only %s is supported", path, key, value ? "true" : "false",
+                      expected ? "true" : "false");
+}
+
+static gd_status read_gpt2(const char *path, const gd_json *root, gd_model_spec *m) {
+  m->norm = GD_NORM_LAYERNORM;
+  m->position = GD_POSITION_LEARNED;
+  m->bias = true;
+  m->rope_theta = 10000;
+  GD_TRY(get_size(path, root, "vocab_size", 0, &m->vocabulary));
+  GD_TRY(get_size(path, root, "n_embd", 0, &m->width));
+  GD_TRY(get_size(path, root, "n_head", 0, &m->heads));
+  GD_TRY(get_size(path, root, "n_layer", 0, &m->layers));
+  GD_TRY(get_size(path, root, "n_positions", 1024, &m->context));
+  GD_TRY(get_size(path, root, "n_inner", 4 * m->width, &m->ffn));
+  GD_TRY(get_number(path, root, "layer_norm_epsilon", 1e-5f, &m->norm_epsilon));
+  GD_TRY(get_boolean(path, root, "tie_word_embeddings", true, &m->tied_head));
+  GD_TRY(require(path, root, "scale_attn_weights", true, true));
+  GD_TRY(require(path, root, "scale_attn_by_inverse_layer_idx", false, false));
+  GD_TRY(require(path, root, "add_cross_attention", false, false));
+  m->kv_heads = m->heads;
+  const char *activation = gd_json_string(gd_json_get(root, "activation_function"));
+  if (!activation || strcmp(activation, "gelu_new") == 0 || strcmp(activation, "gelu_pytorch_tanh") == 0)
+    m->activation = GD_ACTIVATION_GELU_TANH;
+  else if (strcmp(activation, "gelu") == 0)
+    m->activation = GD_ACTIVATION_GELU;
+  else
+    return gd_fail_user(GD_BAD_DATA, "%s: activation_function: found \"%.32s\", expected gelu_new, gelu_pytorch_tanh or gelu",
+                        path, activation);
+  return GD_OK;
+}
+
+/* Older files have rope_theta and rope_scaling, newer ones rope_parameters {rope_type, rope_theta}. */
+static gd_status read_rope(const char *path, const gd_json *root, gd_model_spec *m) {
+  GD_TRY(get_number(path, root, "rope_theta", 10000, &m->rope_theta));
+  const char *const keys[] = {"rope_scaling", "rope_parameters"};
+  for (int i = 0; i < 2; i++) {
+    const gd_json *node = gd_json_get(root, keys[i]);
+    if (is_null(node)) continue;
+    const char *type = gd_json_string(gd_json_get(node, "rope_type"));
+    if (!type) type = gd_json_string(gd_json_get(node, "type"));
+    if (!type || strcmp(type, "default") != 0)
+      return gd_fail_user(GD_BAD_DATA, "%s: %s: found type \"%.32s\", only plain rotary positions are supported", path, keys[i],
+                          type ? type : "(none)");
+    GD_TRY(get_number(path, node, "rope_theta", m->rope_theta, &m->rope_theta));
+  }
+  return GD_OK;
+}
+
+static gd_status read_llama(const char *path, const gd_json *root, gd_model_spec *m) {
+  bool attention_bias, mlp_bias;
+  m->norm = GD_NORM_RMSNORM;
+  m->position = GD_POSITION_ROTARY;
+  m->activation = GD_ACTIVATION_SWIGLU;
+  GD_TRY(get_size(path, root, "vocab_size", 0, &m->vocabulary));
+  GD_TRY(get_size(path, root, "hidden_size", 0, &m->width));
+  GD_TRY(get_size(path, root, "num_attention_heads", 0, &m->heads));
+  GD_TRY(get_size(path, root, "num_key_value_heads", m->heads, &m->kv_heads));
+  GD_TRY(get_size(path, root, "num_hidden_layers", 0, &m->layers));
+  GD_TRY(get_size(path, root, "max_position_embeddings", 2048, &m->context));
+  GD_TRY(get_size(path, root, "intermediate_size", 0, &m->ffn));
+  GD_TRY(get_number(path, root, "rms_norm_eps", 1e-6f, &m->norm_epsilon));
+  GD_TRY(get_boolean(path, root, "tie_word_embeddings", false, &m->tied_head));
+  GD_TRY(get_boolean(path, root, "attention_bias", false, &attention_bias));
+  GD_TRY(get_boolean(path, root, "mlp_bias", false, &mlp_bias));
+  if (attention_bias != mlp_bias)
+    return gd_fail_user(GD_BAD_DATA, "%s: attention_bias and mlp_bias differ, only both or none is supported", path);
+  m->bias = attention_bias;
+  GD_TRY(read_rope(path, root, m));
+  if (!is_null(gd_json_get(root, "head_dim"))) GD_TRY(get_size(path, root, "head_dim", 0, &m->head_size));
+  const char *activation = gd_json_string(gd_json_get(root, "hidden_act"));
+  if (activation && strcmp(activation, "silu") != 0)
+    return gd_fail_user(GD_BAD_DATA, "%s: hidden_act: found \"%.32s\", expected silu", path, activation);
+  return GD_OK;
+}
+
+static gd_status read_all(const char *path, const gd_json *root, gd_huggingface_config *out) {
+  const char *name = gd_json_string(gd_json_first(gd_json_get(root, "architectures")));
+  const char *type = gd_json_string(gd_json_get(root, "model_type"));
+  if (!gd_json_is_object(root)) return gd_fail_user(GD_BAD_DATA, "%s: is no JSON object", path);
+  if (!name) name = type && !strcmp(type, "gpt2") ? "GPT2Model" : type && !strcmp(type, "llama") ? "LlamaModel" : type;
+  bool gpt2 = name && (!strcmp(name, "GPT2Model") || !strcmp(name, "GPT2LMHeadModel"));
+  out->llama = name && (!strcmp(name, "LlamaForCausalLM") || !strcmp(name, "LlamaModel"));
+  if (!gpt2 && !out->llama)
+    return gd_fail_user(
+        GD_BAD_DATA, "%s: architectures: found \"%.64s\", expected GPT2Model, GPT2LMHeadModel, LlamaModel or LlamaForCausalLM",
+        path, name ? name : "(none)");
+  gd_model_spec *m = &out->model;
+  GD_TRY(gpt2 ? read_gpt2(path, root, m) : read_llama(path, root, m));
+  if (!m->head_size && m->width % m->heads)
+    return gd_fail_user(GD_BAD_DATA, "%s: a width of %d is not a multiple of %d heads", path, m->width, m->heads);
+  if (!m->head_size) m->head_size = m->width / m->heads;
+  if (m->kv_heads > m->heads || m->heads % m->kv_heads)
+    return gd_fail_user(GD_BAD_DATA, "%s: %d key/value heads do not divide %d heads", path, m->kv_heads, m->heads);
+  return GD_OK;
+}
+
+gd_status gd_huggingface_config_read(const char *folder, gd_huggingface_config *out) {
+  char path[GD_PATH_BYTES];
+  memset(out, 0, sizeof *out);
+  GD_TRY(gd_path_join(path, sizeof path, folder, "config.json"));
+  if (!gd_file_exists(path)) return gd_fail_user(GD_USAGE, "%s: not there: %s is no Hugging Face model folder", path, folder);
+  gd_json *root = NULL;
+  GD_TRY(gd_json_read(path, CONFIG_LIMIT, &root));
+  gd_status status = read_all(path, root, out);
+  gd_json_free(root);
+  return status;
+}

@@ -1,0 +1,205 @@
+/* The one key table: run file, --set, aliases, --help-config, suggestions and the resolved file all read it. */
+#include <string.h>
+#include <strings.h>
+
+#include "io/config/config.h"
+
+static const gd_key_choice norms[] = {{"layernorm", GD_NORM_LAYERNORM}, {"rmsnorm", GD_NORM_RMSNORM}, {0, 0}};
+static const gd_key_choice activations[] = {
+    {"gelu_tanh", GD_ACTIVATION_GELU_TANH}, {"gelu", GD_ACTIVATION_GELU}, {"swiglu", GD_ACTIVATION_SWIGLU}, {0, 0}};
+static const gd_key_choice positions[] = {{"learned", GD_POSITION_LEARNED}, {"rotary", GD_POSITION_ROTARY}, {0, 0}};
+static const gd_key_choice devices[] = {
+    {"auto", GD_DEVICE_AUTO}, {"cpu", GD_DEVICE_CPU}, {"cuda", GD_DEVICE_CUDA}, {"lazy", GD_DEVICE_LAZY}, {0, 0}};
+static const gd_key_choice orders[] = {
+    {"shuffled", GD_ORDER_SHUFFLED}, {"sequential", GD_ORDER_SEQUENTIAL}, {"random_offset", GD_ORDER_RANDOM_OFFSET}, {0, 0}};
+static const gd_key_choice optimizers[] = {{"adamw", GD_OPTIMIZER_ADAMW}, {"sgd", GD_OPTIMIZER_SGD}, {0, 0}};
+static const gd_key_choice schedules[] = {{"cosine", GD_SCHEDULE_COSINE},
+                                          {"linear", GD_SCHEDULE_LINEAR},
+                                          {"constant", GD_SCHEDULE_CONSTANT},
+                                          {"wsd", GD_SCHEDULE_WSD},
+                                          {0, 0}};
+static const gd_key_choice dtypes[] = {
+    {"fp32", GD_FLOAT32}, {"bf16", GD_BFLOAT16}, {"float32", GD_FLOAT32}, {"bfloat16", GD_BFLOAT16}, {0, 0}};
+static const gd_key_choice numerics[] = {{"fast", GD_NUMERICS_FAST}, {"invariant", GD_NUMERICS_INVARIANT}, {0, 0}};
+
+#define STEPS_MAX 4294967295.0 /* a step is 32 bits of a random number's counter */
+#define COUNT_MAX 2147483647.0
+
+#define AT(section, member) offsetof(gd_spec, section.member)
+#define NUMBER(kind, section, member, preset, low, high, unit, help) \
+  { #section "." #member, GD_KEY_##kind, AT(section, member), preset, low, high, false, false, unit, 0, help }
+/* low <= value < high */
+#define BELOW(section, member, preset, low, high, help) \
+  { #section "." #member, GD_KEY_FLOAT, AT(section, member), preset, low, high, false, true, "", 0, help }
+/* low < value <= high */
+#define ABOVE(section, member, preset, low, high, help) \
+  { #section "." #member, GD_KEY_FLOAT, AT(section, member), preset, low, high, true, false, "", 0, help }
+#define CHOICE(section, member, preset, choices, help) \
+  { #section "." #member, GD_KEY_CHOICE, AT(section, member), preset, 0, 0, false, false, "", choices, help }
+#define BOOL(section, member, preset, help) \
+  { #section "." #member, GD_KEY_BOOL, AT(section, member), preset, 0, 0, false, false, "", 0, help }
+#define STRING(section, member, preset, help) \
+  { #section "." #member, GD_KEY_STRING, AT(section, member), preset, 0, 0, false, false, "", 0, help }
+
+static const gd_config_key keys[] = {
+    STRING(run, directory, "runs/default", "folder of this run: metrics, checkpoints, logs; the same line again resumes it"),
+    NUMBER(UINT64, run, seed, "1", 0, 18446744073709551615.0, "", "of weights, dropout, data order and sampling"),
+    NUMBER(INT64, run, steps, "1000", 1, STEPS_MAX, "steps", "optimizer steps of the whole run"),
+    CHOICE(run, device, "auto", devices, "auto takes a GPU where there is one; lazy is a test device"),
+    NUMBER(INT32, run, threads, "0", 0, 4096, "threads", "OpenMP threads a rank; 0 = cores of the node / ranks on it"),
+    NUMBER(INT64, run, max_time_s, "0", 0, 315360000, "s", "stop, save and leave with 75 after this long; 0 = never"),
+    NUMBER(INT32, run, watchdog_s, "600", 0, 604800, "s", "no progress for this long: name the rank, leave with 76; 0 = off"),
+
+    NUMBER(INT32, model, layers, "12", 1, 65535, "", "transformer blocks"),
+    NUMBER(INT32, model, heads, "12", 1, 65536, "", "query heads"),
+    NUMBER(INT32, model, kv_heads, "0", 0, 65536, "", "key/value heads; 0 = heads"),
+    NUMBER(INT32, model, width, "768", 1, 1048576, "", "width of the residual stream"),
+    NUMBER(INT32, model, head_size, "0", 0, 65536, "", "width of one head; 0 = width / heads"),
+    NUMBER(INT32, model, ffn, "0", 0, 16777216, "", "inner width of the mlp; 0 = 4 * width"),
+    NUMBER(INT32, model, vocabulary, "0", 0, 16777216, "tokens", "true size, not padded; 0 = the tokenizer's"),
+    NUMBER(INT32, model, context, "1024", 1, 16777216, "tokens", "longest sequence"),
+    CHOICE(model, norm, "layernorm", norms, "normalisation"),
+    CHOICE(model, activation, "gelu_tanh", activations, "of the mlp; gelu_tanh is GPT-2's"),
+    CHOICE(model, position, "learned", positions, "how a token knows its place"),
+    BOOL(model, bias, "true", "biases on linear layers"),
+    BOOL(model, tied_head, "true", "the head is the token embedding"),
+    ABOVE(model, norm_epsilon, "1e-5", 0, 1, "added to the variance"),
+    ABOVE(model, rope_theta, "10000", 0, 1e12, "base of the rotary angles"),
+    BELOW(model, dropout, "0", 0, 1, "on embedding, attention weights and both residual branches"),
+    NUMBER(FLOAT, model, init_std, "0.02", 0, 100, "", "initial weights: normal(0, init_std)"),
+    STRING(model, init_from, "", "weights only, from a checkpoint or a Hugging Face folder; empty = random"),
+
+    {"data.path", GD_KEY_SOURCES, offsetof(gd_spec, data), "", 0, 0, false, false, "", 0,
+     "folder(s) of gptdist-data prepare: one, or a list of {path, weight}"},
+    STRING(data, validation, "", "validation shards; empty = PATH/validation of the first source where it exists"),
+    BOOL(data, mask_documents, "false", "attention does not look across documents"),
+    NUMBER(INT32, data, prefetch, "2", 1, 64, "batches", "read ahead"),
+
+    NUMBER(INT32, parallel, tensor, "1", 1, 65536, "ranks", "ranks that share one layer"),
+    NUMBER(INT32, parallel, pipeline, "1", 1, 65536, "ranks", "stages of layers"),
+    NUMBER(INT32, parallel, context, "1", 1, 65536, "ranks", "ranks that share one sequence"),
+    NUMBER(INT32, parallel, zero, "1", 0, 3, "", "ZeRO stage: 1 cuts the optimizer state over the data ranks"),
+    NUMBER(INT32, parallel, blocks, "0", 0, 65536, "", "canonical blocks along the tensor axis; 0 = chosen"),
+
+    NUMBER(INT32, batch, global, "8", 1, 1048576, "sequences", "an optimizer step, over all ranks"),
+    NUMBER(INT32, batch, micro, "0", 0, 1048576, "sequences", "a forward pass on one data rank; 0 = all of its share"),
+    NUMBER(INT32, batch, sequence, "0", 0, 16777216, "tokens", "length; 0 = model.context"),
+    CHOICE(batch, order, "shuffled", orders, "random_offset: independent positions, as character-level examples use"),
+
+    CHOICE(optimizer, kind, "adamw", optimizers, ""),
+    NUMBER(FLOAT, optimizer, lr, "6e-4", 0, 1000, "", "highest learning rate"),
+    NUMBER(FLOAT, optimizer, min_lr, "6e-5", 0, 1000, "", "learning rate at the end of the decay"),
+    BELOW(optimizer, beta1, "0.9", 0, 1, "AdamW"),
+    BELOW(optimizer, beta2, "0.95", 0, 1, "AdamW"),
+    ABOVE(optimizer, epsilon, "1e-8", 0, 1, "AdamW"),
+    BELOW(optimizer, momentum, "0.9", 0, 1, "SGD"),
+    NUMBER(FLOAT, optimizer, weight_decay, "0.1", 0, 100, "", "decoupled, on matrices only"),
+    NUMBER(FLOAT, optimizer, clip, "1", 0, 1e9, "", "highest global gradient norm; 0 = off"),
+
+    CHOICE(schedule, kind, "cosine", schedules, "after the warm-up; wsd: constant, then a decay"),
+    NUMBER(INT64, schedule, warmup_steps, "0", 0, STEPS_MAX, "steps", "linear rise from 0"),
+    NUMBER(INT64, schedule, decay_steps, "0", 0, STEPS_MAX, "steps", "0 = all after the warm-up; wsd: a fifth of the run"),
+
+    CHOICE(precision, dtype, "fp32", dtypes, "of parameters and activations; sums and optimizer state are fp32"),
+
+    {"numerics", GD_KEY_CHOICE, offsetof(gd_spec, numerics), "fast", 0, 0, false, false, "", numerics,
+     "invariant: the same bits on every layout of ranks"},
+
+    BOOL(recompute, activation, "false", "recompute the mlp activation in backward in place of keeping it"),
+
+    NUMBER(INT64, checkpoint, interval_steps, "500", 0, STEPS_MAX, "steps", "0 = only at the end and on a signal"),
+    NUMBER(INT32, checkpoint, keep, "3", 1, 1000000, "", "newest ones kept, besides the best and the last"),
+    BOOL(checkpoint, background, "true", "write on a thread after the snapshot"),
+
+    NUMBER(INT64, validation, interval_steps, "100", 0, STEPS_MAX, "steps", "0 = never"),
+    NUMBER(INT64, validation, batches, "16", 0, COUNT_MAX, "batches", "global batches a validation; 0 = the whole split"),
+
+    NUMBER(INT32, guard, max_bad_steps, "10", 1, 1000000, "steps", "skipped in a row before leaving with 77"),
+
+    NUMBER(INT64, log, interval_steps, "1", 1, STEPS_MAX, "steps", "between two lines of metrics"),
+    BOOL(log, tensorboard, "true", "write event files too"),
+};
+
+enum { KEYS = sizeof keys / sizeof keys[0] };
+_Static_assert((int)KEYS <= (int)GD_CONFIG_MAX_KEYS, "gd_config_origins is too small");
+
+static const gd_config_alias aliases[] = {
+    {"--run-directory", "run.directory", 0},
+    {"--seed", "run.seed", 0},
+    {"--train-iters", "run.steps", 0},
+    {"--steps", "run.steps", 0},
+    {"--device", "run.device", 0},
+    {"--threads", "run.threads", 0},
+    {"--max-time", "run.max_time_s", 0},
+    {"--watchdog", "run.watchdog_s", 0},
+    {"--num-layers", "model.layers", 0},
+    {"--num-attention-heads", "model.heads", 0},
+    {"--num-query-groups", "model.kv_heads", 0},
+    {"--hidden-size", "model.width", 0},
+    {"--kv-channels", "model.head_size", 0},
+    {"--ffn-hidden-size", "model.ffn", 0},
+    {"--vocab-size", "model.vocabulary", 0},
+    {"--max-position-embeddings", "model.context", 0},
+    {"--normalization", "model.norm", 0},
+    {"--swiglu", "model.activation", "swiglu"},
+    {"--position-embedding-type", "model.position", 0},
+    {"--disable-bias-linear", "model.bias", "false"},
+    {"--untie-embeddings-and-output-weights", "model.tied_head", "false"},
+    {"--norm-epsilon", "model.norm_epsilon", 0},
+    {"--rotary-base", "model.rope_theta", 0},
+    {"--dropout", "model.dropout", 0},
+    {"--init-method-std", "model.init_std", 0},
+    {"--init-from", "model.init_from", 0},
+    {"--data-path", "data.path", 0},
+    {"--tensor-model-parallel-size", "parallel.tensor", 0},
+    {"--pipeline-model-parallel-size", "parallel.pipeline", 0},
+    {"--context-parallel-size", "parallel.context", 0},
+    {"--zero-stage", "parallel.zero", 0},
+    {"--global-batch-size", "batch.global", 0},
+    {"--micro-batch-size", "batch.micro", 0},
+    {"--seq-length", "batch.sequence", 0},
+    {"--optimizer", "optimizer.kind", 0},
+    {"--lr", "optimizer.lr", 0},
+    {"--learning-rate", "optimizer.lr", 0},
+    {"--min-lr", "optimizer.min_lr", 0},
+    {"--adam-beta1", "optimizer.beta1", 0},
+    {"--adam-beta2", "optimizer.beta2", 0},
+    {"--adam-eps", "optimizer.epsilon", 0},
+    {"--sgd-momentum", "optimizer.momentum", 0},
+    {"--weight-decay", "optimizer.weight_decay", 0},
+    {"--clip-grad", "optimizer.clip", 0},
+    {"--lr-decay-style", "schedule.kind", 0},
+    {"--lr-warmup-iters", "schedule.warmup_steps", 0},
+    {"--lr-decay-iters", "schedule.decay_steps", 0},
+    {"--bf16", "precision.dtype", "bf16"},
+    {"--fp32", "precision.dtype", "fp32"},
+    {"--numerics", "numerics", 0},
+    {"--save-interval", "checkpoint.interval_steps", 0},
+    {"--eval-interval", "validation.interval_steps", 0},
+    {"--eval-iters", "validation.batches", 0},
+    {"--log-interval", "log.interval_steps", 0},
+};
+
+int gd_config_keys(const gd_config_key **out) {
+  *out = keys;
+  return KEYS;
+}
+
+const gd_config_key *gd_config_find(const char *name) {
+  for (int i = 0; i < KEYS; i++) {
+    if (strcmp(keys[i].name, name) == 0) return &keys[i];
+  }
+  return 0;
+}
+
+int gd_config_aliases(const gd_config_alias **out) {
+  *out = aliases;
+  return sizeof aliases / sizeof aliases[0];
+}
+
+const gd_config_alias *gd_config_find_alias(const char *option) {
+  for (size_t i = 0; i < sizeof aliases / sizeof aliases[0]; i++) {
+    if (strcmp(aliases[i].option, option) == 0) return &aliases[i];
+  }
+  return 0;
+}

@@ -1,0 +1,290 @@
+#include "io/data/dataset.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/data/order.h"
+#include "io/data/split.h"
+#include "io/base/files.h"
+
+struct gd_dataset {
+  pthread_mutex_t mutex; /* the splits keep open files and a cache */
+  int32_t sources;
+  gd_split *splits[GD_MAX_SOURCES];
+  int64_t windows[GD_MAX_SOURCES];
+  gd_mixture mixture;
+  int32_t length; /* T */
+  gd_sample_order order;
+  uint64_t seed;
+  bool mask_documents;
+  bool validation; /* in stream order, once, the last window padded */
+  char tokenizer_folder[GD_PATH_BYTES];
+  char digest[GD_SHA256_HEX_BYTES];
+  int32_t *scratch; /* [T + 1] */
+};
+
+gd_status gd_batch_open(int32_t sequences, int32_t length, gd_batch *out) {
+  size_t count = (size_t)sequences * (size_t)length + 1;
+  *out = (gd_batch){.sequences = sequences, .length = length};
+  out->tokens = calloc(count, sizeof *out->tokens);
+  out->targets = calloc(count, sizeof *out->targets);
+  out->weights = calloc(count, sizeof *out->weights);
+  out->document_starts = calloc(count, sizeof *out->document_starts);
+  out->labels = calloc((size_t)sequences + 1, sizeof *out->labels);
+  if (out->tokens && out->targets && out->weights && out->document_starts && out->labels) return GD_OK;
+  gd_batch_close(out);
+  return gd_fail(GD_NO_MEMORY, "no memory for a batch of %d x %d tokens", sequences, length);
+}
+
+void gd_batch_close(gd_batch *batch) {
+  free(batch->tokens);
+  free(batch->targets);
+  free(batch->weights);
+  free(batch->document_starts);
+  free(batch->labels);
+  *batch = (gd_batch){0};
+}
+
+/* ---- opening ---- */
+
+/* `path` itself where it is a split folder, else path/name. */
+static gd_status split_folder(const char *path, const char *name, char out[GD_PATH_BYTES]) {
+  char index[GD_PATH_BYTES];
+  GD_TRY(gd_path_join(index, sizeof index, path, "index.json"));
+  if (gd_file_exists(index)) {
+    if ((size_t)snprintf(out, GD_PATH_BYTES, "%s", path) >= GD_PATH_BYTES)
+      return gd_fail_user(GD_USAGE, "%s: path too long", path);
+    return GD_OK;
+  }
+  if (!gd_folder_exists(path))
+    return gd_fail_user(GD_USAGE, "%s: no such folder, expected a dataset written by gptdist-data prepare", path);
+  GD_TRY(gd_path_join(out, GD_PATH_BYTES, path, name));
+  if (!gd_folder_exists(out))
+    return gd_fail_user(GD_USAGE, "%s: no %s/ in it, expected a dataset written by gptdist-data prepare", path, name);
+  return GD_OK;
+}
+
+static gd_status allocate(int32_t length, gd_dataset **out) {
+  gd_dataset *dataset = calloc(1, sizeof *dataset);
+  *out = dataset;
+  if (!dataset) return gd_fail(GD_NO_MEMORY, "no memory for a dataset");
+  pthread_mutex_init(&dataset->mutex, NULL);
+  dataset->length = length;
+  dataset->scratch = calloc((size_t)length + 1, sizeof *dataset->scratch);
+  if (!dataset->scratch) return gd_fail(GD_NO_MEMORY, "no memory for a window of %d tokens", length);
+  return GD_OK;
+}
+
+static gd_status open_source(gd_dataset *dataset, const char *folder, float weight, gd_sha256 *sha256) {
+  int32_t k = dataset->sources;
+  GD_TRY(gd_split_open(folder, &dataset->splits[k]));
+  dataset->sources++;
+  const gd_token_shard_info *info = gd_split_info(dataset->splits[k]), *first = gd_split_info(dataset->splits[0]);
+  if (strcmp(info->tokenizer_digest, first->tokenizer_digest) != 0 || info->vocabulary != first->vocabulary)
+    return gd_fail_user(GD_USAGE, "%s was made with tokenizer %s (%.12s), %s with %s (%.12s); all sources need the same one",
+                        folder, info->tokenizer, info->tokenizer_digest, gd_split_folder(dataset->splits[0]), first->tokenizer,
+                        first->tokenizer_digest);
+  int64_t least = dataset->validation ? 2 : (int64_t)dataset->length + 1;
+  if (info->tokens < least)
+    return gd_fail_user(GD_USAGE, "%s: holds %lld tokens, expected at least %lld for sequences of %d", folder,
+                        (long long)info->tokens, (long long)least, dataset->length);
+  int64_t targets = info->tokens - 1, length = dataset->length;
+  dataset->windows[k] = dataset->validation ? (targets + length - 1) / length : targets / length;
+  GD_TRY(gd_sha256_update(sha256, gd_split_digest(dataset->splits[k]), GD_SHA256_HEX_BYTES));
+  return gd_sha256_update(sha256, &weight, sizeof weight);
+}
+
+static gd_status finish_open(gd_dataset *dataset, gd_sha256 *sha256) {
+  uint8_t digest[GD_SHA256_BYTES];
+  GD_TRY(gd_sha256_finish(sha256, digest));
+  gd_sha256_hex(digest, dataset->digest);
+  const char *folder = gd_split_folder(dataset->splits[0]);
+  char *out = dataset->tokenizer_folder, beside[GD_PATH_BYTES];
+  GD_TRY(gd_path_join(beside, sizeof beside, folder, ".."));
+  GD_TRY(gd_path_join(out, sizeof dataset->tokenizer_folder, beside, "tokenizer"));
+  if (!gd_folder_exists(out)) GD_TRY(gd_path_join(out, sizeof dataset->tokenizer_folder, folder, "tokenizer"));
+  return GD_OK;
+}
+
+gd_status gd_dataset_open(const gd_data_spec *data, int32_t length, gd_sample_order order, uint64_t seed, gd_dataset **out) {
+  *out = NULL;
+  if (data->sources < 1)
+    return gd_fail_user(GD_USAGE, "data.path is empty, expected a dataset written by gptdist-data prepare");
+  if (length < 1 || data->sources > GD_MAX_SOURCES) return gd_fail(GD_BUG, "length %d, %d sources", length, data->sources);
+  gd_dataset *dataset;
+  gd_sha256 *sha256 = NULL;
+  gd_status status = allocate(length, &dataset);
+  if (status == GD_OK) status = gd_sha256_open(&sha256);
+  if (status == GD_OK) {
+    dataset->order = order;
+    dataset->seed = seed;
+    dataset->mask_documents = data->mask_documents;
+    gd_mixture_make(&dataset->mixture, data->weight, data->sources);
+  }
+  for (int32_t k = 0; status == GD_OK && k < data->sources; k++) {
+    char folder[GD_PATH_BYTES];
+    status = split_folder(data->path[k], "train", folder);
+    if (status == GD_OK) status = open_source(dataset, folder, data->weight[k], sha256);
+  }
+  if (status == GD_OK) status = finish_open(dataset, sha256);
+  gd_sha256_close(sha256);
+  if (status == GD_OK)
+    *out = dataset;
+  else
+    gd_dataset_close(dataset);
+  return status;
+}
+
+gd_status gd_dataset_open_split(const char *folder, int32_t length, bool mask_documents, gd_dataset **out) {
+  *out = NULL;
+  if (length < 1) return gd_fail(GD_BUG, "length %d", length);
+  gd_dataset *dataset;
+  gd_sha256 *sha256 = NULL;
+  gd_status status = allocate(length, &dataset);
+  if (status == GD_OK) status = gd_sha256_open(&sha256);
+  if (status == GD_OK) {
+    const float whole = 1;
+    dataset->order = GD_ORDER_SEQUENTIAL;
+    dataset->validation = true;
+    dataset->mask_documents = mask_documents;
+    gd_mixture_make(&dataset->mixture, &whole, 1);
+    status = open_source(dataset, folder, whole, sha256);
+  }
+  if (status == GD_OK) status = finish_open(dataset, sha256);
+  gd_sha256_close(sha256);
+  if (status == GD_OK)
+    *out = dataset;
+  else
+    gd_dataset_close(dataset);
+  return status;
+}
+
+gd_status gd_dataset_open_validation(const gd_data_spec *data, int32_t length, gd_dataset **out) {
+  *out = NULL;
+  char folder[GD_PATH_BYTES];
+  if (data->validation[0]) {
+    GD_TRY(split_folder(data->validation, "validation", folder));
+  } else {
+    if (data->sources < 1) return GD_OK;
+    GD_TRY(gd_path_join(folder, sizeof folder, data->path[0], "validation"));
+    if (!gd_folder_exists(folder)) return GD_OK;
+  }
+  return gd_dataset_open_split(folder, length, data->mask_documents, out);
+}
+
+void gd_dataset_close(gd_dataset *dataset) {
+  if (!dataset) return;
+  for (int32_t k = 0; k < dataset->sources; k++) gd_split_close(dataset->splits[k]);
+  pthread_mutex_destroy(&dataset->mutex);
+  free(dataset->scratch);
+  free(dataset);
+}
+
+int32_t gd_dataset_length(const gd_dataset *dataset) {
+  return dataset->length;
+}
+
+int64_t gd_dataset_tokens(const gd_dataset *dataset) {
+  int64_t sum = 0;
+  for (int32_t k = 0; k < dataset->sources; k++) sum += gd_split_info(dataset->splits[k])->tokens;
+  return sum;
+}
+
+int64_t gd_dataset_documents(const gd_dataset *dataset) {
+  int64_t sum = 0;
+  for (int32_t k = 0; k < dataset->sources; k++) sum += gd_split_info(dataset->splits[k])->documents;
+  return sum;
+}
+
+int64_t gd_dataset_windows(const gd_dataset *dataset) {
+  int64_t sum = 0;
+  for (int32_t k = 0; k < dataset->sources; k++) sum += dataset->windows[k];
+  return sum;
+}
+
+int32_t gd_dataset_vocabulary(const gd_dataset *dataset) {
+  return gd_split_info(dataset->splits[0])->vocabulary;
+}
+int32_t gd_dataset_eot(const gd_dataset *dataset) {
+  return gd_split_info(dataset->splits[0])->eot;
+}
+const char *gd_dataset_tokenizer_folder(const gd_dataset *dataset) {
+  return dataset->tokenizer_folder;
+}
+const char *gd_dataset_digest(const gd_dataset *dataset) {
+  return dataset->digest;
+}
+
+/* ---- reading ---- */
+
+/* False: the draw lies behind the end of a validation split. */
+static bool locate(const gd_dataset *dataset, int64_t draw, gd_dataset_place *place) {
+  int64_t index;
+  gd_mixture_place(&dataset->mixture, draw, &place->source, &index);
+  int64_t windows = dataset->windows[place->source];
+  place->epoch = index / windows;
+  place->window = index % windows;
+  if (dataset->validation && place->epoch > 0) return false;
+  if (dataset->order == GD_ORDER_SHUFFLED) {
+    gd_rng rng = gd_rng_make(dataset->seed, GD_RNG_DATA, (uint32_t)place->source, 0, (uint64_t)place->epoch);
+    place->window = gd_order_permute(&rng, windows, place->window);
+  }
+  place->token = place->window * dataset->length;
+  if (dataset->order == GD_ORDER_RANDOM_OFFSET) {
+    gd_rng rng = gd_rng_make(dataset->seed, GD_RNG_DATA, (uint32_t)place->source, 1, 0);
+    int64_t starts = gd_split_info(dataset->splits[place->source])->tokens - dataset->length;
+    place->window = -1;
+    place->token = gd_order_uniform(&rng, starts, index);
+  }
+  return true;
+}
+
+static gd_status read_row(gd_dataset *dataset, int64_t draw, gd_batch *out, int32_t row) {
+  int32_t length = dataset->length;
+  size_t at = (size_t)row * (size_t)length, size = (size_t)length;
+  int32_t *tokens = out->tokens + at, *targets = out->targets + at, *starts = out->document_starts + at;
+  float *weights = out->weights + at;
+  gd_dataset_place place;
+  memset(starts, 0, size * sizeof *starts);
+  out->labels[row] = -1;
+  int64_t here = 0; /* tokens read, the last target included */
+  if (locate(dataset, draw, &place)) {
+    gd_split *split = dataset->splits[place.source];
+    here = gd_split_info(split)->tokens - place.token;
+    if (here > length + 1) here = (int64_t)length + 1;
+    GD_TRY(gd_split_read(split, place.token, here, dataset->scratch));
+    if (dataset->mask_documents) GD_TRY(gd_split_document_starts(split, place.token, here < length ? here : length, starts));
+  }
+  for (int32_t t = 0; t < length; t++) {
+    bool target = t + 1 < here;
+    tokens[t] = t < here ? dataset->scratch[t] : 0;
+    targets[t] = target ? dataset->scratch[t + 1] : 0;
+    weights[t] = target ? 1 : 0;
+  }
+  return GD_OK;
+}
+
+gd_status gd_dataset_read(gd_dataset *dataset, int64_t draw, int32_t count, gd_batch *out, int32_t first_row) {
+  if (out->length != dataset->length || first_row < 0 || count < 0 || count > out->sequences - first_row || draw < 0)
+    return gd_fail(GD_BUG, "rows %d + %d of %d, length %d for %d, draw %lld", first_row, count, out->sequences, out->length,
+                   dataset->length, (long long)draw);
+  pthread_mutex_lock(&dataset->mutex);
+  gd_status status = GD_OK;
+  for (int32_t r = 0; status == GD_OK && r < count; r++) status = read_row(dataset, draw + r, out, first_row + r);
+  pthread_mutex_unlock(&dataset->mutex);
+  return status;
+}
+
+gd_status gd_dataset_where(gd_dataset *dataset, int64_t draw, gd_dataset_place *out) {
+  *out = (gd_dataset_place){0};
+  if (draw < 0 || !locate(dataset, draw, out))
+    return gd_fail_user(GD_USAGE, "draw %lld is outside the split's %lld windows", (long long)draw,
+                        (long long)gd_dataset_windows(dataset));
+  const gd_split *split = dataset->splits[out->source];
+  int32_t shard = gd_split_find(split, out->token);
+  snprintf(out->file, sizeof out->file, "%s", gd_split_shard_path(split, shard));
+  out->file_token = out->token - gd_split_shard_first(split, shard);
+  return GD_OK;
+}

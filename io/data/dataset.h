@@ -1,0 +1,92 @@
+/* dataset.h - the samples that training and validation read: windows of token shards, in an order that is a pure function.
+ *
+ * A dataset folder holds train/ and validation/, each with index.json and HDF5 shards, and tokenizer/ (docs/formats.md). The
+ * shards of a split are one stream of N tokens in index order. Which window draw i holds depends on (seed, i), the weights and
+ * the order only: nothing is stored, any draw is reached in O(sources), and no number of ranks or workers plays a part.
+ *
+ *   shuffled       window of T tokens (+ 1 for the last target), epoch-wise keyed permutation of the floor((N - 1) / T) windows
+ *   sequential     the same windows in stream order, wrapping to the next epoch
+ *   random_offset  a uniform start in [0, N - T - 1] for every draw
+ */
+#ifndef GD_IO_DATA_DATASET_H
+#define GD_IO_DATA_DATASET_H
+
+#include <stdint.h>
+
+#include "shard/base/status.h"
+#include "shard/spec.h"
+
+typedef struct gd_dataset gd_dataset;
+
+/* Host memory, row-major [sequences][length], owned by whoever made it. */
+typedef struct gd_batch {
+  int32_t sequences, length;
+  int32_t *tokens;
+  int32_t *targets;         /* the next token; 0 where weights is 0 */
+  float *weights;           /* 1, or 0 where there is no target */
+  int32_t *document_starts; /* index in the window where the token's document begins; all 0 when documents are not masked */
+  int32_t *labels;          /* [sequences]; -1: none */
+} gd_batch;
+
+/* Allocates the five arrays, zeroed. GD_NO_MEMORY. */
+GD_CHECKED gd_status gd_batch_open(int32_t sequences, int32_t length, gd_batch *out);
+void gd_batch_close(gd_batch *batch);
+
+/* The training sources of a run file and their mixture, windows of `length` tokens. A path is a dataset folder (its train/) or
+ * a split folder. All sources must have the same tokenizer. Local. GD_USAGE for a path that is no dataset or holds fewer than
+ * length + 1 tokens; GD_BAD_DATA for damaged shards; GD_IO. */
+GD_CHECKED gd_status gd_dataset_open(const gd_data_spec *data, int32_t length, gd_sample_order order, uint64_t seed,
+                                     gd_dataset **out);
+
+/* The validation split: data->validation (a split folder, or a dataset folder whose validation/ is meant), else
+ * path[0]/validation where that exists, else *out = NULL with GD_OK. In stream order, every target exactly once: windows =
+ * ceil((N - 1) / T), the last one padded with weight 0, draws behind the end all weight 0. Local. */
+GD_CHECKED gd_status gd_dataset_open_validation(const gd_data_spec *data, int32_t length, gd_dataset **out);
+
+/* The same reading of any split folder (gptdist-eval). */
+GD_CHECKED gd_status gd_dataset_open_split(const char *folder, int32_t length, bool mask_documents, gd_dataset **out);
+
+void gd_dataset_close(gd_dataset *dataset);
+
+int32_t gd_dataset_length(const gd_dataset *dataset); /* T */
+int64_t gd_dataset_tokens(const gd_dataset *dataset); /* over all sources */
+int64_t gd_dataset_documents(const gd_dataset *dataset);
+int64_t gd_dataset_windows(const gd_dataset *dataset); /* of one epoch, over all sources */
+int32_t gd_dataset_vocabulary(const gd_dataset *dataset);
+int32_t gd_dataset_eot(const gd_dataset *dataset);
+const char *gd_dataset_tokenizer_folder(const gd_dataset *dataset); /* where gd_tokenizer_open finds it */
+const char *gd_dataset_digest(const gd_dataset *dataset);           /* SHA-256 over the indexes and weights, hexadecimal */
+
+/* Rows first_row .. first_row + count - 1 of `out` receive draws draw .. draw + count - 1; out->length is the dataset's length.
+ * Safe from several threads. GD_BAD_DATA naming file and position for a token beyond the vocabulary or a failed checksum. */
+GD_CHECKED gd_status gd_dataset_read(gd_dataset *dataset, int64_t draw, int32_t count, gd_batch *out, int32_t first_row);
+
+/* Where a draw comes from. `file` is the shard that holds the window's first token. */
+typedef struct gd_dataset_place {
+  int32_t source;
+  int64_t epoch;  /* of that source */
+  int64_t window; /* in the source's stream; -1 for random_offset */
+  int64_t token;  /* stream position of the window's first token */
+  char file[GD_PATH_BYTES];
+  int64_t file_token; /* position in that file */
+} gd_dataset_place;
+GD_CHECKED gd_status gd_dataset_where(gd_dataset *dataset, int64_t draw, gd_dataset_place *out);
+
+/* Reads the batches of coming steps on a thread of its own. Row r of step s is draw s * draws_per_step + offsets[r]
+ * (offsets NULL: first_offset + r). The dataset must outlive it and may be read meanwhile. */
+typedef struct gd_prefetch gd_prefetch;
+typedef struct gd_prefetch_plan {
+  int64_t start_step;
+  int64_t draws_per_step; /* the global batch */
+  int32_t count;          /* rows a step on this rank */
+  int64_t first_offset;
+  const int64_t *offsets; /* [count], copied; or NULL */
+  int32_t depth;          /* batches read ahead, at least 1 */
+} gd_prefetch_plan;
+GD_CHECKED gd_status gd_prefetch_open(gd_dataset *dataset, const gd_prefetch_plan *plan, gd_prefetch **out);
+
+/* The batch of the next step, copied into `out` (sequences == count). Waits for the reader; its fault is returned here. */
+GD_CHECKED gd_status gd_prefetch_next(gd_prefetch *prefetch, gd_batch *out);
+void gd_prefetch_close(gd_prefetch *prefetch);
+
+#endif

@@ -1,0 +1,308 @@
+#include "io/data/split.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/base/files.h"
+#include "io/base/json.h"
+#include "shard/spec.h"
+
+enum { OPEN_SHARDS = 8, FORMAT_VERSION = 1, INDEX_LIMIT = 1 << 28, VERIFY_TOKENS = 1 << 18 };
+static const char format_name[] = "gptdist-dataset";
+
+typedef struct entry {
+  char *path;
+  char sha256[GD_SHA256_HEX_BYTES];
+  int64_t first, tokens, documents;
+  gd_token_shard *shard; /* NULL: not open */
+  uint64_t used;         /* when it was last read, for closing the oldest */
+} entry;
+
+struct gd_split {
+  char *folder;
+  char digest[GD_SHA256_HEX_BYTES];
+  gd_token_shard_info info;
+  entry *entries;
+  int32_t count, open;
+  uint64_t clock;
+};
+
+static gd_status wanted_integer(const char *path, const gd_json *object, const char *key, int64_t low, int64_t high,
+                                int64_t *out) {
+  if (!gd_json_integer(gd_json_get(object, key), out) || *out < low || *out > high)
+    return gd_fail_user(GD_BAD_DATA, "%s: \"%s\" is missing or no number from %lld to %lld", path, key, (long long)low,
+                        (long long)high);
+  return GD_OK;
+}
+
+static gd_status wanted_text(const char *path, const gd_json *object, const char *key, char *out, size_t size) {
+  const char *text = gd_json_string(gd_json_get(object, key));
+  if (!text || strlen(text) >= size)
+    return gd_fail_user(GD_BAD_DATA, "%s: \"%s\" is missing or no text below %zu bytes", path, key, size);
+  strcpy(out, text);
+  return GD_OK;
+}
+
+static gd_status read_entry(gd_split *split, const char *path, const gd_json *node, entry *out) {
+  char file[256], full[GD_PATH_BYTES];
+  GD_TRY(wanted_text(path, node, "file", file, sizeof file));
+  if (strchr(file, '/')) return gd_fail_user(GD_BAD_DATA, "%s: \"file\" is \"%s\", expected a plain file name", path, file);
+  GD_TRY(wanted_integer(path, node, "tokens", 0, INT64_MAX >> 11, &out->tokens));
+  GD_TRY(wanted_integer(path, node, "documents", 0, out->tokens, &out->documents));
+  GD_TRY(wanted_text(path, node, "sha256", out->sha256, sizeof out->sha256));
+  GD_TRY(gd_path_join(full, sizeof full, split->folder, file));
+  out->path = strdup(full);
+  if (!out->path) return gd_fail(GD_NO_MEMORY, "no memory for an index");
+  if (!gd_file_exists(full)) return gd_fail_user(GD_BAD_DATA, "%s: the token shard is missing, expected by %s", full, path);
+  return GD_OK;
+}
+
+static gd_status read_index(gd_split *split, const char *path, const gd_json *root) {
+  const char *format = gd_json_string(gd_json_get(root, "format"));
+  int64_t value, tokens = 0, documents = 0;
+  if (!format || strcmp(format, format_name) != 0)
+    return gd_fail_user(GD_BAD_DATA, "%s: format is \"%s\", expected \"%s\"", path, format ? format : "", format_name);
+  GD_TRY(wanted_integer(path, root, "version", INT32_MIN, INT32_MAX, &value));
+  if (value != FORMAT_VERSION)
+    return gd_fail_user(GD_BAD_DATA, "%s: format version %lld, this program reads version %d", path, (long long)value,
+                        FORMAT_VERSION);
+  gd_token_shard_info *info = &split->info;
+  GD_TRY(wanted_text(path, root, "tokenizer", info->tokenizer, sizeof info->tokenizer));
+  GD_TRY(wanted_text(path, root, "tokenizer_digest", info->tokenizer_digest, sizeof info->tokenizer_digest));
+  GD_TRY(wanted_integer(path, root, "vocabulary", 1, INT32_MAX, &value));
+  info->vocabulary = (int32_t)value;
+  GD_TRY(wanted_integer(path, root, "eot", -1, info->vocabulary - 1, &value));
+  info->eot = (int32_t)value;
+  GD_TRY(wanted_integer(path, root, "tokens", 0, INT64_MAX >> 11, &info->tokens));
+  GD_TRY(wanted_integer(path, root, "documents", 0, info->tokens, &info->documents));
+  const gd_json *shards = gd_json_get(root, "shards");
+  if (!gd_json_is_array(shards)) return gd_fail_user(GD_BAD_DATA, "%s: \"shards\" is missing or no list", path);
+  int32_t count = 0;
+  for (const gd_json *node = gd_json_first(shards); node; node = gd_json_next(node)) count++;
+  split->entries = calloc((size_t)count + 1, sizeof *split->entries);
+  if (!split->entries) return gd_fail(GD_NO_MEMORY, "no memory for an index of %d shards", count);
+  for (const gd_json *node = gd_json_first(shards); node; node = gd_json_next(node)) {
+    entry *next = &split->entries[split->count++];
+    GD_TRY(read_entry(split, path, node, next));
+    next->first = tokens;
+    tokens += next->tokens;
+    documents += next->documents;
+  }
+  if (tokens != info->tokens || documents != info->documents)
+    return gd_fail_user(GD_BAD_DATA, "%s: the shards hold %lld tokens and %lld documents, expected %lld and %lld", path,
+                        (long long)tokens, (long long)documents, (long long)info->tokens, (long long)info->documents);
+  return GD_OK;
+}
+
+gd_status gd_split_open(const char *folder, gd_split **out) {
+  *out = NULL;
+  char path[GD_PATH_BYTES];
+  uint8_t digest[GD_SHA256_BYTES];
+  GD_TRY(gd_path_join(path, sizeof path, folder, "index.json"));
+  if (!gd_file_exists(path))
+    return gd_fail_user(GD_USAGE, "%s: no index.json there, expected a folder written by gptdist-data prepare", folder);
+  gd_split *split = calloc(1, sizeof *split);
+  if (!split) return gd_fail(GD_NO_MEMORY, "no memory for a dataset");
+  gd_bytes text = {0};
+  gd_json *root = NULL;
+  gd_status status = GD_OK;
+  split->folder = strdup(folder);
+  if (!split->folder) status = gd_fail(GD_NO_MEMORY, "no memory for a dataset");
+  if (status == GD_OK) status = gd_file_read(path, INDEX_LIMIT, &text);
+  if (status == GD_OK) status = gd_json_parse(text.bytes, text.count, path, 1, &root);
+  if (status == GD_OK) status = read_index(split, path, root);
+  if (status == GD_OK) status = gd_sha256_bytes(text.bytes, text.count, digest);
+  if (status == GD_OK) gd_sha256_hex(digest, split->digest);
+  gd_json_free(root);
+  gd_bytes_free(&text);
+  if (status != GD_OK) {
+    gd_split_close(split);
+    return status;
+  }
+  *out = split;
+  return GD_OK;
+}
+
+void gd_split_close(gd_split *split) {
+  if (!split) return;
+  for (int32_t i = 0; i < split->count; i++) {
+    gd_token_shard_close(split->entries[i].shard);
+    free(split->entries[i].path);
+  }
+  free(split->entries);
+  free(split->folder);
+  free(split);
+}
+
+const char *gd_split_folder(const gd_split *split) {
+  return split->folder;
+}
+const char *gd_split_digest(const gd_split *split) {
+  return split->digest;
+}
+const gd_token_shard_info *gd_split_info(const gd_split *split) {
+  return &split->info;
+}
+int32_t gd_split_shards(const gd_split *split) {
+  return split->count;
+}
+const char *gd_split_shard_path(const gd_split *split, int32_t shard) {
+  return split->entries[shard].path;
+}
+int64_t gd_split_shard_first(const gd_split *split, int32_t shard) {
+  return split->entries[shard].first;
+}
+
+int32_t gd_split_find(const gd_split *split, int64_t token) {
+  int32_t low = 0, high = split->count - 1;
+  while (low < high) { /* the last shard that begins at or before the token; empty shards share their begin with the next */
+    int32_t middle = low + (high - low + 1) / 2;
+    if (split->entries[middle].first <= token)
+      low = middle;
+    else
+      high = middle - 1;
+  }
+  return low;
+}
+
+static void close_oldest(gd_split *split) {
+  entry *oldest = NULL;
+  for (int32_t i = 0; i < split->count; i++) {
+    entry *at = &split->entries[i];
+    if (at->shard && (!oldest || at->used < oldest->used)) oldest = at;
+  }
+  if (!oldest) return;
+  gd_token_shard_close(oldest->shard);
+  oldest->shard = NULL;
+  split->open--;
+}
+
+static gd_status open_shard(gd_split *split, int32_t index, gd_token_shard **out) {
+  entry *at = &split->entries[index];
+  at->used = ++split->clock;
+  *out = at->shard;
+  if (at->shard) return GD_OK;
+  if (split->open >= OPEN_SHARDS) close_oldest(split);
+  gd_token_shard *shard;
+  GD_TRY(gd_token_shard_open(at->path, &shard));
+  const gd_token_shard_info *found = gd_token_shard_get_info(shard), *wanted = &split->info;
+  gd_status status = GD_OK;
+  if (strcmp(found->tokenizer_digest, wanted->tokenizer_digest) != 0 || found->vocabulary != wanted->vocabulary)
+    status = gd_fail_user(GD_BAD_DATA, "%s: made with tokenizer %s (%.12s, vocabulary %d), expected %s (%.12s, vocabulary %d)",
+                          at->path, found->tokenizer, found->tokenizer_digest, found->vocabulary, wanted->tokenizer,
+                          wanted->tokenizer_digest, wanted->vocabulary);
+  else if (found->tokens != at->tokens || found->documents != at->documents)
+    status =
+        gd_fail_user(GD_BAD_DATA, "%s: holds %lld tokens and %lld documents, index.json expects %lld and %lld", at->path,
+                     (long long)found->tokens, (long long)found->documents, (long long)at->tokens, (long long)at->documents);
+  if (status != GD_OK) {
+    gd_token_shard_close(shard);
+    return status;
+  }
+  split->open++;
+  *out = at->shard = shard;
+  return GD_OK;
+}
+
+gd_status gd_split_read(gd_split *split, int64_t first, int64_t count, int32_t *ids) {
+  if (first < 0 || count < 0 || count > split->info.tokens - first)
+    return gd_fail(GD_BUG, "%s: tokens %lld + %lld of %lld", split->folder, (long long)first, (long long)count,
+                   (long long)split->info.tokens);
+  while (count > 0) {
+    int32_t index = gd_split_find(split, first);
+    const entry *at = &split->entries[index];
+    gd_token_shard *shard;
+    GD_TRY(open_shard(split, index, &shard));
+    int64_t here = at->first + at->tokens - first;
+    if (here > count) here = count;
+    GD_TRY(gd_token_shard_read(shard, first - at->first, here, ids));
+    first += here;
+    ids += here;
+    count -= here;
+  }
+  return GD_OK;
+}
+
+gd_status gd_split_document_starts(gd_split *split, int64_t first, int64_t count, int32_t *starts) {
+  int32_t start = 0;
+  for (int64_t done = 0; done < count;) {
+    int64_t token = first + done;
+    int32_t index = gd_split_find(split, token);
+    const entry *at = &split->entries[index];
+    gd_token_shard *shard;
+    GD_TRY(open_shard(split, index, &shard));
+    int64_t end = at->first + at->tokens < first + count ? at->first + at->tokens : first + count;
+    /* `document` is the first that begins behind `token`; a document that begins at `token` itself comes first. */
+    int64_t document, position;
+    GD_TRY(gd_token_shard_find_document(shard, token - at->first, &document));
+    if (document > 0) {
+      GD_TRY(gd_token_shard_documents(shard, document - 1, 1, &position));
+      if (at->first + position == token) start = (int32_t)done;
+    }
+    while (token < end) {
+      int64_t next = end;
+      bool begins = false;
+      if (document < at->documents) {
+        GD_TRY(gd_token_shard_documents(shard, document++, 1, &position));
+        begins = at->first + position < end;
+        if (begins) next = at->first + position;
+      }
+      for (; token < next; token++) starts[token - first] = start;
+      if (begins) start = (int32_t)(next - first);
+      if (!begins) break;
+    }
+    done = end - first;
+  }
+  return GD_OK;
+}
+
+gd_status gd_split_verify(gd_split *split) {
+  int32_t *ids = malloc(VERIFY_TOKENS * sizeof *ids);
+  if (!ids) return gd_fail(GD_NO_MEMORY, "no memory to verify %s", split->folder);
+  gd_status status = GD_OK;
+  for (int32_t i = 0; status == GD_OK && i < split->count; i++) {
+    entry *at = &split->entries[i];
+    gd_token_shard *shard;
+    uint8_t digest[GD_SHA256_BYTES];
+    char hex[GD_SHA256_HEX_BYTES];
+    GD_TRY_GOTO(status, done, open_shard(split, i, &shard));
+    for (int64_t first = 0; first < at->tokens; first += VERIFY_TOKENS) {
+      int64_t count = at->tokens - first < VERIFY_TOKENS ? at->tokens - first : VERIFY_TOKENS;
+      GD_TRY_GOTO(status, done, gd_token_shard_read(shard, first, count, ids));
+    }
+    int64_t positions[1024];
+    for (int64_t first = 0; first < at->documents; first += 1024) {
+      int64_t count = at->documents - first < 1024 ? at->documents - first : 1024;
+      GD_TRY_GOTO(status, done, gd_token_shard_documents(shard, first, count, positions));
+    }
+    GD_TRY_GOTO(status, done, gd_sha256_file(at->path, digest, NULL));
+    gd_sha256_hex(digest, hex);
+    if (strcmp(hex, at->sha256) != 0)
+      status = gd_fail_user(GD_BAD_DATA, "%s: SHA-256 is %.16s..., index.json expects %.16s...", at->path, hex, at->sha256);
+  }
+done:
+  free(ids);
+  return status;
+}
+
+gd_status gd_split_write_index(const char *folder, const gd_token_shard_info *info, const gd_split_entry *entries,
+                               int32_t count) {
+  char path[GD_PATH_BYTES];
+  GD_TRY(gd_path_join(path, sizeof path, folder, "index.json"));
+  gd_bytes text = {0};
+  gd_status status = gd_bytes_printf(
+      &text,
+      "{\n  \"format\": \"%s\",\n  \"version\": %d,\n  \"tokenizer\": \"%s\",\n  \"tokenizer_digest\": \"%s\",\n"
+      "  \"vocabulary\": %d,\n  \"eot\": %d,\n  \"tokens\": %lld,\n  \"documents\": %lld,\n  \"shards\": [",
+      format_name, FORMAT_VERSION, info->tokenizer, info->tokenizer_digest, info->vocabulary, info->eot,
+      (long long)info->tokens, (long long)info->documents);
+  for (int32_t i = 0; status == GD_OK && i < count; i++)
+    status = gd_bytes_printf(&text, "%s\n    {\"file\": \"%s\", \"tokens\": %lld, \"documents\": %lld, \"sha256\": \"%s\"}",
+                             i ? "," : "", entries[i].file, (long long)entries[i].tokens, (long long)entries[i].documents,
+                             entries[i].sha256);
+  if (status == GD_OK) status = gd_bytes_printf(&text, "\n  ]\n}\n");
+  if (status == GD_OK) status = gd_file_write(path, text.bytes, text.count);
+  gd_bytes_free(&text);
+  return status;
+}

@@ -1,0 +1,43 @@
+/* split.h - one split of a dataset: a folder with index.json and token shards, read as one stream of tokens. */
+#ifndef GD_IO_DATA_SPLIT_H
+#define GD_IO_DATA_SPLIT_H
+
+#include "io/data/token_shard.h"
+
+typedef struct gd_split gd_split;
+
+/* Reads index.json and checks that every shard it names is there; shards are opened when first read, at most eight at once.
+ * GD_USAGE: no such dataset. GD_BAD_DATA, GD_IO. Local. */
+GD_CHECKED gd_status gd_split_open(const char *folder, gd_split **out);
+void gd_split_close(gd_split *split);
+
+const char *gd_split_folder(const gd_split *split);
+const char *gd_split_digest(const gd_split *split);              /* SHA-256 of index.json, hexadecimal */
+const gd_token_shard_info *gd_split_info(const gd_split *split); /* sums over the shards */
+int32_t gd_split_shards(const gd_split *split);
+const char *gd_split_shard_path(const gd_split *split, int32_t shard);
+int64_t gd_split_shard_first(const gd_split *split, int32_t shard); /* stream position of its first token */
+
+/* ids[count] = tokens first .. first + count - 1 of the stream. Not safe from several threads at once. */
+GD_CHECKED gd_status gd_split_read(gd_split *split, int64_t first, int64_t count, int32_t *ids);
+
+/* The shard that holds stream position `token`. */
+int32_t gd_split_find(const gd_split *split, int64_t token);
+
+/* starts[count]: for tokens first .. first + count - 1 the index, relative to `first`, at which the token's document begins (0
+ * where it began before). */
+GD_CHECKED gd_status gd_split_document_starts(gd_split *split, int64_t first, int64_t count, int32_t *starts);
+
+/* Reads everything: digests, checksums, ids, document positions. GD_BAD_DATA naming the first file that is not whole. */
+GD_CHECKED gd_status gd_split_verify(gd_split *split);
+
+/* Writing the index of shards already in the folder; `info` holds the sums. */
+typedef struct gd_split_entry {
+  char file[32];
+  int64_t tokens, documents;
+  char sha256[GD_SHA256_HEX_BYTES];
+} gd_split_entry;
+GD_CHECKED gd_status gd_split_write_index(const char *folder, const gd_token_shard_info *info, const gd_split_entry *entries,
+                                          int32_t count);
+
+#endif

@@ -1,0 +1,154 @@
+#include "io/metrics/metrics.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "io/base/files.h"
+#include "io/base/json.h"
+#include "io/metrics/tensorboard.h"
+#include "shard/spec.h"
+
+enum { FILE_LIMIT = 1 << 30, MOST_SCALARS = 8 };
+
+struct gd_metrics {
+  char path[GD_PATH_BYTES];
+  int file;
+  gd_tensorboard *board; /* NULL: not wanted */
+};
+
+static const char *const names[] = {"start", "train", "validation", "checkpoint", "end"};
+
+/* ---- cutting back ---- */
+
+/* Whether a line stands in the file of a run that resumes at `step`. The validation of that very step does not: the resumed run
+ * does it again, since a kill may have come before or after it. */
+static bool belongs(const char *line, size_t count, int64_t step) {
+  gd_json *root = NULL;
+  int64_t at = 0;
+  if (gd_json_parse(line, count, "metrics.jsonl", 1, &root) != GD_OK) {
+    gd_error_clear();
+    return false;
+  }
+  const char *event = gd_json_string(gd_json_get(root, "event"));
+  bool keep = event && strcmp(event, "end") != 0 && gd_json_integer(gd_json_get(root, "step"), &at) && at <= step;
+  if (keep && at == step && strcmp(event, "validation") == 0) keep = false;
+  gd_json_free(root);
+  return keep;
+}
+
+static gd_status cut_back(const char *path, int64_t step) {
+  gd_bytes old = {0}, kept = {0};
+  gd_status status = GD_OK;
+  if (!gd_file_exists(path)) return GD_OK;
+  if (step > 0) GD_TRY_GOTO(status, done, gd_file_read(path, FILE_LIMIT, &old));
+  for (size_t first = 0; first < old.count;) {
+    const char *line = old.bytes + first, *end = memchr(line, '\n', old.count - first);
+    if (!end) break; /* half written */
+    size_t length = (size_t)(end - line) + 1;
+    if (belongs(line, length - 1, step)) GD_TRY_GOTO(status, done, gd_bytes_append(&kept, line, length));
+    first += length;
+  }
+  status = gd_file_replace(path, kept.bytes, kept.count);
+done:
+  gd_bytes_free(&old);
+  gd_bytes_free(&kept);
+  return status;
+}
+
+/* ---- open, close ---- */
+
+gd_status gd_metrics_open(const char *run_directory, int64_t step, bool tensorboard, gd_metrics **out) {
+  *out = NULL;
+  gd_metrics *metrics = calloc(1, sizeof *metrics);
+  if (!metrics) return gd_fail(GD_NO_MEMORY, "no memory for metrics");
+  metrics->file = -1;
+  char folder[GD_PATH_BYTES];
+  gd_status status;
+  GD_TRY_GOTO(status, done, gd_folder_make(run_directory));
+  GD_TRY_GOTO(status, done, gd_path_join(metrics->path, sizeof metrics->path, run_directory, "metrics.jsonl"));
+  GD_TRY_GOTO(status, done, cut_back(metrics->path, step));
+  metrics->file = open(metrics->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+  if (metrics->file < 0) {
+    status = gd_fail(GD_IO, "cannot open %s: %s", metrics->path, strerror(errno));
+    goto done;
+  }
+  if (tensorboard) {
+    GD_TRY_GOTO(status, done, gd_path_join(folder, sizeof folder, run_directory, "tensorboard"));
+    GD_TRY_GOTO(status, done, gd_tensorboard_open(folder, step + 1, &metrics->board));
+  }
+  *out = metrics;
+  return GD_OK;
+done:
+  gd_metrics_close(metrics);
+  return status;
+}
+
+void gd_metrics_close(gd_metrics *metrics) {
+  if (!metrics) return;
+  if (metrics->file >= 0) close(metrics->file);
+  gd_tensorboard_close(metrics->board);
+  free(metrics);
+}
+
+/* ---- one line ---- */
+
+static gd_status put_number(gd_bytes *out, const char *name, double value) {
+  return isfinite(value) ? gd_bytes_printf(out, ", \"%s\": %.9g", name, value) : gd_bytes_printf(out, ", \"%s\": null", name);
+}
+
+static gd_status format(const gd_metrics_line *line, gd_bytes *out) {
+  bool train = line->event == GD_METRICS_TRAIN, validation = line->event == GD_METRICS_VALIDATION;
+  GD_TRY(gd_bytes_printf(out, "{\"event\": \"%s\", \"step\": %" PRId64 ", \"tokens\": %" PRId64, names[line->event], line->step,
+                         line->tokens));
+  if (train || validation) GD_TRY(put_number(out, "loss", line->loss));
+  if (train) GD_TRY(put_number(out, "lr", line->lr));
+  if (train) GD_TRY(put_number(out, "grad_norm", line->grad_norm));
+  if (train || validation || line->event == GD_METRICS_CHECKPOINT) GD_TRY(put_number(out, "ms", line->ms));
+  if (train) {
+    GD_TRY(put_number(out, "tokens_per_s", line->tokens_per_s));
+    GD_TRY(put_number(out, "tflops", line->tflops));
+    GD_TRY(put_number(out, "mfu", line->mfu));
+    GD_TRY(gd_bytes_printf(out, ", \"memory_bytes\": %" PRId64 ", \"skipped\": %s", line->memory_bytes,
+                           line->skipped ? "true" : "false"));
+  }
+  return gd_bytes_printf(out, "}\n");
+}
+
+static gd_status append(const gd_metrics *metrics, const gd_bytes *text) {
+  for (size_t done = 0; done < text->count;) {
+    ssize_t put = write(metrics->file, text->bytes + done, text->count - done);
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) return gd_fail(GD_IO, "cannot write %s: %s", metrics->path, strerror(errno));
+    done += (size_t)put;
+  }
+  return GD_OK;
+}
+
+static gd_status draw(const gd_metrics *metrics, const gd_metrics_line *line) {
+  if (!metrics->board) return GD_OK;
+  if (line->event == GD_METRICS_VALIDATION)
+    return gd_tensorboard_write(metrics->board, line->step, &(gd_scalar){"loss/validation", line->loss}, 1);
+  if (line->event != GD_METRICS_TRAIN) return GD_OK;
+  gd_scalar scalars[MOST_SCALARS] = {{"loss/train", line->loss},
+                                     {"optimizer/lr", line->lr},
+                                     {"optimizer/grad_norm", line->grad_norm},
+                                     {"speed/tokens_per_s", line->tokens_per_s},
+                                     {"speed/tflops", line->tflops}};
+  int count = 5;
+  if (isfinite(line->mfu)) scalars[count++] = (gd_scalar){"speed/mfu", line->mfu};
+  return gd_tensorboard_write(metrics->board, line->step, scalars, count);
+}
+
+gd_status gd_metrics_write(gd_metrics *metrics, const gd_metrics_line *line) {
+  gd_bytes text = {0};
+  gd_status status = format(line, &text);
+  if (status == GD_OK) status = append(metrics, &text);
+  gd_bytes_free(&text);
+  if (status == GD_OK) status = draw(metrics, line);
+  return status;
+}

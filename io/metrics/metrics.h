@@ -1,0 +1,44 @@
+/* metrics.h - RUN/metrics.jsonl and RUN/tensorboard/: one line, one set of scalars an event. Rank 0 only; all calls are local.
+ *
+ * A line is {"event": ..., "step": ..., "tokens": ..., "loss": ..., "lr": ..., "grad_norm": ..., "ms": ..., "tokens_per_s":
+ * ..., "tflops": ..., "mfu": ..., "memory_bytes": ..., "skipped": ...}. What an event has no use for is left out, a value that
+ * is not finite is null. Floats have 9 significant digits, so equal text of a float32 is equal bits. The fields up to grad_norm
+ * are deterministic and tests compare them; the clock has a hand in the rest (but skipped). */
+#ifndef GD_IO_METRICS_METRICS_H
+#define GD_IO_METRICS_METRICS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "shard/base/status.h"
+
+typedef enum gd_metrics_event {
+  GD_METRICS_START,      /* step tokens */
+  GD_METRICS_TRAIN,      /* all fields */
+  GD_METRICS_VALIDATION, /* step tokens loss ms */
+  GD_METRICS_CHECKPOINT, /* step tokens ms */
+  GD_METRICS_END,        /* step tokens */
+} gd_metrics_event;
+
+typedef struct gd_metrics_line {
+  gd_metrics_event event;
+  int64_t step, tokens;
+  double loss, lr, grad_norm;
+  double ms, tokens_per_s, tflops;
+  double mfu; /* share of the measured peak, 0 to 1; not finite: unknown */
+  int64_t memory_bytes;
+  bool skipped;
+} gd_metrics_line;
+
+typedef struct gd_metrics gd_metrics;
+
+/* Cuts metrics.jsonl back to what a run that resumes at `step` has behind it (0: a new run, the file is emptied): lines of
+ * later steps, the validation of that very step (the resumed run repeats it), "end" lines and a half-written last line go, by
+ * rename, so that a kill leaves the old file or the new one. Starts a new TensorBoard file in run_directory/tensorboard where
+ * wanted; its first record tells TensorBoard to drop later steps of older files. GD_IO. */
+GD_CHECKED gd_status gd_metrics_open(const char *run_directory, int64_t step, bool tensorboard, gd_metrics **out);
+/* The line is with the system when the call returns. GD_IO. */
+GD_CHECKED gd_status gd_metrics_write(gd_metrics *metrics, const gd_metrics_line *line);
+void gd_metrics_close(gd_metrics *metrics);
+
+#endif

@@ -1,0 +1,222 @@
+#include "io/text/internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "io/base/utf8.h"
+
+enum { UNIT_BYTES = 8 << 20, STEP_BYTES = 64 << 10 };
+
+/* ---- formats and units ---- */
+
+static bool ends_with(const char *text, size_t length, const char *end) {
+  size_t count = strlen(end);
+  return length >= count && strncasecmp(text + length - count, end, count) == 0;
+}
+
+static gd_corpus_format format_of(const char *path, gd_corpus_format wanted) {
+  if (wanted != GD_CORPUS_AUTO) return wanted;
+  size_t length = strlen(path);
+  if (ends_with(path, length, ".gz")) length -= 3;
+  if (ends_with(path, length, ".zst")) length -= 4;
+  if (ends_with(path, length, ".jsonl") || ends_with(path, length, ".ndjson")) return GD_CORPUS_JSONL;
+  if (ends_with(path, length, ".csv")) return GD_CORPUS_CSV;
+  return ends_with(path, length, ".tsv") ? GD_CORPUS_TSV : GD_CORPUS_TEXT;
+}
+
+static gd_status plan_file(const char *path, int32_t input, const gd_corpus_options *options, gd_corpus_unit **units,
+                           int64_t *count) {
+  struct stat info;
+  if (stat(path, &info)) return gd_fail_user(GD_USAGE, "%s: %s, expected a corpus file", path, strerror(errno));
+  if (S_ISDIR(info.st_mode)) return gd_fail_user(GD_USAGE, "%s: a folder, expected a corpus file", path);
+  gd_corpus_format format = format_of(path, options->format);
+  bool whole = !S_ISREG(info.st_mode) || format == GD_CORPUS_CSV || format == GD_CORPUS_TSV ||
+               (format == GD_CORPUS_TEXT && !options->cut);
+  if (!whole) { /* a pipe is not opened here: what is read of it is gone */
+    gd_text_stream *stream;
+    GD_TRY(gd_text_stream_open(path, &stream));
+    whole = gd_text_stream_compressed(stream);
+    gd_text_stream_close(stream);
+  }
+  int64_t step = options->unit_bytes > 0 ? options->unit_bytes : UNIT_BYTES, size = info.st_size;
+  int64_t pieces = whole || size <= step ? 1 : (size + step - 1) / step;
+  gd_corpus_unit *bigger = realloc(*units, (size_t)(*count + pieces) * sizeof **units);
+  if (!bigger) return gd_fail(GD_NO_MEMORY, "no memory for %lld units", (long long)(*count + pieces));
+  *units = bigger;
+  for (int64_t i = 0; i < pieces; i++)
+    bigger[(*count)++] = (gd_corpus_unit){input, i * step, i == pieces - 1 ? -1 : (i + 1) * step};
+  return GD_OK;
+}
+
+gd_status gd_corpus_plan(const char *const *paths, int32_t count, const gd_corpus_options *options, gd_corpus_unit **units,
+                         int64_t *unit_count) {
+  *units = NULL;
+  *unit_count = 0;
+  gd_status status = GD_OK;
+  for (int32_t i = 0; status == GD_OK && i < count; i++) status = plan_file(paths[i], i, options, units, unit_count);
+  if (status == GD_OK) return GD_OK;
+  free(*units);
+  *units = NULL;
+  return status;
+}
+
+static bool may_cut(gd_corpus_format format, char before, char behind) {
+  if (format == GD_CORPUS_JSONL) return before == '\n';
+  bool word = (before >= 'a' && before <= 'z') || (before >= 'A' && before <= 'Z') || (before >= '0' && before <= '9');
+  return word && (behind == ' ' || behind == '\n');
+}
+
+/* The first place at or behind `offset` where a unit may begin; *place = -1: the end of the file. */
+static gd_status find_cut(gd_corpus *corpus, int64_t offset, int64_t *place) {
+  *place = offset;
+  if (offset <= 0) return GD_OK;
+  char bytes[STEP_BYTES];
+  char before = 0;
+  size_t got;
+  int64_t at = offset - 1;
+  GD_TRY(gd_text_stream_seek(corpus->stream, at));
+  for (bool first = true;; first = false) {
+    GD_TRY(gd_text_stream_read(corpus->stream, bytes, sizeof bytes, &got));
+    if (!got) break;
+    for (size_t i = 0; i < got; i++) {
+      if ((i || !first) && may_cut(corpus->format, i ? bytes[i - 1] : before, bytes[i])) {
+        *place = at + (int64_t)i;
+        return GD_OK;
+      }
+    }
+    before = bytes[got - 1];
+    at += (int64_t)got;
+  }
+  *place = -1;
+  return GD_OK;
+}
+
+/* ---- the window ---- */
+
+gd_status gd_corpus_fill(gd_corpus *corpus, size_t more) {
+  gd_bytes *window = &corpus->window;
+  if (corpus->used) {
+    memmove(window->bytes, window->bytes + corpus->used, window->count - corpus->used + 1);
+    window->count -= corpus->used;
+    corpus->window_offset += (int64_t)corpus->used;
+    corpus->used = 0;
+  }
+  if (window->count > GD_CORPUS_DOCUMENT_LIMIT)
+    return gd_fail_user(GD_BAD_DATA, "%s:%lld: a text of more than %d bytes without a place to cut it", corpus->path,
+                        (long long)gd_corpus_line(corpus, 0), GD_CORPUS_DOCUMENT_LIMIT);
+  GD_TRY(gd_bytes_reserve(window, more));
+  if (!corpus->to_end) {
+    int64_t left = corpus->end - corpus->window_offset - (int64_t)window->count;
+    if ((int64_t)more > left) more = (size_t)left;
+  }
+  size_t got = 0;
+  if (more) GD_TRY(gd_text_stream_read(corpus->stream, window->bytes + window->count, more, &got));
+  window->count += got;
+  window->bytes[window->count] = 0;
+  if (!got) corpus->finished = true;
+  return GD_OK;
+}
+
+static int64_t count_lines(const char *bytes, size_t count) {
+  int64_t lines = 0;
+  for (const char *at = bytes; (at = memchr(at, '\n', count - (size_t)(at - bytes))); at++) lines++;
+  return lines;
+}
+
+void gd_corpus_use(gd_corpus *corpus, size_t count) {
+  corpus->lines += count_lines(corpus->window.bytes + corpus->used, count);
+  corpus->used += count;
+}
+
+int64_t gd_corpus_line(const gd_corpus *corpus, size_t ahead) {
+  int64_t lines = 1 + corpus->lines + count_lines(corpus->window.bytes + corpus->used, ahead);
+  gd_text_stream *stream;
+  if (!corpus->begin || gd_text_stream_open(corpus->path, &stream) != GD_OK) return lines;
+  /* Only a fault asks for the line, so the part of the file before this unit is counted now. */
+  char bytes[STEP_BYTES];
+  size_t got = 1;
+  for (int64_t left = corpus->begin; left > 0 && got; left -= (int64_t)got) {
+    if (gd_text_stream_read(stream, bytes, left < STEP_BYTES ? (size_t)left : STEP_BYTES, &got) != GD_OK) break;
+    lines += count_lines(bytes, got);
+  }
+  gd_text_stream_close(stream);
+  return lines;
+}
+
+gd_status gd_corpus_check_utf8(gd_corpus *corpus, const char *bytes, size_t count, size_t ahead, gd_bytes *fixed) {
+  fixed->count = 0;
+  for (size_t at = 0; at < count;) {
+    bool valid;
+    size_t run = gd_utf8_run(bytes + at, count - at, &valid);
+    if (at == 0 && valid && run == count) return GD_OK;
+    if (valid) {
+      GD_TRY(gd_bytes_append(fixed, bytes + at, run));
+    } else if (!corpus->options.replace_invalid) {
+      return gd_fail_user(GD_BAD_DATA,
+                          "%s:%lld: found the byte 0x%02x, expected UTF-8 (--invalid-utf8 replace goes on with U+FFFD)",
+                          corpus->path, (long long)gd_corpus_line(corpus, ahead + at), (unsigned char)bytes[at]);
+    } else {
+      for (size_t i = 0; i < run; i++) GD_TRY(gd_bytes_append(fixed, "\xef\xbf\xbd", 3));
+    }
+    at += run;
+  }
+  return GD_OK;
+}
+
+/* ---- opening ---- */
+
+static gd_status start(gd_corpus *corpus, int64_t begin, int64_t end) {
+  GD_TRY(gd_text_stream_open(corpus->path, &corpus->stream));
+  corpus->to_end = end < 0;
+  corpus->begin = begin;
+  corpus->end = end;
+  if (begin > 0 || end >= 0) {
+    GD_TRY(find_cut(corpus, begin, &corpus->begin));
+    if (end >= 0) GD_TRY(find_cut(corpus, end, &corpus->end));
+    corpus->to_end = corpus->end < 0;
+    corpus->finished = corpus->begin < 0 || (!corpus->to_end && corpus->begin >= corpus->end);
+    if (!corpus->finished) GD_TRY(gd_text_stream_seek(corpus->stream, corpus->begin));
+  }
+  corpus->window_offset = corpus->begin;
+  corpus->line_start = corpus->begin == 0;
+  corpus->column = corpus->options.text_column > 0 ? corpus->options.text_column - 1 : -1;
+  if (corpus->begin != 0) return GD_OK;
+  while (!corpus->finished && corpus->window.count < 3) GD_TRY(gd_corpus_fill(corpus, GD_CORPUS_PART_BYTES));
+  if (corpus->window.count >= 3 && memcmp(corpus->window.bytes, "\xef\xbb\xbf", 3) == 0) corpus->used = 3; /* byte order mark */
+  return GD_OK;
+}
+
+gd_status gd_corpus_open(const char *path, const gd_corpus_options *options, int64_t begin, int64_t end, gd_corpus **out) {
+  *out = NULL;
+  gd_corpus *corpus = calloc(1, sizeof *corpus);
+  if (!corpus) return gd_fail(GD_NO_MEMORY, "no memory for a reader");
+  corpus->options = *options;
+  if (!corpus->options.text_field) corpus->options.text_field = "text";
+  corpus->format = format_of(path, options->format);
+  corpus->path = strdup(path);
+  gd_status status = corpus->path ? start(corpus, begin, end) : gd_fail(GD_NO_MEMORY, "no memory for a reader");
+  if (status != GD_OK) {
+    gd_corpus_close(corpus);
+    return status;
+  }
+  *out = corpus;
+  return GD_OK;
+}
+
+void gd_corpus_close(gd_corpus *corpus) {
+  if (!corpus) return;
+  gd_text_stream_close(corpus->stream);
+  gd_bytes_free(&corpus->window);
+  gd_bytes_free(&corpus->text);
+  free(corpus->path);
+  free(corpus);
+}
+
+gd_status gd_corpus_next(gd_corpus *corpus, gd_corpus_part *part, bool *more) {
+  *part = (gd_corpus_part){0};
+  if (corpus->format == GD_CORPUS_JSONL) return gd_corpus_next_jsonl(corpus, part, more);
+  if (corpus->format == GD_CORPUS_TEXT) return gd_corpus_next_text(corpus, part, more);
+  return gd_corpus_next_row(corpus, part, more);
+}

@@ -1,0 +1,56 @@
+/* internal.h - what the files of the tokenizer share. A kind is a static table of functions over its own state. */
+#ifndef GD_IO_TOKENIZER_INTERNAL_H
+#define GD_IO_TOKENIZER_INTERNAL_H
+
+#include "io/tokenizer/tokenizer.h"
+
+typedef struct gd_tokenizer_kind {
+  const char *name;
+  bool cuts;                                                                      /* gd_tokenizer_cuts */
+  gd_status (*encode)(void *state, const char *bytes, size_t count, gd_ids *out); /* ordinary text; safe from several threads */
+  gd_status (*decode)(const void *state, int32_t previous, const int32_t *ids, size_t count, gd_bytes *out);
+  void (*close)(void *state);
+} gd_tokenizer_kind;
+
+typedef struct gd_tokenizer_special {
+  char *text;
+  int32_t id;
+} gd_tokenizer_special;
+
+typedef struct gd_tokenizer_file {
+  char name[32]; /* in a saved folder */
+  gd_bytes bytes;
+} gd_tokenizer_file;
+
+enum { GD_TOKENIZER_FILES = 2, GD_TOKENIZER_FILE_LIMIT = 256 << 20 };
+
+struct gd_tokenizer {
+  const gd_tokenizer_kind *kind;
+  void *state;
+  const char *spec_kind; /* "gpt2", "tiktoken", "hf", "llama2c", "bytes", "chars": how a saved folder is opened */
+  int32_t vocabulary, eot, bos;
+  gd_tokenizer_special *specials;
+  int32_t special_count;
+  gd_tokenizer_file files[GD_TOKENIZER_FILES]; /* as read, for saving and the digest */
+  int32_t file_count;
+  char digest[GD_SHA256_HEX_BYTES];
+};
+
+/* Fill kind, state, vocabulary, eot, bos and specials from the files already read; `where` names them in faults. */
+GD_CHECKED gd_status gd_tokenizer_build_gpt2(gd_tokenizer *tokenizer, const char *where);
+GD_CHECKED gd_status gd_tokenizer_build_tiktoken(gd_tokenizer *tokenizer, const char *where);
+GD_CHECKED gd_status gd_tokenizer_build_huggingface(gd_tokenizer *tokenizer, const char *where);
+GD_CHECKED gd_status gd_tokenizer_build_llama2c(gd_tokenizer *tokenizer, const char *where);
+GD_CHECKED gd_status gd_tokenizer_build_bytes(gd_tokenizer *tokenizer, const char *where);
+GD_CHECKED gd_status gd_tokenizer_build_chars(gd_tokenizer *tokenizer, const char *where);
+
+GD_CHECKED gd_status gd_tokenizer_add_special(gd_tokenizer *tokenizer, const char *text, int32_t id);
+GD_CHECKED gd_status gd_ids_reserve(gd_ids *buffer, size_t more);
+
+/* GPT-2's byte alphabet: the code point (33 to 323) that stands for a byte in vocab.json, and back (-1: none). */
+uint32_t gd_gpt2_code_point(uint8_t byte);
+int32_t gd_gpt2_byte(uint32_t code_point);
+/* The 256 bytes in the order of GPT-2's ids. */
+void gd_gpt2_order(uint8_t order[256]);
+
+#endif

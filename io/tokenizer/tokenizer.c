@@ -1,0 +1,313 @@
+#include "io/tokenizer/tokenizer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/text/stream.h"
+#include "io/base/json.h"
+#include "io/tokenizer/internal.h"
+#include "io/base/utf8.h"
+#include "shard/spec.h"
+
+static const char format_name[] = "gptdist-tokenizer";
+
+/* How a kind is opened: the names of its files in a saved folder. */
+static const struct kind_files {
+  const char *kind;
+  gd_status (*build)(gd_tokenizer *, const char *);
+  int32_t count;
+  const char *files[GD_TOKENIZER_FILES];
+} kinds[] = {
+    {"gpt2", gd_tokenizer_build_gpt2, 2, {"vocab.json", "merges.txt"}},
+    {"tiktoken", gd_tokenizer_build_tiktoken, 1, {"ranks.tiktoken", NULL}},
+    {"hf", gd_tokenizer_build_huggingface, 1, {"huggingface.json", NULL}},
+    {"llama2c", gd_tokenizer_build_llama2c, 1, {"tokenizer.bin", NULL}},
+    {"bytes", gd_tokenizer_build_bytes, 0, {NULL, NULL}},
+    {"chars", gd_tokenizer_build_chars, 1, {"chars.txt", NULL}},
+};
+
+gd_status gd_ids_reserve(gd_ids *buffer, size_t more) {
+  size_t wanted = buffer->count + more;
+  if (wanted <= buffer->capacity) return GD_OK;
+  size_t capacity = buffer->capacity ? buffer->capacity : 64;
+  while (capacity < wanted) capacity *= 2;
+  int32_t *ids = realloc(buffer->ids, capacity * sizeof *ids);
+  if (!ids) return gd_fail(GD_NO_MEMORY, "no memory for %zu ids", capacity);
+  buffer->ids = ids;
+  buffer->capacity = capacity;
+  return GD_OK;
+}
+
+gd_status gd_ids_append(gd_ids *buffer, const int32_t *ids, size_t count) {
+  GD_TRY(gd_ids_reserve(buffer, count));
+  if (count) memcpy(buffer->ids + buffer->count, ids, count * sizeof *ids);
+  buffer->count += count;
+  return GD_OK;
+}
+
+void gd_ids_free(gd_ids *buffer) {
+  free(buffer->ids);
+  *buffer = (gd_ids){0};
+}
+
+gd_status gd_tokenizer_add_special(gd_tokenizer *tokenizer, const char *text, int32_t id) {
+  size_t count = (size_t)tokenizer->special_count + 1;
+  gd_tokenizer_special *specials = realloc(tokenizer->specials, count * sizeof *specials);
+  if (specials) tokenizer->specials = specials;
+  char *copy = strdup(text);
+  if (!specials || !copy) {
+    free(copy);
+    return gd_fail(GD_NO_MEMORY, "no memory for a vocabulary");
+  }
+  specials[tokenizer->special_count++] = (gd_tokenizer_special){copy, id};
+  return GD_OK;
+}
+
+/* ---- opening ---- */
+
+static gd_status make_digest(gd_tokenizer *tokenizer) {
+  gd_sha256 *sha256;
+  uint8_t digest[GD_SHA256_BYTES];
+  GD_TRY(gd_sha256_open(&sha256));
+  gd_status status = gd_sha256_update(sha256, tokenizer->spec_kind, strlen(tokenizer->spec_kind) + 1);
+  for (int32_t i = 0; status == GD_OK && i < tokenizer->file_count; i++) {
+    const gd_bytes *file = &tokenizer->files[i].bytes;
+    uint64_t count = file->count; /* between the files, so that bytes cannot move from one to the next */
+    status = gd_sha256_update(sha256, &count, sizeof count);
+    if (status == GD_OK) status = gd_sha256_update(sha256, file->bytes, file->count);
+  }
+  if (status == GD_OK) status = gd_sha256_finish(sha256, digest);
+  if (status == GD_OK) gd_sha256_hex(digest, tokenizer->digest);
+  gd_sha256_close(sha256);
+  return status;
+}
+
+static gd_status allocate(const struct kind_files *kind, gd_tokenizer **out) {
+  gd_tokenizer *tokenizer = calloc(1, sizeof *tokenizer);
+  *out = tokenizer;
+  if (!tokenizer) return gd_fail(GD_NO_MEMORY, "no memory for a tokenizer");
+  tokenizer->spec_kind = kind->kind;
+  tokenizer->eot = tokenizer->bos = -1;
+  for (int32_t i = 0; i < kind->count; i++) strcpy(tokenizer->files[i].name, kind->files[i]);
+  tokenizer->file_count = kind->count;
+  return GD_OK;
+}
+
+static gd_status build(const struct kind_files *kind, gd_tokenizer *tokenizer, const char *where) {
+  GD_TRY(kind->build(tokenizer, where));
+  return make_digest(tokenizer);
+}
+
+/* paths[kind->count] are the files of the kind. */
+static gd_status open_files(const struct kind_files *kind, const char *const *paths, gd_tokenizer **out) {
+  *out = NULL;
+  gd_tokenizer *tokenizer = NULL;
+  gd_status status = allocate(kind, &tokenizer);
+  for (int32_t i = 0; status == GD_OK && i < kind->count; i++) {
+    if (!gd_file_exists(paths[i])) status = gd_fail_user(GD_USAGE, "tokenizer %s: %s: no such file", kind->kind, paths[i]);
+    if (status == GD_OK) status = gd_text_stream_read_all(paths[i], GD_TOKENIZER_FILE_LIMIT, &tokenizer->files[i].bytes);
+    if (status == GD_OK && !tokenizer->files[i].bytes.count)
+      status = gd_fail_user(GD_BAD_DATA, "tokenizer %s: %s: the file is empty", kind->kind, paths[i]);
+  }
+  if (status == GD_OK) status = build(kind, tokenizer, kind->count ? paths[0] : kind->kind);
+  if (status != GD_OK) {
+    gd_tokenizer_close(tokenizer);
+    return status;
+  }
+  *out = tokenizer;
+  return GD_OK;
+}
+
+static const struct kind_files *kind_of(const char *name, size_t length) {
+  for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+    if (strlen(kinds[i].kind) == length && memcmp(kinds[i].kind, name, length) == 0) return &kinds[i];
+  return NULL;
+}
+
+/* encoder.json + vocab.bpe or vocab.json + merges.txt. */
+static gd_status open_gpt2(const char *folder, gd_tokenizer **out) {
+  static const char *const names[][2] = {{"encoder.json", "vocab.bpe"}, {"vocab.json", "merges.txt"}};
+  char vocab[GD_PATH_BYTES], merges[GD_PATH_BYTES];
+  for (size_t i = 0; i < 2; i++) {
+    GD_TRY(gd_path_join(vocab, sizeof vocab, folder, names[i][0]));
+    GD_TRY(gd_path_join(merges, sizeof merges, folder, names[i][1]));
+    const char *const paths[] = {vocab, merges};
+    if (gd_file_exists(vocab) && gd_file_exists(merges)) return open_files(kind_of("gpt2", 4), paths, out);
+  }
+  return gd_fail_user(GD_USAGE, "tokenizer gpt2: %s: expected encoder.json and vocab.bpe, or vocab.json and merges.txt there",
+                      folder);
+}
+
+/* A tokenizer.json in `folder`: our own, which names the kind, or Hugging Face's. */
+static gd_status open_described(const char *folder, const char *path, gd_tokenizer **out) {
+  gd_json *root;
+  GD_TRY(gd_json_read(path, GD_TOKENIZER_FILE_LIMIT, &root));
+  const char *format = gd_json_string(gd_json_get(root, "format")), *name = gd_json_string(gd_json_get(root, "kind"));
+  bool ours = format && strcmp(format, format_name) == 0;
+  const struct kind_files *kind = kind_of(ours ? (name ? name : "") : "hf", ours ? (name ? strlen(name) : 0) : 2);
+  int64_t version = 1;
+  gd_status status = GD_OK;
+  if (ours && (!kind || !gd_json_integer(gd_json_get(root, "version"), &version) || version != 1))
+    status = gd_fail_user(GD_BAD_DATA, "%s: kind \"%s\", version %lld: not known to this program", path, name ? name : "",
+                          (long long)version);
+  gd_json_free(root);
+  GD_TRY(status);
+  char full[GD_TOKENIZER_FILES][GD_PATH_BYTES];
+  const char *paths[GD_TOKENIZER_FILES] = {full[0], full[1]};
+  if (!ours) return open_files(kind, &path, out);
+  for (int32_t i = 0; i < kind->count; i++) GD_TRY(gd_path_join(full[i], sizeof full[i], folder, kind->files[i]));
+  return open_files(kind, paths, out);
+}
+
+static gd_status open_folder(const char *folder, gd_tokenizer **out) {
+  char path[GD_PATH_BYTES], below[GD_PATH_BYTES];
+  GD_TRY(gd_path_join(path, sizeof path, folder, "tokenizer.json"));
+  if (gd_file_exists(path)) return open_described(folder, path, out);
+  GD_TRY(gd_path_join(below, sizeof below, folder, "tokenizer"));
+  GD_TRY(gd_path_join(path, sizeof path, below, "tokenizer.json"));
+  if (gd_file_exists(path)) return open_described(below, path, out);
+  return open_gpt2(folder, out);
+}
+
+gd_status gd_tokenizer_open(const char *spec, gd_tokenizer **out) {
+  *out = NULL;
+  const char *colon = strchr(spec, ':');
+  if (strcmp(spec, "bytes") == 0) return open_files(kind_of("bytes", 5), NULL, out);
+  if (strcmp(spec, "chars") == 0)
+    return gd_fail_user(GD_USAGE,
+                        "tokenizer chars: only gptdist-data prepare can make it from a text; expected chars:FILE or the folder "
+                        "of a dataset");
+  if (gd_folder_exists(spec)) return open_folder(spec, out);
+  const struct kind_files *kind = colon ? kind_of(spec, (size_t)(colon - spec)) : NULL;
+  if (!kind || !kind->count || !colon[1])
+    return gd_fail_user(GD_USAGE,
+                        "tokenizer \"%s\" is not known, expected gpt2:DIR, tiktoken:FILE, hf:tokenizer.json, llama2c:FILE, "
+                        "bytes, chars or a folder",
+                        spec);
+  const char *path = colon + 1;
+  if (kind->count == 2) return open_gpt2(path, out);
+  return open_files(kind, &path, out);
+}
+
+static int by_code_point(const void *a, const void *b) {
+  uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+  return x < y ? -1 : x > y;
+}
+
+gd_status gd_tokenizer_from_characters(const char *text, size_t count, gd_tokenizer **out) {
+  *out = NULL;
+  uint8_t *seen = calloc(0x110000, 1);
+  uint32_t *list = malloc(0x110000 * sizeof *list);
+  size_t found = 0;
+  gd_tokenizer *tokenizer = NULL;
+  const struct kind_files *kind = kind_of("chars", 5);
+  gd_status status = seen && list ? allocate(kind, &tokenizer) : gd_fail(GD_NO_MEMORY, "no memory for a vocabulary");
+  for (size_t i = 0; status == GD_OK && i < count;) {
+    uint32_t code_point = 0;
+    size_t length = gd_utf8_length(text + i, count - i, &code_point);
+    if (!length) {
+      status = gd_fail_user(GD_BAD_DATA, "byte %zu is no UTF-8, the chars tokenizer knows no bytes", i);
+      break;
+    }
+    if (!seen[code_point]) {
+      seen[code_point] = 1;
+      list[found++] = code_point;
+    }
+    i += length;
+  }
+  if (found) qsort(list, found, sizeof *list, by_code_point);
+  for (size_t i = 0; status == GD_OK && i < found; i++) status = gd_utf8_append(&tokenizer->files[0].bytes, list[i]);
+  free(seen);
+  free(list);
+  if (status == GD_OK) status = build(kind, tokenizer, "chars");
+  if (status != GD_OK) {
+    gd_tokenizer_close(tokenizer);
+    return status;
+  }
+  *out = tokenizer;
+  return GD_OK;
+}
+
+void gd_tokenizer_close(gd_tokenizer *tokenizer) {
+  if (!tokenizer) return;
+  if (tokenizer->kind) tokenizer->kind->close(tokenizer->state);
+  for (int32_t i = 0; i < tokenizer->special_count; i++) free(tokenizer->specials[i].text);
+  free(tokenizer->specials);
+  for (int32_t i = 0; i < tokenizer->file_count; i++) gd_bytes_free(&tokenizer->files[i].bytes);
+  free(tokenizer);
+}
+
+const char *gd_tokenizer_name(const gd_tokenizer *tokenizer) {
+  return tokenizer->kind->name;
+}
+int32_t gd_tokenizer_vocabulary(const gd_tokenizer *tokenizer) {
+  return tokenizer->vocabulary;
+}
+int32_t gd_tokenizer_eot(const gd_tokenizer *tokenizer) {
+  return tokenizer->eot;
+}
+int32_t gd_tokenizer_bos(const gd_tokenizer *tokenizer) {
+  return tokenizer->bos;
+}
+const char *gd_tokenizer_digest(const gd_tokenizer *tokenizer) {
+  return tokenizer->digest;
+}
+bool gd_tokenizer_cuts(const gd_tokenizer *tokenizer) {
+  return tokenizer->kind->cuts;
+}
+
+/* ---- text and ids ---- */
+
+/* The special token that comes first in the text, the longest of those at the same place; NULL: none. */
+static const gd_tokenizer_special *first_special(const gd_tokenizer *tokenizer, const char *bytes, size_t count, size_t *at) {
+  const gd_tokenizer_special *best = NULL;
+  for (int32_t i = 0; i < tokenizer->special_count; i++) {
+    const gd_tokenizer_special *special = &tokenizer->specials[i];
+    const char *found = memmem(bytes, count, special->text, strlen(special->text));
+    if (!found) continue;
+    size_t place = (size_t)(found - bytes);
+    if (best && (place > *at || (place == *at && strlen(special->text) <= strlen(best->text)))) continue;
+    best = special;
+    *at = place;
+  }
+  return best;
+}
+
+gd_status gd_tokenizer_encode(gd_tokenizer *tokenizer, const char *bytes, size_t count, bool allow_special, gd_ids *out) {
+  while (allow_special && count) {
+    size_t at = 0;
+    const gd_tokenizer_special *special = first_special(tokenizer, bytes, count, &at);
+    if (!special) break;
+    GD_TRY(tokenizer->kind->encode(tokenizer->state, bytes, at, out));
+    GD_TRY(gd_ids_append(out, &special->id, 1));
+    at += strlen(special->text);
+    bytes += at;
+    count -= at;
+  }
+  return tokenizer->kind->encode(tokenizer->state, bytes, count, out);
+}
+
+gd_status gd_tokenizer_decode(const gd_tokenizer *tokenizer, int32_t previous, const int32_t *ids, size_t count,
+                              gd_bytes *out) {
+  return tokenizer->kind->decode(tokenizer->state, previous, ids, count, out);
+}
+
+gd_status gd_tokenizer_save(const gd_tokenizer *tokenizer, const char *folder) {
+  char path[GD_PATH_BYTES];
+  gd_bytes text = {0};
+  GD_TRY(gd_folder_make(folder));
+  for (int32_t i = 0; i < tokenizer->file_count; i++) {
+    const gd_tokenizer_file *file = &tokenizer->files[i];
+    GD_TRY(gd_path_join(path, sizeof path, folder, file->name));
+    GD_TRY(gd_file_write(path, file->bytes.bytes, file->bytes.count));
+  }
+  GD_TRY(gd_path_join(path, sizeof path, folder, "tokenizer.json"));
+  gd_status status =
+      gd_bytes_printf(&text,
+                      "{\n  \"format\": \"%s\",\n  \"version\": 1,\n  \"kind\": \"%s\",\n  \"vocabulary\": %d,\n"
+                      "  \"eot\": %d,\n  \"digest\": \"%s\"\n}\n",
+                      format_name, tokenizer->spec_kind, tokenizer->vocabulary, tokenizer->eot, tokenizer->digest);
+  if (status == GD_OK) status = gd_file_write(path, text.bytes, text.count);
+  gd_bytes_free(&text);
+  return status == GD_OK ? gd_folder_sync(folder) : status;
+}

@@ -1,0 +1,65 @@
+/* tokenizer.h - text to token ids and back. Any bytes go in; decode(encode(bytes)) == bytes for every kind but `chars` (which
+ * refuses characters that its vocabulary lacks) and `llama2c` (whose format puts a space before the text).
+ *
+ * SPEC is one of
+ *   gpt2:DIR            byte-level BPE: encoder.json + vocab.bpe, or vocab.json + merges.txt (Radford et al. 2019)
+ *   tiktoken:FILE       ranks in base64, plain or .gz, with the pattern and the special tokens of cl100k_base
+ *   hf:tokenizer.json   a Hugging Face file whose model is byte-level BPE with GPT-2's split
+ *   llama2c:FILE        SentencePiece BPE as llama2.c stores it
+ *   bytes               256 bytes and an end-of-text id
+ *   chars:FILE          the characters listed in the file
+ *   DIR                 a folder written by gd_tokenizer_save (also DIR/tokenizer below it), or a gpt2 folder
+ */
+#ifndef GD_IO_TOKENIZER_TOKENIZER_H
+#define GD_IO_TOKENIZER_TOKENIZER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "io/base/files.h"
+#include "io/base/sha256.h"
+#include "shard/base/status.h"
+
+typedef struct gd_tokenizer gd_tokenizer;
+
+/* A growable run of ids; all zeros is empty. */
+typedef struct gd_ids {
+  int32_t *ids;
+  size_t count, capacity;
+} gd_ids;
+
+GD_CHECKED gd_status gd_ids_append(gd_ids *buffer, const int32_t *ids, size_t count);
+void gd_ids_free(gd_ids *buffer);
+
+/* Local. GD_USAGE for an unknown SPEC or a missing file, GD_BAD_DATA for files that are not what the SPEC says. */
+GD_CHECKED gd_status gd_tokenizer_open(const char *spec, gd_tokenizer **out);
+
+/* The `chars` tokenizer over the characters of `text` (count bytes of UTF-8), ids in code point order. */
+GD_CHECKED gd_status gd_tokenizer_from_characters(const char *text, size_t count, gd_tokenizer **out);
+
+void gd_tokenizer_close(gd_tokenizer *tokenizer);
+
+const char *gd_tokenizer_name(const gd_tokenizer *tokenizer);   /* "gpt2", "tiktoken", "hf", "llama2c", "bytes", "chars" */
+int32_t gd_tokenizer_vocabulary(const gd_tokenizer *tokenizer); /* ids are below this */
+int32_t gd_tokenizer_eot(const gd_tokenizer *tokenizer);        /* ends a document; -1: none */
+int32_t gd_tokenizer_bos(const gd_tokenizer *tokenizer);        /* begins a text where the model expects it; -1: none */
+const char *gd_tokenizer_digest(const gd_tokenizer *tokenizer); /* SHA-256 of kind and files, hexadecimal */
+
+/* Whether text may be cut where an ASCII letter or digit is followed by a space or newline without changing its ids. */
+bool gd_tokenizer_cuts(const gd_tokenizer *tokenizer);
+
+/* Appends the ids of bytes[count] to `out`. allow_special: special tokens written in the text become their ids; without it they
+ * are ordinary text. Safe from several threads at once. GD_BAD_DATA where a character or byte has no id. */
+GD_CHECKED gd_status gd_tokenizer_encode(gd_tokenizer *tokenizer, const char *bytes, size_t count, bool allow_special,
+                                         gd_ids *out);
+
+/* Appends the bytes of ids[count]. Concatenating pieces decoded one by one gives the whole, but for `llama2c`, where the id
+ * after bos loses its leading space: there ids[0] sees `previous` (-1: none). GD_BAD_DATA naming an id beyond the vocabulary.
+ */
+GD_CHECKED gd_status gd_tokenizer_decode(const gd_tokenizer *tokenizer, int32_t previous, const int32_t *ids, size_t count,
+                                         gd_bytes *out);
+
+/* Writes tokenizer.json (kind and file names) and the tokenizer's own files into the folder, which is made. */
+GD_CHECKED gd_status gd_tokenizer_save(const gd_tokenizer *tokenizer, const char *folder);
+
+#endif
