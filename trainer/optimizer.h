@@ -4,7 +4,7 @@
 #ifndef GD_TRAINER_OPTIMIZER_H
 #define GD_TRAINER_OPTIMIZER_H
 
-#include "trainer/model.h"
+#include "trainer/arenas.h"
 
 typedef struct gd_optimizer {
   gd_model *model;

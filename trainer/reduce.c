@@ -22,6 +22,14 @@ gd_status gd_reduce_rows(gd_model *model, const gd_micro *micro, float **sum) {
   return model->kernels.ops->tree_sum(&model->kernels, &tree);
 }
 
+gd_status gd_reduce_rows_rounded(gd_model *model, const gd_micro *micro, void *out) {
+  const gd_spec *spec = &model->layout.spec;
+  float *sum;
+  GD_TRY(gd_reduce_rows(model, micro, &sum));
+  return model->kernels.ops->convert(&model->kernels, spec->precision.dtype, out, GD_FLOAT32, sum,
+                                     micro->rows_here * spec->model.width);
+}
+
 gd_status gd_reduce_gather(gd_model *model, const gd_micro *micro, const void *local, gd_activation_id buffer,
                            const void **gathered) {
   *gathered = local;

@@ -3,11 +3,13 @@
 #ifndef GD_TRAINER_REDUCE_H
 #define GD_TRAINER_REDUCE_H
 
-#include "trainer/model.h"
+#include "trainer/arenas.h"
 
 /* partial[rows][C] float32 of every tensor rank -> *sum = [rows_here][C], the rows of this rank (inference: all rows). The sum
  * stands in the workspace until the next call. partial is GD_W_PARTIAL. Collective over tensor. */
 GD_CHECKED gd_status gd_reduce_rows(gd_model *model, const gd_micro *micro, float **sum);
+/* The same, rounded into out[rows_here][C] stored. Collective over tensor. */
+GD_CHECKED gd_status gd_reduce_rows_rounded(gd_model *model, const gd_micro *micro, void *out);
 
 /* local[rows_here][C] stored of every tensor rank -> *gathered = [rows][C]: `local` itself where the tensor axis is 1 or rows
  * are not cut. buffer: GD_W_GATHERED or GD_W_GATHERED_GRADIENT. Collective over tensor. */

@@ -4,7 +4,7 @@
 
 #include "io/checkpoint/checkpoint.h"
 #include "io/checkpoint/huggingface.h"
-#include "trainer/model.h"
+#include "trainer/weights.h"
 
 typedef struct gd_weight_source {
   gd_checkpoint *checkpoint; /* one of the two */

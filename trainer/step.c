@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "trainer/model.h"
+
 gd_status gd_step_open(gd_model *model, gd_optimizer *optimizer, gd_step *out) {
   memset(out, 0, sizeof *out);
   out->model = model;

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "trainer/model.h"
+#include "trainer/weights.h"
 
 /* FNV-1a: the rng's stream of a tensor comes from its name, so it does not depend on what else the model has. */
 static uint32_t name_hash(const char *name) {

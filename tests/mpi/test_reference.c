@@ -16,6 +16,7 @@
 
 #include "io/config/config.h"
 #include "io/checkpoint/safetensors.h"
+#include "trainer/model.h"
 #include "trainer/source.h"
 #include "trainer/step.h"
 

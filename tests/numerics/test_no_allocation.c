@@ -10,6 +10,7 @@
 
 #include "io/config/config.h"
 #include "trainer/step.h"
+#include "trainer/weights.h"
 
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer)

@@ -90,7 +90,6 @@ static gd_status softmax(gd_model *model, const gd_micro *micro, const head *h, 
 
 static gd_status backward(gd_model *model, const gd_micro *micro, const head *h, const void *x) {
   const gd_layout *layout = &model->layout;
-  float *sum;
   for (int32_t block = 0; block < h->weight->blocks; block++) {
     gd_loss a = block_arguments(model, micro, h, block);
     GD_TRY(model->kernels.ops->loss_gradient(&model->kernels, &a));
@@ -101,9 +100,8 @@ static gd_status backward(gd_model *model, const gd_micro *micro, const head *h,
   GD_TRY(gd_linear_backward_weight(model, micro, layout->head, h->logits, h->ld, x, apart));
   GD_TRY(gd_linear_column_backward_input(model, layout->head, h->logits, micro->rows, h->ld,
                                          gd_model_float(model, GD_W_PARTIAL, 0)));
-  GD_TRY(gd_reduce_rows(model, micro, &sum));
   void *dnorm = gd_model_activation(model, GD_W_DNORM, 0);
-  GD_TRY(gd_model_round_rows(model, micro, sum, dnorm));
+  GD_TRY(gd_reduce_rows_rounded(model, micro, dnorm));
   return gd_norm_layer_backward(model, micro, layout->final_norm_weight, layout->final_norm_bias,
                                 gd_model_activation(model, GD_A_RESIDUAL, layout->spec.model.layers),
                                 gd_model_float(model, GD_A_FINAL_MEAN, 0), gd_model_float(model, GD_A_FINAL_RSTD, 0), dnorm, 0,

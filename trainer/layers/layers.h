@@ -4,7 +4,7 @@
 #ifndef GD_TRAINER_LAYERS_LAYERS_H
 #define GD_TRAINER_LAYERS_LAYERS_H
 
-#include "trainer/model.h"
+#include "trainer/arenas.h"
 
 /* ---- linear.c: the one place that multiplies by a weight ---- */
 

@@ -173,11 +173,9 @@ gd_status gd_branch_backward(gd_model *model, const gd_micro *micro, int32_t wei
 gd_status gd_entry_backward(gd_model *model, const gd_micro *micro, int32_t weight, int32_t bias, const void *norm_y,
                             const void *dy) {
   const void *all;
-  float *sum;
   GD_TRY(gd_linear_column_backward_bias(model, micro, bias, dy));
   GD_TRY(gd_reduce_gather(model, micro, norm_y, GD_W_GATHERED, &all));
   GD_TRY(gd_linear_backward_weight(model, micro, weight, dy, 0, all, 0));
   GD_TRY(gd_linear_column_backward_input(model, weight, dy, micro->rows, 0, gd_model_float(model, GD_W_PARTIAL, 0)));
-  GD_TRY(gd_reduce_rows(model, micro, &sum));
-  return gd_model_round_rows(model, micro, sum, gd_model_activation(model, GD_W_DNORM, 0));
+  return gd_reduce_rows_rounded(model, micro, gd_model_activation(model, GD_W_DNORM, 0));
 }

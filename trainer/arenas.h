@@ -1,0 +1,91 @@
+/* arenas.h - a rank's model as memory: the arenas of parameters, gradients and activations, the pointers into them, and what a
+ * micro-batch is. Below the sums (reduce.h) and the layers (layers/layers.h), which all work on it; model.h puts the layers in
+ * order.
+ *
+ * Rows: a micro-batch is B sequences of T tokens, rows = B * T in (sequence, t) order. Between the products the residual stream
+ * is cut over the tensor axis (rows_here = rows / tensor, neighbouring rows to neighbouring ranks: sequence parallelism,
+ * Korthikanti et al. 2022); an inference model keeps all rows on every tensor rank (rows_here = rows), since a generated token
+ * is one row.
+ */
+#ifndef GD_TRAINER_ARENAS_H
+#define GD_TRAINER_ARENAS_H
+
+#include "comm/session.h"
+#include "shard/layout.h"
+#include "shard/tree.h"
+#include "trainer/kernels.h"
+
+typedef enum gd_dropout_site {
+  GD_DROPOUT_EMBEDDING = 1,
+  GD_DROPOUT_ATTENTION,
+  GD_DROPOUT_PROJECTION,
+  GD_DROPOUT_DOWN
+} gd_dropout_site;
+
+/* Keys and values of earlier tokens, for generation: [layer][block][capacity][2 * Hkv/R * D] stored, keys first in a row. */
+typedef struct gd_cache {
+  void *memory;
+  int32_t capacity; /* tokens */
+  int32_t length;   /* tokens in it */
+} gd_cache;
+
+typedef struct gd_model {
+  gd_layout layout;
+  gd_activations activations;
+  gd_session *session;
+  gd_device *device;
+  gd_kernels kernels;
+  gd_group *tensor, *data, *world;
+  bool inference;         /* no backward, no gradients, all rows on every tensor rank */
+  int32_t slots;          /* gradient buffers: the levels of the binary counter over micro-batches; 1 in fast */
+  void *parameters;       /* arena_elems stored */
+  float *gradients;       /* [slots][gradient_elems] */
+  char *kept, *workspace; /* layout's activation arenas */
+  gd_cache cache;         /* inference only */
+  uint64_t seed;
+} gd_model;
+
+/* Where a micro-batch's gradients go: complete nodes of the tree over the global batch's sequences, each in a gradient slot. */
+typedef struct gd_micro {
+  int32_t sequences;
+  int64_t rows, rows_here;
+  int64_t first_sequence; /* in the global batch */
+  int64_t step;           /* keys the dropout masks */
+  bool dropout;           /* training; validation runs without */
+  bool accumulate;        /* fast: add to slot 0 */
+  bool last;              /* of the step: gradients of a bucket leave as soon as they are whole */
+  int32_t position;       /* inference: position of the first row; rows are one sequence */
+  int32_t node_count;
+  gd_tree_node nodes[GD_TREE_MAX_NODES]; /* first: sequence inside the micro-batch */
+  int32_t slots[GD_TREE_MAX_NODES];
+  int32_t merge_count;
+  gd_tree_add merges[GD_TREE_MAX_NODES + GD_TREE_LEVELS]; /* slot additions once a bucket's backward is done */
+} gd_micro;
+
+/* Takes the memory for micro-batches of at most `sequences` sequences. For inference spec->batch.sequence is the most rows of
+ * one call and cache_tokens the capacity of the cache. Collective over the job. GD_NO_MEMORY. */
+GD_CHECKED gd_status gd_model_open(gd_session *session, gd_device *device, const gd_spec *spec, const gd_mesh *mesh,
+                                   int32_t sequences, bool inference, int32_t cache_tokens, gd_model *out);
+void gd_model_close(gd_model *model);
+/* The kernels of the session's device. Local. */
+GD_CHECKED gd_status gd_model_open_kernels(gd_session *session, gd_device *device, int32_t threads, gd_kernels *out);
+
+/* A micro-batch with its sizes; no gradients. */
+gd_micro gd_model_micro(const gd_model *model, int32_t sequences, int64_t first_sequence, int64_t step);
+
+/* Pointers into the arenas. copy: the layer for kept activations, else 0. */
+void *gd_model_activation(const gd_model *model, gd_activation_id id, int32_t copy);
+static inline float *gd_model_float(const gd_model *model, gd_activation_id id, int32_t copy) {
+  return gd_model_activation(model, id, copy);
+}
+/* Block `block` (here) of a parameter; NULL for parameter -1. Stored. */
+const void *gd_model_parameter(const gd_model *model, int32_t parameter, int32_t block);
+/* The same place in gradient slot `slot`. */
+float *gd_model_gradient(const gd_model *model, int32_t slot, int32_t parameter, int32_t block);
+/* The rng of a dropout site in a layer at the micro-batch's step. */
+gd_rng gd_model_dropout_rng(const gd_model *model, const gd_micro *micro, gd_dropout_site site, int32_t layer);
+
+/* Global row (sequence * T + t) of the first row here: index of the dropout masks. */
+int64_t gd_model_first_row(const gd_model *model, const gd_micro *micro);
+
+#endif
