@@ -358,7 +358,7 @@ static void nccl_destroy(gd_group *group) {
   free(g);
 }
 
-static const gd_collectives_ops nccl_ops = {
+const gd_collectives_ops gd_nccl_ops = {
     .name = "nccl",
     .all_gather = nccl_all_gather,
     .all_gather_uneven = nccl_all_gather_uneven,
@@ -378,7 +378,7 @@ static const gd_collectives_ops nccl_ops = {
 static gd_status group_create(gd_device *device, const char *name, nccl_group **out) {
   nccl_group *g = calloc(1, sizeof *g);
   if (!g) return gd_fail(GD_NO_MEMORY, "out of memory for a group");
-  g->base.ops = &nccl_ops;
+  g->base.ops = &gd_nccl_ops;
   g->device = device;
   snprintf(g->base.name, sizeof g->base.name, "%s", name);
   gd_cuda_device_enter(device);

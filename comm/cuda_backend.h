@@ -15,7 +15,7 @@ extern "C" {
 #endif
 
 /* Goes up with every change of this table, of gd_device_ops, gd_collectives_ops or of the kernel table. */
-enum { GD_CUDA_BACKEND_ABI = 1, GD_CUDA_UNIQUE_ID_BYTES = 128 };
+enum { GD_CUDA_BACKEND_ABI = 2, GD_CUDA_UNIQUE_ID_BYTES = 128 };
 
 typedef struct gd_cuda_unique_id {
   unsigned char bytes[GD_CUDA_UNIQUE_ID_BYTES]; /* ncclUniqueId */
@@ -32,6 +32,9 @@ typedef struct gd_cuda_backend_table {
   gd_status (*world_group)(gd_device *device, int32_t rank, int32_t ranks, const gd_cuda_unique_id *id, gd_group **out);
   /* Ranks of the same color, in the order of key, split from world. Collective over world. */
   gd_status (*split_group)(gd_group *world, int32_t color, int32_t key, const char *name, gd_group **out);
+  /* The tables of the device and of the groups, so that they can be looked at where there is no GPU. */
+  const gd_device_ops *device_ops;
+  const gd_collectives_ops *collectives_ops;
   /* The CUDA kernel table; the trainer knows its type (const gd_kernels_ops *) and calls its open with the device. */
   const void *kernels;
   /* What the kernels still lack for a training, as a text; NULL: nothing. run.device auto then takes the CPU and says so. */

@@ -350,7 +350,7 @@ static void cuda_close(gd_device *device) {
   memset(device, 0, sizeof *device);
 }
 
-static const gd_device_ops cuda_ops = {
+const gd_device_ops gd_cuda_device_ops = {
     .name = "cuda",
     .alloc = cuda_alloc,
     .free = cuda_free,
@@ -406,7 +406,7 @@ gd_status gd_cuda_open_device(int32_t local_rank, gd_device *out) {
   if (!own) return gd_fail(GD_NO_MEMORY, "out of memory for the CUDA device");
   own->ordinal = local_rank < 0 ? 0 : local_rank % count;
   pthread_mutex_init(&own->lock, NULL);
-  out->ops = &cuda_ops;
+  out->ops = &gd_cuda_device_ops;
   out->state = own;
   gd_status status = check(cudaSetDevice(own->ordinal), "choose a GPU");
   if (status == GD_OK) status = describe(out, own->ordinal, count);

@@ -84,7 +84,7 @@ static gd_status find_model(gd_inference *inference, const gd_inference_options 
 static gd_status use_precision(gd_inference *inference) {
   gd_kernels kernels;
   if (inference->spec.precision.dtype != GD_BFLOAT16) return GD_OK;
-  GD_TRY(gd_kernels_open(inference->device, 1, &kernels));
+  GD_TRY(gd_model_open_kernels(inference->session, inference->device, 1, &kernels));
   bool has = kernels.ops->bfloat16;
   gd_kernels_close(&kernels);
   if (has) return GD_OK;

@@ -57,8 +57,7 @@ gd_status gd_model_open(gd_session *session, gd_device *device, const gd_spec *s
 }
 
 gd_status gd_model_open_kernels(gd_session *session, gd_device *device, int32_t threads, gd_kernels *out) {
-  gd_kernels_set_cuda(gd_session_cuda_kernels(session));
-  return gd_kernels_open(device, threads, out);
+  return gd_kernels_open(device, gd_session_cuda_kernels(session), threads, out);
 }
 
 void gd_model_close(gd_model *model) {

@@ -297,12 +297,10 @@ struct gd_kernels {
 };
 
 /* The table for a device: on the CPU the best instruction set of this processor, or the one GPTDIST_ISA names (generic, avx2,
- * avx512, avx512bf16; GD_USAGE when the processor lacks it); on CUDA the shared object's. threads >= 1. Local. */
-GD_CHECKED gd_status gd_kernels_open(gd_device *device, int32_t threads, gd_kernels *out);
+ * avx512, avx512bf16; GD_USAGE when the processor lacks it); on CUDA the shared object's, which is `cuda`
+ * (gd_session_cuda_kernels; NULL where the device is no CUDA device). threads >= 1. Local. */
+GD_CHECKED gd_status gd_kernels_open(gd_device *device, const gd_kernels_ops *cuda, int32_t threads, gd_kernels *out);
 void gd_kernels_close(gd_kernels *kernels);
-
-/* The table that gd_kernels_open gives a CUDA device (gd_session_cuda_kernels); it lives in the shared object. Local. */
-void gd_kernels_set_cuda(const gd_kernels_ops *ops);
 
 /* The measured matrix peak: floating-point operations a second of `threads` threads that multiply and add in registers
  * (bfloat16: pair products; 0 where the processor has none). Takes about 20 ms. CPU only. Local. */

@@ -126,7 +126,7 @@ int main(int argc, char **argv) {
   gd_device device;
   gd_kernels kernels;
   int32_t threads = argc > 1 ? atoi(argv[1]) : 1;
-  if (threads < 1 || gd_device_open_cpu(&device) != GD_OK || gd_kernels_open(&device, threads, &kernels) != GD_OK) {
+  if (threads < 1 || gd_device_open_cpu(&device) != GD_OK || gd_kernels_open(&device, NULL, threads, &kernels) != GD_OK) {
     fprintf(stderr, "%s\n", gd_error_text());
     return 64;
   }

@@ -96,7 +96,7 @@ int main(int argc, char **argv) {
   const char *part = argc > 2 ? argv[2] : "";
   gd_device device;
   gd_kernels kernels;
-  if (gd_device_open_cpu(&device) != GD_OK || gd_kernels_open(&device, threads, &kernels) != GD_OK) {
+  if (gd_device_open_cpu(&device) != GD_OK || gd_kernels_open(&device, NULL, threads, &kernels) != GD_OK) {
     fprintf(stderr, "%s\n", gd_error_text());
     return 64;
   }

@@ -463,6 +463,7 @@ static void time_products(side *s) {
 
 int main(int argc, char **argv) {
   static side cpu, other;
+  const gd_kernels_ops *cuda = NULL;
   bool self = argc > 1 && strcmp(argv[1], "cpu") == 0;
   gpu_must(gd_device_open_cpu(&cpu.device));
   if (self) {
@@ -470,11 +471,11 @@ int main(int argc, char **argv) {
   } else {
     const gd_cuda_backend_table *table = gpu_backend();
     gpu_open(table, 0, &other.device);
-    gd_kernels_set_cuda(table->kernels);
+    cuda = table->kernels;
   }
-  gpu_must(gd_kernels_open(&cpu.device, 1, &cpu.kernels));
+  gpu_must(gd_kernels_open(&cpu.device, NULL, 1, &cpu.kernels));
   if (self) setenv("GPTDIST_ISA", getenv("GPTDIST_CHECK_ISA") ? getenv("GPTDIST_CHECK_ISA") : "generic", 1);
-  gpu_must(gd_kernels_open(&other.device, 1, &other.kernels));
+  gpu_must(gd_kernels_open(&other.device, cuda, 1, &other.kernels));
   cpu.notes = malloc(MAX_NOTES * sizeof *cpu.notes);
   other.notes = malloc(MAX_NOTES * sizeof *other.notes);
   printf("%s (%s) against %s (%s)\n", other.device.description, other.kernels.ops->name, cpu.device.description,

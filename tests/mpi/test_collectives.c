@@ -13,6 +13,7 @@
 
 #include "comm/collectives_mpi.h"
 #include "comm/session.h"
+#include "tests/tables.h"
 
 enum { MOST_BYTES = 1 << 16 };
 
@@ -339,6 +340,11 @@ static void groups_of_a_mesh_reach_their_members_only(void **state) {
   }
 }
 
+static void the_table_is_whole(void **state) {
+  (void)state;
+  assert_int_equal(table_empty_collective(world->ops), -1);
+}
+
 int main(void) {
   if (gd_session_open(&session) != GD_OK) return 1;
   gd_session_set_watchdog(session, 60);
@@ -349,6 +355,7 @@ int main(void) {
                 gd_device_open_lazy(&lazy) == GD_OK;
   if (!opened) return 1;
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(the_table_is_whole),
       cmocka_unit_test(all_gather_joins_equal_blocks),
       cmocka_unit_test(all_gather_uneven_joins_blocks_and_leaves_gaps),
       cmocka_unit_test(all_to_all_transposes_equal_blocks),

@@ -37,7 +37,7 @@ static inline int close_test_device(void **state) {
 /* False where this processor lacks the instructions. */
 static inline bool open_isa(const char *isa, int32_t threads, gd_kernels *out) {
   setenv("GPTDIST_ISA", isa, 1);
-  gd_status status = gd_kernels_open(&test_device, threads, out);
+  gd_status status = gd_kernels_open(&test_device, NULL, threads, out);
   unsetenv("GPTDIST_ISA");
   if (status != GD_OK) gd_error_clear();
   return status == GD_OK;
@@ -46,7 +46,7 @@ static inline bool open_isa(const char *isa, int32_t threads, gd_kernels *out) {
 /* The best table of this processor. */
 static inline gd_kernels open_best(int32_t threads) {
   gd_kernels kernels;
-  assert_int_equal(gd_kernels_open(&test_device, threads, &kernels), GD_OK);
+  assert_int_equal(gd_kernels_open(&test_device, NULL, threads, &kernels), GD_OK);
   return kernels;
 }
 

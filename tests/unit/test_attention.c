@@ -21,7 +21,7 @@ typedef struct kernel_table {
 static bool open_table(const char *isa, int32_t threads, kernel_table *out) {
   setenv("GPTDIST_ISA", isa, 1);
   assert_int_equal(gd_device_open_cpu(&out->device), GD_OK);
-  gd_status status = gd_kernels_open(&out->device, threads, &out->kernels);
+  gd_status status = gd_kernels_open(&out->device, NULL, threads, &out->kernels);
   unsetenv("GPTDIST_ISA");
   if (status == GD_OK) return true;
   gd_error_clear();

@@ -16,8 +16,6 @@ static const choice choices[] = {{"avx512bf16", &gd_cpu_table_avx512bf16},
                                  {"generic", &gd_cpu_table_generic}};
 enum { CHOICES = sizeof choices / sizeof choices[0] };
 
-static const gd_kernels_ops *cuda_ops;
-
 /* Whether this processor (and its operating system) runs table i of choices. */
 static bool runs_here(int i) {
 #if defined(__x86_64__)
@@ -50,18 +48,14 @@ static gd_status choose(const gd_cpu_table **out) {
   return gd_fail_user(GD_USAGE, "GPTDIST_ISA=%s: expected generic, avx2, avx512 or avx512bf16", wanted ? wanted : "");
 }
 
-void gd_kernels_set_cuda(const gd_kernels_ops *ops) {
-  cuda_ops = ops;
-}
-
-gd_status gd_kernels_open(gd_device *device, int32_t threads, gd_kernels *out) {
+gd_status gd_kernels_open(gd_device *device, const gd_kernels_ops *cuda, int32_t threads, gd_kernels *out) {
   memset(out, 0, sizeof *out);
   out->device = device;
   out->stream = device->compute;
   out->threads = threads > 0 ? threads : 1;
   if (strcmp(device->ops->name, "cuda") == 0) {
-    if (!cuda_ops) return gd_fail(GD_BUG, "the CUDA kernel table was not set");
-    out->ops = cuda_ops;
+    if (!cuda) return gd_fail(GD_BUG, "kernels of a CUDA device without the CUDA table");
+    out->ops = cuda;
   } else {
     const gd_cpu_table *table;
     GD_TRY(choose(&table));

@@ -331,6 +331,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
 
 /* ---- no collectives here ---- */
 
+const gd_collectives_ops gd_nccl_ops = {};
 gd_status gd_nccl_unique_id(gd_cuda_unique_id *) {
   return gd_fail(GD_BUG, "not emulated");
 }

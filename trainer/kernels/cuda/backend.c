@@ -71,6 +71,8 @@ static const gd_cuda_backend_table backend = {
     .unique_id = gd_nccl_unique_id,
     .world_group = gd_nccl_world_group,
     .split_group = gd_nccl_split_group,
+    .device_ops = &gd_cuda_device_ops,
+    .collectives_ops = &gd_nccl_ops,
     .kernels = &cuda_kernels,
     .lacks = "attention",
 };
