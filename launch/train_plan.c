@@ -14,7 +14,7 @@ static void print_layout(const gd_spec *spec, const gd_layout *layout, int32_t r
       "model      %lld parameters: %d layers, width %d, %d heads (%d key/value), ffn %d, vocabulary %d (padded %lld), context "
       "%d\n",
       (long long)gd_spec_parameters(spec), spec->model.layers, spec->model.width, spec->model.heads, spec->model.kv_heads,
-      spec->model.ffn, spec->model.vocabulary, (long long)layout->padded_vocabulary, spec->model.context);
+      spec->model.ffn, spec->model.vocabulary, (long long)gd_spec_padded_vocabulary(spec), spec->model.context);
   printf("layout     %d ranks = data %d x tensor %d, ZeRO %d, %d threads a rank, %s, numerics %s, %d blocks along tensor\n",
          ranks, mesh->size[GD_AXIS_DATA], mesh->size[GD_AXIS_TENSOR], spec->parallel.zero, spec->run.threads,
          gd_dtype_name(spec->precision.dtype), spec->numerics == GD_NUMERICS_FAST ? "fast" : "invariant",

@@ -47,33 +47,32 @@ static void work(table *t, gd_activation_id id, phase when, const char *name, co
 
 void gd_layout_activations(const gd_layout *layout, int32_t sequences, bool backward, gd_activations *out) {
   const gd_spec *spec = &layout->spec;
-  const gd_model_spec *m = &spec->model;
-  gd_dtype stored = spec->precision.dtype;
+  const gd_shape *s = &layout->shape;
+  gd_dtype stored = s->dtype;
   int32_t tensor = layout->mesh.size[GD_AXIS_TENSOR];
-  int64_t r = spec->parallel.blocks, here = layout->blocks;
+  int64_t here = s->blocks;
   memset(out, 0, sizeof *out);
   table t = {.out = out};
   out->sequences = sequences;
-  out->rows = (int64_t)sequences * spec->batch.sequence;
+  out->rows = sequences * s->sequence;
   out->rows_here = backward ? out->rows / tensor : out->rows;
-  int64_t rows = out->rows, some = out->rows_here, c = m->width;
-  int64_t heads = m->heads / r, q = heads * m->head_size, qkv = q + 2 * (m->kv_heads / r) * (int64_t)m->head_size;
-  int64_t f = m->ffn / r, up = m->activation == GD_ACTIVATION_SWIGLU ? 2 * f : f, v = layout->padded_vocabulary / r;
-  int32_t l = backward ? m->layers : 1;
+  int64_t rows = out->rows, some = out->rows_here, c = s->width;
+  int32_t l = backward ? s->layers : 1;
 
   keep(&t, GD_A_RESIDUAL, "residual", "[B*T/tensor][C]", stored, some * c, backward ? l + 1 : 1);
   keep(&t, GD_A_NORM1, "norm1", "[B*T/tensor][C]", stored, some * c, l);
   keep(&t, GD_A_NORM1_MEAN, "norm1 mean", "[B*T/tensor]", GD_FLOAT32, some, l);
   keep(&t, GD_A_NORM1_RSTD, "norm1 1/std", "[B*T/tensor]", GD_FLOAT32, some, l);
-  keep(&t, GD_A_QKV, "query key value", "[blocks][B*T][(H+2Hkv)*D/R]", stored, here * rows * qkv, l);
-  keep(&t, GD_A_ATTENTION, "attention", "[blocks][B*T][H*D/R]", stored, here * rows * q, l);
-  keep(&t, GD_A_LSE, "log-sum-exp", "[blocks][B][H/R][T]", GD_FLOAT32, here * rows * heads, l);
+  keep(&t, GD_A_QKV, "query key value", "[blocks][B*T][(H+2Hkv)*D/R]", stored, here * rows * s->qkv, l);
+  keep(&t, GD_A_ATTENTION, "attention", "[blocks][B*T][H*D/R]", stored, here * rows * s->q, l);
+  keep(&t, GD_A_LSE, "log-sum-exp", "[blocks][B][H/R][T]", GD_FLOAT32, here * rows * s->heads, l);
   keep(&t, GD_A_MIDDLE, "residual between", "[B*T/tensor][C]", stored, some * c, l);
   keep(&t, GD_A_NORM2, "norm2", "[B*T/tensor][C]", stored, some * c, l);
   keep(&t, GD_A_NORM2_MEAN, "norm2 mean", "[B*T/tensor]", GD_FLOAT32, some, l);
   keep(&t, GD_A_NORM2_RSTD, "norm2 1/std", "[B*T/tensor]", GD_FLOAT32, some, l);
-  keep(&t, GD_A_UP, "mlp up", "[blocks][B*T][F/R]", stored, here * rows * up, l);
-  keep(&t, GD_A_ACTIVATED, "mlp activated", "[blocks][B*T][F/R]", stored, here * rows * f, spec->recompute.activation ? 1 : l);
+  keep(&t, GD_A_UP, "mlp up", "[blocks][B*T][F/R]", stored, here * rows * s->up, l);
+  keep(&t, GD_A_ACTIVATED, "mlp activated", "[blocks][B*T][F/R]", stored, here * rows * s->ffn,
+       spec->recompute.activation ? 1 : l);
   keep(&t, GD_A_FINAL, "final norm", "[B*T/tensor][C]", stored, some * c, 1);
   keep(&t, GD_A_FINAL_MEAN, "final mean", "[B*T/tensor]", GD_FLOAT32, some, 1);
   keep(&t, GD_A_FINAL_RSTD, "final 1/std", "[B*T/tensor]", GD_FLOAT32, some, 1);
@@ -87,27 +86,27 @@ void gd_layout_activations(const gd_layout *layout, int32_t sequences, bool back
   work(&t, GD_W_PARTIAL, PHASE_ALWAYS, "partial sums", "[B*T][C]", GD_FLOAT32, rows * c);
   work(&t, GD_W_RECEIVED, PHASE_ALWAYS, "received sums", "[tensor][B*T/tensor][C]", GD_FLOAT32, backward ? cut : cut * tensor);
   work(&t, GD_W_LOGITS, PHASE_HEAD, "logits", "[blocks][B*T][V/R]", GD_FLOAT32,
-       (backward ? here : here + 1) * rows * v); /* inference: a block of another rank */
+       (backward ? here : here + 1) * rows * s->block_vocabulary); /* inference: a block of another rank */
   work(&t, GD_W_ROW_MAX, PHASE_HEAD, "largest logit", "[B*T]", GD_FLOAT32, rows);
-  work(&t, GD_W_BLOCK_SUM, PHASE_HEAD, "sums of exp", "[R][B*T]", GD_FLOAT32, r * rows);
-  work(&t, GD_W_BLOCK_TARGET, PHASE_HEAD, "target logits", "[R][B*T]", GD_FLOAT32, r * rows);
+  work(&t, GD_W_BLOCK_SUM, PHASE_HEAD, "sums of exp", "[R][B*T]", GD_FLOAT32, s->all_blocks * rows);
+  work(&t, GD_W_BLOCK_TARGET, PHASE_HEAD, "target logits", "[R][B*T]", GD_FLOAT32, s->all_blocks * rows);
   work(&t, GD_W_ROW_SUM, PHASE_HEAD, "sum of exp", "[B*T]", GD_FLOAT32, rows);
   work(&t, GD_W_ROW_TARGET, PHASE_HEAD, "target logit", "[B*T]", GD_FLOAT32, rows);
   work(&t, GD_W_ROW_LOSS, PHASE_HEAD, "loss of a row", "[B*T]", GD_FLOAT32, rows);
   if (backward) {
-    int64_t leaves = spec->numerics == GD_NUMERICS_INVARIANT ? sequences * r : tensor;
-    int64_t widest = c > qkv ? c : qkv;
-    if (up > widest) widest = up;
+    int64_t leaves = spec->numerics == GD_NUMERICS_INVARIANT ? (int64_t)sequences * s->all_blocks : tensor;
+    int64_t widest = c > s->qkv ? c : s->qkv;
+    if (s->up > widest) widest = s->up;
     work(&t, GD_W_GATHERED_GRADIENT, PHASE_ALWAYS, "gathered gradients", "[B*T][C]", stored, cut);
     work(&t, GD_W_DRESIDUAL, PHASE_ALWAYS, "gradient of residual", "[B*T/tensor][C]", stored, some * c);
     work(&t, GD_W_DNORM, PHASE_ALWAYS, "gradient of norm", "[B*T/tensor][C]", stored, some * c);
     work(&t, GD_W_LEAVES1, PHASE_ALWAYS, "leaves of vectors", "[leaves][widest]", GD_FLOAT32, leaves * widest);
     work(&t, GD_W_LEAVES2, PHASE_ALWAYS, "leaves of vectors", "[leaves][widest]", GD_FLOAT32, leaves * widest);
-    work(&t, GD_W_DQKV, PHASE_LAYER, "gradient of qkv", "[blocks][B*T][(H+2Hkv)*D/R]", stored, here * rows * qkv);
-    work(&t, GD_W_DATTENTION, PHASE_LAYER, "gradient of attention", "[blocks][B*T][H*D/R]", stored, here * rows * q);
-    work(&t, GD_W_DELTA, PHASE_LAYER, "row sums of dO*O", "[B][H/R][T]", GD_FLOAT32, rows * heads);
-    work(&t, GD_W_DUP, PHASE_LAYER, "gradient of mlp up", "[blocks][B*T][F/R]", stored, here * rows * up);
-    work(&t, GD_W_DACTIVATED, PHASE_LAYER, "gradient of activated", "[blocks][B*T][F/R]", stored, here * rows * f);
+    work(&t, GD_W_DQKV, PHASE_LAYER, "gradient of qkv", "[blocks][B*T][(H+2Hkv)*D/R]", stored, here * rows * s->qkv);
+    work(&t, GD_W_DATTENTION, PHASE_LAYER, "gradient of attention", "[blocks][B*T][H*D/R]", stored, here * rows * s->q);
+    work(&t, GD_W_DELTA, PHASE_LAYER, "row sums of dO*O", "[B][H/R][T]", GD_FLOAT32, rows * s->heads);
+    work(&t, GD_W_DUP, PHASE_LAYER, "gradient of mlp up", "[blocks][B*T][F/R]", stored, here * rows * s->up);
+    work(&t, GD_W_DACTIVATED, PHASE_LAYER, "gradient of activated", "[blocks][B*T][F/R]", stored, here * rows * s->ffn);
   }
   for (int id = 0; id < GD_ACTIVATION_IDS; id++) {
     gd_activation_entry *e = &out->entries[id];

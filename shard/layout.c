@@ -64,9 +64,9 @@ static gd_status add_parameter(builder *b, const char *prefix, const char *name,
   snprintf(p->name, sizeof p->name, "%s%s", prefix, name);
   p->cut = cut;
   p->bucket = layout->bucket_count;
-  p->all_blocks = cut == GD_CUT_NONE ? 1 : layout->spec.parallel.blocks;
-  p->first_block = cut == GD_CUT_NONE ? 0 : layout->first_block;
-  p->blocks = cut == GD_CUT_NONE ? 1 : layout->blocks;
+  p->all_blocks = cut == GD_CUT_NONE ? 1 : layout->shape.all_blocks;
+  p->first_block = cut == GD_CUT_NONE ? 0 : layout->shape.first_block;
+  p->blocks = cut == GD_CUT_NONE ? 1 : layout->shape.blocks;
   int64_t memory_rows = 0;
   for (int i = 0; i < count; i++) memory_rows += parts[i].memory_rows;
   p->block_rows = cut == GD_CUT_COLUMN ? memory_rows / p->all_blocks : memory_rows;
@@ -182,7 +182,7 @@ static gd_status add_layer(builder *b, int32_t index) {
 static gd_status add_all(builder *b) {
   gd_layout *layout = b->layout;
   const gd_model_spec *m = &layout->spec.model;
-  int64_t padded = layout->padded_vocabulary;
+  int64_t padded = layout->shape.block_vocabulary * layout->shape.all_blocks;
   part tokens = {"token_embedding.weight", m->vocabulary, m->width, padded};
   part positions = {"position_embedding.weight", m->context, m->width, m->context};
   part head = {"head.weight", m->vocabulary, m->width, padded};
@@ -249,9 +249,7 @@ gd_status gd_layout_create(const gd_spec *spec, const gd_mesh *mesh, int32_t ran
   out->mesh = *mesh;
   out->rank = rank;
   gd_mesh_coordinates(mesh, rank, out->coordinates);
-  out->blocks = spec->parallel.blocks / mesh->size[GD_AXIS_TENSOR];
-  out->first_block = out->coordinates[GD_AXIS_TENSOR] * out->blocks;
-  out->padded_vocabulary = gd_spec_padded_vocabulary(spec);
+  out->shape = gd_shape_of(spec, out->coordinates[GD_AXIS_TENSOR], mesh->size[GD_AXIS_TENSOR]);
   out->layers = calloc((size_t)spec->model.layers, sizeof *out->layers);
   out->buckets = calloc((size_t)spec->model.layers + 4, sizeof *out->buckets);
   builder b = {.layout = out};
@@ -286,10 +284,10 @@ void gd_layout_free(gd_layout *layout) {
 
 int64_t gd_layout_leaf_rows(const gd_layout *layout, int64_t rows_here) {
   if (layout->spec.numerics == GD_NUMERICS_FAST) return rows_here;
-  return layout->spec.batch.sequence / layout->spec.parallel.blocks;
+  return layout->shape.sequence / layout->shape.all_blocks;
 }
 
 int64_t gd_layout_time_leaf(const gd_layout *layout) {
   if (layout->spec.numerics == GD_NUMERICS_FAST) return 0;
-  return layout->spec.batch.sequence < 256 ? layout->spec.batch.sequence : 256;
+  return layout->shape.sequence < 256 ? layout->shape.sequence : 256;
 }

@@ -13,7 +13,7 @@
 #define GD_SHARD_LAYOUT_H
 
 #include "shard/mesh.h"
-#include "shard/spec.h"
+#include "shard/shape.h"
 #include "shard/tensor.h"
 
 typedef enum gd_cut {
@@ -60,8 +60,7 @@ typedef struct gd_layout {
   gd_mesh mesh;
   int32_t rank;
   int32_t coordinates[GD_AXES];
-  int32_t first_block, blocks; /* of R, on this rank */
-  int64_t padded_vocabulary;
+  gd_shape shape;
 
   int32_t tensor_count, parameter_count, segment_count, bucket_count;
   gd_tensor *tensors; /* sorted by name */

@@ -4,10 +4,6 @@
 
 #include <string.h>
 
-static gd_dtype stored(const gd_model *model) {
-  return model->layout.spec.precision.dtype;
-}
-
 /* Gradient buffers that the counter over micro-batches needs at most: its levels. */
 static int32_t gradient_slots(const gd_model *model, int32_t sequences) {
   const gd_spec *spec = &model->layout.spec;
@@ -18,19 +14,17 @@ static int32_t gradient_slots(const gd_model *model, int32_t sequences) {
 
 static gd_status take_memory(gd_model *model, int32_t sequences, int32_t cache_tokens) {
   const gd_layout *layout = &model->layout;
-  const gd_model_spec *spec = &layout->spec.model;
+  const gd_shape *shape = &layout->shape;
   const gd_device_ops *ops = model->device->ops;
   gd_device *device = model->device;
-  size_t stored_bytes = gd_dtype_bytes(stored(model));
-  size_t parameter_bytes = (size_t)layout->arena_elems * stored_bytes;
+  size_t parameter_bytes = (size_t)layout->arena_elems * shape->bytes;
   GD_TRY(ops->alloc(device, parameter_bytes, &model->parameters));
   GD_TRY(ops->fill(device->compute, model->parameters, 0, parameter_bytes));
   GD_TRY(ops->alloc(device, (size_t)model->activations.kept_bytes, (void **)&model->kept));
   GD_TRY(ops->alloc(device, (size_t)model->activations.workspace_bytes, (void **)&model->workspace));
   if (model->inference) {
-    int64_t row = 2 * (int64_t)(spec->kv_heads / layout->spec.parallel.blocks) * spec->head_size;
     model->cache.capacity = cache_tokens;
-    size_t bytes = (size_t)(spec->layers * layout->blocks * cache_tokens * row) * stored_bytes;
+    size_t bytes = (size_t)(shape->layers * shape->blocks * cache_tokens * 2 * shape->kv) * shape->bytes;
     return ops->alloc(device, bytes ? bytes : 1, &model->cache.memory);
   }
   /* Zeroed once: what no kernel writes (padding, unused positions) stays zero. */
@@ -73,7 +67,7 @@ void gd_model_close(gd_model *model) {
 
 gd_micro gd_model_micro(const gd_model *model, int32_t sequences, int64_t first_sequence, int64_t step) {
   gd_micro micro = {.sequences = sequences, .first_sequence = first_sequence, .step = step};
-  micro.rows = (int64_t)sequences * model->layout.spec.batch.sequence;
+  micro.rows = sequences * model->layout.shape.sequence;
   micro.rows_here = model->inference ? micro.rows : micro.rows / model->tensor->size;
   return micro;
 }
@@ -87,7 +81,7 @@ void *gd_model_activation(const gd_model *model, gd_activation_id id, int32_t co
 const void *gd_model_parameter(const gd_model *model, int32_t parameter, int32_t block) {
   if (parameter < 0) return 0;
   const gd_parameter *p = &model->layout.parameters[parameter];
-  return (const char *)model->parameters + (size_t)(p->offset + block * p->block_elems) * gd_dtype_bytes(stored(model));
+  return (const char *)model->parameters + (size_t)(p->offset + block * p->block_elems) * model->layout.shape.bytes;
 }
 
 float *gd_model_gradient(const gd_model *model, int32_t slot, int32_t parameter, int32_t block) {
@@ -100,6 +94,5 @@ gd_rng gd_model_dropout_rng(const gd_model *model, const gd_micro *micro, gd_dro
 }
 
 int64_t gd_model_first_row(const gd_model *model, const gd_micro *micro) {
-  return micro->first_sequence * model->layout.spec.batch.sequence +
-         (model->inference ? 0 : model->tensor->rank * micro->rows_here);
+  return micro->first_sequence * model->layout.shape.sequence + (model->inference ? 0 : model->tensor->rank * micro->rows_here);
 }

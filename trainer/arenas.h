@@ -51,7 +51,7 @@ typedef struct gd_micro {
   int64_t rows, rows_here;
   int64_t first_sequence; /* in the global batch */
   int64_t step;           /* keys the dropout masks */
-  bool dropout;           /* training; validation runs without */
+  float dropout;          /* probability; 0: none (validation, inference) */
   bool accumulate;        /* fast: add to slot 0 */
   bool last;              /* of the step: gradients of a bucket leave as soon as they are whole */
   int32_t position;       /* inference: position of the first row; rows are one sequence */

@@ -20,7 +20,7 @@ gd_status gd_model_load_batch(gd_model *model, const gd_micro *micro, const int3
 
 gd_status gd_model_forward(gd_model *model, const gd_micro *micro) {
   GD_TRY(gd_embedding_layer_forward(model, micro));
-  for (int32_t layer = 0; layer < model->layout.spec.model.layers; layer++) {
+  for (int32_t layer = 0; layer < model->layout.shape.layers; layer++) {
     GD_TRY(gd_attention_layer_forward(model, micro, layer));
     GD_TRY(gd_mlp_layer_forward(model, micro, layer));
   }
@@ -40,7 +40,7 @@ gd_status gd_model_backward(gd_model *model, const gd_micro *micro, gd_bucket_do
   else
     GD_TRY(done(context, bucket--));
   GD_TRY(done(context, bucket--)); /* final norm */
-  for (int32_t layer = layout->spec.model.layers - 1; layer >= 0; layer--) {
+  for (int32_t layer = layout->shape.layers - 1; layer >= 0; layer--) {
     GD_TRY(gd_mlp_layer_backward(model, micro, layer));
     GD_TRY(gd_attention_layer_backward(model, micro, layer));
     GD_TRY(done(context, bucket--));

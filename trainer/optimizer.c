@@ -143,7 +143,7 @@ gd_status gd_optimizer_update(gd_optimizer *optimizer, float lr) {
     const gd_bucket *bucket = &model->layout.buckets[i];
     int64_t offset, elements;
     my_range(model, bucket, &offset, &elements);
-    gd_update update = {.kind = spec->kind, .elements = elements, .dtype = model->layout.spec.precision.dtype};
+    gd_update update = {.kind = spec->kind, .elements = elements, .dtype = model->layout.shape.dtype};
     update.master = gd_optimizer_weights(optimizer, bucket->state_offset, offset);
     update.parameter = optimizer->master ? (gd_bfloat16 *)model->parameters + offset : 0;
     update.first = optimizer->first + bucket->state_offset;
@@ -164,7 +164,7 @@ gd_status gd_optimizer_update(gd_optimizer *optimizer, float lr) {
 
 gd_status gd_optimizer_gather(gd_optimizer *optimizer) {
   gd_model *model = optimizer->model;
-  size_t bytes = gd_dtype_bytes(model->layout.spec.precision.dtype);
+  size_t bytes = model->layout.shape.bytes;
   if (!pieces(model) || model->data->size == 1) return GD_OK;
   for (int32_t i = 0; i < model->layout.bucket_count; i++) {
     const gd_bucket *bucket = &model->layout.buckets[i];

@@ -10,7 +10,7 @@ gd_status gd_reduce_rows(gd_model *model, const gd_micro *micro, float **sum) {
   *sum = partial;
   if (!cut(model)) return GD_OK;
   float *received = gd_model_float(model, GD_W_RECEIVED, 0);
-  int64_t elements = micro->rows_here * model->layout.spec.model.width;
+  int64_t elements = micro->rows_here * model->layout.shape.width;
   size_t bytes = (size_t)elements * sizeof(float);
   if (model->inference)
     GD_TRY(model->tensor->ops->all_gather(model->tensor, model->device->compute, partial, received, bytes));
@@ -23,11 +23,10 @@ gd_status gd_reduce_rows(gd_model *model, const gd_micro *micro, float **sum) {
 }
 
 gd_status gd_reduce_rows_rounded(gd_model *model, const gd_micro *micro, void *out) {
-  const gd_spec *spec = &model->layout.spec;
+  const gd_shape *shape = &model->layout.shape;
   float *sum;
   GD_TRY(gd_reduce_rows(model, micro, &sum));
-  return model->kernels.ops->convert(&model->kernels, spec->precision.dtype, out, GD_FLOAT32, sum,
-                                     micro->rows_here * spec->model.width);
+  return model->kernels.ops->convert(&model->kernels, shape->dtype, out, GD_FLOAT32, sum, micro->rows_here * shape->width);
 }
 
 gd_status gd_reduce_gather(gd_model *model, const gd_micro *micro, const void *local, gd_activation_id buffer,
@@ -35,8 +34,8 @@ gd_status gd_reduce_gather(gd_model *model, const gd_micro *micro, const void *l
   *gathered = local;
   if (!cut(model) || model->inference) return GD_OK;
   void *all = gd_model_activation(model, buffer, 0);
-  const gd_spec *spec = &model->layout.spec;
-  size_t bytes = (size_t)(micro->rows_here * spec->model.width) * gd_dtype_bytes(spec->precision.dtype);
+  const gd_shape *shape = &model->layout.shape;
+  size_t bytes = (size_t)(micro->rows_here * shape->width) * shape->bytes;
   *gathered = all;
   return model->tensor->ops->all_gather(model->tensor, model->device->compute, local, all, bytes);
 }

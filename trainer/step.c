@@ -44,7 +44,7 @@ static gd_status forward(gd_step *step, const gd_action *action, int64_t number,
   gd_model *model = step->model;
   int64_t t = share->length, row = action->first_sequence * t, mine = (int64_t)model->data->rank * share->sequences;
   step->micro = gd_model_micro(model, action->sequences, mine + action->first_sequence, number);
-  step->micro.dropout = true;
+  step->micro.dropout = model->layout.spec.model.dropout;
   step->micro.accumulate = model->layout.spec.numerics == GD_NUMERICS_FAST && action->micro > 0;
   step->micro.last = action->first_sequence + action->sequences == share->sequences;
   place_gradients(step);

@@ -45,7 +45,7 @@ gd_status gd_model_random_weights(void *context, const gd_tensor *tensors, const
 /* One bucket at a time, so that the host copy stays small. */
 static gd_status upload(gd_model *model, const gd_bucket *bucket, const float *host, void *staging) {
   gd_device *device = model->device;
-  gd_dtype dtype = model->layout.spec.precision.dtype;
+  gd_dtype dtype = model->layout.shape.dtype;
   size_t elements = (size_t)bucket->elements, bytes = elements * gd_dtype_bytes(dtype);
   const void *from = host;
   if (dtype == GD_BFLOAT16) {

@@ -4,83 +4,66 @@
 #include "trainer/layers/layers.h"
 #include "trainer/reduce.h"
 
-/* Heads, and elements of a row of qkv and of the output, in one block. */
-typedef struct widths {
-  int32_t heads, kv_heads, head_size;
-  int64_t q, kv, qkv; /* kv: of keys alone */
-  size_t bytes;
-} widths;
-
-static widths widths_of(const gd_model *model) {
-  const gd_spec *spec = &model->layout.spec;
-  widths w = {
-      spec->model.heads / spec->parallel.blocks, spec->model.kv_heads / spec->parallel.blocks, spec->model.head_size, 0, 0, 0,
-      gd_dtype_bytes(spec->precision.dtype)};
-  w.q = (int64_t)w.heads * w.head_size;
-  w.kv = (int64_t)w.kv_heads * w.head_size;
-  w.qkv = w.q + 2 * w.kv;
-  return w;
-}
-
 /* Queries and keys of a row are neighbours: heads + kv_heads heads from the row's start. */
-static gd_status rotate(gd_model *model, const gd_micro *micro, const widths *w, void *qkv, bool inverse) {
-  const gd_spec *spec = &model->layout.spec;
-  if (spec->model.position != GD_POSITION_ROTARY) return GD_OK;
-  for (int32_t block = 0; block < model->layout.blocks; block++) {
-    gd_rotary args = {.dtype = spec->precision.dtype, .rows = micro->rows, .ld = w->qkv, .heads = w->heads + w->kv_heads};
-    args.head_size = w->head_size;
-    args.theta = spec->model.rope_theta;
-    args.x = (char *)qkv + (size_t)(block * micro->rows * w->qkv) * w->bytes;
+static gd_status rotate(gd_model *model, const gd_micro *micro, void *qkv, bool inverse) {
+  const gd_model_spec *spec = &model->layout.spec.model;
+  const gd_shape *s = &model->layout.shape;
+  if (spec->position != GD_POSITION_ROTARY) return GD_OK;
+  for (int32_t block = 0; block < s->blocks; block++) {
+    gd_rotary args = {.dtype = s->dtype, .rows = micro->rows, .ld = s->qkv, .heads = s->heads + s->kv_heads};
+    args.head_size = s->head_size;
+    args.theta = spec->rope_theta;
+    args.x = (char *)qkv + (size_t)(block * micro->rows * s->qkv) * s->bytes;
     args.first_position = model->inference ? micro->position : 0;
-    args.period = model->inference ? micro->rows : spec->batch.sequence;
+    args.period = model->inference ? micro->rows : s->sequence;
     args.inverse = inverse;
     GD_TRY(model->kernels.ops->rotary(&model->kernels, &args));
   }
   return GD_OK;
 }
 
-static gd_attention block_arguments(const gd_model *model, const gd_micro *micro, const widths *w, int32_t layer,
-                                    int32_t block) {
-  const gd_spec *spec = &model->layout.spec;
-  int64_t t = model->inference ? micro->rows : spec->batch.sequence;
-  gd_attention a = {.dtype = spec->precision.dtype, .batch = micro->sequences, .heads = w->heads, .kv_heads = w->kv_heads};
-  char *qkv = (char *)gd_model_activation(model, GD_A_QKV, layer) + (size_t)(block * micro->rows * w->qkv) * w->bytes;
-  a.head_size = w->head_size;
+static gd_attention block_arguments(const gd_model *model, const gd_micro *micro, int32_t layer, int32_t block) {
+  const gd_shape *s = &model->layout.shape;
+  int64_t t = model->inference ? micro->rows : s->sequence;
+  gd_attention a = {.dtype = s->dtype, .batch = micro->sequences, .heads = s->heads, .kv_heads = s->kv_heads};
+  char *qkv = (char *)gd_model_activation(model, GD_A_QKV, layer) + (size_t)(block * micro->rows * s->qkv) * s->bytes;
+  a.head_size = s->head_size;
   a.query_length = a.key_length = (int32_t)t;
   a.q = qkv;
-  a.k = qkv + (size_t)w->q * w->bytes;
-  a.v = qkv + (size_t)(w->q + w->kv) * w->bytes;
-  a.q_row = a.kv_row = w->qkv;
-  a.q_batch = a.kv_batch = t * w->qkv;
-  a.out = (char *)gd_model_activation(model, GD_A_ATTENTION, layer) + (size_t)(block * micro->rows * w->q) * w->bytes;
-  a.out_row = w->q;
-  a.out_batch = t * w->q;
-  a.lse = gd_model_float(model, GD_A_LSE, layer) + block * micro->rows * w->heads;
-  a.scale = 1.0f / sqrtf((float)w->head_size);
-  if (spec->data.mask_documents && !model->inference) a.document_starts = gd_model_activation(model, GD_A_DOCUMENTS, 0);
-  a.dropout = micro->dropout ? spec->model.dropout : 0;
+  a.k = qkv + (size_t)s->q * s->bytes;
+  a.v = qkv + (size_t)(s->q + s->kv) * s->bytes;
+  a.q_row = a.kv_row = s->qkv;
+  a.q_batch = a.kv_batch = t * s->qkv;
+  a.out = (char *)gd_model_activation(model, GD_A_ATTENTION, layer) + (size_t)(block * micro->rows * s->q) * s->bytes;
+  a.out_row = s->q;
+  a.out_batch = t * s->q;
+  a.lse = gd_model_float(model, GD_A_LSE, layer) + block * micro->rows * s->heads;
+  a.scale = 1.0f / sqrtf((float)s->head_size);
+  if (model->layout.spec.data.mask_documents && !model->inference)
+    a.document_starts = gd_model_activation(model, GD_A_DOCUMENTS, 0);
+  a.dropout = micro->dropout;
   a.rng = gd_model_dropout_rng(model, micro, GD_DROPOUT_ATTENTION, layer);
   a.first_sequence = micro->first_sequence;
-  a.first_head = (int64_t)(model->layout.first_block + block) * w->heads;
-  a.all_heads = spec->model.heads;
+  a.first_head = (int64_t)(s->first_block + block) * s->heads;
+  a.all_heads = (int64_t)s->heads * s->all_blocks;
   a.query_total = a.key_total = t;
   a.query_block = 128;
   return a;
 }
 
 /* Appends this call's keys and values to the cache and lets the kernel look at all of it. */
-static gd_status use_cache(gd_model *model, const gd_micro *micro, const widths *w, int32_t layer, int32_t block,
-                           gd_attention *a) {
-  int64_t row = 2 * w->kv, place = (int64_t)layer * model->layout.blocks + block;
-  char *cache = (char *)model->cache.memory + (size_t)(place * model->cache.capacity * row) * w->bytes;
+static gd_status use_cache(gd_model *model, const gd_micro *micro, int32_t layer, int32_t block, gd_attention *a) {
+  const gd_shape *s = &model->layout.shape;
+  int64_t row = 2 * s->kv, place = (int64_t)layer * s->blocks + block;
+  char *cache = (char *)model->cache.memory + (size_t)(place * model->cache.capacity * row) * s->bytes;
   gd_stream *stream = model->device->compute;
   for (int64_t r = 0; r < micro->rows; r++) {
-    const char *from = (const char *)a->k + (size_t)(r * w->qkv) * w->bytes;
-    GD_TRY(model->device->ops->copy(stream, cache + (size_t)((micro->position + r) * row) * w->bytes, from,
-                                    (size_t)row * w->bytes, GD_COPY_DEVICE_TO_DEVICE));
+    const char *from = (const char *)a->k + (size_t)(r * s->qkv) * s->bytes;
+    GD_TRY(model->device->ops->copy(stream, cache + (size_t)((micro->position + r) * row) * s->bytes, from,
+                                    (size_t)row * s->bytes, GD_COPY_DEVICE_TO_DEVICE));
   }
   a->k = cache;
-  a->v = cache + (size_t)w->kv * w->bytes;
+  a->v = cache + (size_t)s->kv * s->bytes;
   a->kv_row = row;
   a->kv_batch = 0;
   a->key_length = micro->position + (int32_t)micro->rows;
@@ -91,19 +74,18 @@ static gd_status use_cache(gd_model *model, const gd_micro *micro, const widths 
 
 gd_status gd_attention_layer_forward(gd_model *model, const gd_micro *micro, int32_t layer) {
   const gd_layer_parameters *p = &model->layout.layers[layer];
-  widths w = widths_of(model);
+  const gd_shape *s = &model->layout.shape;
   const void *all;
   void *x = gd_model_activation(model, GD_A_RESIDUAL, layer), *norm = gd_model_activation(model, GD_A_NORM1, layer);
   void *qkv = gd_model_activation(model, GD_A_QKV, layer);
   GD_TRY(gd_norm_layer_forward(model, micro, p->norm1_weight, p->norm1_bias, x, norm,
                                gd_model_float(model, GD_A_NORM1_MEAN, layer), gd_model_float(model, GD_A_NORM1_RSTD, layer)));
   GD_TRY(gd_reduce_gather(model, micro, norm, GD_W_GATHERED, &all));
-  GD_TRY(
-      gd_linear_column_forward(model, p->qkv_weight, p->qkv_bias, all, micro->rows, qkv, model->layout.spec.precision.dtype));
-  GD_TRY(rotate(model, micro, &w, qkv, false));
-  for (int32_t block = 0; block < model->layout.blocks; block++) {
-    gd_attention a = block_arguments(model, micro, &w, layer, block);
-    if (model->inference) GD_TRY(use_cache(model, micro, &w, layer, block, &a));
+  GD_TRY(gd_linear_column_forward(model, p->qkv_weight, p->qkv_bias, all, micro->rows, qkv, s->dtype));
+  GD_TRY(rotate(model, micro, qkv, false));
+  for (int32_t block = 0; block < s->blocks; block++) {
+    gd_attention a = block_arguments(model, micro, layer, block);
+    if (model->inference) GD_TRY(use_cache(model, micro, layer, block, &a));
     GD_TRY(model->kernels.ops->attention_forward(&model->kernels, &a));
   }
   return gd_branch_forward(model, micro, p->projection_weight, p->projection_bias, GD_DROPOUT_PROJECTION, layer,
@@ -113,21 +95,21 @@ gd_status gd_attention_layer_forward(gd_model *model, const gd_micro *micro, int
 
 gd_status gd_attention_layer_backward(gd_model *model, const gd_micro *micro, int32_t layer) {
   const gd_layer_parameters *p = &model->layout.layers[layer];
-  widths w = widths_of(model);
+  const gd_shape *s = &model->layout.shape;
   char *dout = gd_model_activation(model, GD_W_DATTENTION, 0), *dqkv = gd_model_activation(model, GD_W_DQKV, 0);
   void *dresidual = gd_model_activation(model, GD_W_DRESIDUAL, 0);
   GD_TRY(gd_branch_backward(model, micro, p->projection_weight, p->projection_bias, GD_DROPOUT_PROJECTION, layer,
                             gd_model_activation(model, GD_A_ATTENTION, layer), dout));
-  for (int32_t block = 0; block < model->layout.blocks; block++) {
-    gd_attention a = block_arguments(model, micro, &w, layer, block);
-    a.dout = dout + (size_t)(block * micro->rows * w.q) * w.bytes;
-    a.dq = dqkv + (size_t)(block * micro->rows * w.qkv) * w.bytes;
-    a.dk = (char *)a.dq + (size_t)w.q * w.bytes;
-    a.dv = (char *)a.dq + (size_t)(w.q + w.kv) * w.bytes;
+  for (int32_t block = 0; block < s->blocks; block++) {
+    gd_attention a = block_arguments(model, micro, layer, block);
+    a.dout = dout + (size_t)(block * micro->rows * s->q) * s->bytes;
+    a.dq = dqkv + (size_t)(block * micro->rows * s->qkv) * s->bytes;
+    a.dk = (char *)a.dq + (size_t)s->q * s->bytes;
+    a.dv = (char *)a.dq + (size_t)(s->q + s->kv) * s->bytes;
     a.delta = gd_model_float(model, GD_W_DELTA, 0);
     GD_TRY(model->kernels.ops->attention_backward(&model->kernels, &a));
   }
-  GD_TRY(rotate(model, micro, &w, dqkv, true));
+  GD_TRY(rotate(model, micro, dqkv, true));
   GD_TRY(gd_entry_backward(model, micro, p->qkv_weight, p->qkv_bias, gd_model_activation(model, GD_A_NORM1, layer), dqkv));
   return gd_norm_layer_backward(model, micro, p->norm1_weight, p->norm1_bias, gd_model_activation(model, GD_A_RESIDUAL, layer),
                                 gd_model_float(model, GD_A_NORM1_MEAN, layer), gd_model_float(model, GD_A_NORM1_RSTD, layer),

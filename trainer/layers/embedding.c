@@ -6,29 +6,29 @@
 static gd_embedding common(const gd_model *model, const gd_micro *micro) {
   const gd_layout *layout = &model->layout;
   const gd_parameter *table = &layout->parameters[layout->token_table];
-  gd_embedding args = {.dtype = layout->spec.precision.dtype, .rows = micro->rows, .width = layout->spec.model.width};
+  gd_embedding args = {.dtype = layout->shape.dtype, .rows = micro->rows, .width = layout->shape.width};
   args.tokens = gd_model_activation(model, GD_A_TOKENS, 0);
   args.first_block = table->first_block;
   args.blocks = table->blocks;
   args.block_rows = table->block_rows;
   args.block_stride = table->block_elems;
-  args.sequence = layout->spec.batch.sequence;
+  args.sequence = layout->shape.sequence;
   return args;
 }
 
 gd_status gd_embedding_layer_forward(gd_model *model, const gd_micro *micro) {
-  const gd_spec *spec = &model->layout.spec;
+  const gd_shape *shape = &model->layout.shape;
   gd_embedding args = common(model, micro);
   float *sum;
   args.weight = gd_model_parameter(model, model->layout.token_table, 0);
   args.out = gd_model_float(model, GD_W_PARTIAL, 0);
   GD_TRY(model->kernels.ops->embedding_forward(&model->kernels, &args));
   GD_TRY(gd_reduce_rows(model, micro, &sum));
-  gd_rows_finish finish = {.dtype = spec->precision.dtype, .rows = micro->rows_here, .width = spec->model.width, .sum = sum};
+  gd_rows_finish finish = {.dtype = shape->dtype, .rows = micro->rows_here, .width = shape->width, .sum = sum};
   finish.table = gd_model_parameter(model, model->layout.position_table, 0);
-  finish.period = model->inference ? spec->model.context : spec->batch.sequence;
+  finish.period = model->inference ? model->layout.spec.model.context : shape->sequence;
   finish.first_row = model->inference ? micro->position : gd_model_first_row(model, micro);
-  finish.dropout = micro->dropout ? spec->model.dropout : 0;
+  finish.dropout = micro->dropout;
   finish.rng = gd_model_dropout_rng(model, micro, GD_DROPOUT_EMBEDDING, 0);
   finish.out = gd_model_activation(model, GD_A_RESIDUAL, 0);
   return model->kernels.ops->rows_finish(&model->kernels, &finish);
@@ -36,13 +36,13 @@ gd_status gd_embedding_layer_forward(gd_model *model, const gd_micro *micro) {
 
 /* Rows t of all sequences of a node: one leaf a sequence. */
 static gd_status position_gradient(gd_model *model, const gd_micro *micro, const void *dx) {
-  const gd_spec *spec = &model->layout.spec;
+  const gd_shape *shape = &model->layout.shape;
   if (model->layout.position_table < 0) return GD_OK;
   for (int32_t i = 0; i < micro->node_count; i++) {
-    gd_tree_sum sum = {.leaves = micro->nodes[i].count, .elements = (int64_t)spec->batch.sequence * spec->model.width};
-    sum.dtype = spec->precision.dtype;
+    gd_tree_sum sum = {.leaves = micro->nodes[i].count, .elements = shape->sequence * shape->width};
+    sum.dtype = shape->dtype;
     sum.leaf_stride = sum.elements;
-    sum.in = (const char *)dx + (size_t)(micro->nodes[i].first * sum.elements) * gd_dtype_bytes(sum.dtype);
+    sum.in = (const char *)dx + (size_t)(micro->nodes[i].first * sum.elements) * shape->bytes;
     sum.out = gd_model_gradient(model, micro->slots[i], model->layout.position_table, 0);
     sum.accumulate = micro->accumulate;
     GD_TRY(model->kernels.ops->tree_sum(&model->kernels, &sum));
@@ -51,13 +51,13 @@ static gd_status position_gradient(gd_model *model, const gd_micro *micro, const
 }
 
 gd_status gd_embedding_layer_backward(gd_model *model, const gd_micro *micro) {
-  const gd_spec *spec = &model->layout.spec;
+  const gd_shape *shape = &model->layout.shape;
   void *dresidual = gd_model_activation(model, GD_W_DRESIDUAL, 0);
   const void *all;
-  if (micro->dropout && spec->model.dropout > 0) {
-    gd_dropout_backward mask = {.dtype = spec->precision.dtype, .rows = micro->rows_here, .width = spec->model.width};
+  if (micro->dropout > 0) {
+    gd_dropout_backward mask = {.dtype = shape->dtype, .rows = micro->rows_here, .width = shape->width};
     mask.first_row = gd_model_first_row(model, micro);
-    mask.dropout = spec->model.dropout;
+    mask.dropout = micro->dropout;
     mask.rng = gd_model_dropout_rng(model, micro, GD_DROPOUT_EMBEDDING, 0);
     mask.dy = mask.dx = dresidual;
     GD_TRY(model->kernels.ops->dropout_backward(&model->kernels, &mask));
@@ -70,7 +70,7 @@ gd_status gd_embedding_layer_backward(gd_model *model, const gd_micro *micro) {
     int64_t row = micro->nodes[i].first * args.sequence;
     args.rows = micro->nodes[i].count * args.sequence;
     args.tokens = tokens + row;
-    args.dx = (const char *)all + (size_t)(row * args.width) * gd_dtype_bytes(args.dtype);
+    args.dx = (const char *)all + (size_t)(row * args.width) * shape->bytes;
     args.gradient = gd_model_gradient(model, micro->slots[i], model->layout.token_table, 0);
     args.accumulate = micro->accumulate;
     GD_TRY(model->kernels.ops->embedding_backward(&model->kernels, &args));

@@ -12,7 +12,7 @@ typedef struct head {
 static head head_of(const gd_model *model) {
   head h = {.weight = &model->layout.parameters[model->layout.head]};
   h.columns = h.weight->block_rows;
-  h.ld = model->layout.spec.precision.dtype == GD_FLOAT32 ? h.columns : 2 * h.columns;
+  h.ld = model->layout.shape.dtype == GD_FLOAT32 ? h.columns : 2 * h.columns;
   h.logits = gd_model_float(model, GD_W_LOGITS, 0);
   h.block_sum = gd_model_float(model, GD_W_BLOCK_SUM, 0);
   h.block_target = gd_model_float(model, GD_W_BLOCK_TARGET, 0);
@@ -23,8 +23,8 @@ static head head_of(const gd_model *model) {
 
 static gd_loss block_arguments(const gd_model *model, const gd_micro *micro, const head *h, int32_t block) {
   int64_t all_block = h->weight->first_block + block, first = all_block * h->columns;
-  int64_t valid = model->layout.spec.model.vocabulary - first;
-  gd_loss a = {.dtype = model->layout.spec.precision.dtype, .rows = micro->rows, .columns = h->columns, .first_column = first};
+  int64_t valid = model->layout.shape.vocabulary - first;
+  gd_loss a = {.dtype = model->layout.shape.dtype, .rows = micro->rows, .columns = h->columns, .first_column = first};
   a.valid_columns = valid < 0 ? 0 : valid < h->columns ? valid : h->columns;
   a.logits = h->logits + block * micro->rows * h->columns;
   a.ld = h->columns;
@@ -44,7 +44,7 @@ static gd_loss block_arguments(const gd_model *model, const gd_micro *micro, con
 static gd_status final_norm(gd_model *model, const gd_micro *micro) {
   const gd_layout *layout = &model->layout;
   return gd_norm_layer_forward(model, micro, layout->final_norm_weight, layout->final_norm_bias,
-                               gd_model_activation(model, GD_A_RESIDUAL, layout->spec.model.layers),
+                               gd_model_activation(model, GD_A_RESIDUAL, layout->shape.layers),
                                gd_model_activation(model, GD_A_FINAL, 0), gd_model_float(model, GD_A_FINAL_MEAN, 0),
                                gd_model_float(model, GD_A_FINAL_RSTD, 0));
 }
@@ -52,7 +52,7 @@ static gd_status final_norm(gd_model *model, const gd_micro *micro) {
 /* Every block's partial results reach every tensor rank, then the tree over all R blocks. */
 static gd_status sum_blocks(gd_model *model, const gd_micro *micro, const head *h, float *blocks, float *sum) {
   if (model->tensor->size > 1) {
-    size_t bytes = (size_t)(model->layout.blocks * micro->rows) * sizeof(float);
+    size_t bytes = (size_t)(model->layout.shape.blocks * micro->rows) * sizeof(float);
     GD_TRY(model->tensor->ops->all_gather(model->tensor, model->device->compute, blocks + h->weight->first_block * micro->rows,
                                           blocks, bytes));
   }
@@ -82,7 +82,7 @@ static gd_status softmax(gd_model *model, const gd_micro *micro, const head *h, 
   GD_TRY(sum_blocks(model, micro, h, h->block_target, h->row_target));
   gd_loss a = block_arguments(model, micro, h, 0);
   GD_TRY(ops->loss_rows(&model->kernels, &a));
-  gd_loss_sums total = {.sequences = micro->sequences, .length = model->layout.spec.batch.sequence, .row_loss = a.row_loss};
+  gd_loss_sums total = {.sequences = micro->sequences, .length = model->layout.shape.sequence, .row_loss = a.row_loss};
   total.weights = a.weights;
   total.sums = sums;
   return ops->loss_sums(&model->kernels, &total);
@@ -103,7 +103,7 @@ static gd_status backward(gd_model *model, const gd_micro *micro, const head *h,
   void *dnorm = gd_model_activation(model, GD_W_DNORM, 0);
   GD_TRY(gd_reduce_rows_rounded(model, micro, dnorm));
   return gd_norm_layer_backward(model, micro, layout->final_norm_weight, layout->final_norm_bias,
-                                gd_model_activation(model, GD_A_RESIDUAL, layout->spec.model.layers),
+                                gd_model_activation(model, GD_A_RESIDUAL, layout->shape.layers),
                                 gd_model_float(model, GD_A_FINAL_MEAN, 0), gd_model_float(model, GD_A_FINAL_RSTD, 0), dnorm, 0,
                                 gd_model_activation(model, GD_W_DRESIDUAL, 0));
 }
@@ -123,18 +123,18 @@ gd_status gd_head_logits(gd_model *model, const gd_micro *micro, int32_t logit_r
   const gd_device_ops *device = model->device->ops;
   gd_stream *stream = model->device->compute;
   head h = head_of(model);
-  int64_t width = layout->spec.model.width, vocabulary = layout->spec.model.vocabulary;
+  int64_t width = layout->shape.width, vocabulary = layout->shape.vocabulary;
   GD_TRY(final_norm(model, micro));
   const char *x = gd_model_activation(model, GD_A_FINAL, 0);
-  x += (size_t)((micro->rows - logit_rows) * width) * gd_dtype_bytes(layout->spec.precision.dtype);
+  x += (size_t)((micro->rows - logit_rows) * width) * layout->shape.bytes;
   GD_TRY(gd_linear_column_forward(model, layout->head, -1, x, logit_rows, h.logits, GD_FLOAT32));
   /* [block][rows][columns] of every tensor rank, in block order; LOGITS has room for this rank's blocks, so others come one by
    * one. */
   size_t block_bytes = (size_t)(logit_rows * h.columns) * sizeof(float);
-  float *mine = h.logits, *other = mine + layout->blocks * logit_rows * h.columns;
+  float *mine = h.logits, *other = mine + layout->shape.blocks * logit_rows * h.columns;
   for (int32_t all = 0; all < h.weight->all_blocks; all++) {
-    int32_t owner = all / layout->blocks;
-    float *block = owner == model->tensor->rank ? mine + (all % layout->blocks) * logit_rows * h.columns : other;
+    int32_t owner = all / layout->shape.blocks;
+    float *block = owner == model->tensor->rank ? mine + (all % layout->shape.blocks) * logit_rows * h.columns : other;
     if (model->tensor->size > 1) GD_TRY(model->tensor->ops->broadcast(model->tensor, stream, block, block_bytes, owner));
     int64_t first = all * h.columns, columns = vocabulary - first < h.columns ? vocabulary - first : h.columns;
     for (int32_t r = 0; columns > 0 && r < logit_rows; r++)

@@ -4,7 +4,7 @@
 #include "trainer/reduce.h"
 
 static gd_dtype stored(const gd_model *model) {
-  return model->layout.spec.precision.dtype;
+  return model->layout.shape.dtype;
 }
 
 static const gd_parameter *parameter_of(const gd_model *model, int32_t index) {
@@ -65,7 +65,7 @@ gd_status gd_linear_column_backward_input(gd_model *model, int32_t weight, const
 
 gd_status gd_linear_row_backward_input(gd_model *model, int32_t weight, const void *dy, int64_t rows, void *dx) {
   const gd_parameter *w = parameter_of(model, weight);
-  size_t bytes = gd_dtype_bytes(stored(model));
+  size_t bytes = model->layout.shape.bytes;
   for (int32_t block = 0; block < w->blocks; block++) {
     gd_matmul product = {
         .form = GD_MATMUL_NN, .m = rows, .n = w->block_cols, .k = w->block_rows, .leaves = 1, .dtype = stored(model)};
@@ -84,8 +84,8 @@ gd_status gd_linear_row_backward_input(gd_model *model, int32_t weight, const vo
 gd_status gd_linear_backward_weight(gd_model *model, const gd_micro *micro, int32_t weight, const void *dy, int64_t dy_ld,
                                     const void *x, int64_t gradient_offset) {
   const gd_parameter *w = parameter_of(model, weight);
-  int64_t t = model->layout.spec.batch.sequence, time_leaf = gd_layout_time_leaf(&model->layout);
-  size_t bytes = gd_dtype_bytes(stored(model));
+  int64_t t = model->layout.shape.sequence, time_leaf = gd_layout_time_leaf(&model->layout);
+  size_t bytes = model->layout.shape.bytes;
   bool column = w->cut == GD_CUT_COLUMN;
   if (!dy_ld) dy_ld = w->block_rows;
   for (int32_t block = 0; block < w->blocks; block++) {
@@ -122,7 +122,7 @@ gd_status gd_linear_column_backward_bias(gd_model *model, const gd_micro *micro,
     gd_column_sums sums = {
         .rows = micro->rows, .width = b->block_rows, .ld = b->block_rows, .dtype = stored(model), .leaves = leaves};
     sums.leaf_rows = gd_layout_leaf_rows(&model->layout, micro->rows);
-    sums.x = (const char *)dy + (size_t)(block * micro->rows * b->block_rows) * gd_dtype_bytes(stored(model));
+    sums.x = (const char *)dy + (size_t)(block * micro->rows * b->block_rows) * model->layout.shape.bytes;
     GD_TRY(model->kernels.ops->column_sums(&model->kernels, &sums));
     GD_TRY(gd_reduce_local_vector(model, micro, leaves, bias, block, b->block_rows));
   }
@@ -134,11 +134,10 @@ gd_status gd_branch_forward(gd_model *model, const gd_micro *micro, int32_t weig
   float *sum;
   GD_TRY(gd_linear_row_forward(model, weight, x, micro->rows, gd_model_float(model, GD_W_PARTIAL, 0)));
   GD_TRY(gd_reduce_rows(model, micro, &sum));
-  gd_rows_finish finish = {
-      .dtype = stored(model), .rows = micro->rows_here, .width = model->layout.spec.model.width, .sum = sum};
+  gd_rows_finish finish = {.dtype = stored(model), .rows = micro->rows_here, .width = model->layout.shape.width, .sum = sum};
   finish.bias = gd_model_parameter(model, bias, 0);
   finish.first_row = gd_model_first_row(model, micro);
-  finish.dropout = micro->dropout ? model->layout.spec.model.dropout : 0;
+  finish.dropout = micro->dropout;
   finish.rng = gd_model_dropout_rng(model, micro, site, layer);
   finish.residual = residual;
   finish.out = out;
@@ -148,11 +147,11 @@ gd_status gd_branch_forward(gd_model *model, const gd_micro *micro, int32_t weig
 gd_status gd_branch_backward(gd_model *model, const gd_micro *micro, int32_t weight, int32_t bias, gd_dropout_site site,
                              int32_t layer, const void *x, void *dx) {
   const void *dy = gd_model_activation(model, GD_W_DRESIDUAL, 0), *all;
-  int64_t width = model->layout.spec.model.width;
-  if (micro->dropout && model->layout.spec.model.dropout > 0) {
+  int64_t width = model->layout.shape.width;
+  if (micro->dropout > 0) {
     gd_dropout_backward mask = {.dtype = stored(model), .rows = micro->rows_here, .width = width, .dy = dy};
     mask.first_row = gd_model_first_row(model, micro);
-    mask.dropout = model->layout.spec.model.dropout;
+    mask.dropout = micro->dropout;
     mask.rng = gd_model_dropout_rng(model, micro, site, layer);
     mask.dx = gd_model_activation(model, GD_W_DNORM, 0); /* free until the branch's norm */
     GD_TRY(model->kernels.ops->dropout_backward(&model->kernels, &mask));

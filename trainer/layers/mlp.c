@@ -4,10 +4,10 @@
 
 /* All blocks here lie behind each other with the same row width, so they are one call of rows * blocks rows. */
 static gd_activation_args activation(const gd_model *model, const gd_micro *micro, int32_t layer) {
-  const gd_spec *spec = &model->layout.spec;
-  gd_activation_args args = {.kind = spec->model.activation, .dtype = spec->precision.dtype};
-  args.rows = micro->rows * model->layout.blocks;
-  args.width = spec->model.ffn / spec->parallel.blocks;
+  const gd_shape *shape = &model->layout.shape;
+  gd_activation_args args = {.kind = model->layout.spec.model.activation, .dtype = shape->dtype};
+  args.rows = micro->rows * shape->blocks;
+  args.width = shape->ffn;
   args.x = gd_model_activation(model, GD_A_UP, layer);
   args.y = gd_model_activation(model, GD_A_ACTIVATED, layer);
   return args;

@@ -3,10 +3,10 @@
 #include "trainer/reduce.h"
 
 static gd_norm_args common(const gd_model *model, const gd_micro *micro, int32_t weight, int32_t bias) {
-  const gd_spec *spec = &model->layout.spec;
-  gd_norm_args args = {
-      .kind = spec->model.norm, .dtype = spec->precision.dtype, .rows = micro->rows_here, .width = spec->model.width};
-  args.epsilon = spec->model.norm_epsilon;
+  const gd_model_spec *spec = &model->layout.spec.model;
+  const gd_shape *shape = &model->layout.shape;
+  gd_norm_args args = {.kind = spec->norm, .dtype = shape->dtype, .rows = micro->rows_here, .width = shape->width};
+  args.epsilon = spec->norm_epsilon;
   args.weight = gd_model_parameter(model, weight, 0);
   args.bias = gd_model_parameter(model, bias, 0);
   return args;

@@ -1,0 +1,25 @@
+/* shape.c - sizes from the spec. */
+#include "shard/shape.h"
+
+gd_shape gd_shape_of(const gd_spec *spec, int32_t tensor_rank, int32_t tensor_ranks) {
+  const gd_model_spec *m = &spec->model;
+  int32_t r = spec->parallel.blocks;
+  gd_shape s = {.dtype = spec->precision.dtype, .bytes = gd_dtype_bytes(spec->precision.dtype)};
+  s.sequence = spec->batch.sequence;
+  s.width = m->width;
+  s.vocabulary = m->vocabulary;
+  s.layers = m->layers;
+  s.all_blocks = r;
+  s.blocks = r / tensor_ranks;
+  s.first_block = tensor_rank * s.blocks;
+  s.heads = m->heads / r;
+  s.kv_heads = m->kv_heads / r;
+  s.head_size = m->head_size;
+  s.q = (int64_t)s.heads * s.head_size;
+  s.kv = (int64_t)s.kv_heads * s.head_size;
+  s.qkv = s.q + 2 * s.kv;
+  s.ffn = m->ffn / r;
+  s.up = m->activation == GD_ACTIVATION_SWIGLU ? 2 * s.ffn : s.ffn;
+  s.block_vocabulary = gd_spec_padded_vocabulary(spec) / r;
+  return s;
+}
