@@ -62,7 +62,8 @@ void gd_session_set_exit_hook(gd_session *session, void (*hook)(void *context, g
                               void *context);
 
 /* The one way out when peers may sit in a collective: rank 0 logs the text (GD_LOG_ERROR, once in the whole job: the first
- * fatal text wins), calls the exit hook and tells every rank; all leave with `code` at once. Does not return. */
+ * fatal text wins, with the rank before it where that is not rank 0; gd_error_text() brings its place for the log), calls the
+ * exit hook and tells every rank; all leave with `code` at once. Does not return. */
 _Noreturn void gd_session_abort(gd_session *session, gd_status code, const char *text);
 
 /* Ends MPI and the control channel. Collective over the job after success; on a fault use gd_session_abort. */

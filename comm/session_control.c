@@ -27,7 +27,7 @@ typedef struct gd_error wire_error;
 static atomic_flag leaving = ATOMIC_FLAG_INIT;
 
 static size_t error_bytes(const wire_error *error) {
-  return offsetof(wire_error, text) + strlen(error->text) + 1;
+  return error->code == GD_OK ? sizeof error->code : offsetof(wire_error, text) + strlen(error->text) + 1;
 }
 
 static void error_from_wire(const void *body, size_t bytes, wire_error *out) {
@@ -35,7 +35,16 @@ static void error_from_wire(const void *body, size_t bytes, wire_error *out) {
   out->code = GD_BUG;
   if (bytes > sizeof *out) bytes = sizeof *out;
   memcpy(out, body, bytes);
-  out->text[sizeof out->text - 1] = 0;
+  out->whose[sizeof out->whose - 1] = out->place[sizeof out->place - 1] = out->text[sizeof out->text - 1] = 0;
+}
+
+/* The calling thread's record where `text` is that record's, else a fault of this rank with that text alone. */
+static void error_from_text(gd_status code, const char *text, wire_error *out) {
+  *out = (wire_error){.code = code};
+  if (text == gd_error_text())
+    gd_error_take(code, out);
+  else
+    snprintf(out->text, sizeof out->text, "%s", text);
 }
 
 static int32_t peers(const gd_session *session) {
@@ -46,16 +55,17 @@ static int32_t peers(const gd_session *session) {
 
 /* Rank 0: prints once, tells everybody, waits until they have hung up (a close with unread bytes would throw the message
  * away), leaves. The first caller wins; others wait for the end here. */
-static _Noreturn void lead_out_at(gd_session *session, gd_log_level level, gd_status code, const char *text) {
+static _Noreturn void lead_out_at(gd_session *session, gd_log_level level, const wire_error *fatal) {
   if (atomic_flag_test_and_set(&leaving))
     for (;;) pause();
-  gd_log(level, "%s", text);
+  char text[sizeof fatal->whose + sizeof fatal->text];
+  snprintf(text, sizeof text, "%s%s", fatal->whose, fatal->text);
+  gd_status code = gd_error_raise(fatal); /* the log looks for the place there */
+  gd_log_fault(level, "%s", text);
   if (session->exit_hook) session->exit_hook(session->exit_context, code, text);
-  wire_error fatal = {.code = code};
-  snprintf(fatal.text, sizeof fatal.text, "%s", text);
   int64_t deadline = gd_control_now_ms() + 2000;
   for (int32_t r = 1; session->sockets && r < session->ranks; r++) {
-    gd_message_send(session->sockets[r], GD_MESSAGE_FATAL, &fatal, error_bytes(&fatal), true);
+    gd_message_send(session->sockets[r], GD_MESSAGE_FATAL, fatal, error_bytes(fatal), true);
     if (session->sockets[r] >= 0) shutdown(session->sockets[r], SHUT_WR);
   }
   for (int32_t r = 1; session->sockets && r < session->ranks; r++) {
@@ -68,7 +78,9 @@ static _Noreturn void lead_out_at(gd_session *session, gd_log_level level, gd_st
 }
 
 static _Noreturn void lead_out(gd_session *session, gd_status code, const char *text) {
-  lead_out_at(session, GD_LOG_ERROR, code, text);
+  wire_error fatal;
+  error_from_text(code, text, &fatal);
+  lead_out_at(session, GD_LOG_ERROR, &fatal);
 }
 
 /* Another rank leaves on its own judgement: rank 0 is gone or silent. Only rank 1 speaks, so that it is said once. */
@@ -86,8 +98,8 @@ static _Noreturn void leave_without_rank_0(gd_session *session, const char *text
 _Noreturn void gd_session_abort(gd_session *session, gd_status code, const char *text) {
   if (code == GD_OK) code = GD_BUG;
   if (session->rank == 0) lead_out(session, code, text);
-  wire_error fatal = {.code = code};
-  snprintf(fatal.text, sizeof fatal.text, "%s", text);
+  wire_error fatal;
+  error_from_text(code, text, &fatal);
   pthread_mutex_lock(&session->lock);
   bool sent = gd_message_send(session->sockets[0], GD_MESSAGE_FATAL, &fatal, error_bytes(&fatal), false);
   pthread_mutex_unlock(&session->lock);
@@ -95,7 +107,7 @@ _Noreturn void gd_session_abort(gd_session *session, gd_status code, const char 
   if (sent) nanosleep(&(struct timespec){.tv_sec = 2}, NULL);
   if (atomic_flag_test_and_set(&leaving))
     for (;;) pause();
-  gd_log(GD_LOG_ERROR, "%s", text);
+  gd_log(GD_LOG_ERROR, "%s%s", fatal.whose, fatal.text);
   _exit((int)code);
 }
 
@@ -199,11 +211,11 @@ static void read_peer(gd_session *session, int32_t peer) {
     bool end = handle(session, peer, &header, body, &fatal);
     pthread_mutex_unlock(&session->lock);
     if (!end) continue;
-    if (session->rank == 0)
-      lead_out_at(session, header.type == GD_MESSAGE_LEFT ? GD_LOG_DEBUG : GD_LOG_ERROR, fatal.code, fatal.text);
+    if (session->rank == 0) lead_out_at(session, header.type == GD_MESSAGE_LEFT ? GD_LOG_DEBUG : GD_LOG_ERROR, &fatal);
     if (atomic_flag_test_and_set(&leaving))
       for (;;) pause();
-    gd_log(GD_LOG_DEBUG, "leaving: %s", fatal.text);
+    (void)gd_error_raise(&fatal);
+    gd_log_fault(GD_LOG_DEBUG, "leaving: %s%s", fatal.whose, fatal.text);
     _exit((int)fatal.code);
   }
 }
@@ -348,7 +360,7 @@ gd_status gd_session_control_open(gd_session *session, bool one_host) {
 void gd_session_control_need_thread(gd_session *session) {
   /* Without its thread a one-rank session only lacks the watchdog. */
   if (session->ranks == 1 && start_thread(session) != GD_OK) {
-    gd_log(GD_LOG_WARNING, "no watchdog: %s", gd_error_text());
+    gd_log_fault(GD_LOG_WARNING, "no watchdog: %s", gd_error_text());
     gd_error_clear();
   }
 }

@@ -96,11 +96,13 @@ void gd_console_finish_progress(void) {
 int gd_console_leave(gd_status status, bool alone) {
   gd_console_finish_progress();
   if (status != GD_OK && status != GD_NO && (console.rank == 0 || alone || console.everyone)) {
-    const char *text = gd_error_text();
-    fprintf(stderr, "%s: %s\n", console.program, *text ? text : gd_status_name(status));
+    const char *text = gd_error_text(), *place = console.everyone ? gd_error_place() : "";
+    fprintf(stderr, "%s: %s%s%s%s%s\n", console.program, gd_error_whose(), *text ? text : gd_status_name(status),
+            *place ? " [" : "", place, *place ? "]" : "");
   }
   pthread_mutex_lock(&console.lock);
   if (status != GD_OK) write_file_line(gd_error_text());
+  if (status != GD_OK && *gd_error_place()) write_file_line(gd_error_place());
   pthread_mutex_unlock(&console.lock);
   return (int)status;
 }

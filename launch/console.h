@@ -9,8 +9,8 @@
 #include "shard/base/status.h"
 
 /* Makes the console the sink of gd_log. program: static text that starts warnings and errors. rank 0 prints info and above;
- * GPTDIST_DEBUG=1 in the environment adds debug lines and lets all ranks speak, each naming itself. Before the rank is known
- * pass the environment's. Local. */
+ * GPTDIST_DEBUG=1 in the environment adds debug lines and the source lines of faults, and lets all ranks speak, each naming
+ * itself. Before the rank is known pass the environment's. Local. */
 void gd_console_open(const char *program, int rank);
 
 /* Copies every line of this rank to a file too (RUN/log/rank-0003.log). GD_IO. Local. */

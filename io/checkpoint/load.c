@@ -160,7 +160,7 @@ static void put_away(gd_session *session, const char *folder, bool set_aside) {
   gd_error fault;
   gd_error_take(GD_BAD_DATA, &fault);
   if (set_aside && gd_checkpoint_set_aside(folder, "bad", renamed) != GD_OK) {
-    gd_log(GD_LOG_WARNING, "%s", gd_error_text());
+    gd_log_fault(GD_LOG_WARNING, "%s", gd_error_text());
     renamed[0] = 0;
   }
   gd_log(GD_LOG_WARNING, "%s is not whole and is %s%s: %s", folder, renamed[0] ? "set aside as " : "passed over",

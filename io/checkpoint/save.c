@@ -104,7 +104,7 @@ void gd_checkpoint_writer_close(gd_checkpoint_writer *writer) {
   if (!writer) return;
   if (writer->busy) { /* never published: nobody may find it */
     if (writer->threaded) pthread_join(writer->thread, NULL);
-    if (gd_folder_remove(writer->temporary) != GD_OK) gd_log(GD_LOG_WARNING, "%s", gd_error_text());
+    if (gd_folder_remove(writer->temporary) != GD_OK) gd_log_fault(GD_LOG_WARNING, "%s", gd_error_text());
     drop_save(writer);
   }
   free(writer->tensors);
@@ -285,7 +285,7 @@ static void remove_old(const gd_checkpoint_writer *writer, int64_t published) {
     if (i == 0 || i < writer->spec.checkpoint.keep || steps[i] == best || steps[i] == published) continue;
     status = gd_checkpoint_remove(writer->directory, steps[i]);
   }
-  if (status != GD_OK) gd_log(GD_LOG_WARNING, "old checkpoints could not be removed: %s", gd_error_text());
+  if (status != GD_OK) gd_log_fault(GD_LOG_WARNING, "old checkpoints could not be removed: %s", gd_error_text());
   free(steps);
 }
 
@@ -303,7 +303,7 @@ static void set_later_aside(const gd_checkpoint_writer *writer, int64_t publishe
       gd_log(GD_LOG_WARNING, "%s is later than step %" PRId64 ", which was saved now, and is set aside as %s", path, published,
              strrchr(renamed, '/') + 1);
   }
-  if (status != GD_OK) gd_log(GD_LOG_WARNING, "later checkpoints could not be set aside: %s", gd_error_text());
+  if (status != GD_OK) gd_log_fault(GD_LOG_WARNING, "later checkpoints could not be set aside: %s", gd_error_text());
   free(steps);
 }
 
@@ -331,7 +331,7 @@ static gd_status publish(gd_checkpoint_writer *writer, gd_manifest *manifest) {
   GD_TRY_GOTO(status, done, gd_manifest_write(manifest, writer->temporary));
   GD_TRY_GOTO(status, done, gd_checkpoint_publish(writer->directory, writer->temporary, writer->state.step));
   if (gd_checkpoint_set_hint(writer->directory, "LATEST", writer->state.step) != GD_OK)
-    gd_log(GD_LOG_WARNING, "%s", gd_error_text());
+    gd_log_fault(GD_LOG_WARNING, "%s", gd_error_text());
   set_later_aside(writer, writer->state.step);
   remove_old(writer, writer->state.step);
 done:
@@ -354,7 +354,7 @@ gd_status gd_checkpoint_finish(gd_checkpoint_writer *writer, int64_t *step) {
   } else {
     gd_error fault;
     gd_error_take(status, &fault);
-    if (writer->rank == 0 && gd_folder_remove(writer->temporary) != GD_OK) gd_log(GD_LOG_WARNING, "%s", gd_error_text());
+    if (writer->rank == 0 && gd_folder_remove(writer->temporary) != GD_OK) gd_log_fault(GD_LOG_WARNING, "%s", gd_error_text());
     status = gd_error_raise(&fault);
     (void)gd_error_context(status, "the checkpoint of step %" PRId64 " was not written; older ones are untouched",
                            writer->state.step);

@@ -13,4 +13,8 @@ void gd_log_set_sink(gd_log_sink *sink, void *context);
 /* Formats one line and hands it to the sink. */
 void gd_log(gd_log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* The same for a line that tells the calling thread's fault: where it was raised follows as a debug line, so that the log
+ * file has it and the terminal has not. */
+void gd_log_fault(gd_log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
 #endif

@@ -4,66 +4,67 @@
 #include <stdio.h>
 #include <string.h>
 
-static _Thread_local char error_text[2048];
+static _Thread_local gd_error record;
 static int place_rank = -1;
 static char place_host[128];
 static _Atomic int64_t place_step = -1;
 
-static void append(const char *format, ...) __attribute__((format(printf, 1, 2)));
-
-static void append_list(const char *format, va_list list) {
-  size_t used = strlen(error_text);
-  if (used + 1 < sizeof error_text) vsnprintf(error_text + used, sizeof error_text - used, format, list);
-}
-
-static void append(const char *format, ...) {
-  va_list list;
-  va_start(list, format);
-  append_list(format, list);
-  va_end(list);
+/* "io/base/files.c:55 gd_file_read, rank 2 on node7, step 400" */
+static void write_place(const char *file, int line, const char *function) {
+  char rank[sizeof record.whose] = "", step[32] = "";
+  if (place_rank >= 0) snprintf(rank, sizeof rank, ", rank %d on %s", place_rank, place_host);
+  if (place_step >= 0) snprintf(step, sizeof step, ", step %lld", (long long)place_step);
+  snprintf(record.place, sizeof record.place, "%s:%d %s%s%s", file, line, function, rank, step);
 }
 
 gd_status gd_error_write(gd_status code, const char *file, int line, const char *function, const char *format, ...) {
   /* The arguments may point into the old record, so the new text is built aside. */
-  char text[sizeof error_text];
+  char text[sizeof record.text];
   va_list list;
   va_start(list, format);
   vsnprintf(text, sizeof text, format, list);
   va_end(list);
-  memcpy(error_text, text, sizeof text);
-  if (file) {
-    append(" [%s:%d %s", file, line, function);
-    if (place_rank >= 0) append(", rank %d on %s", place_rank, place_host);
-    if (place_step >= 0) append(", step %lld", (long long)place_step);
-    append("]");
-  }
+  record = (gd_error){.code = code};
+  memcpy(record.text, text, sizeof text);
+  if (file) write_place(file, line, function);
+  if (place_rank > 0) snprintf(record.whose, sizeof record.whose, "rank %d on %s: ", place_rank, place_host);
   return code;
 }
 
 gd_status gd_error_context(gd_status code, const char *format, ...) {
-  append("\n  ");
+  size_t used = strlen(record.text);
+  snprintf(record.text + used, sizeof record.text - used, "\n  ");
+  used = strlen(record.text);
   va_list list;
   va_start(list, format);
-  append_list(format, list);
+  vsnprintf(record.text + used, sizeof record.text - used, format, list);
   va_end(list);
   return code;
 }
 
 const char *gd_error_text(void) {
-  return error_text;
+  return record.text;
+}
+
+const char *gd_error_place(void) {
+  return record.place;
+}
+
+const char *gd_error_whose(void) {
+  return record.whose;
 }
 
 void gd_error_clear(void) {
-  error_text[0] = 0;
+  record = (gd_error){.code = GD_OK};
 }
 
 void gd_error_take(gd_status code, gd_error *out) {
+  *out = record;
   out->code = code;
-  memcpy(out->text, error_text, sizeof out->text);
 }
 
 gd_status gd_error_raise(const gd_error *error) {
-  memcpy(error_text, error->text, sizeof error_text);
+  record = *error;
   return error->code;
 }
 

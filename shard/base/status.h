@@ -41,8 +41,9 @@ typedef enum gd_status {
     if ((status) != GD_OK) goto label;   \
   } while (0)
 
-/* Writes the thread's error record and returns `code`. gd_fail adds file:line and function (for faults of machine, files
- * and our own code); gd_fail_user does not (for a user's mistake, whose text names the user's own file, line and key). */
+/* Writes the thread's error record and returns `code`. gd_fail notes file:line and function beside the text (for faults of
+ * machine, files and our own code: the log file has them); gd_fail_user does not (for a user's mistake, whose text names the
+ * user's own file, line and key). */
 #define gd_fail(code, ...) gd_error_write((code), __FILE__, __LINE__, __func__, __VA_ARGS__)
 #define gd_fail_user(code, ...) gd_error_write((code), 0, 0, 0, __VA_ARGS__)
 
@@ -54,19 +55,25 @@ gd_status gd_error_context(gd_status code, const char *format, ...) __attribute_
 
 /* The calling thread's last text ("" when none). Valid until the thread's next fault. */
 const char *gd_error_text(void);
+/* Where it was raised, for the log file: "io/base/files.c:55 gd_file_read, rank 2 on node7, step 400"; "" after gd_fail_user.
+ */
+const char *gd_error_place(void);
+/* "rank 2 on node7: " where another rank than 0 raised it, else "": what a person reads before the text. */
+const char *gd_error_whose(void);
 
 /* Forgets the calling thread's text (after a fault that was dealt with). */
 void gd_error_clear(void);
 
-/* A fault that crosses threads: the worker thread copies its record out, the waiting thread raises it again. */
+/* A fault that crosses threads or ranks: the worker copies its record out, who waits for it raises it again. */
 typedef struct gd_error {
   gd_status code;
-  char text[2048];
+  char whose[160], place[352]; /* as gd_error_whose and gd_error_place give them */
+  char text[2048];             /* last: on the wire it ends with its zero */
 } gd_error;
 void gd_error_take(gd_status code, gd_error *out);
 gd_status gd_error_raise(const gd_error *error);
 
-/* Where this process is; appended to texts written with gd_fail. Rank < 0: not yet known. Set once by the session. */
+/* Where this process is: part of a record's place. Rank < 0: not yet known. Set once by the session. */
 void gd_error_set_place(int rank, const char *host);
 /* The training step under way, -1 for none; set by the step loop. */
 void gd_error_set_step(int64_t step);

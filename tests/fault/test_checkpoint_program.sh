@@ -105,6 +105,8 @@ if unshare -m true 2>/dev/null && [ "$(id -u)" = 0 ]; then
     train 74 "No space left on device" --set run.directory=small/run --set log.tensorboard=false
     "$bin/gptdist-ckpt" verify small/run >out 2>&1 || complain "the older checkpoint suffered"
     grep -q "step-00000002: whole" out || complain "the older checkpoint is gone"
+    grep -q "\.c:[0-9]" out && complain "a source line on the terminal"
+    grep -q "\.c:[0-9]" small/run/log/rank-00000.log || complain "the log does not say where"
     ls small/run/checkpoints | grep -q tmp && complain "a part of the failed one stayed"
     exit $failed; }' || failed=1
 else

@@ -43,8 +43,11 @@ play kill 0 40 '137 76' "rank 0 on $host: connection lost"
 play agree-kill 3 40 '137 76' "rank 3 on $host: connection lost"
 play exit 1 40 '3 76' "rank 1 on $host: connection lost"
 play abort 2 40 65 'the corpus is broken'
-play abort 0 40 65 'the corpus is broken'
-play everyone-aborts 2 40 74 'disk of rank 2 is full'
+play abort 0 40 65 'LOG rank 0: the corpus is broken'
+play everyone-aborts 2 40 74 "LOG rank 0: rank 2 on $host: disk of rank 2 is full"
+play fault 2 40 74 "LOG rank 0: rank 2 on $host: the disk is gone"
+grep -q '^LOG.*\.c:[0-9]' "$out/log" && complain 'a source line on the terminal'
+grep -q "^DEBUG rank 0: raised at .*\.c:[0-9]* misbehave, rank 2 on $host" "$out/log" || complain 'no place for the log'
 play stop 2 2 76 "rank 2 on $host has not entered all_gather #21 of group world (step 20, phase backward)"
 play sleep 1 2 76 "in step 20, phase forward; waiting for it: ranks 0 2 3"
 play stop 0 2 76 "rank 0 on $host does not answer"

@@ -104,7 +104,7 @@ static void local_ranks_are_counted(void **state) {
 
 static void print_line(void *context, gd_log_level level, const char *line) {
   (void)context;
-  if (level != GD_LOG_DEBUG) fprintf(stderr, "LOG rank %d: %s\n", rank, line);
+  fprintf(stderr, "%s rank %d: %s\n", level == GD_LOG_DEBUG ? "DEBUG" : "LOG", rank, line);
 }
 
 static void exit_hook(void *context, gd_status code, const char *text) {
@@ -118,6 +118,10 @@ static void misbehave(const char *scene) {
   if (!strcmp(scene, "exit")) _exit(3);
   if (!strcmp(scene, "sleep")) nanosleep(&(struct timespec){.tv_sec = 300}, NULL);
   if (!strcmp(scene, "abort")) gd_session_abort(session, GD_BAD_DATA, "the corpus is broken");
+  if (!strcmp(scene, "fault")) {
+    gd_status status = gd_fail(GD_IO, "the disk is gone");
+    gd_session_abort(session, status, gd_error_text());
+  }
 }
 
 /* Twenty good steps, then one rank misbehaves while the others sit in an all_gather or in an agreement. */
