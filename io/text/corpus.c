@@ -169,6 +169,7 @@ gd_status gd_corpus_check_utf8(gd_corpus *corpus, const char *bytes, size_t coun
 
 static gd_status start(gd_corpus *corpus, int64_t begin, int64_t end) {
   GD_TRY(gd_text_stream_open(corpus->path, &corpus->stream));
+  GD_TRY(gd_bytes_append(&corpus->window, "", 0)); /* never NULL, also where nothing is read */
   corpus->to_end = end < 0;
   corpus->begin = begin;
   corpus->end = end;

@@ -54,7 +54,7 @@ gd_status gd_corpus_next_text(gd_corpus *corpus, gd_corpus_part *part, bool *mor
       GD_TRY(gd_corpus_fill(corpus, wanted - count));
       continue;
     }
-    const char *bytes = corpus->window.bytes ? corpus->window.bytes + corpus->used : "";
+    const char *bytes = corpus->window.bytes + corpus->used;
     found result = find_separator(corpus, bytes, count, &at, &next);
     if (result == SEPARATOR_LINE) {
       bool empty = at == 0 && !corpus->in_document;
