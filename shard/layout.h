@@ -109,9 +109,8 @@ GD_CHECKED gd_status gd_layout_norm_order(const gd_layout *layout, int32_t **ord
 
 typedef enum gd_lifetime { GD_KEPT_FOR_BACKWARD, GD_WORKSPACE } gd_lifetime;
 
-enum { GD_ALL_LAYERS = -1 };
-
-/* Every tensor a step holds besides parameters. `count` copies (one a layer for the kept ones) `stride` bytes apart. */
+/* A tensor that a micro-batch holds besides parameters and their gradients. `copies` of it (a layer each where backward needs
+ * them) are `stride` bytes apart. */
 typedef struct gd_activation_entry {
   const char *name;
   const char *shape; /* for people: "[blocks][B*T][3*H*D/R]" */

@@ -32,7 +32,6 @@ static gd_status cut_segment(box_list *list, const gd_segment *s, int64_t from, 
       rows = (to - from) / cols;
     else if (width > to - from)
       width = to - from;
-    if (col == 0 && rows > 0 && to - from >= cols) width = cols;
     gd_box box = {s->box.row + row, rows, s->box.col + col, width};
     int64_t arena = s->offset + from;
     GD_TRY(append(list, (gd_owned_box){s->tensor, box, arena, state_delta == INT64_MIN ? -1 : arena + state_delta}));

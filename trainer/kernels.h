@@ -191,7 +191,7 @@ typedef struct gd_loss {
   int64_t ld;
   const int32_t *targets; /* [rows] */
   const float *weights;   /* [rows]; 0 = no target */
-  float *row_max;         /* loss_max: [rows] = max(row_max, block's max), the caller starts it at -infinity */
+  float *row_max;         /* loss_max: [rows] = max(row_max, block's max); the caller starts it below all logits */
   float
       *block_sum; /* loss_exponentials: [rows] = sum over the block of exp(logit - row_max), fixed lane order; logits := exp */
   float *block_target;               /* [rows]: target's logit - row_max if it is in this block, else +0 */
@@ -208,7 +208,7 @@ typedef struct gd_loss_sums {
   float *sums;
 } gd_loss_sums;
 
-/* What a step comes to, on the device; the optimizer kernel obeys it and the host reads it a step later. */
+/* What a step comes to, on the device; the optimizer kernel obeys it, then the host reads it. */
 typedef struct gd_verdict {
   int32_t apply; /* 0: a non-finite loss or gradient norm; nothing is updated and the step does not count */
   int32_t reserved;

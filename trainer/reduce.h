@@ -1,5 +1,6 @@
-/* reduce.h - every sum across ranks. In `numerics: invariant`, and on MPI always, a sum is an exchange of complete tree nodes
- * and a sum kernel in the tree's order, so its bits do not depend on how many ranks held the terms. */
+/* reduce.h - every sum across ranks: an exchange of complete tree nodes and a sum kernel in the tree's order, in both modes of
+ * `numerics`. In invariant the nodes are the same on every layout, so the bits do not depend on how many ranks held the
+ * terms. */
 #ifndef GD_TRAINER_REDUCE_H
 #define GD_TRAINER_REDUCE_H
 
@@ -43,7 +44,7 @@ typedef struct gd_gradient_reducer {
   size_t *send_sizes, *send_offsets, *receive_sizes, *receive_offsets;
 } gd_gradient_reducer;
 
-/* sequences: of the global batch; micro: of a micro-batch. Takes the receive buffer. Local. */
+/* Who holds which nodes of the tree over the global batch, and the receive buffer (none on one data rank). Local. */
 GD_CHECKED gd_status gd_gradient_reducer_open(gd_model *model, gd_gradient_reducer *out);
 void gd_gradient_reducer_close(gd_gradient_reducer *reducer);
 /* Starts the exchange of a whole bucket (bucket_count: the tied head's accumulator); finishes the one under way first. The

@@ -182,7 +182,7 @@ static void add_key_gradients(const backward_rows *b, int first, int end, float 
 typedef struct leaf_tree {
   int depth;
   int64_t next; /* leaves entered so far */
-  int64_t first[TREE_DEPTH], count[TREE_DEPTH];
+  int64_t count[TREE_DEPTH];
   int slot[TREE_DEPTH]; /* -1: all leaves absent */
 } leaf_tree;
 
@@ -221,7 +221,6 @@ static void tree_merge(leaf_tree *tree, attention_scratch *s, uint32_t *used, in
 
 static void tree_push(leaf_tree *tree, int64_t leaf, int slot, attention_scratch *s, uint32_t *used, int64_t width) {
   for (; tree->next <= leaf; tree->next++) {
-    tree->first[tree->depth] = tree->next;
     tree->count[tree->depth] = 1;
     tree->slot[tree->depth++] = tree->next == leaf ? slot : -1;
     while (tree->depth > 1 && tree->count[tree->depth - 2] == tree->count[tree->depth - 1]) tree_merge(tree, s, used, width);
