@@ -7,6 +7,7 @@
 #include "io/checkpoint/file.h"
 #include "io/checkpoint/folder.h"
 #include "io/config/config.h"
+#include "io/base/files.h"
 #include "io/base/json.h"
 #include "launch/ckpt_diff.h"
 #include "launch/console.h"
@@ -23,9 +24,10 @@ static const char more[] =
 
 /* One process, nothing is renamed. */
 static gd_status open_one(const char *path, gd_checkpoint **out) {
+  GD_TRY(gd_path_named(path, GD_PATH_FOLDER, "a checkpoint or a run directory"));
   GD_TRY(gd_checkpoint_open(NULL, path, false, out));
   if (*out) return GD_OK;
-  return gd_fail_user(GD_USAGE, "%s: found no checkpoint there, expected a folder with %s or a run's checkpoints/", path,
+  return gd_fail_user(GD_BAD_DATA, "%s: found no checkpoint there, expected a folder with %s or a run's checkpoints/", path,
                       GD_MANIFEST_NAME);
 }
 
@@ -174,6 +176,7 @@ static gd_status verify(const char *path, bool json) {
   char folder[GD_PATH_BYTES], one[GD_PATH_BYTES], name[32];
   int64_t *steps = NULL;
   int32_t count = 0, damaged = 0;
+  GD_TRY(gd_path_named(path, GD_PATH_FOLDER, "a checkpoint or a run directory"));
   GD_TRY(gd_path_join(folder, sizeof folder, path, "checkpoints"));
   if (!gd_folder_exists(folder)) snprintf(folder, sizeof folder, "%s", path);
   gd_status status = gd_checkpoint_list(folder, &steps, &count, NULL);

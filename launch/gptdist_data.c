@@ -372,12 +372,13 @@ static gd_status visit_dataset(int argc, char **argv, bool verify) {
   const char *folder = line.argument[0];
   char path[GD_PATH_BYTES];
   GD_TRY(gd_path_join(path, sizeof path, folder, "index.json"));
+  GD_TRY(gd_path_named(folder, GD_PATH_FOLDER, "a dataset folder"));
   if (gd_file_exists(path)) return visit_split(folder, verify, line.json);
   static const char *const names[] = {"train", "validation"};
   for (int k = 0; k < 2; k++) {
     GD_TRY(gd_path_join(path, sizeof path, folder, names[k]));
     if (k == 0 && !gd_folder_exists(path))
-      return gd_fail_user(GD_USAGE, "%s: no train/ in it, expected a dataset folder", folder);
+      return gd_fail_user(GD_BAD_DATA, "%s: no train/ in it, expected a dataset folder", folder);
     if (gd_folder_exists(path)) GD_TRY(visit_split(path, verify, line.json));
   }
   GD_TRY(gd_path_join(path, sizeof path, folder, "tokenizer"));

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "io/base/files.h"
 #include "io/base/json.h"
 #include "launch/console.h"
 #include "launch/inference.h"
@@ -62,6 +63,7 @@ static gd_status open_windows(const eval *e, gd_window_source *source, gd_ids *i
   gd_bytes text = {0};
   source->length = e->model.model.cache.capacity;
   *bytes = 0;
+  GD_TRY(gd_path_named(e->data, GD_PATH_ANY, "a dataset or a text file"));
   if (gd_folder_exists(e->data)) {
     GD_TRY(gd_path_join(path, sizeof path, e->data, "validation"));
     GD_TRY(gd_dataset_open_split(gd_folder_exists(path) ? path : e->data, source->length, false, &source->dataset));
@@ -141,6 +143,7 @@ static gd_status run_task(eval *e) {
   double totals[GD_SCORE_SUMS];
   int64_t done = 0;
   gd_status status = need_tokenizer(e);
+  if (status == GD_OK) status = gd_path_named(e->data, GD_PATH_FILE, "the task's items, a JSON Lines file");
   if (status == GD_OK) status = gd_task_open(kinds[e->kind], e->data, e->model.tokenizer, &task);
   status = gd_session_agree(e->model.session, status);
   if (status == GD_OK) {

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "io/base/files.h"
 #include "io/base/json.h"
 #include "launch/console.h"
 #include "launch/inference.h"
@@ -50,6 +51,7 @@ static gd_status encode_prompt(generate *g) {
                           g->options.checkpoint);
     int32_t start = gd_tokenizer_bos(tokenizer);
     if (start >= 0) GD_TRY(gd_ids_append(&g->tokens, &start, 1));
+    if (g->prompt_file) GD_TRY(gd_path_named(g->prompt_file, GD_PATH_FILE, "a text file"));
     if (g->prompt_file) GD_TRY(gd_file_read(g->prompt_file, (size_t)1 << 28, &text));
     const char *bytes = g->prompt_file ? text.bytes : g->prompt;
     size_t count = g->prompt_file ? text.count : g->prompt ? strlen(g->prompt) : 0;

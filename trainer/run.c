@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "io/base/files.h"
 #include "shard/base/log.h"
 #include "trainer/schedule.h"
 #include "trainer/source.h"
@@ -29,8 +30,11 @@ static gd_status find_checkpoint(gd_run *run, const gd_run_options *options, gd_
   *out = 0;
   if (options->resume == GD_RESUME_NONE) return GD_OK;
   if (options->resume == GD_RESUME_FROM) {
+    bool first = gd_session_rank(run->session) == 0;
+    gd_status named = first ? gd_path_named(options->resume_from, GD_PATH_FOLDER, "a checkpoint or a run directory") : GD_OK;
+    GD_TRY(gd_session_agree(run->session, named));
     GD_TRY(gd_checkpoint_open(run->session, options->resume_from, false, out));
-    return *out ? GD_OK : gd_fail_user(GD_USAGE, "--resume %s: found no checkpoint there", options->resume_from);
+    return *out ? GD_OK : gd_fail_user(GD_BAD_DATA, "--resume %s: found no checkpoint there", options->resume_from);
   }
   snprintf(folder, sizeof folder, "%s/checkpoints", run->spec.run.directory);
   return gd_checkpoint_open(run->session, folder, true, out);

@@ -15,6 +15,9 @@ static bool is_huggingface(const char *path) {
 gd_status gd_weight_source_open(gd_session *session, const char *path, gd_weight_source *out) {
   memset(out, 0, sizeof *out);
   snprintf(out->path, sizeof out->path, "%s", path);
+  bool first = !session || gd_session_rank(session) == 0;
+  gd_status found = first ? gd_path_named(path, GD_PATH_FOLDER, "a checkpoint, a run directory or a model folder") : GD_OK;
+  GD_TRY(session ? gd_session_agree(session, found) : found);
   if (is_huggingface(path)) {
     snprintf(out->tokenizer, sizeof out->tokenizer, "%s", path);
     return gd_huggingface_open(path, &out->huggingface);

@@ -50,9 +50,33 @@ void gd_bytes_free(gd_bytes *buffer) {
   *buffer = (gd_bytes){0};
 }
 
+static bool is_absence(int fault) {
+  return fault == ENOENT || fault == ENOTDIR || fault == ELOOP || fault == ENAMETOOLONG;
+}
+
+gd_status gd_fault_named(int fault) {
+  return is_absence(fault) ? GD_USAGE : GD_IO;
+}
+
+gd_status gd_fault_listed(int fault) {
+  return is_absence(fault) || fault == EISDIR ? GD_BAD_DATA : GD_IO;
+}
+
+gd_status gd_path_named(const char *path, gd_path_kind kind, const char *expected) {
+  struct stat info;
+  if (stat(path, &info) != 0)
+    return gd_fail_user(gd_fault_named(errno), "%s: %s, expected %s", path, strerror(errno), expected);
+  bool folder = S_ISDIR(info.st_mode);
+  if (kind != GD_PATH_ANY && folder != (kind == GD_PATH_FOLDER))
+    return gd_fail_user(GD_USAGE, "%s: found a %s, expected %s", path, folder ? "folder" : "file", expected);
+  if (access(path, folder ? R_OK | X_OK : R_OK) != 0)
+    return gd_fail_user(gd_fault_named(errno), "cannot read %s: %s", path, strerror(errno));
+  return GD_OK;
+}
+
 gd_status gd_file_read(const char *path, size_t limit, gd_bytes *out) {
   int file = open(path, O_RDONLY | O_CLOEXEC);
-  if (file < 0) return gd_fail(GD_IO, "cannot open %s: %s", path, strerror(errno));
+  if (file < 0) return gd_fail(gd_fault_listed(errno), "cannot open %s: %s", path, strerror(errno));
   gd_status status = GD_OK;
   size_t start = out->count;
   for (;;) {
@@ -60,7 +84,7 @@ gd_status gd_file_read(const char *path, size_t limit, gd_bytes *out) {
     ssize_t got = read(file, out->bytes + out->count, out->capacity - out->count - 1);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) {
-      status = gd_fail(GD_IO, "cannot read %s: %s", path, strerror(errno));
+      status = gd_fail(gd_fault_listed(errno), "cannot read %s: %s", path, strerror(errno));
       goto done;
     }
     out->count += (size_t)got;

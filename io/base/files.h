@@ -1,5 +1,5 @@
 /* files.h - small files and folders: read or write one whole, make, publish by rename, remove. All calls are local; faults
- * are GD_IO naming the path and the system's text. */
+ * name the path and the system's text; their status is GD_IO where nothing else is said. */
 #ifndef GD_IO_BASE_FILES_H
 #define GD_IO_BASE_FILES_H
 
@@ -21,7 +21,17 @@ GD_CHECKED gd_status gd_bytes_append(gd_bytes *buffer, const void *bytes, size_t
 GD_CHECKED gd_status gd_bytes_printf(gd_bytes *buffer, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void gd_bytes_free(gd_bytes *buffer);
 
-/* The whole file, appended to `out`. A file over `limit` bytes is GD_BAD_DATA. */
+/* One rule for what a missing file means, and so for the exit code of every program: where a person named the path it is
+ * GD_USAGE, and gd_path_named asks that once, at the door; where a file or a folder's format named it, it is GD_BAD_DATA, as a
+ * folder in a file's place is. What else the system says (rights, a failing device) is GD_IO. `fault` is an errno. */
+GD_CHECKED gd_status gd_fault_named(int fault);
+GD_CHECKED gd_status gd_fault_listed(int fault);
+
+/* Is what a person named there, of that kind, and may it be read? Says so, with what was `expected` ("a text file"), if not. */
+typedef enum gd_path_kind { GD_PATH_ANY, GD_PATH_FILE, GD_PATH_FOLDER } gd_path_kind;
+GD_CHECKED gd_status gd_path_named(const char *path, gd_path_kind kind, const char *expected);
+
+/* The whole file, appended to `out`. Missing (gd_fault_listed) or over `limit` bytes: GD_BAD_DATA. */
 GD_CHECKED gd_status gd_file_read(const char *path, size_t limit, gd_bytes *out);
 
 /* Creates or replaces the file and forces it to the disk. */

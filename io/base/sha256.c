@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "io/base/files.h"
+
 struct gd_sha256 {
   EVP_MD_CTX *context;
   bool started;
@@ -65,7 +67,7 @@ gd_status gd_sha256_file(const char *path, uint8_t digest[GD_SHA256_BYTES], int6
   gd_status status = GD_OK;
   int file = open(path, O_RDONLY | O_CLOEXEC);
   if (file < 0) {
-    status = gd_fail(GD_IO, "cannot open %s: %s", path, strerror(errno));
+    status = gd_fail(gd_fault_listed(errno), "cannot open %s: %s", path, strerror(errno));
     goto done;
   }
   GD_TRY_GOTO(status, done, gd_sha256_open(&sha256));
@@ -73,7 +75,7 @@ gd_status gd_sha256_file(const char *path, uint8_t digest[GD_SHA256_BYTES], int6
     ssize_t got = read(file, piece, PIECE_BYTES);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) {
-      status = gd_fail(GD_IO, "cannot read %s: %s", path, strerror(errno));
+      status = gd_fail(gd_fault_listed(errno), "cannot read %s: %s", path, strerror(errno));
       goto done;
     }
     if (got == 0) break;

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "io/base/files.h"
 #include "io/base/hdf5.h"
 
 enum { CHUNK_ELEMS = 1 << 20, BOX_COLUMNS = 7 };
@@ -212,14 +213,15 @@ gd_status gd_checkpoint_file_open(const char *path, gd_checkpoint_file **out) {
   file->window_kind = -1;
   file->path = strdup(path);
   file->window = malloc(CHUNK_ELEMS * sizeof *file->window);
-  gd_status status = GD_OK;
+  gd_status status =
+      access(path, R_OK) == 0 ? GD_OK : gd_fail(gd_fault_listed(errno), "cannot open %s: %s", path, strerror(errno));
   gd_hdf5_enter();
   hid_t list = gd_hdf5_access();
-  file->file = file->path && list >= 0 ? H5Fopen(path, H5F_ACC_RDONLY, list) : -1;
+  file->file = status == GD_OK && file->path && list >= 0 ? H5Fopen(path, H5F_ACC_RDONLY, list) : -1;
   if (list >= 0) H5Pclose(list);
   if (!file->path || !file->window)
     status = gd_fail(GD_NO_MEMORY, "no memory to read %s", path);
-  else if (file->file < 0)
+  else if (status == GD_OK && file->file < 0)
     status = fail_hdf5(GD_BAD_DATA, path, "open the file");
   for (int kind = 0; status == GD_OK && kind < GD_KINDS; kind++) status = open_kind(file, (gd_checkpoint_kind)kind);
   gd_hdf5_leave();

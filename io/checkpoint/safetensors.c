@@ -126,7 +126,7 @@ static gd_status read_at(const gd_safetensors *file, void *out, size_t count, in
   while (count) {
     ssize_t got = pread(file->file, next, count, (off_t)offset);
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return gd_fail(GD_IO, "cannot read %s: %s", file->path, strerror(errno));
+    if (got < 0) return gd_fail(gd_fault_listed(errno), "cannot read %s: %s", file->path, strerror(errno));
     if (got == 0) return gd_fail_user(GD_BAD_DATA, "%s: is truncated", file->path);
     next += got;
     offset += got;
@@ -166,7 +166,7 @@ gd_status gd_safetensors_open(const char *path, gd_safetensors **out) {
   file->path = strdup(path);
   file->file = open(path, O_RDONLY | O_CLOEXEC);
   if (file->file < 0)
-    status = gd_fail(GD_IO, "cannot open %s: %s", path, strerror(errno));
+    status = gd_fail(gd_fault_listed(errno), "cannot open %s: %s", path, strerror(errno));
   else if (!file->path)
     status = gd_fail(GD_NO_MEMORY, "no memory for a path");
   else

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <yaml.h>
 
+#include "io/base/files.h"
 #include "io/config/config.h"
 #include "io/config/internal.h"
 
@@ -295,10 +296,11 @@ gd_status gd_config_yaml_sources(const char *text, const char *where, gd_spec *s
 
 gd_status gd_config_yaml_file(const char *path, gd_config_target *target) {
   struct stat info;
-  if (stat(path, &info) != 0) return gd_fail_user(GD_USAGE, "%s: cannot read the run file: %s", path, strerror(errno));
+  if (stat(path, &info) != 0)
+    return gd_fail_user(gd_fault_named(errno), "%s: cannot read the run file: %s", path, strerror(errno));
   if (S_ISDIR(info.st_mode)) return gd_fail_user(GD_USAGE, "%s: found a folder, expected a run file", path);
   FILE *file = fopen(path, "rb");
-  if (!file) return gd_fail_user(GD_USAGE, "%s: cannot read the run file: %s", path, strerror(errno));
+  if (!file) return gd_fail_user(gd_fault_named(errno), "%s: cannot read the run file: %s", path, strerror(errno));
   char *text = malloc(file_limit_bytes + 1);
   if (!text) {
     fclose(file);

@@ -58,11 +58,10 @@ static gd_status split_folder(const char *path, const char *name, char out[GD_PA
       return gd_fail_user(GD_USAGE, "%s: path too long", path);
     return GD_OK;
   }
-  if (!gd_folder_exists(path))
-    return gd_fail_user(GD_USAGE, "%s: no such folder, expected a dataset written by gptdist-data prepare", path);
+  GD_TRY(gd_path_named(path, GD_PATH_FOLDER, "a dataset written by gptdist-data prepare"));
   GD_TRY(gd_path_join(out, GD_PATH_BYTES, path, name));
   if (!gd_folder_exists(out))
-    return gd_fail_user(GD_USAGE, "%s: no %s/ in it, expected a dataset written by gptdist-data prepare", path, name);
+    return gd_fail_user(GD_BAD_DATA, "%s: no %s/ in it, expected a dataset written by gptdist-data prepare", path, name);
   return GD_OK;
 }
 

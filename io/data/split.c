@@ -101,7 +101,7 @@ gd_status gd_split_open(const char *folder, gd_split **out) {
   uint8_t digest[GD_SHA256_BYTES];
   GD_TRY(gd_path_join(path, sizeof path, folder, "index.json"));
   if (!gd_file_exists(path))
-    return gd_fail_user(GD_USAGE, "%s: no index.json there, expected a folder written by gptdist-data prepare", folder);
+    return gd_fail_user(GD_BAD_DATA, "%s: no index.json there, expected a folder written by gptdist-data prepare", folder);
   gd_split *split = calloc(1, sizeof *split);
   if (!split) return gd_fail(GD_NO_MEMORY, "no memory for a dataset");
   gd_bytes text = {0};

@@ -7,7 +7,7 @@
 typedef struct gd_split gd_split;
 
 /* Reads index.json and checks that every shard it names is there; shards are opened when first read, at most eight at once.
- * GD_USAGE: no such dataset. GD_BAD_DATA, GD_IO. Local. */
+ * GD_BAD_DATA: no dataset there, or a damaged one. GD_IO. Local. */
 GD_CHECKED gd_status gd_split_open(const char *folder, gd_split **out);
 void gd_split_close(gd_split *split);
 

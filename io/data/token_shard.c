@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "io/base/files.h"
 #include "io/base/hdf5.h"
 
 enum {
@@ -279,7 +280,7 @@ static gd_status open_dataset(const char *path, hid_t file, const char *name, in
 
 static gd_status open_locked(gd_token_shard *shard) {
   const char *path = shard->path;
-  if (access(path, R_OK)) return gd_fail(GD_IO, "cannot open %s: %s", path, strerror(errno));
+  if (access(path, R_OK)) return gd_fail(gd_fault_listed(errno), "cannot open %s: %s", path, strerror(errno));
   hid_t list = gd_hdf5_access();
   shard->file = gd_hdf5_failed(list) ? -1 : H5Fopen(path, H5F_ACC_RDONLY, list);
   bool bad = gd_hdf5_failed(shard->file);

@@ -29,7 +29,7 @@ static gd_corpus_format format_of(const char *path, gd_corpus_format wanted) {
 static gd_status plan_file(const char *path, int32_t input, const gd_corpus_options *options, gd_corpus_unit **units,
                            int64_t *count) {
   struct stat info;
-  if (stat(path, &info)) return gd_fail_user(GD_USAGE, "%s: %s, expected a corpus file", path, strerror(errno));
+  if (stat(path, &info)) return gd_fail_user(gd_fault_named(errno), "%s: %s, expected a corpus file", path, strerror(errno));
   if (S_ISDIR(info.st_mode)) return gd_fail_user(GD_USAGE, "%s: a folder, expected a corpus file", path);
   gd_corpus_format format = format_of(path, options->format);
   bool whole = !S_ISREG(info.st_mode) || format == GD_CORPUS_CSV || format == GD_CORPUS_TSV ||

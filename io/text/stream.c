@@ -82,7 +82,7 @@ gd_status gd_text_stream_open(const char *path, gd_text_stream **out) {
   } else {
     stream->file = open(path, O_RDONLY | O_CLOEXEC);
     if (stream->file < 0)
-      status = gd_fail(GD_IO, "cannot open %s: %s", path, strerror(errno));
+      status = gd_fail(gd_fault_listed(errno), "cannot open %s: %s", path, strerror(errno));
     else if (fstat(stream->file, &info) == 0 && S_ISDIR(info.st_mode))
       status = gd_fail_user(GD_USAGE, "%s: a folder, expected a file", path);
   }

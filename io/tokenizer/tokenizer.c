@@ -104,7 +104,7 @@ static gd_status open_files(const struct kind_files *kind, const char *const *pa
   gd_tokenizer *tokenizer = NULL;
   gd_status status = allocate(kind, &tokenizer);
   for (int32_t i = 0; status == GD_OK && i < kind->count; i++) {
-    if (!gd_file_exists(paths[i])) status = gd_fail_user(GD_USAGE, "tokenizer %s: %s: no such file", kind->kind, paths[i]);
+    if (!gd_file_exists(paths[i])) status = gd_fail_user(GD_BAD_DATA, "tokenizer %s: %s: is missing", kind->kind, paths[i]);
     if (status == GD_OK) status = gd_text_stream_read_all(paths[i], GD_TOKENIZER_FILE_LIMIT, &tokenizer->files[i].bytes);
     if (status == GD_OK && !tokenizer->files[i].bytes.count)
       status = gd_fail_user(GD_BAD_DATA, "tokenizer %s: %s: the file is empty", kind->kind, paths[i]);
@@ -134,8 +134,8 @@ static gd_status open_gpt2(const char *folder, gd_tokenizer **out) {
     const char *const paths[] = {vocab, merges};
     if (gd_file_exists(vocab) && gd_file_exists(merges)) return open_files(kind_of("gpt2", 4), paths, out);
   }
-  return gd_fail_user(GD_USAGE, "tokenizer gpt2: %s: expected encoder.json and vocab.bpe, or vocab.json and merges.txt there",
-                      folder);
+  return gd_fail_user(GD_BAD_DATA,
+                      "tokenizer gpt2: %s: expected encoder.json and vocab.bpe, or vocab.json and merges.txt there", folder);
 }
 
 /* A tokenizer.json in `folder`: our own, which names the kind, or Hugging Face's. */
@@ -185,6 +185,7 @@ gd_status gd_tokenizer_open(const char *spec, gd_tokenizer **out) {
                         "bytes, chars or a folder",
                         spec);
   const char *path = colon + 1;
+  GD_TRY(gd_path_named(path, kind->count == 2 ? GD_PATH_FOLDER : GD_PATH_FILE, "the tokenizer that was named"));
   if (kind->count == 2) return open_gpt2(path, out);
   return open_files(kind, &path, out);
 }

@@ -69,7 +69,7 @@ printf '5 900' | expect 65 'id 900 has no text' "$data" decode --tokenizer bytes
 printf '5 five' | expect 65 'found "five", expected a token id' "$data" decode --tokenizer bytes
 
 # datasets
-expect 64 'nowhere: no train/ in it' "$data" verify nowhere
+expect 64 'nowhere: No such file or directory, expected a dataset folder' "$data" verify nowhere
 cp -r set lost && rm lost/train/00001.h5
 expect 65 'lost/train/00001.h5: the token shard is missing' "$data" verify lost
 cp -r set cut && truncate -s 9000 cut/train/00001.h5

@@ -135,7 +135,7 @@ static void patch_integer(const char *name, int64_t old, int64_t new) {
 static void a_missing_file_is_named(void **state) {
   (void)state;
   unlink(path);
-  expect_fault(GD_IO, "cannot open");
+  expect_fault(GD_BAD_DATA, "cannot open");
 }
 
 static void a_file_that_is_no_shard_is_named(void **state) {

@@ -302,8 +302,8 @@ static void bad_tokenizer_files_are_named(void **state) {
   char folder[] = "/tmp/gptdist-test-XXXXXX", path[256], spec[300];
   assert_non_null(mkdtemp(folder));
   check_open_fails("gtp2:x", GD_USAGE, "\"gtp2:x\" is not known, expected gpt2:DIR");
-  check_open_fails("gpt2:/nowhere", GD_USAGE, "/nowhere: expected encoder.json and vocab.bpe");
-  check_open_fails("tiktoken:/nowhere", GD_USAGE, "/nowhere: no such file");
+  check_open_fails("gpt2:/nowhere", GD_USAGE, "/nowhere: No such file or directory");
+  check_open_fails("tiktoken:/nowhere", GD_USAGE, "/nowhere: No such file or directory");
   check_open_fails("chars", GD_USAGE, "only gptdist-data prepare can make it");
   put(folder, "vocab.json", "{\"a\": 0, \"b\": 1,", path);
   put(folder, "merges.txt", "#version: 0.2\na b\n", path);
