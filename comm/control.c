@@ -1,4 +1,5 @@
 #include "comm/control.h"
+#include "comm/machine.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -20,12 +21,6 @@ typedef struct hello {
   uint8_t key[GD_CONTROL_KEY_BYTES];
   int32_t rank;
 } hello;
-
-int64_t gd_control_now_ms(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 static socklen_t address_bytes(const struct sockaddr *address) {
   return address->sa_family == AF_INET6 ? (socklen_t)sizeof(struct sockaddr_in6) : (socklen_t)sizeof(struct sockaddr_in);
@@ -96,7 +91,7 @@ gd_status gd_control_listen(bool one_host, gd_control_listener *listener, gd_con
 /* Waits until the socket can do `events`; false at the deadline. */
 static bool wait_for(int s, short events, int64_t deadline_ms) {
   for (;;) {
-    int64_t left = deadline_ms - gd_control_now_ms();
+    int64_t left = deadline_ms - gd_machine_now_ms();
     if (left <= 0) return false;
     struct pollfd entry = {.fd = s, .events = events};
     int ready = poll(&entry, 1, left > 1000 ? 1000 : (int)left);
@@ -153,13 +148,13 @@ static bool same_key(const uint8_t *a, const uint8_t *b) {
 static bool admit(int s, const gd_control_invitation *invitation, int32_t ranks, int *sockets) {
   hello in;
   prepare(s);
-  if (!read_whole(s, &in, sizeof in, gd_control_now_ms() + 2000) || !same_key(in.key, invitation->key) || in.rank < 1 ||
+  if (!read_whole(s, &in, sizeof in, gd_machine_now_ms() + 2000) || !same_key(in.key, invitation->key) || in.rank < 1 ||
       in.rank >= ranks || sockets[in.rank] >= 0) {
     close(s);
     return false;
   }
   int32_t welcome = in.rank;
-  if (!write_whole(s, &welcome, sizeof welcome, gd_control_now_ms() + 2000)) {
+  if (!write_whole(s, &welcome, sizeof welcome, gd_machine_now_ms() + 2000)) {
     close(s);
     return false;
   }
@@ -180,12 +175,12 @@ gd_status gd_control_accept(gd_control_listener *listener, const gd_control_invi
                             int32_t timeout_ms, int *sockets) {
   int32_t came = 1;
   for (int32_t r = 0; r < ranks; r++) sockets[r] = -1;
-  int64_t deadline = gd_control_now_ms() + timeout_ms;
+  int64_t deadline = gd_machine_now_ms() + timeout_ms;
   gd_status status = GD_OK;
   while (came < ranks && status == GD_OK) {
     struct pollfd entries[GD_CONTROL_ADDRESSES];
     for (int32_t i = 0; i < listener->count; i++) entries[i] = (struct pollfd){.fd = listener->sockets[i], .events = POLLIN};
-    int64_t left = deadline - gd_control_now_ms();
+    int64_t left = deadline - gd_machine_now_ms();
     if (left <= 0) {
       status = missing_ranks(sockets, ranks, timeout_ms);
       break;
@@ -204,7 +199,7 @@ gd_status gd_control_accept(gd_control_listener *listener, const gd_control_invi
 
 /* One address, at most three seconds. */
 static bool try_connect(const struct sockaddr_storage *address, const hello *out, int64_t deadline_ms, int *result) {
-  int64_t soon = gd_control_now_ms() + 3000;
+  int64_t soon = gd_machine_now_ms() + 3000;
   if (soon > deadline_ms) soon = deadline_ms;
   int s = open_socket(address->ss_family);
   if (s < 0) return false;
@@ -227,7 +222,7 @@ static bool try_connect(const struct sockaddr_storage *address, const hello *out
 }
 
 gd_status gd_control_connect(const gd_control_invitation *invitation, int32_t rank, int32_t timeout_ms, int *out) {
-  int64_t deadline = gd_control_now_ms() + timeout_ms;
+  int64_t deadline = gd_machine_now_ms() + timeout_ms;
   hello mine = {.rank = rank};
   memcpy(mine.key, invitation->key, sizeof mine.key);
   char tried[512] = "";
@@ -255,7 +250,7 @@ bool gd_message_send(int s, gd_message_type type, const void *body, size_t bytes
   if (put < 0 && errno != EAGAIN) return false;
   if (put < 0 && may_drop) return true;
   size_t done = put > 0 ? (size_t)put : 0;
-  return write_whole(s, frame + done, bytes - done, gd_control_now_ms() + 2000);
+  return write_whole(s, frame + done, bytes - done, gd_machine_now_ms() + 2000);
 }
 
 int gd_message_read(int s, gd_message_reader *reader, gd_message_header *header, const void **body) {

@@ -62,7 +62,4 @@ typedef struct gd_message_reader {
  * when the connection is closed, broken or speaks nonsense. Does not block. */
 int gd_message_read(int socket, gd_message_reader *reader, gd_message_header *header, const void **body);
 
-/* Monotonic. */
-int64_t gd_control_now_ms(void);
-
 #endif

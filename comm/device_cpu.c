@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "comm/device_host.h"
+#include "comm/machine.h"
 
 typedef struct state {
   pthread_mutex_t lock;
@@ -92,13 +93,7 @@ static void *stream_thread(void *argument) {
 /* Appends to a stream that has a thread; the lock is held. */
 static gd_status append(state *device, stream *s, gd_operation_kind kind, gd_operation **out) {
   if (!s->running) {
-    /* Signals are the main thread's business. */
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&s->thread, NULL, stream_thread, s);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (error) return gd_fail(GD_NO_MEMORY, "cannot start the thread of a stream: %s", strerror(error));
+    GD_TRY(gd_machine_thread(&s->thread, stream_thread, s, "the thread of a stream"));
     s->running = true;
   }
   GD_TRY(gd_operation_push(&s->queue, kind, out));

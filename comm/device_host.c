@@ -1,7 +1,7 @@
 #include "comm/device_host.h"
+#include "comm/machine.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -107,20 +107,15 @@ void gd_host_free(gd_device *device, void *pointer) {
 }
 
 static const char *instructions(void) {
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-#if defined(__GNUC__) && !defined(__clang__)
-  if (__builtin_cpu_supports("avx512bf16")) return ", AVX-512 bf16";
-#endif
-  if (__builtin_cpu_supports("avx512f")) return ", AVX-512";
-  if (__builtin_cpu_supports("avx2")) return ", AVX2";
-#endif
-  return "";
+  const char *name = gd_machine_instructions();
+  return !strcmp(name, "avx512bf16") ? ", AVX-512 bf16"
+         : !strcmp(name, "avx512")   ? ", AVX-512"
+         : !strcmp(name, "avx2")     ? ", AVX2"
+                                     : "";
 }
 
 void gd_host_describe(gd_device *device, const char *name) {
-  cpu_set_t set;
-  int cores = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+  int cores = gd_machine_cores();
   snprintf(device->description, sizeof device->description, "%s, %d core%s%s", name, cores, cores == 1 ? "" : "s",
            instructions());
   long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);

@@ -8,6 +8,7 @@
 
 #include "comm/collectives_mpi.h"
 #include "comm/session_state.h"
+#include "comm/machine.h"
 
 static bool number(const char *name, int32_t *out) {
   const char *text = getenv(name);
@@ -60,18 +61,30 @@ static void find_place(place *out) {
   if (stat("/proc/self/ns/net", &about) == 0) out->network = about.st_ino;
 }
 
-/* Tells ranks that share my place, and the host names for reports. */
+/* A place and the cores of it that a rank may use. */
+typedef struct seat {
+  place place;
+  cpu_set_t cores;
+} seat;
+
+/* Tells ranks that share my place and my cores, and the host names for reports. */
 static gd_status find_neighbours(gd_session *session, const place *mine, bool *one_host) {
-  place *all = calloc((size_t)session->ranks, sizeof *all);
+  seat *all = calloc((size_t)session->ranks, sizeof *all), me = {.place = *mine};
   if (!all) return gd_fail(GD_NO_MEMORY, "out of memory for %d ranks", session->ranks);
-  gd_status status = gd_mpi_all_gather(mine, all, sizeof *mine);
+  gd_machine_affinity(&me.cores);
+  gd_status status = gd_mpi_all_gather(&me, all, sizeof me);
+  int32_t same_cores = 0;
   session->local_rank = session->local_ranks = 0;
   for (int32_t r = 0; r < session->ranks && status == GD_OK; r++) {
-    if (r < session->watch.ranks) memcpy(session->watch.rank[r].host, all[r].host, sizeof all[r].host);
-    if (memcmp(&all[r], mine, sizeof *mine) != 0) continue;
+    if (r < session->watch.ranks) memcpy(session->watch.rank[r].host, all[r].place.host, sizeof all[r].place.host);
+    if (memcmp(&all[r].place, mine, sizeof *mine) != 0) continue;
     session->local_ranks++;
     if (r < session->rank) session->local_rank++;
+    if (CPU_EQUAL(&all[r].cores, &me.cores)) same_cores++;
   }
+  /* A launcher that binds ranks has divided the host already; ranks that it left on the same cores share them here. */
+  int32_t share = gd_machine_cores() / (same_cores > 0 ? same_cores : 1);
+  session->threads = share > 0 ? share : 1;
   *one_host = session->local_ranks == session->ranks;
   free(all);
   return status;
@@ -111,18 +124,20 @@ static gd_status open_parts(gd_session *session, const gd_launch_environment *en
 gd_status gd_session_open(gd_session **out) {
   gd_launch_environment environment;
   gd_session_environment(&environment);
+  gd_machine_raise_files();
   gd_session *session = calloc(1, sizeof *session);
   if (!session) return gd_fail(GD_NO_MEMORY, "out of memory for the session");
   session->rank = environment.rank;
   session->ranks = environment.ranks;
   session->local_rank = environment.local_rank;
   session->local_ranks = environment.local_ranks;
+  session->threads = gd_machine_cores();
   session->entries = GD_WATCH_SESSION + 1;
   session->beat.step = -1;
   snprintf(session->beat.phase, sizeof session->beat.phase, "start");
   snprintf(session->watch.group_name[GD_WATCH_AGREE], 32, "control");
   snprintf(session->watch.group_name[GD_WATCH_SESSION], 32, "session");
-  session->changed_ms = gd_control_now_ms();
+  session->changed_ms = gd_machine_now_ms();
   session->worst_rank = -1;
   session->wake[0] = session->wake[1] = -1;
   pthread_mutex_init(&session->beat_lock, NULL);
@@ -164,6 +179,10 @@ int32_t gd_session_local_rank(const gd_session *session) {
 
 int32_t gd_session_local_ranks(const gd_session *session) {
   return session->local_ranks;
+}
+
+int32_t gd_session_threads(const gd_session *session) {
+  return session->threads;
 }
 
 const char *gd_session_host(const gd_session *session) {

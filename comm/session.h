@@ -26,6 +26,9 @@ const char *gd_session_host(const gd_session *session);
 /* Among the ranks of this host (found after the start, right also where the launcher does not say). */
 int32_t gd_session_local_rank(const gd_session *session);
 int32_t gd_session_local_ranks(const gd_session *session);
+/* Threads for this rank's kernels where nobody said how many: the cores of its affinity mask, dealt over the ranks of this
+ * host that have the same mask; at least 1. */
+int32_t gd_session_threads(const gd_session *session);
 
 /* Host memory, over the control channel or MPI before any device is open. Collective over the job. */
 GD_CHECKED gd_status gd_session_broadcast(gd_session *session, void *host_buffer, size_t bytes, int32_t root);

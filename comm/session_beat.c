@@ -3,11 +3,12 @@
 #include <string.h>
 
 #include "comm/session_state.h"
+#include "comm/machine.h"
 
 static gd_session *current; /* the trace hook has no context */
 
 static void changed_now(gd_session *session) {
-  session->changed_ms = gd_control_now_ms();
+  session->changed_ms = gd_machine_now_ms();
 }
 
 static void enter(gd_session *session, int entry, const char *call, uint64_t sequence) {
@@ -61,7 +62,7 @@ void gd_session_progress(gd_session *session, const char *phase, int64_t step) {
 void gd_session_take_beat(gd_session *session, gd_beat *out) {
   pthread_mutex_lock(&session->beat_lock);
   *out = session->beat;
-  out->idle_ms = gd_control_now_ms() - session->changed_ms;
+  out->idle_ms = gd_machine_now_ms() - session->changed_ms;
   pthread_mutex_unlock(&session->beat_lock);
 }
 

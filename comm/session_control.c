@@ -18,6 +18,7 @@
 #include "comm/collectives_mpi.h"
 #include "comm/session_state.h"
 #include "shard/base/log.h"
+#include "comm/machine.h"
 
 enum { BEAT_MS = 1000, JOIN_MS = 60000, TRIPS = 3 };
 
@@ -63,7 +64,7 @@ static _Noreturn void lead_out_at(gd_session *session, gd_log_level level, const
   gd_status code = gd_error_raise(fatal); /* the log looks for the place there */
   gd_log_fault(level, "%s", text);
   if (session->exit_hook) session->exit_hook(session->exit_context, code, text);
-  int64_t deadline = gd_control_now_ms() + 2000;
+  int64_t deadline = gd_machine_now_ms() + 2000;
   for (int32_t r = 1; session->sockets && r < session->ranks; r++) {
     gd_message_send(session->sockets[r], GD_MESSAGE_FATAL, fatal, error_bytes(fatal), true);
     if (session->sockets[r] >= 0) shutdown(session->sockets[r], SHUT_WR);
@@ -71,7 +72,7 @@ static _Noreturn void lead_out_at(gd_session *session, gd_log_level level, const
   for (int32_t r = 1; session->sockets && r < session->ranks; r++) {
     char drop[4096];
     struct pollfd entry = {.fd = session->sockets[r], .events = POLLIN};
-    for (int64_t left; entry.fd >= 0 && (left = deadline - gd_control_now_ms()) > 0;)
+    for (int64_t left; entry.fd >= 0 && (left = deadline - gd_machine_now_ms()) > 0;)
       if (poll(&entry, 1, (int)left) > 0 && recv(entry.fd, drop, sizeof drop, MSG_DONTWAIT) <= 0 && errno != EAGAIN) break;
   }
   _exit((int)code);
@@ -158,7 +159,7 @@ static void lost(gd_session *session, int32_t peer) {
     snprintf(text, sizeof text, "rank 0 on %s: connection lost, its process has ended", host);
     leave_without_rank_0(session, text);
   }
-  double ago = (double)(gd_control_now_ms() - session->watch.rank[peer].arrived_ms) * 1e-3;
+  double ago = (double)(gd_machine_now_ms() - session->watch.rank[peer].arrived_ms) * 1e-3;
   snprintf(text, sizeof text, "rank %d on %s: connection lost, its process has ended; its last sign was %.1f s ago in %s", peer,
            host, ago, where);
   lead_out(session, GD_RANK_FAILED, text);
@@ -167,7 +168,7 @@ static void lost(gd_session *session, int32_t peer) {
 /* One message from a peer; the lock is held. Fills *fatal and returns true when the job must end. */
 static bool handle(gd_session *session, int32_t peer, const gd_message_header *header, const void *body, wire_error *fatal) {
   gd_watched_rank *seen = &session->watch.rank[session->rank == 0 ? peer : 0];
-  seen->arrived_ms = gd_control_now_ms();
+  seen->arrived_ms = gd_machine_now_ms();
   switch ((gd_message_type)header->type) {
     case GD_MESSAGE_BEAT:
       if (session->rank == 0 && header->bytes == sizeof seen->beat) memcpy(&seen->beat, body, sizeof seen->beat);
@@ -226,7 +227,7 @@ static void send_beats(gd_session *session) {
   pthread_mutex_lock(&session->lock);
   if (session->rank == 0) {
     session->watch.rank[0].beat = beat;
-    session->watch.rank[0].arrived_ms = gd_control_now_ms();
+    session->watch.rank[0].arrived_ms = gd_machine_now_ms();
     for (int32_t r = 1; r < session->ranks; r++)
       if (session->sockets[r] >= 0 && !session->stop) gd_message_send(session->sockets[r], GD_MESSAGE_BEAT, NULL, 0, true);
   } else if (session->sockets[0] >= 0 && !session->finished[0]) {
@@ -237,7 +238,7 @@ static void send_beats(gd_session *session) {
 
 static void check_deadline(gd_session *session) {
   char text[4096], where[3900];
-  int64_t now = gd_control_now_ms();
+  int64_t now = gd_machine_now_ms();
   pthread_mutex_lock(&session->lock);
   int64_t deadline = session->watchdog_ms;
   bool stuck = deadline > 0 && !session->stop;
@@ -262,7 +263,7 @@ static void check_deadline(gd_session *session) {
 
 /* This process was stopped or starved for a while: what it knows of the others is as old as that, and says nothing. */
 static void forgive_gap(gd_session *session) {
-  int64_t now = gd_control_now_ms();
+  int64_t now = gd_machine_now_ms();
   pthread_mutex_lock(&session->lock);
   for (int32_t r = 0; r < session->watch.ranks; r++) {
     session->watch.rank[r].arrived_ms = now;
@@ -278,9 +279,9 @@ static void *control_thread(void *argument) {
   int32_t n = peers(session);
   struct pollfd *entries = calloc((size_t)n + 1, sizeof *entries);
   if (!entries) lead_out(session, GD_NO_MEMORY, "out of memory for the control thread");
-  int64_t next = gd_control_now_ms(), last = next;
+  int64_t next = gd_machine_now_ms(), last = next;
   for (;;) {
-    int64_t now = gd_control_now_ms();
+    int64_t now = gd_machine_now_ms();
     if (now - last > 5 * BEAT_MS) forgive_gap(session);
     last = now;
     if (now >= next) {
@@ -299,7 +300,7 @@ static void *control_thread(void *argument) {
     pthread_mutex_unlock(&session->lock);
     if (stop) break;
     entries[n] = (struct pollfd){.fd = session->wake[0], .events = POLLIN};
-    int64_t wait = next - gd_control_now_ms();
+    int64_t wait = next - gd_machine_now_ms();
     if (poll(entries, (nfds_t)n + 1, wait > 0 ? (int)wait : 0) <= 0) continue;
     char drop[64];
     if (entries[n].revents)
@@ -317,19 +318,13 @@ static gd_status start_thread(gd_session *session) {
   if (session->thread_running) return GD_OK;
   if (pipe2(session->wake, O_CLOEXEC | O_NONBLOCK) != 0)
     return gd_fail(GD_IO, "no pipe for the control thread: %s", strerror(errno));
-  int64_t now = gd_control_now_ms();
+  int64_t now = gd_machine_now_ms();
   for (int32_t r = 0; r < session->watch.ranks; r++) {
     session->watch.rank[r].arrived_ms = now;
     session->watch.rank[r].beat.step = -1;
   }
   gd_session_trace(session);
-  /* Signals are the main thread's business. */
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  int error = pthread_create(&session->thread, NULL, control_thread, session);
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
-  if (error) return gd_fail(GD_NO_MEMORY, "cannot start the control thread: %s", strerror(error));
+  GD_TRY(gd_machine_thread(&session->thread, control_thread, session, "the control thread"));
   session->thread_running = true;
   return GD_OK;
 }

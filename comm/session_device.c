@@ -8,6 +8,7 @@
 #include "comm/collectives_mpi.h"
 #include "comm/session_state.h"
 #include "shard/base/log.h"
+#include "comm/machine.h"
 
 static const char library_name[] = "libgptdist-cuda.so";
 
@@ -15,11 +16,8 @@ static const char library_name[] = "libgptdist-cuda.so";
 static void *open_library(char *why, size_t why_bytes) {
   static const char *const places[] = {"../lib/", "", "../"};
   char program[4096], path[sizeof program + 64];
-  ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
-  if (length > 0) {
-    program[length] = 0;
-    char *slash = strrchr(program, '/');
-    if (slash) slash[1] = 0;
+  gd_machine_folder(program, sizeof program);
+  if (program[0]) {
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
       snprintf(path, sizeof path, "%s%s%s", program, places[i], library_name);
       if (access(path, R_OK) != 0) continue;

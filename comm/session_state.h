@@ -23,6 +23,7 @@ typedef struct gd_session_entry {
 
 struct gd_session {
   int32_t rank, ranks, local_rank, local_ranks;
+  int32_t threads; /* cores for this rank */
   char host[64];
   bool mpi;
 

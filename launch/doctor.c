@@ -14,6 +14,7 @@
 
 #include "comm/session.h"
 #include "launch/run_line.h"
+#include "comm/machine.h"
 
 enum { MIB = 1 << 20, RANKS_DEADLINE_S = 60 };
 
@@ -31,14 +32,8 @@ static void finding(bool good, const char *what, const char *format, ...) {
   bad_findings += !good;
 }
 
-static double seconds(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 static void check_machine(int64_t ranks) {
-  int64_t cores = gd_run_cores();
+  int64_t cores = gd_machine_cores();
   double memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
   finding(true, "machine", "%lld cores, %.1f GiB of memory", (long long)cores, memory / 1073741824.0);
   struct statvfs shared;
@@ -62,7 +57,7 @@ static void check_folder(const char *folder) {
     finding(false, "folder", "%.200s...: the name is too long", folder);
     return;
   }
-  double start = seconds();
+  double start = gd_machine_seconds();
   const char *failed = "open";
   int file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600), directory = -1;
   bool good = file >= 0;
@@ -72,7 +67,7 @@ static void check_folder(const char *folder) {
   if (good) failed = "open the folder", directory = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC), good = directory >= 0;
   if (good) failed = "fsync the folder", good = fsync(directory) == 0;
   int reason = errno;
-  double took = seconds() - start;
+  double took = gd_machine_seconds() - start;
   if (file >= 0) close(file);
   if (directory >= 0) close(directory);
   unlink(path);
@@ -103,7 +98,7 @@ static int run_ranks(const gd_run_line *line) {
     execvp(line->word[0], line->word);
     _exit(127);
   }
-  for (double start = seconds(); seconds() - start < RANKS_DEADLINE_S;) {
+  for (double start = gd_machine_seconds(); gd_machine_seconds() - start < RANKS_DEADLINE_S;) {
     int status;
     if (waitpid(child, &status, WNOHANG) == child) return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
     struct timespec nap = {.tv_nsec = 20000000};
@@ -123,7 +118,7 @@ gd_status gd_doctor(int64_t ranks, const char *hosts, const char *folder) {
   check_machine(ranks);
   check_folder(folder);
   check_disk(folder);
-  gd_run_own_folder(own, sizeof own);
+  gd_machine_folder(own, sizeof own);
   snprintf(program, sizeof program, "%sgptdist-run", own);
   char *words[] = {program, "--doctor-rank", "--folder", (char *)folder};
   gd_run_request request = {.ranks = hosts ? 0 : ranks, .hosts = hosts, .words = 4, .word = words};
@@ -132,10 +127,10 @@ gd_status gd_doctor(int64_t ranks, const char *hosts, const char *folder) {
     finding(false, "mpi", "%s", gd_error_text());
     return GD_NO;
   }
-  double start = seconds();
+  double start = gd_machine_seconds();
   int code = run_ranks(&line);
   if (code == 0) {
-    finding(true, "mpi", "%lld ranks started, talked and ended in %.1f s", (long long)line.ranks, seconds() - start);
+    finding(true, "mpi", "%lld ranks started, talked and ended in %.1f s", (long long)line.ranks, gd_machine_seconds() - start);
   } else {
     gd_run_line_print(&line, text, sizeof text);
     if (code < 0) {
@@ -180,9 +175,9 @@ static gd_status check_links(gd_session *session) {
   gd_status status = mine && everyone ? GD_OK : gd_fail(GD_NO_MEMORY, "out of memory");
   double best = 1e9;
   for (int i = 0; i < 3 && status == GD_OK; i++) {
-    double start = seconds();
+    double start = gd_machine_seconds();
     status = gd_session_all_gather(session, mine, everyone, bytes);
-    double took = seconds() - start;
+    double took = gd_machine_seconds() - start;
     best = took < best ? took : best;
   }
   free(mine);

@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "comm/session.h"
 #include "io/data/dataset.h"
@@ -14,6 +13,7 @@
 #include "io/tokenizer/train.h"
 #include "launch/console.h"
 #include "launch/options.h"
+#include "comm/machine.h"
 
 /* One verb: parses its own line and runs. */
 typedef struct verb {
@@ -23,12 +23,6 @@ typedef struct verb {
 } verb;
 
 static bool told; /* the fault was printed already */
-
-static double seconds(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
 
 /* Options that say how inputs are read, shared by prepare and train-tokenizer. */
 typedef struct input_options {
@@ -115,10 +109,11 @@ static gd_status verb_prepare(int argc, char **argv) {
   options.input_count = line.arguments;
   gd_session *session;
   gd_prepare_report report;
-  double start = seconds();
+  double start = gd_machine_seconds();
   GD_TRY(gd_session_open(&session));
   status = gd_dataset_prepare(session, &options, &report);
-  if (status == GD_OK && gd_session_rank(session) == 0) print_report(&report, options.output, seconds() - start, line.json);
+  if (status == GD_OK && gd_session_rank(session) == 0)
+    print_report(&report, options.output, gd_machine_seconds() - start, line.json);
   if (status != GD_OK) {
     /* The first rank that leaves with a fault ends the others, so it is told before any does. */
     gd_console_leave(status, false);
@@ -155,10 +150,11 @@ static gd_status verb_train_tokenizer(int argc, char **argv) {
   options.inputs = (const char *const *)line.argument;
   options.input_count = line.arguments;
   gd_tokenizer_train_report report;
-  double start = seconds();
+  double start = gd_machine_seconds();
   GD_TRY(gd_tokenizer_train(&options, &report));
   printf("%s: vocabulary %d, %lld merges, from %.1f MB of text with %lld different words, in %.1f s\n", options.output,
-         report.vocabulary, (long long)report.merges, (double)report.bytes * 1e-6, (long long)report.words, seconds() - start);
+         report.vocabulary, (long long)report.merges, (double)report.bytes * 1e-6, (long long)report.words,
+         gd_machine_seconds() - start);
   return GD_OK;
 }
 

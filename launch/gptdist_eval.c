@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "io/base/files.h"
 #include "io/base/json.h"
@@ -13,6 +12,7 @@
 #include "launch/options.h"
 #include "launch/signals.h"
 #include "trainer/evaluate.h"
+#include "comm/machine.h"
 
 typedef enum task_kind { TASK_PERPLEXITY, TASK_LOGITS, TASK_LAMBADA, TASK_PIQA, TASK_HELLASWAG, TASKS } task_kind;
 static const char *const task_names[TASKS] = {"perplexity", "logits", "lambada", "piqa", "hellaswag"};
@@ -27,12 +27,6 @@ typedef struct eval {
   gd_inference model;
   gd_evaluator evaluator;
 } eval;
-
-static double now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static bool stop_asked(void *context) {
   (void)context;
@@ -104,7 +98,7 @@ static gd_status perplexity(eval *e) {
   gd_window_source source = {0};
   gd_ids ids = {0};
   size_t bytes = 0;
-  double totals[GD_SCORE_SUMS], start = now();
+  double totals[GD_SCORE_SUMS], start = gd_machine_seconds();
   int64_t done = 0;
   gd_status status = gd_session_agree(e->model.session, open_windows(e, &source, &ids, &bytes));
   int64_t items = status == GD_OK ? gd_window_count(&source) : 0;
@@ -114,7 +108,7 @@ static gd_status perplexity(eval *e) {
     bytes = 0; /* of a part of the text are not known */
   }
   if (status == GD_OK) status = gd_score_all(&e->evaluator, items, gd_score_window, stop_asked, &source, totals, &done);
-  if (status == GD_OK && e->first) print_perplexity(e, totals, done, done == items ? bytes : 0, now() - start);
+  if (status == GD_OK && e->first) print_perplexity(e, totals, done, done == items ? bytes : 0, gd_machine_seconds() - start);
   if (source.dataset) gd_dataset_close(source.dataset);
   gd_batch_close(&source.batch);
   gd_ids_free(&ids);

@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "io/base/files.h"
 #include "io/base/json.h"
@@ -12,6 +11,7 @@
 #include "launch/options.h"
 #include "launch/signals.h"
 #include "trainer/generate.h"
+#include "comm/machine.h"
 
 typedef struct generate {
   gd_inference_options options;
@@ -166,14 +166,8 @@ static gd_status stop_asked(const generate *g, bool *stop) {
   return GD_OK;
 }
 
-static double now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static gd_status run(generate *g, gd_generator *generator) {
-  double start = now(), first_token = 0;
+  double start = gd_machine_seconds(), first_token = 0;
   GD_TRY(gd_generator_prompt(generator, g->tokens.ids, (int64_t)g->tokens.count));
   GD_TRY(echo_prompt(g));
   g->stopped_by = 0;
@@ -186,7 +180,7 @@ static gd_status run(generate *g, gd_generator *generator) {
       break;
     }
     GD_TRY(gd_generator_next(generator, &token));
-    if (i == 0) first_token = now();
+    if (i == 0) first_token = gd_machine_seconds();
     if (token < 0) g->stopped_by = "context";
     if (token >= 0 && ends_text(g, token)) g->stopped_by = "end";
     if (!g->stopped_by) GD_TRY(add_token(g, token));
@@ -194,7 +188,7 @@ static gd_status run(generate *g, gd_generator *generator) {
   if (!g->stopped_by) g->stopped_by = "max_new_tokens";
   print_text(g, g->text.count);
   if (!g->first) return GD_OK;
-  double seconds = now() - first_token;
+  double seconds = gd_machine_seconds() - first_token;
   size_t count = g->tokens.count - g->prompt_count;
   if (g->line.json) return print_json(g, seconds);
   putchar('\n');

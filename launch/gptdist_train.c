@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "io/base/files.h"
 #include "io/base/lockfile.h"
@@ -113,10 +112,7 @@ static gd_status prepare(train *t) {
   GD_TRY(gd_session_agree(session, first ? load_spec(t) : GD_OK));
   GD_TRY(gd_session_broadcast(session, &t->spec, sizeof t->spec, 0));
   GD_TRY(gd_session_agree(session, open_data(t)));
-  if (!t->spec.run.threads) {
-    long cores = sysconf(_SC_NPROCESSORS_ONLN) / gd_session_local_ranks(session);
-    t->spec.run.threads = cores < 1 ? 1 : (int32_t)cores;
-  }
+  if (!t->spec.run.threads) t->spec.run.threads = gd_session_threads(session);
   GD_TRY(gd_session_agree(session, gd_config_explain(gd_spec_resolve(&t->spec, ranks), &t->origins)));
   if (t->dry_run) return first ? gd_train_report_plan(&t->spec, ranks) : GD_OK;
   GD_TRY(gd_session_agree(session, first ? open_directory(t) : GD_OK));

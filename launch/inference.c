@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "io/config/config.h"
 #include "launch/console.h"
@@ -103,10 +102,7 @@ gd_status gd_inference_open(gd_session *session, const gd_inference_options *opt
     return status;
   }
   gd_spec *spec = &out->spec;
-  if (!spec->run.threads) {
-    long cores = sysconf(_SC_NPROCESSORS_ONLN) / gd_session_local_ranks(session);
-    spec->run.threads = cores < 1 ? 1 : (int32_t)cores;
-  }
+  if (!spec->run.threads) spec->run.threads = gd_session_threads(session);
   int32_t capacity = options->context ? (int32_t)options->context : spec->model.context;
   GD_TRY_GOTO(status, end, gd_mesh_init(&out->mesh, gd_session_ranks(session), spec->parallel.tensor, 1, 1));
   GD_TRY_GOTO(status, end, gd_session_open_device(session, spec, &out->device));

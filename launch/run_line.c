@@ -1,26 +1,11 @@
 #include "launch/run_line.h"
+#include "comm/machine.h"
 
-#include <errno.h>
-#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-int64_t gd_run_cores(void) {
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
-  long cores = sysconf(_SC_NPROCESSORS_ONLN);
-  return cores > 0 ? cores : 1;
-}
-
-void gd_run_own_folder(char *out, size_t bytes) {
-  ssize_t length = readlink("/proc/self/exe", out, bytes - 1);
-  out[length > 0 ? length : 0] = 0;
-  char *slash = strrchr(out, '/');
-  if (slash) slash[1] = 0;
-}
 
 bool gd_run_find_in_path(const char *name, char *out, size_t bytes) {
   const char *path = getenv("PATH");
@@ -161,10 +146,6 @@ static gd_status add_mpirun(const gd_run_request *request, gd_run_line *line, in
     GD_TRY(add_all(line, yield));
   }
   if (request->hosts) GD_TRY(add_all(line, keepalive));
-  if (getenv("OMP_NUM_THREADS")) {
-    GD_TRY(add(line, "-x"));
-    GD_TRY(add(line, "OMP_NUM_THREADS"));
-  }
   for (const char *const *name = carried; request->hosts && *name; name++) {
     if (!getenv(*name)) continue;
     GD_TRY(add(line, "-x"));
@@ -176,7 +157,7 @@ static gd_status add_mpirun(const gd_run_request *request, gd_run_line *line, in
 static gd_status add_program(const gd_run_request *request, gd_run_line *line) {
   const char *name = request->word[0];
   char folder[4096], path[4096];
-  gd_run_own_folder(folder, sizeof folder);
+  gd_machine_folder(folder, sizeof folder);
   size_t folder_bytes = strlen(folder), name_bytes = strlen(name);
   bool beside = false;
   if (!strchr(name, '/') && folder_bytes + name_bytes < sizeof path) {
@@ -206,10 +187,9 @@ gd_status gd_run_line_build(const gd_run_request *request, gd_run_line *out) {
   int64_t each;
   GD_TRY(decide_ranks(request, out, &each));
   bool slurm = getenv("SLURM_JOB_ID") && !request->hosts;
-  int64_t cores = gd_run_cores();
+  int64_t cores = gd_machine_cores();
   /* On other hosts and in an allocation the slots are counted there. */
   out->oversubscribed = !slurm && !request->hosts && out->ranks > cores;
-  if (out->oversubscribed && setenv("OMP_NUM_THREADS", "1", 0) != 0) return gd_fail(GD_IO, "setenv: %s", strerror(errno));
   if (slurm && srun_speaks_pmix()) {
     GD_TRY(add_srun(out));
   } else {

@@ -27,8 +27,7 @@ typedef struct gd_run_line {
   size_t text_used;
 } gd_run_line;
 
-/* Finds the program (beside this one, else as PATH would), decides between srun and mpirun, and sets OMP_NUM_THREADS to 1 in
- * this process's environment where there are more ranks than cores and it is not set. GD_USAGE. Local. */
+/* Finds the program (beside this one, else as PATH would), and decides between srun and mpirun. GD_USAGE. Local. */
 GD_CHECKED gd_status gd_run_line_build(const gd_run_request *request, gd_run_line *out);
 
 /* The line as one would type it in a shell, into out[bytes]. */
@@ -36,11 +35,5 @@ void gd_run_line_print(const gd_run_line *line, char *out, size_t bytes);
 
 /* The first executable file of that name in PATH, into out[bytes]; false when there is none. */
 bool gd_run_find_in_path(const char *name, char *out, size_t bytes);
-
-/* Cores this process may use. */
-int64_t gd_run_cores(void);
-
-/* The folder of this program's file, with a slash at the end; "" when it cannot be told. */
-void gd_run_own_folder(char *out, size_t bytes);
 
 #endif

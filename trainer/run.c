@@ -3,17 +3,15 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "io/base/files.h"
 #include "shard/base/log.h"
 #include "trainer/schedule.h"
 #include "trainer/source.h"
+#include "comm/machine.h"
 
 static double now_ms(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+  return 1e3 * gd_machine_seconds();
 }
 
 static void tell(gd_run *run, gd_run_event event) {

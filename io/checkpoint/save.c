@@ -12,6 +12,7 @@
 #include "io/checkpoint/file.h"
 #include "io/checkpoint/folder.h"
 #include "shard/base/log.h"
+#include "comm/machine.h"
 
 enum { TOKENIZER_FILE_LIMIT = 1 << 30 };
 
@@ -207,7 +208,12 @@ gd_status gd_checkpoint_save(gd_checkpoint_writer *writer, const gd_run_state *s
   }
   writer->busy = true;
   atomic_store(&writer->done, false);
-  writer->threaded = writer->spec.checkpoint.background && pthread_create(&writer->thread, NULL, background, writer) == 0;
+  writer->threaded = false;
+  if (writer->spec.checkpoint.background) {
+    /* Where there is no thread to be had the save takes place here. */
+    writer->threaded = gd_machine_thread(&writer->thread, background, writer, "the writer's thread") == GD_OK;
+    if (!writer->threaded) gd_error_clear();
+  }
   if (!writer->threaded) background(writer);
   return GD_OK;
 }
@@ -223,15 +229,6 @@ typedef struct rank_report {
   gd_manifest_file file;
   int32_t boxes, reserved;
 } rank_report;
-
-static const char *processor(void) {
-#if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx512bf16")) return "avx512bf16";
-  if (__builtin_cpu_supports("avx512f")) return "avx512";
-  if (__builtin_cpu_supports("avx2")) return "avx2";
-#endif
-  return "generic";
-}
 
 /* All ranks' files and boxes into the manifest. Collective; every rank gets its copy and rank 0 uses it. */
 static gd_status gather(gd_checkpoint_writer *writer, gd_manifest *manifest) {
@@ -311,7 +308,7 @@ static void set_later_aside(const gd_checkpoint_writer *writer, int64_t publishe
 static gd_status publish(gd_checkpoint_writer *writer, gd_manifest *manifest) {
   snprintf(manifest->gptdist_version, sizeof manifest->gptdist_version, "%s", GPTDIST_VERSION);
   gethostname(manifest->host, sizeof manifest->host - 1);
-  snprintf(manifest->isa, sizeof manifest->isa, "%s", processor());
+  snprintf(manifest->isa, sizeof manifest->isa, "%s", gd_machine_instructions());
   gd_checkpoint_file_library(manifest->hdf5_version);
   manifest->spec = writer->spec;
   manifest->mesh = writer->mesh;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "io/data/dataset.h"
+#include "comm/machine.h"
 
 struct gd_prefetch {
   gd_dataset *dataset;
@@ -68,10 +69,8 @@ gd_status gd_prefetch_open(gd_dataset *dataset, const gd_prefetch_plan *plan, gd
   for (int32_t i = 0; status == GD_OK && i < plan->depth; i++)
     status = gd_batch_open(plan->count, gd_dataset_length(dataset), &prefetch->ring[i]);
   if (status == GD_OK) {
-    if (pthread_create(&prefetch->thread, NULL, reader, prefetch))
-      status = gd_fail(GD_NO_MEMORY, "cannot start the reader thread");
-    else
-      prefetch->started = true;
+    status = gd_machine_thread(&prefetch->thread, reader, prefetch, "the reader's thread");
+    prefetch->started = status == GD_OK;
   }
   if (status != GD_OK) {
     gd_prefetch_close(prefetch);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "trainer/kernels/cpu/table.h"
+#include "comm/machine.h"
 
 typedef struct choice {
   const char *name;
@@ -21,31 +22,12 @@ static const choice choices[] = {
 };
 enum { CHOICES = sizeof choices / sizeof choices[0] };
 
-/* Whether this processor (and its operating system) runs table i of choices. */
-static bool runs_here(int i) {
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-  bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-  switch (i) {
-    case 0: return avx512 && __builtin_cpu_supports("avx512bf16");
-    case 1: return avx512;
-    case 2: return avx2;
-    default: return true;
-  }
-#else
-  (void)i;
-  return true;
-#endif
-}
-
 /* GPTDIST_ISA, or the best that runs here. */
 static gd_status choose(const gd_cpu_table **out) {
   const char *wanted = getenv("GPTDIST_ISA");
   for (int i = 0; i < CHOICES; i++) {
     if (wanted && *wanted && strcmp(wanted, choices[i].name) != 0) continue;
-    if (runs_here(i)) {
+    if (gd_machine_runs(choices[i].name)) {
       *out = choices[i].table;
       return GD_OK;
     }

@@ -1,9 +1,8 @@
 /* peak.c - how fast this processor multiplies and adds when no memory is in the way: what shares of peak are measured against.
  */
-#include <time.h>
-
 #include "trainer/kernels/cpu/simd.h"
 #include "trainer/kernels/cpu/table.h"
+#include "comm/machine.h"
 
 /* Independent sums: enough to cover the latency of an addition, few enough for the registers. */
 #if defined(GD_SIMD_AVX2)
@@ -11,12 +10,6 @@ enum { CHAINS = 6, ROUNDS = 4096 };
 #else
 enum { CHAINS = 12, ROUNDS = 4096 };
 #endif
-
-static double now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* Returns a number that depends on all chains, so that none is optimised away. */
 static float float32_rounds(float seed) {
@@ -56,12 +49,12 @@ double GD_CPU(peak_loop)(gd_dtype dtype, double seconds) {
 #endif
   }
   volatile float sink = 1e-3f;
-  double best = 0.0, start = now();
+  double best = 0.0, start = gd_machine_seconds();
   do { /* the best of many short runs: the machine may be busy */
-    double begin = now();
+    double begin = gd_machine_seconds();
     sink = rounds(1e-3f + 0.0f * sink);
-    double rate = flops / (now() - begin);
+    double rate = flops / (gd_machine_seconds() - begin);
     if (rate > best) best = rate;
-  } while (now() - start < seconds);
+  } while (gd_machine_seconds() - start < seconds);
   return best;
 }
