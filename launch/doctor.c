@@ -13,22 +13,29 @@
 #include <unistd.h>
 
 #include "comm/session.h"
+#include "io/base/json.h"
 #include "launch/run_line.h"
 #include "comm/machine.h"
 
 enum { MIB = 1 << 20, RANKS_DEADLINE_S = 60 };
 
 static int bad_findings;
+static bool as_json;
 
 static void finding(bool good, const char *what, const char *format, ...) __attribute__((format(printf, 3, 4)));
 static void finding(bool good, const char *what, const char *format, ...) {
+  char text[GD_RUN_TEXT_BYTES + 256];
   va_list list;
   va_start(list, format);
-  printf("%-4s %-8s ", good ? "ok" : "BAD", what);
-  vprintf(format, list);
-  printf("\n");
-  fflush(stdout);
+  vsnprintf(text, sizeof text, format, list);
   va_end(list);
+  gd_bytes quoted = {0};
+  if (!as_json)
+    printf("%-4s %-8s %s\n", good ? "ok" : "BAD", what, text);
+  else if (gd_json_quote(&quoted, text, strlen(text)) == GD_OK)
+    printf("{\"check\": \"%s\", \"good\": %s, \"text\": %s}\n", what, good ? "true" : "false", quoted.bytes);
+  gd_bytes_free(&quoted);
+  fflush(stdout);
   bad_findings += !good;
 }
 
@@ -112,7 +119,8 @@ static int run_ranks(const gd_run_line *line) {
   return -1;
 }
 
-gd_status gd_doctor(int64_t ranks, const char *hosts, const char *folder) {
+gd_status gd_doctor(int64_t ranks, const char *hosts, const char *folder, bool json) {
+  as_json = json;
   static gd_run_line line;
   static char text[GD_RUN_TEXT_BYTES], own[4096], program[5000];
   check_machine(ranks);
@@ -120,8 +128,8 @@ gd_status gd_doctor(int64_t ranks, const char *hosts, const char *folder) {
   check_disk(folder);
   gd_machine_folder(own, sizeof own);
   snprintf(program, sizeof program, "%sgptdist-run", own);
-  char *words[] = {program, "--doctor-rank", "--folder", (char *)folder};
-  gd_run_request request = {.ranks = hosts ? 0 : ranks, .hosts = hosts, .words = 4, .word = words};
+  char *words[] = {program, "--doctor-rank", "--folder", (char *)folder, "--json"};
+  gd_run_request request = {.ranks = hosts ? 0 : ranks, .hosts = hosts, .words = json ? 5 : 4, .word = words};
   gd_status status = gd_run_line_build(&request, &line);
   if (status != GD_OK) {
     finding(false, "mpi", "%s", gd_error_text());
@@ -134,11 +142,11 @@ gd_status gd_doctor(int64_t ranks, const char *hosts, const char *folder) {
   } else {
     gd_run_line_print(&line, text, sizeof text);
     if (code < 0) {
-      finding(false, "mpi", "%lld ranks did not end within %d s", (long long)line.ranks, RANKS_DEADLINE_S);
+      finding(false, "mpi", "%lld ranks did not end within %d s; the line was: %s", (long long)line.ranks, RANKS_DEADLINE_S,
+              text);
     } else {
-      finding(false, "mpi", "%lld ranks left with %d", (long long)line.ranks, code);
+      finding(false, "mpi", "%lld ranks left with %d; the line was: %s", (long long)line.ranks, code, text);
     }
-    printf("     the line was: %s\n", text);
   }
   return bad_findings ? GD_NO : GD_OK;
 }
@@ -196,7 +204,8 @@ static gd_status check_device(gd_session *session) {
   return GD_OK;
 }
 
-gd_status gd_doctor_rank(const char *folder) {
+gd_status gd_doctor_rank(const char *folder, bool json) {
+  as_json = json;
   gd_session *session;
   GD_TRY(gd_session_open(&session));
   gd_status status = check_links(session);

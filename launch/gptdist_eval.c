@@ -28,6 +28,14 @@ typedef struct eval {
   gd_evaluator evaluator;
 } eval;
 
+/* What JSON has no number for is null. */
+static void print_number(const char *before, double value) {
+  if (isfinite(value))
+    printf("%s%.9g", before, value);
+  else
+    printf("%snull", before);
+}
+
 static bool stop_asked(void *context) {
   (void)context;
   return gd_signals_pending() != 0;
@@ -82,9 +90,10 @@ static gd_status open_windows(const eval *e, gd_window_source *source, gd_ids *i
 static void print_perplexity(const eval *e, const double totals[GD_SCORE_SUMS], int64_t windows, size_t bytes, double seconds) {
   double loss = totals[1] > 0 ? totals[0] / totals[1] : NAN;
   if (e->line.json) {
-    printf("{\"task\":\"perplexity\",\"loss\":%.9g,\"perplexity\":%.9g,\"tokens\":%.0f,\"windows\":%lld", loss, exp(loss),
-           totals[1], (long long)windows);
-    if (bytes) printf(",\"bits_per_byte\":%.9g", totals[0] / log(2.0) / (double)bytes);
+    print_number("{\"task\":\"perplexity\",\"loss\":", loss);
+    print_number(",\"perplexity\":", exp(loss));
+    printf(",\"tokens\":%.0f,\"windows\":%lld", totals[1], (long long)windows);
+    if (bytes) print_number(",\"bits_per_byte\":", totals[0] / log(2.0) / (double)bytes);
     printf(",\"tokens_per_s\":%.1f}\n", totals[1] / seconds);
     return;
   }
@@ -123,10 +132,11 @@ static void print_task(const eval *e, const double totals[GD_SCORE_SUMS], int64_
   bool lambada = e->kind == TASK_LAMBADA;
   const char *second = lambada ? "perplexity" : "accuracy_by_byte";
   double value = lambada ? exp(totals[1] / n) : totals[3] / n;
-  if (e->line.json)
-    printf("{\"task\":\"%s\",\"accuracy\":%.9g,\"standard_error\":%.9g,\"%s\":%.9g,\"items\":%lld}\n", e->task, accuracy,
-           spread, second, value, (long long)items);
-  else
+  if (e->line.json) {
+    printf("{\"task\":\"%s\",\"accuracy\":%.9g,\"standard_error\":%.9g,\"%s\"", e->task, accuracy, spread, second);
+    print_number(":", value);
+    printf(",\"items\":%lld}\n", (long long)items);
+  } else
     printf("%s accuracy %.4f (standard error %.4f)  %s %.4f  over %lld items\n", e->task, accuracy, spread, second, value,
            (long long)items);
 }
@@ -164,7 +174,7 @@ static gd_status print_logits(void *context, int64_t position, const float *logi
   if (!p->e->first) return GD_OK;
   if (p->e->line.json) {
     printf("{\"position\":%lld,\"token\":%d,\"logits\":[", (long long)position, p->ids->ids[position]);
-    for (int32_t i = 0; i < vocabulary; i++) printf("%s%.9g", i ? "," : "", (double)logits[i]);
+    for (int32_t i = 0; i < vocabulary; i++) print_number(i ? "," : "", (double)logits[i]);
     puts("]}");
     return GD_OK;
   }

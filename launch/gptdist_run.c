@@ -220,6 +220,22 @@ typedef struct arguments {
   bool print, doctor, doctor_rank;
 } arguments;
 
+static gd_status print_line(const gd_run_line *words, bool json) {
+  static char text[65536];
+  gd_run_line_print(words, text, sizeof text);
+  if (!json) return puts(text) < 0 ? gd_fail_user(GD_IO, "cannot write to the standard output") : GD_OK;
+  gd_bytes out = {0};
+  gd_status status = gd_bytes_printf(&out, "{\"line\": ");
+  if (status == GD_OK) status = gd_json_quote(&out, text, strlen(text));
+  for (int i = 0; status == GD_OK && i < words->words; i++) {
+    status = gd_bytes_printf(&out, i ? ", " : ", \"words\": [");
+    if (status == GD_OK) status = gd_json_quote(&out, words->word[i], strlen(words->word[i]));
+  }
+  if (status == GD_OK) printf("%s]}\n", out.bytes);
+  gd_bytes_free(&out);
+  return status;
+}
+
 static gd_status run(int argc, char **argv, int *code) {
   arguments a = {.pause_s = 5};
   const gd_option options[] = {
@@ -246,8 +262,8 @@ static gd_status run(int argc, char **argv, int *code) {
   bool done;
   GD_TRY(gd_options_parse(&program, argc, argv, &line, &done));
   if (done) return GD_OK;
-  if (a.doctor_rank) return gd_doctor_rank(a.folder ? a.folder : ".");
-  if (a.doctor) return gd_doctor(a.ranks ? a.ranks : 2, a.hosts, a.folder ? a.folder : ".");
+  if (a.doctor_rank) return gd_doctor_rank(a.folder ? a.folder : ".", line.json);
+  if (a.doctor) return gd_doctor(a.ranks ? a.ranks : 2, a.hosts, a.folder ? a.folder : ".", line.json);
   if (line.arguments == 0)
     return gd_fail_user(GD_USAGE, "found no program to run, expected: gptdist-run -n 4 -- gptdist-train ...");
   if (isatty(STDERR_FILENO) == 1 && setenv("GPTDIST_TERMINAL", "1", 0) != 0)
@@ -255,12 +271,7 @@ static gd_status run(int argc, char **argv, int *code) {
   gd_run_request request = {.ranks = a.ranks, .hosts = a.hosts, .words = line.arguments, .word = line.argument};
   static gd_run_line words;
   GD_TRY(gd_run_line_build(&request, &words));
-  if (a.print) {
-    static char text[65536];
-    gd_run_line_print(&words, text, sizeof text);
-    printf("%s\n", text);
-    return GD_OK;
-  }
+  if (a.print) return print_line(&words, line.json);
   return run_until_done(&request, &words, a.max_restarts, a.pause_s, code);
 }
 

@@ -114,7 +114,7 @@ static gd_status prepare(train *t) {
   GD_TRY(gd_session_agree(session, open_data(t)));
   if (!t->spec.run.threads) t->spec.run.threads = gd_session_threads(session);
   GD_TRY(gd_session_agree(session, gd_config_explain(gd_spec_resolve(&t->spec, ranks), &t->origins)));
-  if (t->dry_run) return first ? gd_train_report_plan(&t->spec, ranks) : GD_OK;
+  if (t->dry_run) return first ? gd_train_report_plan(&t->spec, ranks, t->line.json) : GD_OK;
   GD_TRY(gd_session_agree(session, first ? open_directory(t) : GD_OK));
   char path[GD_PATH_BYTES + 64];
   snprintf(path, sizeof path, "%s/log/rank-%05d.log", t->spec.run.directory, gd_session_rank(session));
@@ -169,7 +169,7 @@ static gd_status train_run(train *t) {
   GD_TRY(gd_run_open(t->session, t->device, &t->spec, t->data, t->validation, &options, &t->run));
   if (gd_session_rank(t->session) == 0) {
     double peak = gd_kernels_peak_flops(t->spec.precision.dtype, t->spec.run.threads) * gd_session_ranks(t->session);
-    GD_TRY(gd_train_report_open(&t->run, peak, &report));
+    GD_TRY(gd_train_report_open(&t->run, peak, t->line.json, &report));
   }
   gd_status status = loop(t, report);
   if (report) gd_train_report_close(report);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "comm/session.h"
+#include "launch/help_json.h"
 
 /* --help, --version, ... : every program has them. */
 static const char *const common_flags[] = {"--help", "-h", "--help-config", "--version", "--json"};
@@ -29,7 +30,7 @@ static void print_help(const gd_program *program) {
     printf("  %-28s %s\n", "--set SECTION.KEY=VALUE", "one key of the run file; may be repeated, the last one wins");
     printf("  %-28s %s\n", "--lr X, --seed N, ...", "other spellings of keys; --help-config lists them");
   }
-  printf("  %-28s %s\n", "--json", "one JSON document a line in place of text");
+  printf("  %-28s %s\n", "--json", "one JSON document a line in place of text (docs/formats.md)");
   printf("  %-28s %s\n", "--help, --version", "");
   printf("  %-28s %s\n", "--help-config", "every key of a run file with type, range, unit and default");
   if (program->more) printf("\n%s\n", program->more);
@@ -187,11 +188,14 @@ static gd_status take_common(const gd_program *program, cursor *c, gd_command_li
     return GD_OK;
   }
   *done = true;
+  for (int i = c->next; i < c->argc; i++) out->json = out->json || strcmp(c->argv[i], "--json") == 0; /* read no more */
   gd_launch_environment environment;
   gd_session_environment(&environment);
   if (environment.rank != 0) return GD_OK; /* once a job */
   if (strcmp(c->name, "--version") == 0) {
-    printf("%s %s\n", program->name, GPTDIST_VERSION);
+    printf(out->json ? "{\"program\": \"%s\", \"version\": \"%s\"}\n" : "%s %s\n", program->name, GPTDIST_VERSION);
+  } else if (strcmp(c->name, "--help-config") == 0 && out->json) {
+    return gd_help_config_json();
   } else if (strcmp(c->name, "--help-config") == 0) {
     gd_config_print_help(print_line, stdout);
   } else {

@@ -56,7 +56,7 @@ static void print_activations(const gd_layout *layout) {
   }
 }
 
-gd_status gd_train_report_plan(const gd_spec *spec, int32_t ranks) {
+gd_status gd_train_report_plan(const gd_spec *spec, int32_t ranks, bool json) {
   gd_mesh mesh;
   gd_layout layout;
   gd_plan plan;
@@ -64,7 +64,10 @@ gd_status gd_train_report_plan(const gd_spec *spec, int32_t ranks) {
   GD_TRY(gd_mesh_init(&mesh, ranks, spec->parallel.tensor, spec->parallel.pipeline, spec->parallel.context));
   GD_TRY(gd_layout_create(spec, &mesh, 0, &layout));
   gd_status status = gd_plan_create(spec, &mesh, &plan);
-  if (status == GD_OK) {
+  if (status == GD_OK && json) {
+    gd_train_plan_json(spec, &layout, &plan);
+    gd_plan_free(&plan);
+  } else if (status == GD_OK) {
     print_layout(spec, &layout, ranks);
     printf("\nthe step of every rank\n");
     for (int32_t row = -1; row < plan.count; row++) printf("%s\n", gd_plan_line(&plan, row, line, sizeof line));

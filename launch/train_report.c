@@ -14,6 +14,7 @@
 struct gd_train_report {
   const gd_run *run;
   double peak_flops;
+  bool json;
   gd_metrics *metrics;
   double recent_ms; /* running mean of a step, for the time that is left */
 };
@@ -24,11 +25,24 @@ static int64_t memory_bytes(void) {
   return getrusage(RUSAGE_SELF, &usage) ? 0 : (int64_t)usage.ru_maxrss * 1024;
 }
 
-gd_status gd_train_report_open(const gd_run *run, double peak_flops, gd_train_report **out) {
+/* To metrics.jsonl and, with --json, to stdout. */
+static gd_status tell(gd_train_report *report, const gd_metrics_line *line) {
+  gd_bytes text = {0};
+  GD_TRY(gd_metrics_write(report->metrics, line));
+  if (!report->json) return GD_OK;
+  gd_status status = gd_metrics_format(line, &text);
+  if (status == GD_OK && (fputs(text.bytes, stdout) < 0 || fflush(stdout) != 0))
+    status = gd_fail_user(GD_IO, "cannot write to the standard output");
+  gd_bytes_free(&text);
+  return status;
+}
+
+gd_status gd_train_report_open(const gd_run *run, double peak_flops, bool json, gd_train_report **out) {
   gd_train_report *report = calloc(1, sizeof *report);
   if (!report) return gd_fail(GD_NO_MEMORY, "no memory for the report");
   report->run = run;
   report->peak_flops = peak_flops;
+  report->json = json;
   gd_status status = gd_metrics_open(run->spec.run.directory, run->start_step, run->spec.log.tensorboard, &report->metrics);
   if (status != GD_OK) {
     free(report);
@@ -39,7 +53,7 @@ gd_status gd_train_report_open(const gd_run *run, double peak_flops, gd_train_re
     gd_log(GD_LOG_INFO, "resumed at step %lld of %lld (%lld tokens)", (long long)run->start_step,
            (long long)run->spec.run.steps, (long long)run->state.tokens);
   gd_metrics_line line = {.event = GD_METRICS_START, .step = run->start_step, .tokens = run->state.tokens};
-  return gd_metrics_write(report->metrics, &line);
+  return tell(report, &line);
 }
 
 static void time_left(double seconds, char out[32]) {
@@ -61,7 +75,7 @@ static gd_status step_line(gd_train_report *report, const gd_run_event *e) {
   line.mfu = mfu;
   line.memory_bytes = memory_bytes();
   line.skipped = e->skipped;
-  GD_TRY(gd_metrics_write(report->metrics, &line));
+  GD_TRY(tell(report, &line));
   report->recent_ms = report->recent_ms > 0 ? 0.9 * report->recent_ms + 0.1 * e->ms : e->ms;
   bool due = spec->log.interval_steps > 0 && e->step % spec->log.interval_steps == 0;
   if (!due && e->step != report->run->start_step + 1 && e->step != spec->run.steps && !e->skipped) return GD_OK;
@@ -83,8 +97,8 @@ gd_status gd_train_report_event(gd_train_report *report, const gd_run_event *e) 
       gd_log(GD_LOG_INFO, "step %lld  validation loss %.4f  (%.1f s)%s", (long long)e->step, e->loss, e->ms / 1e3,
              e->best ? "  best so far" : "");
       line.event = GD_METRICS_VALIDATION;
-      return gd_metrics_write(report->metrics, &line);
-    case GD_EVENT_SAVING: line.event = GD_METRICS_CHECKPOINT; return gd_metrics_write(report->metrics, &line);
+      return tell(report, &line);
+    case GD_EVENT_SAVING: line.event = GD_METRICS_CHECKPOINT; return tell(report, &line);
     case GD_EVENT_SAVED: gd_log(GD_LOG_INFO, "step %lld  checkpoint saved", (long long)e->step); return GD_OK;
     case GD_EVENT_END:
       line.event = GD_METRICS_END;
@@ -95,7 +109,7 @@ gd_status gd_train_report_event(gd_train_report *report, const gd_run_event *e) 
       else
         gd_log(GD_LOG_INFO, "stopped at step %lld of %lld (%s), checkpointed; the same command goes on from here",
                (long long)e->step, (long long)report->run->spec.run.steps, e->stop == GD_STOP_TIME ? "--max-time" : "signal");
-      return gd_metrics_write(report->metrics, &line);
+      return tell(report, &line);
   }
   return GD_OK;
 }

@@ -7,15 +7,17 @@
 typedef struct gd_train_report gd_train_report;
 
 /* Opens the files of spec->run.directory; on resume they are cut back to run->start_step. peak_flops: of the whole job, 0 =
- * unknown. GD_IO. Local to rank 0. */
-GD_CHECKED gd_status gd_train_report_open(const gd_run *run, double peak_flops, gd_train_report **out);
+ * unknown. json: stdout gets every line of metrics.jsonl too. GD_IO. Local to rank 0. */
+GD_CHECKED gd_status gd_train_report_open(const gd_run *run, double peak_flops, bool json, gd_train_report **out);
 GD_CHECKED gd_status gd_train_report_event(gd_train_report *report, const gd_run_event *event);
 void gd_train_report_close(gd_train_report *report);
 
 /* RUN/exit.json: {"code": 0, "reason": "..."}; written by rename. Faults are dropped: there is nobody left to tell. */
 void gd_train_report_exit(const char *directory, int code, const char *reason);
 
-/* --dry-run: layout, step table, memory a rank by arena, disk and host memory, tokens a step. Prints to stdout. */
-GD_CHECKED gd_status gd_train_report_plan(const gd_spec *spec, int32_t ranks);
+/* --dry-run: layout, step table, memory a rank by arena, disk and host memory, tokens a step. Prints to stdout; json: the same
+ * numbers as one document. */
+GD_CHECKED gd_status gd_train_report_plan(const gd_spec *spec, int32_t ranks, bool json);
+void gd_train_plan_json(const gd_spec *spec, const gd_layout *layout, const gd_plan *plan);
 
 #endif

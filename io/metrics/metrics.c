@@ -101,7 +101,7 @@ static gd_status put_number(gd_bytes *out, const char *name, double value) {
   return isfinite(value) ? gd_bytes_printf(out, ", \"%s\": %.9g", name, value) : gd_bytes_printf(out, ", \"%s\": null", name);
 }
 
-static gd_status format(const gd_metrics_line *line, gd_bytes *out) {
+gd_status gd_metrics_format(const gd_metrics_line *line, gd_bytes *out) {
   bool train = line->event == GD_METRICS_TRAIN, validation = line->event == GD_METRICS_VALIDATION;
   GD_TRY(gd_bytes_printf(out, "{\"event\": \"%s\", \"step\": %" PRId64 ", \"tokens\": %" PRId64, names[line->event], line->step,
                          line->tokens));
@@ -146,7 +146,7 @@ static gd_status draw(const gd_metrics *metrics, const gd_metrics_line *line) {
 
 gd_status gd_metrics_write(gd_metrics *metrics, const gd_metrics_line *line) {
   gd_bytes text = {0};
-  gd_status status = format(line, &text);
+  gd_status status = gd_metrics_format(line, &text);
   if (status == GD_OK) status = append(metrics, &text);
   gd_bytes_free(&text);
   if (status == GD_OK) status = draw(metrics, line);

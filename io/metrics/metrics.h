@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "shard/base/status.h"
+#include "io/base/files.h"
 
 typedef enum gd_metrics_event {
   GD_METRICS_START,      /* step tokens */
@@ -37,6 +37,8 @@ typedef struct gd_metrics gd_metrics;
  * rename, so that a kill leaves the old file or the new one. Starts a new TensorBoard file in run_directory/tensorboard where
  * wanted; its first record tells TensorBoard to drop later steps of older files. GD_IO. */
 GD_CHECKED gd_status gd_metrics_open(const char *run_directory, int64_t step, bool tensorboard, gd_metrics **out);
+/* Appends the line with its newline. GD_NO_MEMORY. */
+GD_CHECKED gd_status gd_metrics_format(const gd_metrics_line *line, gd_bytes *out);
 /* The line is with the system when the call returns. GD_IO. */
 GD_CHECKED gd_status gd_metrics_write(gd_metrics *metrics, const gd_metrics_line *line);
 void gd_metrics_close(gd_metrics *metrics);

@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# --json: in every program each line of stdout is one JSON document with the fields that docs/formats.md names.
+set -u
+command -v python3 >/dev/null || { echo 'skipped: no python3'; exit 77; }
+bin=$(cd "$1/bin" && pwd) || exit 1
+folder=$(mktemp -d) || exit 1
+trap 'rm -rf "$folder"' EXIT
+cd "$folder" || exit 1
+export OMP_NUM_THREADS=1
+failed=0
+
+# expect LINES FIELDS PROGRAM ARGUMENT...: so many documents (N+: at least), each with all FIELDS of the first that fits: "a,b" or
+# "event=start:a,b event=train:c" (by a field's value)
+expect() {
+  local lines=$1 fields=$2 program=$3
+  shift 3
+  timeout 100 "$bin/gptdist-$program" "$@" >out 2>said </dev/null
+  python3 - "$lines" "$fields" <<'END' || { echo "FAILED: gptdist-$program $*"; tail -3 said; failed=1; }
+import json, sys
+lines, groups = sys.argv[1], sys.argv[2].split()
+text = open("out").read()
+assert text.endswith("\n"), "stdout is empty or its last line has no end"
+documents = []
+for line in text.splitlines():
+    try:
+        documents.append(json.loads(line))
+    except ValueError as fault:
+        sys.exit(f"not JSON: {line[:120]} ({fault})")
+assert all(isinstance(d, dict) for d in documents), "a line is no object"
+count = int(lines.rstrip("+"))
+assert len(documents) == count or (lines.endswith("+") and len(documents) > count), f"{len(documents)} documents, expected {lines}"
+seen = set()
+for d in documents:
+    for group in groups:
+        which, _, names = group.rpartition(":")
+        key, _, value = which.partition("=")
+        if which and str(d.get(key)) != value:
+            continue
+        seen.add(group)
+        missing = [name for name in names.split(",") if name not in d]
+        assert not missing, f"{d} lacks {missing}"
+assert seen == set(groups), f"no document for {set(groups) - seen}"
+END
+}
+
+for i in $(seq 120); do echo "Line $i of a \"small\" text\\that says the same again, $((i % 7)) times."; done >text.txt
+echo 'run: {steps: 2, directory: run}' >run.yaml
+settings=(--config run.yaml --set run.device=cpu --set data.path=data --set model.layers=1 --set model.heads=2 --set model.width=32
+  --set model.context=16 --set batch.global=2)
+echo '{"text": "a small word"}' >lambada.jsonl
+echo '{"goal": "say", "sol1": "the same", "sol2": "times", "label": 0}' >piqa.jsonl
+
+expect 1 output,bytes,vocabulary,train_tokens,train_documents,validation_tokens,validation_documents,seconds data prepare --json --tokenizer bytes --validation-fraction 0.2 --output data text.txt
+expect 3+ 'event=start:step,tokens event=train:step,tokens,loss,lr,grad_norm,ms,tokens_per_s,tflops,mfu,memory_bytes,skipped
+  event=validation:loss,ms event=checkpoint:step,ms event=end:step,tokens' \
+  train "${settings[@]}" --json --set validation.interval_steps=1 --set validation.batches=1
+python3 - <<'END' || { echo 'FAILED: stdout of training is not metrics.jsonl'; failed=1; }
+assert open("out").read() == open("run/metrics.jsonl").read()
+END
+expect 1 event,parameters,vocabulary,padded_vocabulary,ranks,data,tensor,zero,blocks,threads,dtype,numerics,sequences,micro,sequence,memory_bytes,snapshot_bytes,checkpoint_bytes,step_tokens,step_flops,data_bytes_sent,tensor_bytes_sent,step_rows \
+  train "${settings[@]}" --dry-run --json
+for program in train data generate eval ckpt run; do
+  expect 60+ key,type,unit,default,help,options $program --help-config --json
+  expect 60+ 'type=number:key type=choice:choices type=integer:minimum,maximum' $program --json --help-config
+  expect 1 program,version $program --json --version
+done
+expect 2 folder,tokenizer,tokenizer_digest,vocabulary,eot,tokens,documents,shards,digest data inspect --json data
+expect 2+ folder data verify --json data
+expect 2 row,draw,source,epoch,window,token,file data at "${settings[@]}" --step 0 --json
+expect 1 text,token_ids generate --checkpoint run --prompt 'Line "1"' --max-new-tokens 3 --json
+expect 1 task,loss,perplexity,tokens,windows,tokens_per_s eval --checkpoint run --task perplexity --data data --json
+expect 1 task,loss,perplexity,bits_per_byte eval --checkpoint run --task perplexity --data text.txt --json
+expect 2 position,token,logits eval --checkpoint run --task logits --token-ids '1 2' --json
+expect 1 task,accuracy,standard_error,perplexity,items eval --checkpoint run --task lambada --data lambada.jsonl --json
+expect 1 task,accuracy,standard_error,accuracy_by_byte,items eval --checkpoint run --task piqa --data piqa.jsonl --json
+expect 1 path,step,tokens,draws,applied_steps,bad_steps,best_step,mesh,files,tokenizer,kinds,tensors,settings ckpt inspect run --settings --json
+expect 1+ path,whole,reason ckpt verify run --json
+expect 1 hash,step ckpt hash run --json
+cp -r run other && "$bin/gptdist-train" "${settings[@]}" --set run.directory=other --set run.steps=3 >said 2>&1
+expect 1 equal,equal_tensors,differences ckpt diff run run --json
+expect 2+ 'kind=state:name,difference equal=False:equal_tensors,differences' ckpt diff run other --json
+expect 1 line,words run -n 2 --print --json -- gptdist-train --config 'a "file"'
+expect 5+ check,good,text run --doctor --json -n 2
+exit $failed
