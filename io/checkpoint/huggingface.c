@@ -5,10 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "io/checkpoint/huggingface_config.h"
+#include "io/checkpoint/huggingface_names.h"
 #include "io/checkpoint/safetensors.h"
+#include "shard/base/log.h"
 
-enum { INDEX_LIMIT = 64 << 20, THEIR_NAME_BYTES = 160, SLAB_ELEMS = 1 << 20 };
+enum { INDEX_LIMIT = 64 << 20, SLAB_ELEMS = 1 << 20, NAMES_SAID = 12 };
 
 typedef struct shard {
   char *name;
@@ -21,6 +22,7 @@ struct gd_huggingface {
   const char *prefix; /* before their names: "transformer.", "model." or "" */
   shard *shards;
   int32_t shard_count;
+  bool own_head; /* config.json ties the head, but the one that is stored is another */
 };
 
 /* ---- files ---- */
@@ -74,13 +76,74 @@ static gd_status find_prefix(gd_huggingface *model) {
   const char *table = model->config.llama ? "embed_tokens.weight" : "wte.weight";
   const char *prefix = model->config.llama ? "model." : "transformer.";
   const gd_safetensors *file;
-  char name[THEIR_NAME_BYTES];
+  char name[GD_HUGGINGFACE_NAME_BYTES];
   snprintf(name, sizeof name, "%s%s", prefix, table);
   model->prefix = prefix;
   if (find(model, name, &file)) return GD_OK;
   model->prefix = "";
   if (find(model, table, &file)) return GD_OK;
   return gd_fail_user(GD_BAD_DATA, "%s: has no tensor %s (with or without \"%s\" before it)", model->folder, table, prefix);
+}
+
+/* ---- is everything used, and as what ---- */
+
+static gd_status check_all_used(const gd_huggingface *model) {
+  gd_bytes names = {0};
+  gd_status status = GD_OK;
+  int32_t unused = 0;
+  for (int32_t i = 0; i < model->shard_count; i++) {
+    int32_t count;
+    const gd_safetensors *file;
+    const gd_safetensor *list = gd_safetensors_list(model->shards[i].file, &count);
+    for (int32_t t = 0; status == GD_OK && t < count; t++) {
+      bool second = find(model, list[t].name, &file) && file != model->shards[i].file;
+      if (!second && gd_huggingface_uses(&model->config, model->prefix, list[t].name)) continue;
+      if (unused++ < NAMES_SAID) status = gd_bytes_printf(&names, "%s%.80s", unused > 1 ? ", " : "", list[t].name);
+    }
+  }
+  if (status == GD_OK && unused > NAMES_SAID) status = gd_bytes_printf(&names, " and %d more", unused - NAMES_SAID);
+  if (status == GD_OK && unused)
+    status = gd_fail_user(GD_BAD_DATA, "%s: found tensors that the model of config.json (layers %d%s) has no use for: %s",
+                          model->folder, model->config.model.layers, model->config.model.bias ? "" : ", no bias", names.bytes);
+  gd_bytes_free(&names);
+  return status;
+}
+
+/* The stored head, if there is one, has the embedding's elements. Compared as they are read, a slab of rows at a time. */
+static gd_status compare_head(const gd_huggingface *model, const gd_safetensors *head_file, const gd_safetensor *head,
+                              bool *equal) {
+  char name[GD_HUGGINGFACE_NAME_BYTES];
+  const gd_safetensors *table_file;
+  (void)gd_huggingface_translate(&model->config, model->prefix, "token_embedding.weight", name);
+  const gd_safetensor *table = find(model, name, &table_file);
+  *equal =
+      table && head->dims == 2 && table->dims == 2 && head->shape[0] == table->shape[0] && head->shape[1] == table->shape[1];
+  if (!*equal || !head->shape[0] || !head->shape[1]) return GD_OK;
+  int64_t rows = head->shape[0], cols = head->shape[1], step = SLAB_ELEMS / cols > 0 ? SLAB_ELEMS / cols : 1;
+  float *slab = malloc(2 * (size_t)step * (size_t)cols * sizeof *slab);
+  if (!slab) return gd_fail(GD_NO_MEMORY, "no memory to read %s", head->name);
+  gd_status status = GD_OK;
+  for (int64_t row = 0; status == GD_OK && *equal && row < rows; row += step) {
+    gd_box box = {row, rows - row < step ? rows - row : step, 0, cols};
+    size_t elems = (size_t)(box.rows * cols);
+    status = gd_safetensors_read(head_file, head, box, slab);
+    if (status == GD_OK) status = gd_safetensors_read(table_file, table, box, slab + elems);
+    if (status == GD_OK) *equal = memcmp(slab, slab + elems, elems * sizeof *slab) == 0;
+  }
+  free(slab);
+  return status;
+}
+
+/* A head that config.json ties, but that is stored and is another one, is the model's: it is what its training left. */
+static gd_status settle_head(gd_huggingface *model) {
+  bool equal = true;
+  const gd_safetensors *file;
+  const gd_safetensor *head = find(model, "lm_head.weight", &file);
+  if (!model->config.model.tied_head || !head) return GD_OK;
+  GD_TRY(compare_head(model, file, head, &equal));
+  model->own_head = !equal;
+  model->config.model.tied_head = equal;
+  return GD_OK;
 }
 
 gd_status gd_huggingface_open(const char *folder, gd_huggingface **out) {
@@ -93,6 +156,8 @@ gd_status gd_huggingface_open(const char *folder, gd_huggingface **out) {
   if (status == GD_OK) status = gd_huggingface_config_read(folder, &model->config);
   if (status == GD_OK) status = open_files(model);
   if (status == GD_OK) status = find_prefix(model);
+  if (status == GD_OK) status = check_all_used(model);
+  if (status == GD_OK) status = settle_head(model);
   if (status == GD_OK)
     *out = model;
   else
@@ -116,83 +181,10 @@ gd_status gd_huggingface_spec(const gd_huggingface *model, gd_spec *spec) {
   memcpy(spec->model.init_from, before.init_from, sizeof before.init_from);
   spec->model.dropout = before.dropout;
   spec->model.init_std = before.init_std;
+  if (model->own_head)
+    gd_log(GD_LOG_WARNING, "%s: lm_head.weight is not the token embedding, though config.json ties the two: it is used",
+           model->folder);
   return GD_OK;
-}
-
-/* ---- names ---- */
-
-/* Where one of our tensors lies in theirs. */
-typedef struct rule {
-  const char *ours, *theirs; /* without "layers.N." and "h.N." */
-  bool transposed;           /* stored [in, out] */
-  int32_t part, parts;       /* part of `parts` equal ones along the output */
-} rule;
-
-static const rule gpt2_layer[] = {
-    {"norm1.weight", "ln_1.weight", false, 0, 1},
-    {"norm1.bias", "ln_1.bias", false, 0, 1},
-    {"attention.query.weight", "attn.c_attn.weight", true, 0, 3},
-    {"attention.key.weight", "attn.c_attn.weight", true, 1, 3},
-    {"attention.value.weight", "attn.c_attn.weight", true, 2, 3},
-    {"attention.query.bias", "attn.c_attn.bias", false, 0, 3},
-    {"attention.key.bias", "attn.c_attn.bias", false, 1, 3},
-    {"attention.value.bias", "attn.c_attn.bias", false, 2, 3},
-    {"attention.projection.weight", "attn.c_proj.weight", true, 0, 1},
-    {"attention.projection.bias", "attn.c_proj.bias", false, 0, 1},
-    {"norm2.weight", "ln_2.weight", false, 0, 1},
-    {"norm2.bias", "ln_2.bias", false, 0, 1},
-    {"mlp.up.weight", "mlp.c_fc.weight", true, 0, 1},
-    {"mlp.up.bias", "mlp.c_fc.bias", false, 0, 1},
-    {"mlp.down.weight", "mlp.c_proj.weight", true, 0, 1},
-    {"mlp.down.bias", "mlp.c_proj.bias", false, 0, 1},
-    {0},
-};
-static const rule gpt2_outside[] = {
-    {"token_embedding.weight", "wte.weight", false, 0, 1}, {"position_embedding.weight", "wpe.weight", false, 0, 1},
-    {"final_norm.weight", "ln_f.weight", false, 0, 1},     {"final_norm.bias", "ln_f.bias", false, 0, 1},
-    {"head.weight", "lm_head.weight", false, 0, 1},        {0},
-};
-static const rule llama_layer[] = {
-    {"norm1.weight", "input_layernorm.weight", false, 0, 1},
-    {"attention.query.weight", "self_attn.q_proj.weight", false, 0, 1},
-    {"attention.query.bias", "self_attn.q_proj.bias", false, 0, 1},
-    {"attention.key.weight", "self_attn.k_proj.weight", false, 0, 1},
-    {"attention.key.bias", "self_attn.k_proj.bias", false, 0, 1},
-    {"attention.value.weight", "self_attn.v_proj.weight", false, 0, 1},
-    {"attention.value.bias", "self_attn.v_proj.bias", false, 0, 1},
-    {"attention.projection.weight", "self_attn.o_proj.weight", false, 0, 1},
-    {"attention.projection.bias", "self_attn.o_proj.bias", false, 0, 1},
-    {"norm2.weight", "post_attention_layernorm.weight", false, 0, 1},
-    {"mlp.gate.weight", "mlp.gate_proj.weight", false, 0, 1},
-    {"mlp.gate.bias", "mlp.gate_proj.bias", false, 0, 1},
-    {"mlp.up.weight", "mlp.up_proj.weight", false, 0, 1},
-    {"mlp.up.bias", "mlp.up_proj.bias", false, 0, 1},
-    {"mlp.down.weight", "mlp.down_proj.weight", false, 0, 1},
-    {"mlp.down.bias", "mlp.down_proj.bias", false, 0, 1},
-    {0},
-};
-static const rule llama_outside[] = {
-    {"token_embedding.weight", "embed_tokens.weight", false, 0, 1},
-    {"final_norm.weight", "norm.weight", false, 0, 1},
-    {"head.weight", "lm_head.weight", false, 0, 1},
-    {0},
-};
-
-/* NULL: a tensor that such a model has not. */
-static const rule *translate(const gd_huggingface *model, const char *ours, char theirs[THEIR_NAME_BYTES]) {
-  bool llama = model->config.llama;
-  int layer = 0, length = 0;
-  bool inside = sscanf(ours, "layers.%d.%n", &layer, &length) == 1 && length > 0;
-  const rule *rules = inside ? (llama ? llama_layer : gpt2_layer) : (llama ? llama_outside : gpt2_outside);
-  for (; rules->ours; rules++) {
-    if (strcmp(rules->ours, inside ? ours + length : ours) != 0) continue;
-    if (inside)
-      snprintf(theirs, THEIR_NAME_BYTES, "%s%s.%d.%s", model->prefix, llama ? "layers" : "h", layer, rules->theirs);
-    else /* the head stands beside the model, not in it */
-      snprintf(theirs, THEIR_NAME_BYTES, "%s%s", strcmp(ours, "head.weight") ? model->prefix : "", rules->theirs);
-    return rules;
-  }
-  return NULL;
 }
 
 /* ---- boxes ---- */
@@ -215,9 +207,9 @@ static gd_status read_transposed(const gd_safetensors *file, const gd_safetensor
 }
 
 static gd_status read_box(const gd_huggingface *model, const gd_tensor *ours, const gd_checkpoint_box *wanted) {
-  char name[THEIR_NAME_BYTES];
+  char name[GD_HUGGINGFACE_NAME_BYTES];
   const gd_safetensors *file = NULL;
-  const rule *how = translate(model, ours->name, name);
+  const gd_huggingface_rule *how = gd_huggingface_translate(&model->config, model->prefix, ours->name, name);
   if (!how) return gd_fail_user(GD_BAD_DATA, "%s: a model of this kind has no %s", model->folder, ours->name);
   const gd_safetensor *tensor = find(model, name, &file);
   if (!tensor) return gd_fail_user(GD_BAD_DATA, "%s: has no tensor %s (for %s)", model->folder, name, ours->name);

@@ -10,10 +10,11 @@
 typedef struct gd_huggingface gd_huggingface;
 
 /* GD_USAGE where the folder has no config.json; GD_BAD_DATA naming what is not supported (architecture, activation, rope
- * scaling and the like), a missing file, or a damaged one. */
+ * scaling and the like), a missing file, a damaged one, or the tensors that this model would not use. A stored head that is not
+ * the token embedding is the head, also where config.json ties the two (as transformers does since its version 5). */
 GD_CHECKED gd_status gd_huggingface_open(const char *folder, gd_huggingface **out);
 
-/* Fills spec->model but init_from, dropout and init_std; leaves the rest alone. */
+/* Fills spec->model but init_from, dropout and init_std; leaves the rest alone. Says in the log when the head was untied. */
 GD_CHECKED gd_status gd_huggingface_spec(const gd_huggingface *model, gd_spec *spec);
 
 /* Fills boxes (indices into `tensors`, kind weights) as gd_checkpoint_read does. GD_BAD_DATA naming the tensor that is missing

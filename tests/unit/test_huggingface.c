@@ -14,6 +14,7 @@
 #include "io/base/files.h"
 #include "io/checkpoint/huggingface.h"
 #include "io/checkpoint/safetensors.h"
+#include "shard/base/log.h"
 #include "shard/layout.h"
 
 static char folder[GD_PATH_BYTES];
@@ -270,12 +271,154 @@ static void test_what_is_not_supported_is_named_with_its_key(void **state) {
   }
 }
 
+/* A folder of the tensors of `names` ("NAME ROWS COLS", COLS 0: a vector), which count on from 1; two that must be equal: "=".
+ */
+static void write_folder(const char *config, const char *const *names) {
+  static float data[4096];
+  gd_bytes header = {0};
+  int64_t elements = 0, table = 0;
+  write_text("config.json", config);
+  for (; *names; names++) {
+    char name[100], equal[2] = "";
+    int rows, cols;
+    assert_true(sscanf(*names, "%99s %d %d %1s", name, &rows, &cols, equal) >= 3);
+    int64_t count = (int64_t)rows * (cols ? cols : 1);
+    if (strstr(name, "embed_tokens") || strstr(name, "wte")) table = elements;
+    for (int64_t i = 0; i < count; i++) data[elements + i] = *equal ? data[table + i] : (float)(elements + i + 1);
+    assert_int_equal(gd_bytes_printf(&header, "%s\"%s\":{\"dtype\":\"F32\",\"shape\":[%d", elements ? "," : "{", name, rows),
+                     GD_OK);
+    if (cols) assert_int_equal(gd_bytes_printf(&header, ",%d", cols), GD_OK);
+    assert_int_equal(gd_bytes_printf(&header, "],\"data_offsets\":[%d,%d]}", (int)elements * 4, (int)(elements + count) * 4),
+                     GD_OK);
+    elements += count;
+  }
+  assert_int_equal(gd_bytes_append(&header, "}", 1), GD_OK);
+  write_tensor_file("model.safetensors", header.bytes, data, (size_t)elements);
+  gd_bytes_free(&header);
+}
+
+static const char gpt2_config[] =
+    "{\"architectures\":[\"GPT2LMHeadModel\"],\"n_embd\":4,\"n_head\":2,\"n_layer\":1,"
+    "\"vocab_size\":3%s}";
+
+static int warnings;
+
+static void count_warnings(void *context, gd_log_level level, const char *line) {
+  (void)context;
+  warnings += level == GD_LOG_WARNING && strstr(line, "lm_head.weight is not the token embedding");
+}
+
+static void test_a_head_that_is_not_the_embedding_is_used_whatever_the_config_says(void **state) {
+  (void)state;
+  static const char tie[] = ",\"tie_word_embeddings\":true", untie[] = ",\"tie_word_embeddings\":false";
+  static const struct {
+    const char *config, *more, *table, *head;
+    bool tied, warned;
+  } cases[] = {
+      {gpt2_config, "", "wte.weight 3 4", "lm_head.weight 3 4", false, true},
+      {gpt2_config, tie, "transformer.wte.weight 3 4", "lm_head.weight 3 4", false, true},
+      {gpt2_config, untie, "wte.weight 3 4", "lm_head.weight 3 4", false, false},
+      {gpt2_config, "", "wte.weight 3 4", "lm_head.weight 3 4 =", true, false},
+      {gpt2_config, untie, "wte.weight 3 4", "lm_head.weight 3 4 =", false, false},
+      {gpt2_config, "", "wte.weight 3 4", NULL, true, false},
+      {llama_config, "", "model.embed_tokens.weight 3 4", "lm_head.weight 3 4", false, false},
+      {llama_config, tie, "model.embed_tokens.weight 3 4", "lm_head.weight 3 4", false, true},
+      {llama_config, tie, "model.embed_tokens.weight 3 4", "lm_head.weight 3 4 =", true, false},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    char config[512];
+    gd_spec spec;
+    gd_layout layout;
+    snprintf(config, sizeof config, cases[i].config, cases[i].more);
+    write_folder(config, (const char *const[]){cases[i].table, cases[i].head, NULL});
+    warnings = 0;
+    gd_log_set_sink(count_warnings, NULL);
+    gd_huggingface *model = open_model(folder);
+    layout_of(model, &spec, &layout);
+    gd_log_set_sink(NULL, NULL);
+    if (spec.model.tied_head != cases[i].tied || warnings != cases[i].warned) fail_msg("case %zu", i);
+    if (!spec.model.tied_head) {
+      float *head = read_whole(model, &layout, "head.weight");
+      for (int k = 0; k < 12; k++) assert_true(head[k] == (float)(k + (strchr(cases[i].head, '=') ? 1 : 13)));
+      free(head);
+    }
+    gd_layout_free(&layout);
+    gd_huggingface_close(model);
+  }
+}
+
+static void test_one_other_element_is_another_head(void **state) {
+  (void)state;
+  char config[512], path[GD_PATH_BYTES];
+  gd_spec spec;
+  snprintf(config, sizeof config, gpt2_config, "");
+  assert_int_equal(gd_path_join(path, sizeof path, folder, "model.safetensors"), GD_OK);
+  write_folder(config, (const char *const[]){"wte.weight 3 4", "lm_head.weight 3 4 =", NULL});
+  FILE *file = fopen(path, "r+b");
+  assert_int_equal(fseek(file, -4, SEEK_END), 0);
+  fwrite(&(float){12.5f}, 4, 1, file);
+  fclose(file);
+  gd_huggingface *model = open_model(folder);
+  gd_config_defaults(&spec);
+  assert_int_equal(gd_huggingface_spec(model, &spec), GD_OK);
+  assert_false(spec.model.tied_head);
+  gd_huggingface_close(model);
+}
+
+static void test_a_tensor_without_use_is_refused_by_name(void **state) {
+  (void)state;
+  static const struct {
+    const char *config, *table, *other; /* NULL text below: fine */
+    const char *text;
+  } cases[] = {
+      {gpt2_config, "wte.weight 3 4", "h.0.attn.bias 1 1", NULL},
+      {gpt2_config, "transformer.wte.weight 3 4", "transformer.h.0.attn.masked_bias 1 0", NULL},
+      {llama_config, "model.embed_tokens.weight 3 4", "model.layers.0.self_attn.rotary_emb.inv_freq 1 0", NULL},
+      {llama_config, "model.embed_tokens.weight 3 4", "model.rotary_emb.inv_freq 1 0", NULL},
+      {gpt2_config, "wte.weight 3 4", "score.weight 2 4", "has no use for: score.weight"},
+      {gpt2_config, "wte.weight 3 4", "h.1.ln_1.weight 4 0", "(layers 1) has no use for: h.1.ln_1.weight"},
+      {gpt2_config, "wte.weight 3 4", "h.00.ln_1.weight 4 0", "has no use for: h.00.ln_1.weight"},
+      {gpt2_config, "transformer.wte.weight 3 4", "wte.weight 3 4", "has no use for: wte.weight"},
+      {gpt2_config, "wte.weight 3 4", "h.0.attn.biases 4 0", "has no use for: h.0.attn.biases"},
+      {gpt2_config, "wte.weight 3 4", "h.0.crossattention.c_attn.weight 4 8", "h.0.crossattention.c_attn.weight"},
+      {llama_config, "model.embed_tokens.weight 3 4", "model.layers.0.self_attn.q_proj.bias 4 0",
+       "(layers 1, no bias) has no use for: model.layers.0.self_attn.q_proj.bias"},
+      {llama_config, "model.embed_tokens.weight 3 4", "model.layers.0.self_attn.q_norm.weight 2 0", "q_norm.weight"},
+      {llama_config, "model.embed_tokens.weight 3 4", "model.layers.0.attn.bias 1 1", "attn.bias"},
+  };
+  char config[512];
+  gd_huggingface *model;
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    snprintf(config, sizeof config, cases[i].config, "");
+    write_folder(config, (const char *const[]){cases[i].table, cases[i].other, NULL});
+    gd_status status = gd_huggingface_open(folder, &model);
+    if (status != (cases[i].text ? GD_BAD_DATA : GD_OK)) fail_msg("case %zu: status %d", i, (int)status);
+    if (cases[i].text && !strstr(gd_error_text(), cases[i].text))
+      fail_msg("\"%s\" is not in \"%s\"", cases[i].text, gd_error_text());
+    gd_huggingface_close(model);
+  }
+  char names[20][32];
+  const char *list[22] = {"wte.weight 3 4"};
+  for (int i = 0; i < 20; i++) {
+    snprintf(names[i], sizeof names[i], "extra%02d 1 1", i);
+    list[i + 1] = names[i];
+  }
+  snprintf(config, sizeof config, gpt2_config, "");
+  write_folder(config, list);
+  assert_int_equal(gd_huggingface_open(folder, &model), GD_BAD_DATA);
+  assert_non_null(strstr(gd_error_text(), "extra00, extra01, "));
+  assert_non_null(strstr(gd_error_text(), "extra11 and 8 more"));
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
   const struct CMUnitTest tests[] = {
       TEST(test_a_gpt2_model_comes_in_with_every_element_at_its_place),
       TEST(test_a_llama_model_comes_in_and_its_table_equals_the_original_file),
       TEST(test_shards_of_an_index_are_found_and_missing_tensors_named),
+      TEST(test_a_head_that_is_not_the_embedding_is_used_whatever_the_config_says),
+      TEST(test_one_other_element_is_another_head),
+      TEST(test_a_tensor_without_use_is_refused_by_name),
       TEST(test_what_is_not_supported_is_named_with_its_key),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
