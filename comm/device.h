@@ -1,7 +1,8 @@
 /* device.h - memory, streams and events of one device behind one table.
  *
- * Back ends: device_cpu.c (compute stream inline, other streams a first-in first-out thread), the `lazy` CPU test device
- * (an operation runs only when something waits for it, so a missing wait shows), device_cuda.c. A pointer from alloc is a
+ * Back ends: device_cpu.c (compute stream inline, other streams a first-in first-out thread), the `lazy` and `eager` CPU test
+ * devices of device_lazy.c (each stream as late as its order allows, or compute late and the others early, so a missing wait
+ * shows), device_cuda.c. A pointer from alloc is a
  * device pointer: only kernels, collectives and copies of the same device may touch it. On the CPU it happens to be a host
  * pointer; code above comm/ must not rely on that.
  */
@@ -64,8 +65,9 @@ struct gd_stream {
   gd_device *device;
 };
 
-/* Opens the CPU device, or the lazy one. Local. */
+/* Opens the CPU device, or one of the two for tests. Local. */
 GD_CHECKED gd_status gd_device_open_cpu(gd_device *out);
 GD_CHECKED gd_status gd_device_open_lazy(gd_device *out);
+GD_CHECKED gd_status gd_device_open_eager(gd_device *out);
 
 #endif

@@ -1,9 +1,15 @@
-/* device_lazy.c - the CPU device for tests that shows a missing wait without a GPU: nothing runs until somebody waits for it.
+/* device_lazy.c - CPU devices for tests that show a missing wait without a GPU, by running each stream at an extreme of what
+ * its order allows.
  *
- * Every stream only queues. stream_sync and event_sync run what they wait for, in stream order, on the calling thread; a wait
- * inside a stream runs the other stream as far as its event, no further. The named output of a task is filled with 0xFF bytes
- * (a NaN in every float type) as soon as the stream's order allows the task to run, so a reader that forgot to wait finds
- * NaNs, and one that reads too late finds what came after. */
+ * lazy: nothing runs until somebody waits for it. Every stream only queues. stream_sync and event_sync run what they wait for,
+ * in stream order, on the calling thread; a wait inside a stream runs the other stream as far as its event, no further. The
+ * named output of a task is filled with 0xFF bytes (a NaN in every float type) as soon as the stream's order allows the task to
+ * run, so a reader that forgot to wait finds NaNs, and one that reads too late finds what came after. This shows a compute
+ * stream that does not wait for communication.
+ *
+ * eager: the compute stream is lazy still, and every other stream runs as soon as its order and its waits allow, inside the
+ * call that enqueues or that lets an event pass. So what communication should have waited for is not there yet, or is
+ * overwritten before compute has read it. */
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,11 +19,14 @@
 typedef struct state {
   pthread_mutex_t lock; /* recursive: a task may enqueue */
   struct stream *streams;
+  bool eager;
 } state;
 
 typedef struct stream {
   gd_stream base;
   gd_operation_queue queue;
+  bool early;    /* runs as soon as it may */
+  bool running;  /* inside a task */
   bool poisoned; /* the first task of the queue has had its output poisoned */
   gd_error fault;
   struct stream *next; /* of the device */
@@ -45,29 +54,59 @@ static void drop_reference(gd_event *event) {
   if (event->destroyed && event->queued == 0) free(event);
 }
 
-/* Markers at the head cost nothing and hide nothing: they pass at once. A task at the head may run from now on: poison. */
-static void settle(stream *s) {
+static void run_task(stream *s) {
+  gd_operation *operation = gd_operation_pop(&s->queue);
+  s->poisoned = false;
+  s->running = true;
+  if (s->fault.code == GD_OK) {
+    gd_status status = operation->task(operation->arguments);
+    if (status != GD_OK) gd_error_take(status, &s->fault);
+  }
+  s->running = false;
+  gd_operation_release(&s->queue, operation);
+}
+
+static void pass_marker(stream *s) {
+  gd_operation *operation = gd_operation_pop(&s->queue);
+  gd_event *event = operation->event;
+  if (operation->kind == GD_OPERATION_RECORD) {
+    if (operation->generation > event->passed) event->passed = operation->generation;
+    if (event->fault.code == GD_OK) event->fault = s->fault;
+  } else if (s->fault.code == GD_OK) {
+    s->fault = event->fault;
+  }
+  gd_operation_release(&s->queue, operation);
+  drop_reference(event);
+}
+
+/* Markers at the head cost nothing and hide nothing: they pass at once. A task at the head may run from now on: an early stream
+ * runs it, others poison its output. Returns whether anything passed. */
+static bool settle(stream *s) {
   gd_operation *first;
-  while ((first = s->queue.first) && first->kind != GD_OPERATION_TASK && !waits(first)) {
-    gd_operation *operation = gd_operation_pop(&s->queue);
-    gd_event *event = operation->event;
-    if (operation->kind == GD_OPERATION_RECORD) {
-      if (operation->generation > event->passed) event->passed = operation->generation;
-      if (event->fault.code == GD_OK) event->fault = s->fault;
-    } else if (s->fault.code == GD_OK) {
-      s->fault = event->fault;
-    }
-    gd_operation_release(&s->queue, operation);
-    drop_reference(event);
+  bool moved = false;
+  if (s->running) return false;
+  for (; (first = s->queue.first) && !waits(first); moved = true) {
+    if (first->kind != GD_OPERATION_TASK)
+      pass_marker(s);
+    else if (s->early)
+      run_task(s);
+    else
+      break;
   }
   if (first && first->kind == GD_OPERATION_TASK && !s->poisoned) {
     if (first->output && s->fault.code == GD_OK) memset(first->output, 0xFF, first->output_bytes);
     s->poisoned = true;
   }
+  return moved;
 }
 
+/* Until no stream goes on by itself: one that passes an event may let another pass. */
 static void settle_all(state *device) {
-  for (stream *s = device->streams; s; s = s->next) settle(s);
+  bool moved = true;
+  while (moved) {
+    moved = false;
+    for (stream *s = device->streams; s; s = s->next) moved = settle(s) || moved;
+  }
 }
 
 static void run_first(stream *s);
@@ -81,17 +120,10 @@ static void run_until(gd_event *event, uint64_t generation, stream *source) {
 
 static void run_first(stream *s) {
   gd_operation *first = s->queue.first;
-  if (waits(first)) {
+  if (waits(first))
     run_until(first->event, first->generation, (stream *)first->source);
-  } else if (first->kind == GD_OPERATION_TASK) {
-    gd_operation *operation = gd_operation_pop(&s->queue);
-    s->poisoned = false;
-    if (s->fault.code == GD_OK) {
-      gd_status status = operation->task(operation->arguments);
-      if (status != GD_OK) gd_error_take(status, &s->fault);
-    }
-    gd_operation_release(&s->queue, operation);
-  }
+  else if (first->kind == GD_OPERATION_TASK)
+    run_task(s);
   settle_all(state_of(s->base.device));
 }
 
@@ -109,7 +141,7 @@ static gd_status lazy_enqueue(gd_stream *base, gd_stream_task *task, const void 
     operation->output = output;
     operation->output_bytes = output_bytes;
     if (arguments_bytes) memcpy(operation->arguments, arguments, arguments_bytes);
-    settle(s);
+    settle_all(device);
   }
   pthread_mutex_unlock(&device->lock);
   return status;
@@ -129,7 +161,7 @@ static gd_status push_marker(gd_stream *base, gd_event *event, gd_operation_kind
     operation->generation = event->recorded;
     operation->source = (gd_stream *)event->recorded_on;
     event->queued++;
-    settle(s);
+    settle_all(event->device);
   }
   pthread_mutex_unlock(&event->device->lock);
   return status;
@@ -183,6 +215,7 @@ static gd_status lazy_stream_create(gd_device *device, gd_stream **out) {
   if (!s) return gd_fail(GD_NO_MEMORY, "out of memory for a stream");
   s->base.device = device;
   state *own = state_of(device);
+  s->early = own->eager && device->compute; /* compute is the first one */
   pthread_mutex_lock(&own->lock);
   s->next = own->streams;
   own->streams = s;
@@ -237,7 +270,7 @@ static const gd_device_ops lazy_ops = {
     .close = lazy_close,
 };
 
-gd_status gd_device_open_lazy(gd_device *out) {
+static gd_status open_device(gd_device *out, bool eager) {
   memset(out, 0, sizeof *out);
   out->ops = &lazy_ops;
   state *own = calloc(1, sizeof *own);
@@ -247,8 +280,9 @@ gd_status gd_device_open_lazy(gd_device *out) {
   pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_RECURSIVE);
   pthread_mutex_init(&own->lock, &attributes);
   pthread_mutexattr_destroy(&attributes);
+  own->eager = eager;
   out->state = own;
-  gd_host_describe(out, "lazy CPU");
+  gd_host_describe(out, eager ? "eager CPU" : "lazy CPU");
   gd_status status = lazy_stream_create(out, &out->compute);
   if (status == GD_OK) status = lazy_stream_create(out, &out->communication);
   if (status != GD_OK) {
@@ -256,4 +290,12 @@ gd_status gd_device_open_lazy(gd_device *out) {
     return status;
   }
   return GD_OK;
+}
+
+gd_status gd_device_open_lazy(gd_device *out) {
+  return open_device(out, false);
+}
+
+gd_status gd_device_open_eager(gd_device *out) {
+  return open_device(out, true);
 }

@@ -111,7 +111,9 @@ gd_status gd_session_open_device(gd_session *session, const gd_spec *spec, gd_de
       return gd_fail_user(GD_USAGE, "run.device: cuda was asked for, but %s; use auto or cpu to train on the processor", why);
   }
   if (!session->cuda)
-    status = kind == GD_DEVICE_LAZY ? gd_device_open_lazy(&session->device) : gd_device_open_cpu(&session->device);
+    status = kind == GD_DEVICE_LAZY    ? gd_device_open_lazy(&session->device)
+             : kind == GD_DEVICE_EAGER ? gd_device_open_eager(&session->device)
+                                       : gd_device_open_cpu(&session->device);
   status = gd_session_agree(session, status);
   if (status != GD_OK) return status;
   session->device_open = true;

@@ -42,7 +42,7 @@ typedef struct gd_model_spec {
   char init_from[GD_PATH_BYTES]; /* weights only, from a checkpoint or a Hugging Face folder; "" = random */
 } gd_model_spec;
 
-typedef enum gd_device_kind { GD_DEVICE_AUTO, GD_DEVICE_CPU, GD_DEVICE_CUDA, GD_DEVICE_LAZY } gd_device_kind;
+typedef enum gd_device_kind { GD_DEVICE_AUTO, GD_DEVICE_CPU, GD_DEVICE_CUDA, GD_DEVICE_LAZY, GD_DEVICE_EAGER } gd_device_kind;
 
 typedef struct gd_run_spec {
   char directory[GD_PATH_BYTES];

@@ -8,8 +8,8 @@ static const gd_key_choice norms[] = {{"layernorm", GD_NORM_LAYERNORM}, {"rmsnor
 static const gd_key_choice activations[] = {
     {"gelu_tanh", GD_ACTIVATION_GELU_TANH}, {"gelu", GD_ACTIVATION_GELU}, {"swiglu", GD_ACTIVATION_SWIGLU}, {0, 0}};
 static const gd_key_choice positions[] = {{"learned", GD_POSITION_LEARNED}, {"rotary", GD_POSITION_ROTARY}, {0, 0}};
-static const gd_key_choice devices[] = {
-    {"auto", GD_DEVICE_AUTO}, {"cpu", GD_DEVICE_CPU}, {"cuda", GD_DEVICE_CUDA}, {"lazy", GD_DEVICE_LAZY}, {0, 0}};
+static const gd_key_choice devices[] = {{"auto", GD_DEVICE_AUTO}, {"cpu", GD_DEVICE_CPU},     {"cuda", GD_DEVICE_CUDA},
+                                        {"lazy", GD_DEVICE_LAZY}, {"eager", GD_DEVICE_EAGER}, {0, 0}};
 static const gd_key_choice orders[] = {
     {"shuffled", GD_ORDER_SHUFFLED}, {"sequential", GD_ORDER_SEQUENTIAL}, {"random_offset", GD_ORDER_RANDOM_OFFSET}, {0, 0}};
 static const gd_key_choice optimizers[] = {{"adamw", GD_OPTIMIZER_ADAMW}, {"sgd", GD_OPTIMIZER_SGD}, {0, 0}};
@@ -45,7 +45,7 @@ static const gd_config_key keys[] = {
     STRING(run, directory, "runs/default", "folder of this run: metrics, checkpoints, logs; the same line again resumes it"),
     NUMBER(UINT64, run, seed, "1", 0, 18446744073709551615.0, "", "of weights, dropout, data order and sampling"),
     NUMBER(INT64, run, steps, "1000", 1, STEPS_MAX, "steps", "optimizer steps of the whole run"),
-    CHOICE(run, device, "auto", devices, "auto takes a GPU where there is one; lazy is a test device"),
+    CHOICE(run, device, "auto", devices, "auto takes a GPU where there is one; lazy and eager are for tests"),
     NUMBER(INT32, run, threads, "0", 0, 4096, "threads", "OpenMP threads a rank; 0 = cores of the node / ranks on it"),
     NUMBER(INT64, run, max_time_s, "0", 0, 315360000, "s", "stop, save and leave with 75 after this long; 0 = never"),
     NUMBER(INT32, run, watchdog_s, "600", 0, 604800, "s", "no progress for this long: name the rank, leave with 76; 0 = off"),

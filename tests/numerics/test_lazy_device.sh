@@ -1,12 +1,37 @@
 #!/bin/bash
-# The lazy test device runs an operation only when something waits for it and poisons its output until then: a training on it must
-# give the bits of the CPU device, or a wait is missing somewhere in the step.
+# Two test devices run each stream at an extreme of what its order allows (comm/device_lazy.c): lazy as late as possible, everything
+# that is not there yet poisoned; eager runs compute late and communication at once. A training on them, and one resumed on them, must
+# give the bits of the CPU device, or a wait is missing somewhere.
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh"
 
 train cpu 1 gpt2 || finish
-train lazy-one 1 gpt2 run.device=lazy && check "one rank on the lazy device" same_curve cpu lazy-one
-train lazy-four 4 gpt2 run.device=lazy parallel.tensor=2 parallel.zero=1 batch.micro=5 &&
-  check "tensor 2 x data 2, ZeRO 1, micro-batches on the lazy device" same_curve cpu lazy-four
-check "the same state" same_state cpu lazy-four
+same_as_cpu() { # TEXT NAME RANKS settings...
+  local text=$1 name=$2
+  shift 2
+  local ranks=$1
+  shift
+  if train "$name" "$ranks" gpt2 "$@"; then
+    check "$text: the CPU device's losses" same_curve cpu "$name"
+    check "$text: the same state" same_state cpu "$name"
+  else
+    check "$text" false
+  fi
+}
+for device in lazy eager; do
+  same_as_cpu "$device, one rank" $device-one 1 run.device=$device
+  same_as_cpu "$device, tensor 2 x data 2, ZeRO 1, micro-batches of 5" $device-four 4 run.device=$device parallel.tensor=2 \
+    parallel.zero=1 batch.micro=5
+  same_as_cpu "$device, data 3, ZeRO 0, micro-batches of 3" $device-three 3 run.device=$device parallel.zero=0 batch.micro=3
+  # The second half again from the checkpoint of step 2.
+  mkdir -p "$work/$device-resumed"
+  cp -r "$work/cpu/checkpoints" "$work/$device-resumed/"
+  rm -rf "$work/$device-resumed/checkpoints/step-00000004" "$work/$device-resumed/checkpoints/LATEST"
+  if train $device-resumed 2 gpt2 run.device=$device parallel.tensor=2; then
+    check "$device, resumed at step 2 on tensor 2: the same state" same_state cpu $device-resumed
+    check "$device, resumed: it did resume" grep -q "step 2" "$work/$device-resumed.out"
+  else
+    check "$device, resumed" false
+  fi
+done
 finish

@@ -1,5 +1,5 @@
-/* The devices in host memory: streams keep order, events order streams, faults come back with their text, and the lazy
- * device shows a wait that was forgotten. */
+/* The devices in host memory: streams keep order, events order streams, faults come back with their text, and the lazy and the
+ * eager device show a wait that was forgotten. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,9 +12,10 @@
 
 #include "comm/device.h"
 
-enum { N = 1000 };
+enum { N = 1000, CPU = 0, LAZY, EAGER, DEVICES };
 
-static gd_device devices[2]; /* cpu, lazy */
+static gd_device devices[DEVICES];
+static gd_status (*const openers[DEVICES])(gd_device *) = {gd_device_open_cpu, gd_device_open_lazy, gd_device_open_eager};
 
 typedef struct append_arguments {
   int *list, *used, value, pause_ms;
@@ -38,7 +39,7 @@ static void ok(gd_status status) {
 
 static void streams_run_in_order(void **state) {
   (void)state;
-  for (int d = 0; d < 2; d++) {
+  for (int d = 0; d < DEVICES; d++) {
     gd_device *device = &devices[d];
     gd_stream *streams[3] = {device->compute, device->communication, NULL};
     ok(device->ops->stream_create(device, &streams[2]));
@@ -59,7 +60,7 @@ static void streams_run_in_order(void **state) {
 
 static void copies_and_fills_arrive(void **state) {
   (void)state;
-  for (int d = 0; d < 2; d++) {
+  for (int d = 0; d < DEVICES; d++) {
     gd_device *device = &devices[d];
     void *memory, *host;
     ok(device->ops->alloc(device, 5000, &memory));
@@ -89,7 +90,7 @@ static void an_impossible_allocation_says_so(void **state) {
 /* The communication stream is slow; compute waits for its event and must see all of it. Then the other way round. */
 static void an_event_orders_two_streams(void **state) {
   (void)state;
-  for (int d = 0; d < 2; d++) {
+  for (int d = 0; d < DEVICES; d++) {
     gd_device *device = &devices[d];
     gd_event *event;
     ok(device->ops->event_create(device, &event));
@@ -115,7 +116,7 @@ static void an_event_orders_two_streams(void **state) {
 
 static void event_sync_waits_for_its_record_only(void **state) {
   (void)state;
-  gd_device *device = &devices[1];
+  gd_device *device = &devices[LAZY];
   gd_event *event;
   ok(device->ops->event_create(device, &event));
   int list[2], used = 0;
@@ -133,9 +134,9 @@ static void event_sync_waits_for_its_record_only(void **state) {
 /* A fault stays with its stream, skips what follows, and goes through events to the streams that wait. */
 static void the_first_fault_comes_back_with_its_text(void **state) {
   (void)state;
-  for (int d = 0; d < 2; d++) {
+  for (int d = 0; d < DEVICES; d++) {
     gd_device device;
-    ok(d ? gd_device_open_lazy(&device) : gd_device_open_cpu(&device));
+    ok(openers[d](&device));
     gd_event *event;
     ok(device.ops->event_create(&device, &event));
     int one = 1, two = 2, list[4], used = 0;
@@ -164,7 +165,7 @@ static void the_first_fault_comes_back_with_its_text(void **state) {
 static void arguments_above_the_limit_are_refused(void **state) {
   (void)state;
   static char big[513];
-  for (int d = 0; d < 2; d++)
+  for (int d = 0; d < DEVICES; d++)
     assert_int_equal(devices[d].ops->enqueue(devices[d].compute, fail_task, big, sizeof big, NULL, 0), GD_BUG);
   gd_error_clear();
 }
@@ -173,7 +174,7 @@ static void arguments_above_the_limit_are_refused(void **state) {
 
 static void nothing_runs_before_it_is_waited_for(void **state) {
   (void)state;
-  gd_device *device = &devices[1];
+  gd_device *device = &devices[LAZY];
   int list[1], used = 0;
   append_arguments a = {list, &used, 5, 0};
   ok(device->ops->enqueue(device->compute, append, &a, sizeof a, NULL, 0));
@@ -185,7 +186,7 @@ static void nothing_runs_before_it_is_waited_for(void **state) {
 
 static void a_missing_wait_reads_nan(void **state) {
   (void)state;
-  gd_device *device = &devices[1];
+  gd_device *device = &devices[LAZY];
   for (int with_wait = 0; with_wait < 2; with_wait++) {
     float source = 4, middle = 4, result = 4; /* stale bytes would look right */
     gd_event *event;
@@ -204,7 +205,7 @@ static void a_missing_wait_reads_nan(void **state) {
 /* Within a stream, reuse of a buffer is legal: poison must not reach an operation that comes before. */
 static void poison_keeps_the_order_of_a_stream(void **state) {
   (void)state;
-  gd_device *device = &devices[1];
+  gd_device *device = &devices[LAZY];
   float a = 1, b = 2, first = 0, second = 0;
   ok(device->ops->copy(device->compute, &first, &a, sizeof a, GD_COPY_DEVICE_TO_DEVICE));
   ok(device->ops->copy(device->compute, &a, &b, sizeof a, GD_COPY_DEVICE_TO_DEVICE));
@@ -219,7 +220,7 @@ static void poison_keeps_the_order_of_a_stream(void **state) {
 /* Compute overwrites what the communication stream still has to send, without waiting for it. */
 static void overwriting_what_another_stream_reads_shows(void **state) {
   (void)state;
-  gd_device *device = &devices[1];
+  gd_device *device = &devices[LAZY];
   float payload = 1, sent = 0, next = 2;
   ok(device->ops->copy(device->communication, &sent, &payload, sizeof sent, GD_COPY_DEVICE_TO_DEVICE));
   ok(device->ops->copy(device->compute, &payload, &next, sizeof payload, GD_COPY_DEVICE_TO_DEVICE));
@@ -228,14 +229,96 @@ static void overwriting_what_another_stream_reads_shows(void **state) {
   ok(device->ops->stream_sync(device->compute));
 }
 
+/* Eager only. */
+
+static void communication_runs_at_once_and_compute_when_it_is_waited_for(void **state) {
+  (void)state;
+  gd_device *device = &devices[EAGER];
+  gd_stream *third;
+  ok(device->ops->stream_create(device, &third));
+  int list[4], used = 0;
+  append_arguments a = {list, &used, 1, 0}, b = {list, &used, 2, 0}, c = {list, &used, 3, 0};
+  ok(device->ops->enqueue(device->compute, append, &a, sizeof a, NULL, 0));
+  assert_int_equal(used, 0);
+  ok(device->ops->enqueue(device->communication, append, &b, sizeof b, NULL, 0));
+  assert_int_equal(used, 1);
+  ok(device->ops->enqueue(third, append, &c, sizeof c, NULL, 0));
+  assert_int_equal(used, 2);
+  ok(device->ops->stream_sync(device->compute));
+  assert_int_equal(used, 3);
+  assert_int_equal(list[0], 2);
+  assert_int_equal(list[1], 3);
+  assert_int_equal(list[2], 1);
+  device->ops->stream_destroy(third);
+}
+
+/* Compute makes a gradient that communication sends: without the wait, what is sent is not it. */
+static void sending_before_it_is_made_shows(void **state) {
+  (void)state;
+  gd_device *device = &devices[EAGER];
+  for (int with_wait = 0; with_wait < 2; with_wait++) {
+    float made = 2, gradient = 1, sent = 0;
+    gd_event *event;
+    ok(device->ops->event_create(device, &event));
+    ok(device->ops->copy(device->compute, &gradient, &made, sizeof gradient, GD_COPY_DEVICE_TO_DEVICE));
+    ok(device->ops->event_record(event, device->compute));
+    if (with_wait) ok(device->ops->stream_wait(device->communication, event));
+    ok(device->ops->copy(device->communication, &sent, &gradient, sizeof sent, GD_COPY_DEVICE_TO_DEVICE));
+    ok(device->ops->stream_sync(device->compute));
+    assert_true(with_wait ? sent == 2 : sent != 2);
+    assert_true(gradient == 2);
+    device->ops->event_destroy(event);
+  }
+}
+
+/* Communication overwrites what compute has not read yet. */
+static void receiving_before_the_last_was_read_shows(void **state) {
+  (void)state;
+  gd_device *device = &devices[EAGER];
+  float received = 1, second = 2, read = 0;
+  ok(device->ops->copy(device->compute, &read, &received, sizeof read, GD_COPY_DEVICE_TO_DEVICE));
+  ok(device->ops->copy(device->communication, &received, &second, sizeof received, GD_COPY_DEVICE_TO_DEVICE));
+  ok(device->ops->stream_sync(device->compute));
+  assert_true(read != 1);
+}
+
+/* One early stream lets the next go on, and both wait for compute. */
+static void early_streams_wait_for_each_other(void **state) {
+  (void)state;
+  gd_device *device = &devices[EAGER];
+  gd_stream *third;
+  gd_event *computed, *sent;
+  ok(device->ops->stream_create(device, &third));
+  ok(device->ops->event_create(device, &computed));
+  ok(device->ops->event_create(device, &sent));
+  int list[3], used = 0;
+  append_arguments a = {list, &used, 1, 0}, b = {list, &used, 2, 0}, c = {list, &used, 3, 0};
+  ok(device->ops->enqueue(device->compute, append, &a, sizeof a, NULL, 0));
+  ok(device->ops->event_record(computed, device->compute));
+  ok(device->ops->stream_wait(third, computed));
+  ok(device->ops->enqueue(third, append, &b, sizeof b, NULL, 0));
+  ok(device->ops->event_record(sent, third));
+  ok(device->ops->stream_wait(device->communication, sent));
+  ok(device->ops->enqueue(device->communication, append, &c, sizeof c, NULL, 0));
+  assert_int_equal(used, 0);
+  ok(device->ops->event_sync(computed));
+  assert_int_equal(used, 3);
+  for (int i = 0; i < 3; i++) assert_int_equal(list[i], i + 1);
+  device->ops->event_destroy(computed);
+  device->ops->event_destroy(sent);
+  device->ops->stream_destroy(third);
+}
+
 static int open_devices(void **state) {
   (void)state;
-  return gd_device_open_cpu(&devices[0]) != GD_OK || gd_device_open_lazy(&devices[1]) != GD_OK;
+  for (int d = 0; d < DEVICES; d++)
+    if (openers[d](&devices[d]) != GD_OK) return 1;
+  return 0;
 }
 
 static int close_devices(void **state) {
   (void)state;
-  for (int d = 0; d < 2; d++) devices[d].ops->close(&devices[d]);
+  for (int d = 0; d < DEVICES; d++) devices[d].ops->close(&devices[d]);
   return 0;
 }
 
@@ -252,6 +335,10 @@ int main(void) {
       cmocka_unit_test(a_missing_wait_reads_nan),
       cmocka_unit_test(poison_keeps_the_order_of_a_stream),
       cmocka_unit_test(overwriting_what_another_stream_reads_shows),
+      cmocka_unit_test(communication_runs_at_once_and_compute_when_it_is_waited_for),
+      cmocka_unit_test(sending_before_it_is_made_shows),
+      cmocka_unit_test(receiving_before_the_last_was_read_shows),
+      cmocka_unit_test(early_streams_wait_for_each_other),
   };
   return cmocka_run_group_tests(tests, open_devices, close_devices);
 }

@@ -29,11 +29,14 @@ static void kernels_of_every_instruction_set_are_whole(void **state) {
 
 static void devices_are_whole(void **state) {
   (void)state;
-  gd_device cpu, lazy;
+  gd_device cpu, lazy, eager;
   assert_int_equal(gd_device_open_cpu(&cpu), GD_OK);
   assert_int_equal(gd_device_open_lazy(&lazy), GD_OK);
+  assert_int_equal(gd_device_open_eager(&eager), GD_OK);
   assert_int_equal(table_empty_device(cpu.ops), -1);
   assert_int_equal(table_empty_device(lazy.ops), -1);
+  assert_int_equal(table_empty_device(eager.ops), -1);
+  eager.ops->close(&eager);
   lazy.ops->close(&lazy);
   cpu.ops->close(&cpu);
 }
