@@ -189,7 +189,6 @@ gd_status gd_optimizer_set_progress(gd_optimizer *optimizer, int64_t applied_ste
   memset(optimizer->host_verdict, 0, sizeof *optimizer->host_verdict);
   optimizer->host_verdict->applied_steps = applied_steps;
   optimizer->host_verdict->bad_steps = bad_steps;
-  GD_TRY(device->ops->copy(device->compute, optimizer->verdict, optimizer->host_verdict, sizeof(gd_verdict),
-                           GD_COPY_HOST_TO_DEVICE));
-  return device->ops->stream_sync(device->compute);
+  return device->ops->copy(device->compute, optimizer->verdict, optimizer->host_verdict, sizeof(gd_verdict),
+                           GD_COPY_HOST_TO_DEVICE);
 }

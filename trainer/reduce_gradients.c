@@ -118,8 +118,7 @@ static gd_status finish_pending(gd_gradient_reducer *reducer) {
                                      reducer->received + reducer->adds[i].from * piece, piece));
     tree.leaves = 1;
   }
-  GD_TRY(model->kernels.ops->tree_sum(&model->kernels, &tree));
-  return ops->event_record(reducer->computed, model->device->compute);
+  return model->kernels.ops->tree_sum(&model->kernels, &tree);
 }
 
 gd_status gd_gradient_reduce_start(gd_gradient_reducer *reducer, int32_t bucket, const gd_tree_counter *counter) {

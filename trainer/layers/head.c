@@ -140,7 +140,6 @@ gd_status gd_head_logits(gd_model *model, const gd_micro *micro, int32_t logit_r
     for (int32_t r = 0; columns > 0 && r < logit_rows; r++)
       GD_TRY(device->copy(stream, logits + r * vocabulary + first, block + r * h.columns, (size_t)columns * sizeof(float),
                           GD_COPY_DEVICE_TO_HOST));
-    if (block == other) GD_TRY(device->stream_sync(stream));
   }
   return device->stream_sync(stream);
 }
