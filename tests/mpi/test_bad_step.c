@@ -1,0 +1,203 @@
+/* ranks: 1 2 4 */
+/* A step that is not finite: every rank comes to the same verdict, whichever rank saw it; nothing of the state moves, it does
+ * not count, and the steps after it are those of a run that never met it, bit for bit. ZeRO 0 and 1, tensor parallel, float32
+ * and bfloat16. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "io/config/config.h"
+#include "trainer/step.h"
+#include "trainer/weights.h"
+
+enum { SEQUENCES = 4, LENGTH = 16, VOCABULARY = 61 };
+
+typedef enum fault {
+  BAD_LOSS,     /* a NaN in the loss of one sequence of the last rank */
+  BAD_GRADIENT, /* an infinity in the last rank's piece of the gradient alone */
+  FAULTS
+} fault;
+
+static gd_session *session;
+static gd_device *device;
+
+typedef struct trained {
+  gd_spec spec;
+  gd_mesh mesh;
+  gd_model model;
+  gd_optimizer optimizer;
+  gd_step step;
+  gd_batch batch;
+} trained;
+
+static void good(gd_status status) {
+  if (status != GD_OK) fail_msg("%s", gd_error_text());
+}
+
+static void open_trained(trained *t, const char *zero, const char *dtype) {
+  static const char shape[] =
+      "model: {layers: 1, heads: 4, width: 32, context: 16, vocabulary: 61, dropout: 0.1}\n"
+      "run: {steps: 9, threads: 1, seed: 5, device: cpu}\n"
+      "batch: {global: 4}\n"
+      "numerics: invariant\n";
+  int32_t ranks = gd_session_ranks(session);
+  const gd_config_override overrides[] = {{"--set", "parallel.tensor", ranks > 2 ? "2" : "1"},
+                                          {"--set", "parallel.zero", zero},
+                                          {"--set", "precision.dtype", dtype}};
+  good(gd_config_load_text("shape", shape, sizeof shape - 1, overrides, 3, &t->spec, 0));
+  good(gd_spec_resolve(&t->spec, ranks));
+  good(gd_mesh_init(&t->mesh, ranks, t->spec.parallel.tensor, 1, 1));
+  good(gd_model_open(session, device, &t->spec, &t->mesh, t->spec.batch.micro, false, 0, &t->model));
+  good(gd_model_read_weights(&t->model, gd_model_random_weights, &t->model));
+  good(gd_optimizer_open(&t->model, &t->optimizer));
+  good(gd_step_open(&t->model, &t->optimizer, &t->step));
+  good(gd_batch_open(SEQUENCES / t->model.data->size, LENGTH, &t->batch));
+}
+
+static void close_trained(trained *t) {
+  gd_batch_close(&t->batch);
+  gd_step_close(&t->step);
+  gd_optimizer_close(&t->optimizer);
+  gd_model_close(&t->model);
+}
+
+static void fill_batch(trained *t, int64_t number) {
+  int32_t first = t->model.data->rank * t->batch.sequences * LENGTH + (int32_t)number * 1000;
+  for (int32_t i = 0; i < t->batch.sequences * LENGTH; i++) {
+    t->batch.tokens[i] = (first + i) * 37 % VOCABULARY;
+    t->batch.targets[i] = (first + i + 1) * 37 % VOCABULARY;
+    t->batch.weights[i] = 1;
+    t->batch.document_starts[i] = 0;
+  }
+}
+
+static const gd_kernels_ops *real_ops;
+static bool poisoned;
+
+static gd_status poisoned_squares(gd_kernels *kernels, const gd_unit_squares *a) {
+  GD_TRY(real_ops->unit_squares(kernels, a));
+  if (!poisoned) a->sums[a->units - 1] = INFINITY;
+  poisoned = true;
+  return GD_OK;
+}
+
+static gd_verdict run_step(trained *t, int64_t number, int fault) {
+  gd_verdict verdict;
+  bool mine = gd_session_rank(session) == gd_session_ranks(session) - 1;
+  gd_kernels_ops hooked = *(real_ops = t->model.kernels.ops);
+  fill_batch(t, number);
+  if (fault == BAD_LOSS && t->model.data->rank == t->model.data->size - 1) t->batch.weights[LENGTH + 3] = NAN;
+  hooked.unit_squares = poisoned_squares;
+  poisoned = false;
+  if (fault == BAD_GRADIENT && mine) t->model.kernels.ops = &hooked;
+  good(gd_step_run(&t->step, number, &t->batch, 0.01f));
+  t->model.kernels.ops = real_ops;
+  good(gd_optimizer_read_verdict(&t->optimizer, &verdict));
+  return verdict;
+}
+
+/* Parameters, masters and moments of this rank, one behind the other; the caller frees. */
+static char *state_of(const trained *t, size_t *bytes) {
+  size_t stored = (size_t)t->model.layout.arena_elems * gd_dtype_bytes(t->spec.precision.dtype);
+  size_t state = (size_t)t->model.layout.state_elems * sizeof(float);
+  const void *parts[] = {t->model.parameters, t->optimizer.master, t->optimizer.first, t->optimizer.second};
+  char *out = calloc(1, stored + 3 * state);
+  assert_non_null(out);
+  *bytes = 0;
+  for (int i = 0; i < 4; i++) {
+    size_t part = i == 0 ? stored : state;
+    if (!parts[i]) continue;
+    memcpy(out + *bytes, parts[i], part);
+    *bytes += part;
+  }
+  return out;
+}
+
+static void same_state(const trained *t, const char *before, bool expected) {
+  size_t bytes;
+  char *now = state_of(t, &bytes);
+  assert_int_equal(memcmp(now, before, bytes) == 0, expected);
+  free(now);
+}
+
+/* Every rank's verdict of the same step is the same, to the bit. */
+static void all_agree(const gd_verdict *mine) {
+  gd_verdict all[8];
+  assert_true(gd_session_ranks(session) <= 8);
+  good(gd_session_all_gather(session, mine, all, sizeof *mine));
+  for (int32_t r = 0; r < gd_session_ranks(session); r++) assert_memory_equal(&all[r], mine, sizeof *mine);
+}
+
+static void check(const char *zero, const char *dtype, int fault) {
+  trained disturbed, calm;
+  size_t bytes;
+  open_trained(&disturbed, zero, dtype);
+  open_trained(&calm, zero, dtype);
+  gd_verdict v = run_step(&disturbed, 0, FAULTS);
+  run_step(&calm, 0, FAULTS);
+  assert_true(v.apply == 1 && v.applied_steps == 1 && v.bad_steps == 0);
+  char *before = state_of(&disturbed, &bytes);
+  for (int bad = 1; bad <= 2; bad++) {
+    v = run_step(&disturbed, bad, fault);
+    all_agree(&v);
+    assert_true(v.apply == 0 && v.applied_steps == 1 && v.bad_steps == bad);
+    assert_false(isfinite(fault == BAD_LOSS ? v.loss_sum : v.gradient_norm));
+    same_state(&disturbed, before, true);
+  }
+  v = run_step(&disturbed, 3, FAULTS);
+  gd_verdict undisturbed = run_step(&calm, 3, FAULTS);
+  all_agree(&v);
+  assert_true(v.apply == 1 && v.applied_steps == 2 && v.bad_steps == 0);
+  assert_memory_equal(&v, &undisturbed, sizeof v);
+  same_state(&disturbed, before, false);
+  free(before);
+  before = state_of(&calm, &bytes);
+  same_state(&disturbed, before, true);
+  free(before);
+  close_trained(&disturbed);
+  close_trained(&calm);
+}
+
+static void a_step_with_a_bad_loss_changes_nothing(void **state) {
+  (void)state;
+  check("0", "fp32", BAD_LOSS);
+  check("1", "bf16", BAD_LOSS);
+}
+static void a_step_with_a_bad_gradient_changes_nothing(void **state) {
+  (void)state;
+  check("1", "fp32", BAD_GRADIENT);
+  check("0", "bf16", BAD_GRADIENT);
+}
+
+static int open_session(void **state) {
+  (void)state;
+  gd_spec spec;
+  gd_config_defaults(&spec);
+  spec.run.device = GD_DEVICE_CPU;
+  if (gd_session_open(&session) != GD_OK || gd_session_open_device(session, &spec, &device) != GD_OK) {
+    print_error("%s\n", gd_error_text());
+    return -1;
+  }
+  return 0;
+}
+
+static int close_session(void **state) {
+  (void)state;
+  gd_session_close(session);
+  return 0;
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(a_step_with_a_bad_loss_changes_nothing),
+      cmocka_unit_test(a_step_with_a_bad_gradient_changes_nothing),
+  };
+  return cmocka_run_group_tests(tests, open_session, close_session);
+}
