@@ -67,8 +67,15 @@ static gd_status open_windows(const eval *e, gd_window_source *source, gd_ids *i
   *bytes = 0;
   GD_TRY(gd_path_named(e->data, GD_PATH_ANY, "a dataset or a text file"));
   if (gd_folder_exists(e->data)) {
+    GD_TRY(gd_path_join(path, sizeof path, e->data, "index.json"));
+    bool split = gd_file_exists(path);
     GD_TRY(gd_path_join(path, sizeof path, e->data, "validation"));
-    GD_TRY(gd_dataset_open_split(gd_folder_exists(path) ? path : e->data, source->length, false, &source->dataset));
+    if (!split && !gd_folder_exists(path))
+      return gd_fail_user(GD_BAD_DATA,
+                          "%s: found neither index.json nor validation/, expected a split or a dataset with a "
+                          "validation split (--validation-fraction of gptdist-data prepare)",
+                          e->data);
+    GD_TRY(gd_dataset_open_split(split ? e->data : path, source->length, false, &source->dataset));
     if (gd_dataset_vocabulary(source->dataset) > e->model.spec.model.vocabulary)
       return gd_fail_user(GD_USAGE, "%s has %d token ids, but the model only %d", e->data,
                           gd_dataset_vocabulary(source->dataset), e->model.spec.model.vocabulary);

@@ -116,7 +116,7 @@ generate 74 'locked-text.txt: Permission denied' --checkpoint $checkpoint --prom
 generate 64 'nowhere: No such file' --checkpoint $checkpoint --tokenizer gpt2:nowhere
 
 evaluate 64 'nowhere: No such file' --task perplexity --data nowhere
-evaluate 65 'empty: no index.json' --task perplexity --data empty
+evaluate 65 'empty: found neither index.json nor validation/' --task perplexity --data empty
 evaluate 65 'data-lost/train/00000.h5' --task perplexity --data data-lost/train
 evaluate 74 'locked-text.txt: Permission denied' --task perplexity --data locked-text.txt
 evaluate 64 'nowhere.jsonl: No such file' --task lambada --data nowhere.jsonl
