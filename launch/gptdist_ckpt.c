@@ -20,7 +20,8 @@ static const char more[] =
     "  diff DIR DIR      what differs, tensor by tensor\n"
     "\n"
     "DIR is a checkpoint (RUN/checkpoints/step-00001000) or a run directory, whose newest whole checkpoint is taken.\n"
-    "Exit codes: 0 whole or equal, 1 different, 64 usage, 65 damaged, 74 input/output.";
+    "Exit codes: 0 whole or equal, 1 different, 64 usage, 65 damaged or no checkpoint, 70 internal error,\n"
+    "71 out of memory, 74 input/output.";
 
 /* One process, nothing is renamed. */
 static gd_status open_one(const char *path, gd_checkpoint **out) {

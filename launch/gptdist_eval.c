@@ -257,7 +257,9 @@ int main(int argc, char **argv) {
       .more =
           "perplexity: windows of --length tokens, every target once, the first of each window without context.\n"
           "Under mpirun, --tensor N ranks share the model and windows or items are dealt to the groups.\n"
-          "Exit codes: 0 done, 64 usage, 65 bad checkpoint or data, 70 internal error, 71 out of memory, 74 input/output.",
+          "Ctrl-C, TERM or USR1 once: the score of what is done is printed, with its number of windows or items.\n"
+          "Exit codes: 0 done, 64 usage, 65 bad checkpoint or data, 70 internal error, 71 out of memory, 74 input/output,\n"
+          "76 a rank failed.",
       .options = options};
   gd_launch_environment environment;
   bool done = false;

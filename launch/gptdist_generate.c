@@ -255,7 +255,9 @@ int main(int argc, char **argv) {
           "       [--top-k K] [--top-p P] [--stop S]... [--seed S]",
       .more =
           "Under mpirun the ranks share the model (tensor parallel) and rank 0 prints.\n"
-          "Exit codes: 0 done, 64 usage, 65 bad checkpoint or tokenizer, 70 internal error, 71 out of memory, 74 input/output.",
+          "Exit codes: 0 done, 64 usage, 65 bad checkpoint or tokenizer, 70 internal error, 71 out of memory, 74 "
+          "input/output,\n"
+          "76 a rank failed.",
       .options = options};
   gd_launch_environment environment;
   bool done = false;

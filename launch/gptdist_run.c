@@ -22,7 +22,10 @@ static const char more[] =
     "75;\n"
     "twice: it is stopped at once. With --max-restarts a job that lost a rank, a device or a disk (76, 71, 74, a signal) is "
     "started\n"
-    "again and resumes from its last checkpoint. In a SLURM job, srun is used where it speaks PMIx, and 75 asks for a requeue.";
+    "again and resumes from its last checkpoint. In a SLURM job, srun is used where it speaks PMIx, and 75 asks for a "
+    "requeue.\n"
+    "Exit codes: the job's own (what RUN/exit.json says before what mpirun says), 128 + N: ended by signal N, 64 usage,\n"
+    "1 --doctor found something wrong, 74 input/output.";
 
 /* What one start of the job came to. */
 typedef struct outcome {

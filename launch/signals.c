@@ -36,7 +36,3 @@ int gd_signals_pending(void) {
 void gd_signals_set_saved(bool saved) {
   atomic_store(&is_saved, saved);
 }
-
-const char *gd_signals_name(int number) {
-  return number == SIGINT ? "SIGINT" : number == SIGTERM ? "SIGTERM" : number == SIGUSR1 ? "SIGUSR1" : "signal";
-}

@@ -17,7 +17,4 @@ int gd_signals_pending(void);
 /* Says whether all finished steps are durable in a checkpoint right now. Safe from any thread. */
 void gd_signals_set_saved(bool saved);
 
-/* "SIGINT", "SIGTERM", "SIGUSR1", or "signal". Static text. */
-const char *gd_signals_name(int number);
-
 #endif

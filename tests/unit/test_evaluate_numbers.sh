@@ -25,7 +25,8 @@ sed 's/$/\n<|endoftext|>/' text.txt >documents.txt
 
 cat >items.py <<'END'
 lambada = ["Tom sat on the mat", "Ann ran to the bus", "Tom sat on the rug", "Ann ran to the dog", "the cat sat",
-           "Ann ran to the bus 1 times. Tom sat on the mat 2 times. Ann ran to the bus", "Tom sat on the mat 3 times."]
+           "Ann ran to the bus 1 times. Tom sat on the mat 2 times. Ann ran to the bus", "Tom sat on the mat 3 times.",
+           "Ann ran to the bus 2 times. Tom sat on the mat 1 times. Ann ran to a zebra"]
 piqa = [("Tom sat on", "the mat", "the mat 2 times. Ann", 0), ("Tom sat on", "the mat", "the mat 2 times. Ann", 1),
         ("Ann ran to the", "bus", "dog", 0), ("Ann", "ran to the bus 2 times.", "xq", 0), ("Ann ran to the", "dog", "dog 1 times. Tom", 1)]
 hellaswag = [("Tom sat", ["on the mat", "on the bus", "q"], 0), ("Tom sat", ["on the rug", "q", "on the rug 1 times. Ann ran"], 2),
