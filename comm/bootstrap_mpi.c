@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "comm/collectives_mpi.h"
+#include "shard/base/progress.h"
 
 static MPI_Comm session_comm = MPI_COMM_NULL;
 
@@ -21,7 +22,10 @@ int gd_mpi_finish(int code, void *request) {
   for (int round = 0; code == MPI_SUCCESS; round++) {
     int done = 0;
     code = MPI_Test(request, &done, MPI_STATUS_IGNORE);
-    if (done) break;
+    if (done) {
+      gd_progress(); /* a part of a long exchange */
+      break;
+    }
     if (round < POLLS) continue;
     struct timespec pause = {.tv_nsec = round < POLLS + SHORT_SLEEPS ? SHORT_NS : LONG_NS};
     nanosleep(&pause, NULL);

@@ -1,5 +1,4 @@
 #include "comm/control.h"
-#include "comm/machine.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -15,6 +14,8 @@
 #include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "comm/machine.h"
 
 /* The first bytes of a connection. */
 typedef struct hello {
@@ -189,6 +190,12 @@ gd_status gd_control_accept(gd_control_listener *listener, const gd_control_invi
     for (int32_t i = 0; i < listener->count; i++) {
       if (!(entries[i].revents & POLLIN)) continue;
       int s = accept4(listener->sockets[i], NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+      /* The connection stays in the queue, and would be found there again and again. */
+      if (s < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM))
+        status = gd_fail(GD_IO,
+                         "rank 0 has taken in %d of %d ranks and cannot open one more connection: %s (it may hold %lld files; "
+                         "raise the limit: ulimit -n, LimitNOFILE, or PropagateResourceLimits of SLURM)",
+                         came, ranks, strerror(errno), (long long)sysconf(_SC_OPEN_MAX));
       if (s >= 0 && admit(s, invitation, ranks, sockets)) came++;
     }
   }

@@ -9,6 +9,7 @@
 
 #include "comm/device_host.h"
 #include "comm/machine.h"
+#include "shard/base/progress.h"
 
 typedef struct state {
   pthread_mutex_t lock;
@@ -64,6 +65,7 @@ static void run_operation(state *device, stream *s, gd_operation *operation) {
   } else if (s->fault.code == GD_OK) {
     pthread_mutex_unlock(&device->lock);
     gd_status status = operation->task(operation->arguments);
+    gd_progress();
     pthread_mutex_lock(&device->lock);
     if (status != GD_OK) gd_error_take(status, &s->fault);
   }
@@ -112,6 +114,7 @@ static gd_status cpu_enqueue(gd_stream *base, gd_stream_task *task, const void *
     alignas(16) unsigned char copy[GD_TASK_BYTES];
     if (arguments_bytes) memcpy(copy, arguments, arguments_bytes);
     gd_status status = task(copy);
+    gd_progress();
     if (status != GD_OK) gd_error_take(status, &s->fault);
     return status;
   }

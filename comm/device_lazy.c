@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "comm/device_host.h"
+#include "shard/base/progress.h"
 
 typedef struct state {
   pthread_mutex_t lock; /* recursive: a task may enqueue */
@@ -60,6 +61,7 @@ static void run_task(stream *s) {
   s->running = true;
   if (s->fault.code == GD_OK) {
     gd_status status = operation->task(operation->arguments);
+    gd_progress();
     if (status != GD_OK) gd_error_take(status, &s->fault);
   }
   s->running = false;

@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 #include "comm/collectives_mpi.h"
-#include "comm/session_state.h"
 #include "comm/machine.h"
+#include "comm/session_state.h"
 
 static bool number(const char *name, int32_t *out) {
   const char *text = getenv(name);
@@ -114,7 +114,8 @@ static gd_status open_parts(gd_session *session, const gd_launch_environment *en
 
   session->watch.ranks = session->rank == 0 ? session->ranks : 1;
   session->watch.rank = calloc((size_t)session->watch.ranks, sizeof *session->watch.rank);
-  if (!session->watch.rank) return gd_fail(GD_NO_MEMORY, "out of memory for %d ranks", session->ranks);
+  session->watch.seen = calloc((size_t)session->watch.ranks, sizeof *session->watch.seen);
+  if (!session->watch.rank || !session->watch.seen) return gd_fail(GD_NO_MEMORY, "out of memory for %d ranks", session->ranks);
   memcpy(session->watch.rank[0].host, mine.host, sizeof mine.host);
   bool one_host = true;
   if (session->ranks > 1) GD_TRY(find_neighbours(session, &mine, &one_host));
@@ -156,6 +157,7 @@ void gd_session_close(gd_session *session) {
   if (session->mpi) gd_mpi_end();
   for (int32_t i = 0; i < session->entries; i++) free(session->entry[i].leader);
   free(session->watch.rank);
+  free(session->watch.seen);
   free(session->sockets);
   free(session->readers);
   free(session->finished);

@@ -53,10 +53,12 @@ GD_CHECKED gd_status gd_session_group(gd_session *session, const gd_mesh *mesh, 
 /* The CUDA kernel table (const gd_kernels_ops *, the trainer casts) when the device is CUDA, else NULL. Local. */
 const void *gd_session_cuda_kernels(const gd_session *session);
 
-/* Heartbeat. `phase` is a static text ("forward", "save"); progress resets the watchdog's clock. Local, cheap. */
+/* Heartbeat. `phase` is a static text ("forward", "save"); progress resets the watchdog's clock, and so does gd_progress() of
+ * any thread inside a phase. Local, cheap. */
 void gd_session_progress(gd_session *session, const char *phase, int64_t step);
-/* The deadline of the watchdog; 0 (the start value) turns it off. Past it rank 0 reports, once, which rank has not entered
- * which call, since when, and who waits for it; then every rank leaves with GD_RANK_FAILED. Local; give all ranks the same. */
+/* The deadline of the watchdog; 0 (the start value) turns it off. A rank that made no progress for so long, and does not wait
+ * for one that does, is stuck: rank 0 reports, once, which rank has not entered which call, since when, and who waits for it;
+ * then every rank leaves with GD_RANK_FAILED. Local; give all ranks the same. */
 void gd_session_set_watchdog(gd_session *session, int32_t seconds);
 
 /* Called once in rank 0's process, on any thread, right before a fatal end leaves (abort, watchdog, lost rank), after the

@@ -2,8 +2,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "comm/session_state.h"
 #include "comm/machine.h"
+#include "comm/session_state.h"
+#include "shard/base/progress.h"
 
 static gd_session *current; /* the trace hook has no context */
 
@@ -61,6 +62,9 @@ void gd_session_progress(gd_session *session, const char *phase, int64_t step) {
 
 void gd_session_take_beat(gd_session *session, gd_beat *out) {
   pthread_mutex_lock(&session->beat_lock);
+  uint64_t work = gd_progress_count();
+  if (work != session->work) changed_now(session);
+  session->work = work;
   *out = session->beat;
   out->idle_ms = gd_machine_now_ms() - session->changed_ms;
   pthread_mutex_unlock(&session->beat_lock);

@@ -16,11 +16,11 @@
 #include <unistd.h>
 
 #include "comm/collectives_mpi.h"
+#include "comm/machine.h"
 #include "comm/session_state.h"
 #include "shard/base/log.h"
-#include "comm/machine.h"
 
-enum { BEAT_MS = 1000, JOIN_MS = 60000, TRIPS = 3 };
+enum { BEAT_MS = 1000, JOIN_MS = 60000, TRIPS = 3, LEAVE_MS = 10000 };
 
 /* A status and its text on the wire. */
 typedef struct gd_error wire_error;
@@ -54,21 +54,32 @@ static int32_t peers(const gd_session *session) {
 
 /* The way out. */
 
-/* Rank 0: prints once, tells everybody, waits until they have hung up (a close with unread bytes would throw the message
- * away), leaves. The first caller wins; others wait for the end here. */
+/* A disk that does not answer must not hold up the end of the job: this thread ends it all the same. */
+static void *leave_anyway(void *argument) {
+  nanosleep(&(struct timespec){.tv_sec = LEAVE_MS / 1000}, NULL);
+  _exit(*(int *)argument);
+}
+
+/* Rank 0: tells everybody, prints once, writes exit.json, waits until all have hung up (a close with unread bytes would throw
+ * the message away), leaves. The others stay until it has shut its side, or for LEAVE_MS: mpirun would end rank 0 in the middle
+ * of its last words. The first caller wins; others wait for the end here. */
 static _Noreturn void lead_out_at(gd_session *session, gd_log_level level, const wire_error *fatal) {
   if (atomic_flag_test_and_set(&leaving))
     for (;;) pause();
   char text[sizeof fatal->whose + sizeof fatal->text];
   snprintf(text, sizeof text, "%s%s", fatal->whose, fatal->text);
+  static int exit_code;
+  exit_code = (int)fatal->code;
+  pthread_t thread;
+  if (gd_machine_thread(&thread, leave_anyway, &exit_code, "a thread to leave with") != GD_OK) gd_error_clear();
+  for (int32_t r = 1; session->sockets && r < session->ranks; r++)
+    gd_message_send(session->sockets[r], GD_MESSAGE_FATAL, fatal, error_bytes(fatal), true);
   gd_status code = gd_error_raise(fatal); /* the log looks for the place there */
   gd_log_fault(level, "%s", text);
   if (session->exit_hook) session->exit_hook(session->exit_context, code, text);
   int64_t deadline = gd_machine_now_ms() + 2000;
-  for (int32_t r = 1; session->sockets && r < session->ranks; r++) {
-    gd_message_send(session->sockets[r], GD_MESSAGE_FATAL, fatal, error_bytes(fatal), true);
+  for (int32_t r = 1; session->sockets && r < session->ranks; r++)
     if (session->sockets[r] >= 0) shutdown(session->sockets[r], SHUT_WR);
-  }
   for (int32_t r = 1; session->sockets && r < session->ranks; r++) {
     char drop[4096];
     struct pollfd entry = {.fd = session->sockets[r], .events = POLLIN};
@@ -105,7 +116,7 @@ _Noreturn void gd_session_abort(gd_session *session, gd_status code, const char 
   bool sent = gd_message_send(session->sockets[0], GD_MESSAGE_FATAL, &fatal, error_bytes(&fatal), false);
   pthread_mutex_unlock(&session->lock);
   /* Rank 0 prints the text and sends it back; the control thread then ends this process. */
-  if (sent) nanosleep(&(struct timespec){.tv_sec = 2}, NULL);
+  if (sent) nanosleep(&(struct timespec){.tv_sec = 2 + LEAVE_MS / 1000}, NULL);
   if (atomic_flag_test_and_set(&leaving))
     for (;;) pause();
   gd_log(GD_LOG_ERROR, "%s%s", fatal.whose, fatal.text);
@@ -192,6 +203,15 @@ static bool handle(gd_session *session, int32_t peer, const gd_message_header *h
   return false;
 }
 
+/* Until rank 0 has said what happened and shut its side, or for LEAVE_MS. */
+static void wait_for_rank_0(const gd_session *session) {
+  char drop[4096];
+  int64_t left, deadline = gd_machine_now_ms() + LEAVE_MS;
+  struct pollfd entry = {.fd = session->sockets[0], .events = POLLIN};
+  while ((left = deadline - gd_machine_now_ms()) > 0)
+    if (poll(&entry, 1, (int)left) > 0 && recv(entry.fd, drop, sizeof drop, MSG_DONTWAIT) <= 0 && errno != EAGAIN) return;
+}
+
 static void read_peer(gd_session *session, int32_t peer) {
   for (;;) {
     gd_message_header header;
@@ -217,6 +237,7 @@ static void read_peer(gd_session *session, int32_t peer) {
       for (;;) pause();
     (void)gd_error_raise(&fatal);
     gd_log_fault(GD_LOG_DEBUG, "leaving: %s%s", fatal.whose, fatal.text);
+    wait_for_rank_0(session);
     _exit((int)fatal.code);
   }
 }

@@ -6,9 +6,9 @@
 #include <unistd.h>
 
 #include "comm/collectives_mpi.h"
+#include "comm/machine.h"
 #include "comm/session_state.h"
 #include "shard/base/log.h"
-#include "comm/machine.h"
 
 static const char library_name[] = "libgptdist-cuda.so";
 

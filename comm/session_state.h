@@ -40,6 +40,7 @@ struct gd_session {
   pthread_mutex_t beat_lock;
   gd_beat beat;
   int64_t changed_ms;
+  uint64_t work; /* gd_progress_count() when it was last looked at */
 
   /* The control channel; everything below is under `lock`. */
   pthread_mutex_t lock;

@@ -33,12 +33,6 @@ static bool silent(const gd_watch *watch, int32_t r, int64_t now_ms) {
   return silence_ms(&watch->rank[r], now_ms) >= GD_WATCH_SILENT_MS;
 }
 
-bool gd_watch_stuck(const gd_watch *watch, int64_t now_ms, int64_t deadline_ms) {
-  for (int32_t r = 0; r < watch->ranks; r++)
-    if (idle_ms(&watch->rank[r], now_ms) >= deadline_ms) return true;
-  return false;
-}
-
 static bool together(const gd_watch *watch, int g, int32_t a, int32_t b) {
   const int32_t *leader = watch->group_leader[g];
   return !leader || leader[a] == leader[b];
@@ -59,6 +53,26 @@ static bool is_behind(const gd_watch *watch, int32_t r, int *group, int32_t *wai
         *waiting = w;
         return true;
       }
+  return false;
+}
+
+/* Whether rank r works, or waits in a chain of calls for one that does. seen[] keeps circles from going round. */
+static bool is_well(const gd_watch *watch, int32_t r, int64_t now_ms, int64_t deadline_ms, bool *seen) {
+  if (idle_ms(&watch->rank[r], now_ms) < deadline_ms) return true;
+  seen[r] = true;
+  if (silent(watch, r, now_ms)) return false;
+  for (int g = 0; g < GD_WATCH_GROUPS; g++)
+    for (int32_t other = 0; other < watch->ranks && watch->rank[r].beat.group[g].place == GD_WATCH_IN_COLLECTIVE; other++)
+      if (!seen[other] && waits_for(watch, g, r, other) && is_well(watch, other, now_ms, deadline_ms, seen)) return true;
+  return false;
+}
+
+bool gd_watch_stuck(const gd_watch *watch, int64_t now_ms, int64_t deadline_ms) {
+  for (int32_t r = 0; r < watch->ranks; r++) {
+    if (idle_ms(&watch->rank[r], now_ms) < deadline_ms) continue;
+    memset(watch->seen, 0, (size_t)watch->ranks * sizeof *watch->seen);
+    if (!is_well(watch, r, now_ms, deadline_ms, watch->seen)) return true;
+  }
   return false;
 }
 
@@ -147,8 +161,9 @@ void gd_watch_report(const gd_watch *watch, int64_t now_ms, int64_t deadline_ms,
     int32_t waiting;
     bool behind = is_behind(watch, r, &g, &waiting);
     any_behind = any_behind || behind;
-    /* A rank that itself waits for a third one is a victim, unless its process has stopped. */
-    if (!silent(watch, r, now_ms) && !(behind && !waits_for_anyone(watch, r))) continue;
+    /* A rank that itself waits for a third one is a victim, unless its process has stopped; one that works is only slow. */
+    bool idle = idle_ms(&watch->rank[r], now_ms) >= deadline_ms;
+    if (!silent(watch, r, now_ms) && !(behind && idle && !waits_for_anyone(watch, r))) continue;
     if (++lines > MOST_LINES) {
       more++;
       continue;

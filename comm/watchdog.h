@@ -45,13 +45,15 @@ typedef struct gd_watched_rank {
 typedef struct gd_watch {
   int32_t ranks;
   gd_watched_rank *rank; /* ranks entries */
+  bool *seen;            /* ranks entries, gd_watch_stuck's own */
   char group_name[GD_WATCH_GROUPS][32];
   /* group_leader[g][r]: the lowest rank of the group that r is in; ranks with the same leader wait for each other. NULL: all
    * ranks are one group. */
   const int32_t *group_leader[GD_WATCH_GROUPS];
 } gd_watch;
 
-/* Some rank has made no progress, or sent no beat, for deadline_ms. */
+/* Some rank has made no progress, or sent no beat, for deadline_ms, and no rank that it waits for works: who waits in a
+ * collective for a rank that has not entered it, or for one that waits for such a rank in turn, is as well as that one. */
 bool gd_watch_stuck(const gd_watch *watch, int64_t now_ms, int64_t deadline_ms);
 
 /* Who keeps whom waiting, one rank a line, at most eight. */

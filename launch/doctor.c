@@ -12,10 +12,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "comm/machine.h"
 #include "comm/session.h"
 #include "io/base/json.h"
 #include "launch/run_line.h"
-#include "comm/machine.h"
 
 enum { MIB = 1 << 20, RANKS_DEADLINE_S = 60 };
 

@@ -4,16 +4,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "comm/machine.h"
 #include "comm/session.h"
+#include "io/base/json.h"
 #include "io/data/dataset.h"
 #include "io/data/prepare.h"
 #include "io/data/split.h"
-#include "io/base/json.h"
 #include "io/tokenizer/tokenizer.h"
 #include "io/tokenizer/train.h"
 #include "launch/console.h"
 #include "launch/options.h"
-#include "comm/machine.h"
 
 /* One verb: parses its own line and runs. */
 typedef struct verb {

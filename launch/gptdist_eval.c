@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "comm/machine.h"
 #include "io/base/files.h"
 #include "io/base/json.h"
 #include "launch/console.h"
@@ -12,7 +13,6 @@
 #include "launch/options.h"
 #include "launch/signals.h"
 #include "trainer/evaluate.h"
-#include "comm/machine.h"
 
 typedef enum task_kind { TASK_PERPLEXITY, TASK_LOGITS, TASK_LAMBADA, TASK_PIQA, TASK_HELLASWAG, TASKS } task_kind;
 static const char *const task_names[TASKS] = {"perplexity", "logits", "lambada", "piqa", "hellaswag"};

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "comm/machine.h"
 #include "io/base/files.h"
 #include "io/base/json.h"
 #include "launch/console.h"
@@ -11,7 +12,6 @@
 #include "launch/options.h"
 #include "launch/signals.h"
 #include "trainer/generate.h"
-#include "comm/machine.h"
 
 typedef struct generate {
   gd_inference_options options;

@@ -1,11 +1,12 @@
 #include "launch/run_line.h"
-#include "comm/machine.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "comm/machine.h"
 
 bool gd_run_find_in_path(const char *name, char *out, size_t bytes) {
   const char *path = getenv("PATH");

@@ -4,11 +4,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "comm/machine.h"
 #include "io/base/files.h"
 #include "shard/base/log.h"
 #include "trainer/schedule.h"
 #include "trainer/source.h"
-#include "comm/machine.h"
 
 static double now_ms(void) {
   return 1e3 * gd_machine_seconds();

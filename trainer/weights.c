@@ -2,6 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "shard/base/progress.h"
+
 #include "trainer/weights.h"
 
 /* FNV-1a: the rng's stream of a tensor comes from its name, so it does not depend on what else the model has. */
@@ -38,6 +40,7 @@ gd_status gd_model_random_weights(void *context, const gd_tensor *tensors, const
         uint64_t element = (uint64_t)((box.row + r) * tensor->cols + box.col + c);
         data[i][r * box.cols + c] = p->init_std > 0 ? p->init_std * gd_rng_normal(&rng, element) : p->init_value;
       }
+    gd_progress();
   }
   return GD_OK;
 }
@@ -66,6 +69,7 @@ static gd_status read_bucket(gd_model *model, const gd_bucket *bucket, const gd_
     data[end - first] = host + (boxes[end].arena_offset - bucket->offset);
   memset(host, 0, (size_t)bucket->elements * sizeof *host);
   GD_TRY(reader(context, model->layout.tensors, boxes + first, end - first, data));
+  gd_progress();
   return upload(model, bucket, host, staging);
 }
 

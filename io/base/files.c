@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "shard/base/progress.h"
+
 gd_status gd_bytes_reserve(gd_bytes *buffer, size_t more) {
   size_t wanted = buffer->count + more + 1;
   if (wanted <= buffer->capacity) return GD_OK;
@@ -106,6 +108,7 @@ gd_status gd_file_write(const char *path, const void *bytes, size_t count) {
   const char *next = bytes;
   while (count) {
     ssize_t put = write(file, next, count);
+    gd_progress();
     if (put < 0 && errno == EINTR) continue;
     if (put < 0) {
       int fault = errno;
@@ -116,6 +119,7 @@ gd_status gd_file_write(const char *path, const void *bytes, size_t count) {
     count -= (size_t)put;
   }
   int fault = fsync(file) ? errno : 0;
+  gd_progress();
   if (close(file) && !fault) fault = errno;
   if (fault) return gd_fail(GD_IO, "cannot write %s: %s", path, strerror(fault));
   return GD_OK;
@@ -171,6 +175,7 @@ gd_status gd_folder_sync(const char *path) {
   int folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (folder < 0) return gd_fail(GD_IO, "cannot open the folder %s: %s", path, strerror(errno));
   int fault = fsync(folder) ? errno : 0;
+  gd_progress();
   close(folder);
   if (fault) return gd_fail(GD_IO, "cannot force the folder %s to the disk: %s", path, strerror(fault));
   return GD_OK;

@@ -1,10 +1,13 @@
 #include "io/base/hdf5.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+#include "shard/base/progress.h"
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static const char no_reason[] = "no reason given";
@@ -62,6 +65,14 @@ void gd_hdf5_let_go(hid_t file) {
   close(memory);
 }
 
+int gd_hdf5_sync(hid_t file) {
+  void *handle = NULL;
+  if (H5Fget_vfd_handle(file, H5P_DEFAULT, &handle) < 0 || !handle) return 0;
+  int fault = fdatasync(*(int *)handle) ? errno : 0;
+  gd_progress();
+  return fault;
+}
+
 herr_t gd_hdf5_transfer(hid_t dataset, hid_t memory_type, int64_t first, int64_t count, const void *from, void *to) {
   hsize_t start = (hsize_t)first, length = (hsize_t)count;
   hid_t memory = H5Screate_simple(1, &length, NULL), space = H5Dget_space(dataset);
@@ -70,6 +81,7 @@ herr_t gd_hdf5_transfer(hid_t dataset, hid_t memory_type, int64_t first, int64_t
     result = from ? H5Dwrite(dataset, memory_type, memory, space, H5P_DEFAULT, from)
                   : H5Dread(dataset, memory_type, memory, space, H5P_DEFAULT, to);
   (void)gd_hdf5_failed(result); /* the closes below would lose the text */
+  gd_progress();
   if (space >= 0) H5Sclose(space);
   if (memory >= 0) H5Sclose(memory);
   return result;

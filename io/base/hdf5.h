@@ -28,6 +28,10 @@ hid_t gd_hdf5_access(void);
  * when it is removed. The last writes of `file` go to memory from now on, and it can be closed. */
 void gd_hdf5_let_go(hid_t file);
 
+/* Forces to the disk what was written so far, so that the end of a large file does not wait for all of it at once, which a
+ * watchdog could not tell from a dead disk. Returns 0 or an errno. */
+int gd_hdf5_sync(hid_t file);
+
 /* Selects [first, first + count) of a dataset of one dimension and reads it into `to`, or writes it from `from` where that is
  * not NULL. < 0: failed; gd_hdf5_text says why. */
 herr_t gd_hdf5_transfer(hid_t dataset, hid_t memory_type, int64_t first, int64_t count, const void *from, void *to);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "io/base/files.h"
+#include "shard/base/progress.h"
 
 struct gd_sha256 {
   EVP_MD_CTX *context;
@@ -81,6 +82,7 @@ gd_status gd_sha256_file(const char *path, uint8_t digest[GD_SHA256_BYTES], int6
     if (got == 0) break;
     total += got;
     GD_TRY_GOTO(status, done, gd_sha256_update(sha256, piece, (size_t)got));
+    gd_progress();
   }
   status = gd_sha256_finish(sha256, digest);
   if (file_bytes) *file_bytes = total;

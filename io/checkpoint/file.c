@@ -10,8 +10,9 @@
 
 #include "io/base/files.h"
 #include "io/base/hdf5.h"
+#include "shard/base/progress.h"
 
-enum { CHUNK_ELEMS = 1 << 20, BOX_COLUMNS = 7 };
+enum { CHUNK_ELEMS = 1 << 20, BOX_COLUMNS = 7, SYNC_ELEMS = 16 * CHUNK_ELEMS };
 
 const char *gd_checkpoint_kind_name(gd_checkpoint_kind kind) {
   static const char *const names[GD_KINDS] = {"weights", "first", "second"};
@@ -35,7 +36,11 @@ static gd_status fail_hdf5(gd_status code, const char *path, const char *what) {
 
 /* Everything so far reaches the file, or the fault shows while the file can still be let go. */
 static gd_status flush(hid_t file, const char *path, bool written) {
-  if (written && H5Fflush(file, H5F_SCOPE_LOCAL) >= 0) return GD_OK;
+  gd_progress();
+  if (written && H5Fflush(file, H5F_SCOPE_LOCAL) >= 0) {
+    gd_progress();
+    return GD_OK;
+  }
   gd_status status = fail_hdf5(GD_IO, path, "write");
   gd_error fault;
   gd_error_take(status, &fault);
@@ -89,6 +94,11 @@ static gd_status write_kind(hid_t file, const char *path, gd_checkpoint_kind kin
       if (gd_hdf5_transfer(data, H5T_NATIVE_FLOAT, written, held, chunk, NULL) < 0) status = flush(file, path, false);
       written += held;
       held = 0;
+      int fault = status == GD_OK && written % SYNC_ELEMS == 0 ? gd_hdf5_sync(file) : 0;
+      if (fault) {
+        status = gd_fail(GD_IO, "cannot force %s to the disk: %s", path, strerror(fault));
+        gd_hdf5_let_go(file);
+      }
     }
   }
   if (status == GD_OK) status = flush(file, path, true);
@@ -157,6 +167,7 @@ static gd_status force_to_disk(const char *path) {
   int file = open(path, O_RDONLY | O_CLOEXEC);
   if (file < 0) return gd_fail(GD_IO, "cannot open %s: %s", path, strerror(errno));
   int fault = fsync(file) ? errno : 0;
+  gd_progress();
   if (!fault) (void)posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED);
   if (close(file) && !fault) fault = errno;
   if (fault) return gd_fail(GD_IO, "cannot force %s to the disk: %s", path, strerror(fault));

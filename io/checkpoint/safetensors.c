@@ -12,6 +12,7 @@
 
 #include "io/base/json.h"
 #include "shard/base/dtype.h"
+#include "shard/base/progress.h"
 
 enum { HEADER_LIMIT = 100 << 20, MOST_DIMS = 8, SLAB_BYTES = 1 << 20 };
 
@@ -128,6 +129,7 @@ static gd_status read_at(const gd_safetensors *file, void *out, size_t count, in
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return gd_fail(gd_fault_listed(errno), "cannot read %s: %s", file->path, strerror(errno));
     if (got == 0) return gd_fail_user(GD_BAD_DATA, "%s: is truncated", file->path);
+    gd_progress();
     next += got;
     offset += got;
     count -= (size_t)got;

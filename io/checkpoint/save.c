@@ -9,10 +9,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "comm/machine.h"
 #include "io/checkpoint/file.h"
 #include "io/checkpoint/folder.h"
 #include "shard/base/log.h"
-#include "comm/machine.h"
 
 enum { TOKENIZER_FILE_LIMIT = 1 << 30 };
 

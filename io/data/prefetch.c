@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "io/data/dataset.h"
 #include "comm/machine.h"
+#include "io/data/dataset.h"
 
 struct gd_prefetch {
   gd_dataset *dataset;

@@ -17,6 +17,7 @@
 
 #include "comm/session.h"
 #include "shard/base/log.h"
+#include "shard/base/progress.h"
 
 static gd_session *session;
 static int32_t rank, ranks;
@@ -107,8 +108,19 @@ static void print_line(void *context, gd_log_level level, const char *line) {
   fprintf(stderr, "%s rank %d: %s\n", level == GD_LOG_DEBUG ? "DEBUG" : "LOG", rank, line);
 }
 
+/* A rank that computes for a long time, a piece after the other. */
+static void work(int seconds) {
+  for (int i = 0; i < 5 * seconds; i++) {
+    nanosleep(&(struct timespec){.tv_nsec = 200000000}, NULL);
+    gd_progress();
+  }
+}
+
+static bool dead_disk;
+
 static void exit_hook(void *context, gd_status code, const char *text) {
   (void)context;
+  if (dead_disk) nanosleep(&(struct timespec){.tv_sec = 300}, NULL);
   fprintf(stderr, "HOOK rank %d: code %d, %s\n", rank, (int)code, text);
 }
 
@@ -117,7 +129,8 @@ static void misbehave(const char *scene) {
   if (!strcmp(scene, "stop")) raise(SIGSTOP);
   if (!strcmp(scene, "exit")) _exit(3);
   if (!strcmp(scene, "sleep")) nanosleep(&(struct timespec){.tv_sec = 300}, NULL);
-  if (!strcmp(scene, "abort")) gd_session_abort(session, GD_BAD_DATA, "the corpus is broken");
+  if (!strcmp(scene, "slow")) work(8);
+  if (!strcmp(scene, "abort") || !strcmp(scene, "dead-disk")) gd_session_abort(session, GD_BAD_DATA, "the corpus is broken");
   if (!strcmp(scene, "fault")) {
     gd_status status = gd_fail(GD_IO, "the disk is gone");
     gd_session_abort(session, status, gd_error_text());
@@ -135,6 +148,7 @@ static gd_status play(const char *scene, int32_t who) {
   gd_session_set_exit_hook(session, exit_hook, NULL);
   bool in_agree = !strncmp(scene, "agree-", 6), everyone = !strcmp(scene, "everyone-aborts");
   if (in_agree) scene += 6;
+  dead_disk = !strcmp(scene, "dead-disk");
   for (int64_t step = 0; step < 1000000; step++) {
     int64_t all[64];
     gd_session_progress(session, "forward", step);
@@ -143,6 +157,11 @@ static gd_status play(const char *scene, int32_t who) {
       gd_session_abort(session, status, gd_error_text());
     }
     if (step == 20 && rank == who) misbehave(scene);
+    if (step == 60 && !strcmp(scene, "slow")) { /* everybody is well */
+      if (rank == 0) fprintf(stderr, "LOG rank 0: a slow rank was waited for\n");
+      gd_session_close(session);
+      exit(0);
+    }
     if (step == 20 && in_agree) GD_TRY(gd_session_agree(session, GD_OK));
     gd_session_progress(session, "backward", step);
     GD_TRY(world->ops->all_gather(world, device.communication, &step, all, sizeof step));

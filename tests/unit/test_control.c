@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -102,6 +103,30 @@ static void a_rank_that_does_not_come_is_named(void **state) {
   gd_error_clear();
 }
 
+/* A thousand ranks need a thousand descriptors: one that rank 0 cannot open is named as such, not as a rank that did not come.
+ */
+static void a_rank_that_no_descriptor_is_left_for_is_no_missing_rank(void **state) {
+  (void)state;
+  gd_control_listener listener;
+  int sockets[3];
+  int first = 1;
+  assert_int_equal(gd_control_listen(true, &listener, &invitation), GD_OK);
+  pthread_t one;
+  pthread_create(&one, NULL, join_as, &first);
+  struct rlimit before, none;
+  assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+  int lowest = dup(0); /* the number that the next connection would get */
+  close(lowest);
+  usleep(500000); /* the other side has its socket by now */
+  none = (struct rlimit){.rlim_cur = (rlim_t)lowest, .rlim_max = before.rlim_max};
+  assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+  assert_int_equal(gd_control_accept(&listener, &invitation, 3, 3000, sockets), GD_IO);
+  assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+  assert_non_null(strstr(gd_error_text(), "1 of 3 ranks and cannot open one more connection: Too many open files"));
+  gd_error_clear();
+  pthread_join(one, NULL);
+}
+
 static void without_loopback_the_host_s_own_addresses_are_offered(void **state) {
   (void)state;
   gd_control_listener listener;
@@ -164,6 +189,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(strangers_stay_out_and_messages_arrive_whole),
       cmocka_unit_test(a_rank_that_does_not_come_is_named),
+      cmocka_unit_test(a_rank_that_no_descriptor_is_left_for_is_no_missing_rank),
       cmocka_unit_test(without_loopback_the_host_s_own_addresses_are_offered),
       cmocka_unit_test(every_launcher_is_understood),
   };

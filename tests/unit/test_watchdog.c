@@ -14,6 +14,7 @@ enum { RANKS = 4, TENSOR = 2, DATA = 3, NOW = 100000, DEADLINE = 10000 };
 
 static gd_watched_rank ranks[RANKS];
 static const int32_t tensor_leader[RANKS] = {0, 0, 2, 2}, data_leader[RANKS] = {0, 1, 0, 1};
+static bool seen[RANKS];
 static gd_watch watch;
 static char report[4096];
 
@@ -23,6 +24,7 @@ static int reset(void **state) {
   memset(&watch, 0, sizeof watch);
   watch.ranks = RANKS;
   watch.rank = ranks;
+  watch.seen = seen;
   snprintf(watch.group_name[GD_WATCH_AGREE], 32, "control");
   snprintf(watch.group_name[TENSOR], 32, "tensor");
   snprintf(watch.group_name[DATA], 32, "data");
@@ -64,6 +66,45 @@ static void silence_counts_as_no_progress(void **state) {
   (void)state;
   for (int r = 0; r < RANKS; r++) ranks[r].beat.idle_ms = 0;
   ranks[1].arrived_ms = NOW - DEADLINE;
+  assert_true(gd_watch_stuck(&watch, NOW, DEADLINE));
+}
+
+/* Rank 3 works on a long part; 2 waits for it, 0 and 1 wait for 2 and 3. Nobody is stuck until 3 stops working. */
+static void who_waits_for_a_rank_that_works_is_not_stuck(void **state) {
+  (void)state;
+  inside(2, TENSOR, "all_to_all", 482);
+  inside(0, DATA, "all_gather", 482);
+  inside(1, DATA, "all_gather", 482);
+  ranks[3].beat.idle_ms = 0;
+  assert_false(gd_watch_stuck(&watch, NOW, DEADLINE));
+  ranks[3].beat.idle_ms = DEADLINE;
+  assert_true(gd_watch_stuck(&watch, NOW, DEADLINE));
+}
+
+/* Rank 0 waits for 1, which is stuck by itself; that 2 and 3 work helps nobody, and they are not named. */
+static void a_stuck_rank_is_found_beside_ranks_that_work(void **state) {
+  (void)state;
+  inside(0, TENSOR, "all_to_all", 482);
+  inside(2, DATA, "all_gather", 482); /* waits for 0 */
+  ranks[2].beat.idle_ms = ranks[3].beat.idle_ms = 0;
+  assert_true(gd_watch_stuck(&watch, NOW, DEADLINE));
+  told();
+  assert_non_null(strstr(report, "rank 1 on n0 has not entered all_to_all #482 of group tensor"));
+  assert_null(strstr(report, "rank 3"));
+  assert_null(strchr(report, '\n'));
+}
+
+static void a_silent_rank_is_stuck_whatever_it_waits_for(void **state) {
+  (void)state;
+  for (int r = 0; r < RANKS; r++) ranks[r].beat.idle_ms = 0;
+  inside(2, TENSOR, "all_to_all", 482); /* for 3, which works */
+  ranks[2].arrived_ms = NOW - DEADLINE;
+  assert_true(gd_watch_stuck(&watch, NOW, DEADLINE));
+}
+
+static void ranks_that_wait_for_each_other_are_stuck(void **state) {
+  (void)state;
+  for (int r = 0; r < RANKS; r++) inside(r, r < 2 ? DATA : GD_WATCH_AGREE, "all_gather", 482);
   assert_true(gd_watch_stuck(&watch, NOW, DEADLINE));
 }
 
@@ -129,6 +170,10 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup(progress_within_the_deadline_is_not_stuck, reset),
       cmocka_unit_test_setup(silence_counts_as_no_progress, reset),
+      cmocka_unit_test_setup(who_waits_for_a_rank_that_works_is_not_stuck, reset),
+      cmocka_unit_test_setup(a_stuck_rank_is_found_beside_ranks_that_work, reset),
+      cmocka_unit_test_setup(a_silent_rank_is_stuck_whatever_it_waits_for, reset),
+      cmocka_unit_test_setup(ranks_that_wait_for_each_other_are_stuck, reset),
       cmocka_unit_test_setup(the_root_of_a_chain_is_named_alone, reset),
       cmocka_unit_test_setup(a_stopped_process_inside_a_call_is_named, reset),
       cmocka_unit_test_setup(groups_of_the_same_name_are_told_apart, reset),

@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "trainer/kernels/cpu/table.h"
 #include "comm/machine.h"
+#include "trainer/kernels/cpu/table.h"
 
 typedef struct choice {
   const char *name;

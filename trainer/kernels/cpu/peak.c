@@ -1,8 +1,8 @@
 /* peak.c - how fast this processor multiplies and adds when no memory is in the way: what shares of peak are measured against.
  */
+#include "comm/machine.h"
 #include "trainer/kernels/cpu/simd.h"
 #include "trainer/kernels/cpu/table.h"
-#include "comm/machine.h"
 
 /* Independent sums: enough to cover the latency of an addition, few enough for the registers. */
 #if defined(GD_SIMD_AVX2)

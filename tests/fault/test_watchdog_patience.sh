@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Who works is not stuck: a save on a slow disk and a forward pass on a slow processor, each longer than run.watchdog_s, go on to
+# their end; a disk that does not answer at all is reported.
+. "$(dirname "${BASH_SOURCE[0]}")/../numerics/lib.sh"
+command -v cc > /dev/null || { echo "skipped: no C compiler"; exit 77; }
+slow=$work/slow_disk.so
+cc -D_GNU_SOURCE -shared -fPIC -O1 -o "$slow" "$source/tests/fault/slow_disk.c" -ldl || { echo "slow_disk.c does not compile"; exit 1; }
+
+# on_disk MS NAME RANKS SETTING...   a run whose checkpoints lie on a disk with calls of MS milliseconds
+on_disk() {
+  local ms=$1
+  shift
+  LD_PRELOAD=$slow SLOW_DISK=/checkpoints/ SLOW_DISK_MS=$ms train "$1" "$2" gpt2 run.watchdog_s=2 checkpoint.interval_steps=4 "${@:3}"
+}
+slower_than() { # SECONDS NAME: the save of the run took longer
+  local took
+  took=$(($(stat -c %Y "$work/$2"/checkpoints/step-*/MANIFEST.pb | tail -1) - $(stat -c %Y "$work/$2/config.yaml")))
+  [ "$took" -gt "$1" ] || { echo "the save took $took s"; return 1; }
+}
+reported() { # NAME TEXT: the run left with 76 and said so
+  grep -qF -- "$2" "$work/$1.out" || { tail -5 "$work/$1.out"; return 1; }
+}
+
+train plain 1 gpt2 checkpoint.interval_steps=4 || check "a run on the disk of this machine" false
+check "one rank waits for its own slow save" on_disk 200 one 1
+check "... which took longer than the watchdog" slower_than 6 one
+check "... and holds what a save on a fast disk holds" same_state plain one
+check "two ranks wait for their slow saves" on_disk 200 two 2 parallel.tensor=2
+check "... with the same state" same_state plain two
+check "a slow save in the foreground" on_disk 200 front 1 checkpoint.background=false
+on_disk 60000 dead 2 parallel.tensor=2 > "$work/log" 2>&1
+check "a disk that does not answer ends the run with 76" [ $? -eq 76 ]
+check "... and the report names the ranks and what they do" reported dead ", phase "
+
+# One thread of the plainest instructions, 6 layers: a forward pass takes seconds, each kernel a small part of that.
+cat > "$work/deep.yaml" << YAML
+include: gpt2.yaml
+model: {layers: 6, heads: 8, width: 128, context: 256}
+batch: {global: 4, micro: 4}
+YAML
+GPTDIST_ISA=generic train deep 1 deep run.watchdog_s=2 run.steps=1 schedule.warmup_steps=0 validation.interval_steps=0
+check "a forward pass longer than the watchdog" [ $? -eq 0 ]
+finish
