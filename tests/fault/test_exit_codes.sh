@@ -47,6 +47,7 @@ if [ "$(id -u)" = 0 ]; then # root's rights do not end at a file's mode
   cp "$bin"/gptdist-* . && "${as_nobody[@]}" ./gptdist-ckpt --version >/dev/null 2>&1 || { echo 'setpriv does not work here'; as_nobody=(); }
 fi
 
+job=() # before the program
 # row CODE TEXT PROGRAM ARGUMENT...: its exit code, and the one line (with lines of context below) that says TEXT
 row() {
   local code=$1 text=$2 got program=$3
@@ -56,7 +57,7 @@ row() {
   elif [ "$code" = 74 ] && [ "$(id -u)" = 0 ]; then
     return
   else
-    timeout 60 "$bin/gptdist-$program" "$@" 2>out >/dev/null </dev/null
+    timeout 60 "${job[@]}" "$bin/gptdist-$program" "$@" 2>out >/dev/null </dev/null
   fi
   got=$?
   grep -v -e '^device: ' -e '^  ' out >said
@@ -143,4 +144,20 @@ row 65 'gpt2/vocab.json' data prepare --tokenizer gpt2:gpt2 --output new-data te
 row 64 'nowhere: No such file' data encode --tokenizer tiktoken:nowhere
 row 64 'nowhere.yaml' data at --config nowhere.yaml --step 1
 row 64 '/nowhere/program' run -n 1 -- /nowhere/program
+
+# The same on two ranks: agreed, told once.
+if command -v mpirun >/dev/null; then
+  job=(mpirun --allow-run-as-root --oversubscribe --bind-to none --quiet -np 2)
+  row 64 'nowhere.yaml' train --config nowhere.yaml
+  train 64 'nowhere: No such file' --set data.path=nowhere
+  train 64 'nowhere: No such file' --set model.init_from=nowhere
+  train 65 'a.safetensors' --set model.init_from=hf-index
+  train 64 'nowhere: No such file' --resume nowhere
+  train 65 'empty: found no checkpoint' --resume empty
+  generate 64 'nowhere: No such file' --checkpoint nowhere
+  generate 64 'nowhere.txt: No such file' --checkpoint $checkpoint --prompt-file nowhere.txt
+  evaluate 64 'nowhere: No such file' --task perplexity --data nowhere
+  evaluate 65 'expected "text"' --task lambada --data items.jsonl
+  row 64 'nowhere.txt: No such file' data prepare --tokenizer bytes --output new-data nowhere.txt
+fi
 exit $failed

@@ -23,7 +23,7 @@ assert text.endswith("\n"), "stdout is empty or its last line has no end"
 documents = []
 for line in text.splitlines():
     try:
-        documents.append(json.loads(line))
+        documents.append(json.loads(line, parse_constant=int))  # int("NaN") fails
     except ValueError as fault:
         sys.exit(f"not JSON: {line[:120]} ({fault})")
 assert all(isinstance(d, dict) for d in documents), "a line is no object"
@@ -48,6 +48,7 @@ echo 'run: {steps: 2, directory: run}' >run.yaml
 settings=(--config run.yaml --set run.device=cpu --set data.path=data --set model.layers=1 --set model.heads=2 --set model.width=32
   --set model.context=16 --set batch.global=2)
 echo '{"text": "a small word"}' >lambada.jsonl
+echo '{"text": "a b"}' >lambada-short.jsonl
 echo '{"goal": "say", "sol1": "the same", "sol2": "times", "label": 0}' >piqa.jsonl
 
 expect 1 output,bytes,vocabulary,train_tokens,train_documents,validation_tokens,validation_documents,seconds data prepare --json --tokenizer bytes --validation-fraction 0.2 --output data text.txt
@@ -73,6 +74,27 @@ expect 1 task,loss,perplexity,bits_per_byte eval --checkpoint run --task perplex
 expect 2 position,token,logits eval --checkpoint run --task logits --token-ids '1 2' --json
 expect 1 task,accuracy,standard_error,perplexity,items eval --checkpoint run --task lambada --data lambada.jsonl --json
 expect 1 task,accuracy,standard_error,accuracy_by_byte,items eval --checkpoint run --task piqa --data piqa.jsonl --json
+python3 - <<'END'
+import json, os, struct
+shapes = {"wte.weight": [257, 2], "wpe.weight": [8, 2], "ln_f.weight": [2], "ln_f.bias": [2]}
+for name, shape in (("ln_1", [2]), ("ln_2", [2])):
+    shapes |= {f"h.0.{name}.weight": shape, f"h.0.{name}.bias": shape}
+for name, out, width in (("attn.c_attn", 6, 2), ("attn.c_proj", 2, 2), ("mlp.c_fc", 8, 2), ("mlp.c_proj", 2, 8)):
+    shapes |= {f"h.0.{name}.weight": [width, out], f"h.0.{name}.bias": [out]}
+header, data = {}, b""
+for name, shape in shapes.items():
+    count = shape[0] * (shape[1] if len(shape) > 1 else 1)
+    header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + 4 * count]}
+    data += struct.pack(f"<{count}f", *[float("nan") if name == "ln_f.bias" else 0.5] * count)
+text = json.dumps(header).encode()
+os.mkdir("nan")
+open("nan/model.safetensors", "wb").write(struct.pack("<Q", len(text)) + text + data)
+json.dump({"architectures": ["GPT2Model"], "n_embd": 2, "n_head": 1, "n_layer": 1, "n_positions": 8, "vocab_size": 257},
+          open("nan/config.json", "w"))
+END
+expect 1 loss=None:perplexity,bits_per_byte eval --checkpoint nan --tokenizer bytes --task perplexity --data text.txt --json
+expect 2 position,logits eval --checkpoint nan --task logits --token-ids '1 2' --json
+expect 1 perplexity=None:accuracy eval --checkpoint nan --tokenizer bytes --task lambada --data lambada-short.jsonl --json
 expect 1 path,step,tokens,draws,applied_steps,bad_steps,best_step,mesh,files,tokenizer,kinds,tensors,settings ckpt inspect run --settings --json
 expect 1+ path,whole,reason ckpt verify run --json
 expect 1 hash,step ckpt hash run --json
