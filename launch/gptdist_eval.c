@@ -24,6 +24,7 @@ typedef struct eval {
   int64_t limit, length;
   task_kind kind;
   bool first; /* rank 0 */
+  bool cut;   /* a signal ended it before its last item */
   gd_inference model;
   gd_evaluator evaluator;
 } eval;
@@ -39,6 +40,13 @@ static void print_number(const char *before, double value) {
 static bool stop_asked(void *context) {
   (void)context;
   return gd_signals_pending() != 0;
+}
+
+static void note_cut(eval *e, int64_t done, int64_t items, const char *what) {
+  e->cut = done < items;
+  if (e->cut)
+    gd_log(GD_LOG_WARNING, "stopped by a signal: the score is that of the first %lld of %lld %s", (long long)done,
+           (long long)items, what);
 }
 
 static gd_status check_options(eval *e) {
@@ -124,6 +132,7 @@ static gd_status perplexity(eval *e) {
     bytes = 0; /* of a part of the text are not known */
   }
   if (status == GD_OK) status = gd_score_all(&e->evaluator, items, gd_score_window, stop_asked, &source, totals, &done);
+  if (status == GD_OK) note_cut(e, done, items, "windows");
   if (status == GD_OK && e->first) print_perplexity(e, totals, done, done == items ? bytes : 0, gd_machine_seconds() - start);
   if (source.dataset) gd_dataset_close(source.dataset);
   gd_batch_close(&source.batch);
@@ -161,6 +170,7 @@ static gd_status run_task(eval *e) {
     int64_t items = gd_task_items(task);
     if (e->limit > 0 && e->limit < items) items = e->limit;
     status = gd_score_all(&e->evaluator, items, gd_task_score, stop_asked, &task, totals, &done);
+    if (status == GD_OK) note_cut(e, done, items, "items");
   }
   if (status == GD_OK && e->first) print_task(e, totals, done);
   if (task) gd_task_close(task);
@@ -255,9 +265,9 @@ int main(int argc, char **argv) {
       .purpose = "scores a trained model",
       .usage = "--checkpoint DIR --task perplexity|logits|lambada|piqa|hellaswag [--data F]",
       .more =
-          "perplexity: windows of --length tokens, every target once, the first of each window without context.\n"
+          "perplexity: windows of --length tokens, every target once, the first of each window after one token.\n"
           "Under mpirun, --tensor N ranks share the model and windows or items are dealt to the groups.\n"
-          "Ctrl-C, TERM or USR1 once: the score of what is done is printed, with its number of windows or items.\n"
+          "Ctrl-C, TERM or USR1 once: the score of what is done is printed, and the exit code is 128 + the signal's number.\n"
           "Exit codes: 0 done, 64 usage, 65 bad checkpoint or data, 70 internal error, 71 out of memory, 74 input/output,\n"
           "76 a rank failed.",
       .options = options};
@@ -269,5 +279,6 @@ int main(int argc, char **argv) {
   if (status != GD_OK || done) return gd_console_leave(status, false);
   status = gd_signals_install();
   if (status != GD_OK) return gd_console_leave(status, true);
-  return gd_inference_main(work, &e);
+  int code = gd_inference_main(work, &e);
+  return code == 0 && e.cut && gd_signals_pending() ? 128 + gd_signals_pending() : code;
 }

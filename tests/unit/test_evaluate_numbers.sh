@@ -33,7 +33,7 @@ hellaswag = [("Tom sat", ["on the mat", "on the bus", "q"], 0), ("Tom sat", ["on
              ("Ann ran to", ["the bus", "the mat"], 1)]
 END
 python3 - "$bin" <<'END'
-import json, math, subprocess, sys
+import json, math, os, signal, subprocess, sys, time
 
 exec(open("items.py").read())
 BIN, EOT, CONTEXT = sys.argv[1], 256, 48
@@ -143,5 +143,18 @@ with open("hellaswag.jsonl", "w") as file:
     for context, endings, label in hellaswag:
         print(json.dumps({"ctx": context, "endings": endings, "label": str(label)}), file=file)
 choices("hellaswag", hellaswag)
+
+# A signal: the score of what is done, said to be a part, and no exit code of success.
+line = [f"{BIN}/gptdist-eval", "--checkpoint", "run", "--threads", "1", "--json", "--task", "perplexity", "--data", "text.txt", "--length", "1"]
+with open("said", "w") as said:
+    run = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=said, text=True)
+while "device: " not in open("said").read() and run.poll() is None:
+    time.sleep(0.02)
+run.send_signal(signal.SIGINT)
+found = json.loads(run.communicate()[0])
+targets = os.path.getsize("text.txt")
+check(run.returncode == 128 + signal.SIGINT, f"a signal: left with {run.returncode}")
+check(0 < found["windows"] == found["tokens"] < targets and "bits_per_byte" not in found, f"a signal: {found} of {targets} windows")
+check(f"the first {found['windows']} of {targets} windows" in open("said").read(), "a signal: nothing said of a part")
 sys.exit(bad > 0)
 END
