@@ -13,7 +13,7 @@
  * itself. Before the rank is known pass the environment's. Local. */
 void gd_console_open(const char *program, int rank);
 
-/* Copies every line of this rank to a file too (RUN/log/rank-0003.log). GD_IO. Local. */
+/* Copies every line of this rank to a file too (RUN/log/rank-00003.log; a fault with its source line). GD_IO. Local. */
 GD_CHECKED gd_status gd_console_log_file(const char *path);
 
 /* The progress line: on a terminal it is drawn over the one before; else it is a line of its own. Only rank 0. */

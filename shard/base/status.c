@@ -12,6 +12,7 @@ static _Atomic int64_t place_step = -1;
 /* "io/base/files.c:55 gd_file_read, rank 2 on node7, step 400" */
 static void write_place(const char *file, int line, const char *function) {
   char rank[sizeof record.whose] = "", step[32] = "";
+  while (strncmp(file, "../", 3) == 0) file += 3; /* as the build folder sees it */
   if (place_rank >= 0) snprintf(rank, sizeof rank, ", rank %d on %s", place_rank, place_host);
   if (place_step >= 0) snprintf(step, sizeof step, ", step %lld", (long long)place_step);
   snprintf(record.place, sizeof record.place, "%s:%d %s%s%s", file, line, function, rank, step);
