@@ -32,6 +32,7 @@ cp -r $checkpoint unmanifest && echo 'nonsense' >unmanifest/MANIFEST.pb
 mkdir hf && echo '{"architectures":["GPT2Model"],"n_embd":4,"n_head":2,"n_layer":1,"vocab_size":3}' >hf/config.json
 mkdir hf-index && cp hf/config.json hf-index && echo '{"weight_map":{"wte.weight":"a.safetensors"}}' >hf-index/model.safetensors.index.json
 mkdir hf-cut && cp hf/config.json hf-cut && echo 'cut' >hf-cut/model.safetensors
+cp -r hf-cut hf-locked && chmod 000 hf-locked/model.safetensors
 mkdir gpt2 && echo '{' >gpt2/vocab.json && echo x >gpt2/merges.txt
 echo '{"text": 3}' >items.jsonl
 printf 'a\377b\n' >bytes.txt
@@ -79,6 +80,7 @@ row 64 'lost.yaml' train --config including.yaml
 row 64 'broken.yaml:' train --config broken.yaml
 row 64 'data: found a folder' train --config data
 row 74 'locked-config.yaml' train --config locked-config.yaml
+row 74 '/proc/self/mem: read' train --config /proc/self/mem
 train 64 'nowhere: No such file' --set data.path=nowhere
 train 65 'data-lost/train/00000.h5' --set data.path=data-lost
 train 65 'data-noindex' --set data.path=data-noindex
@@ -114,7 +116,11 @@ generate 74 'locked: Permission denied' --checkpoint locked
 generate 64 'nowhere.txt: No such file' --checkpoint $checkpoint --prompt-file nowhere.txt
 generate 64 'data: found a folder' --checkpoint $checkpoint --prompt-file data
 generate 74 'locked-text.txt: Permission denied' --checkpoint $checkpoint --prompt-file locked-text.txt
+generate 74 '/proc/self/mem: Input/output error' --checkpoint $checkpoint --prompt-file /proc/self/mem
+generate 74 'hf-locked/model.safetensors: Permission denied' --checkpoint hf-locked --token-ids 1
+generate 65 'hf-cut/model.safetensors' --checkpoint hf-cut --token-ids 1
 generate 64 'nowhere: No such file' --checkpoint $checkpoint --tokenizer gpt2:nowhere
+generate 74 'locked-text.txt: Permission denied' --checkpoint $checkpoint --tokenizer tiktoken:locked-text.txt
 
 evaluate 64 'nowhere: No such file' --task perplexity --data nowhere
 evaluate 65 'empty: found neither index.json nor validation/' --task perplexity --data empty
