@@ -8,12 +8,12 @@
 #include "io/tokenizer/split.h"
 #include "io/base/utf8.h"
 
-enum { CACHE_WORDS = 1 << 15, WORD_BYTES = 24, WORD_IDS = 9 };
+enum { CACHE_WORDS = 1 << 15, WORD_BYTES = 24, WORD_IDS = 9, SEAM_BITS = 1 << 16, PART = 128 };
 
 /* One cache line: a piece of text and its ids. length 0: empty. */
 typedef struct word {
   uint64_t text[WORD_BYTES / 8]; /* zero padded */
-  uint8_t length, count;
+  uint8_t length, count;         /* length: PART where the text is a part of a piece */
   int32_t ids[WORD_IDS];
 } word;
 
@@ -33,6 +33,7 @@ struct gd_bpe {
   int32_t *table;    /* ids by hash of their bytes, -1: free */
   size_t table_size; /* a power of two */
   gd_merge_map merges;
+  uint64_t seams[SEAM_BITS / 64]; /* seam_bit of every merge whose right part begins with a character behind another one */
   int32_t byte_ids[256];
   bool whole_first;
   gd_splitter *splitter;
@@ -139,7 +140,33 @@ const char *gd_bpe_bytes(const gd_bpe *bpe, int32_t id, size_t *count) {
   return bpe->blob.bytes + bpe->offset[id];
 }
 
+/* Up to two bytes on either side of a seam, `at` being the first behind it, as a bit of bpe->seams. */
+static size_t seam_bit(const char *at, size_t before, size_t behind) {
+  uint32_t value = (uint32_t)(4 * before + behind);
+  for (size_t i = 0; i < before + behind; i++) value = (value << 8 | (uint8_t)at[i - before]) * 0x9E3779B1u;
+  return value >> 16;
+}
+
+/* Between two characters that are not ASCII. */
+static bool is_seam(const char *at) {
+  return (uint8_t)at[0] >= 0xc0 && (uint8_t)at[-1] >= 0x80;
+}
+
+static void note_seam(gd_bpe *bpe, int32_t left, int32_t right) {
+  size_t left_count, right_count;
+  const char *left_bytes = gd_bpe_bytes(bpe, left, &left_count), *right_bytes = gd_bpe_bytes(bpe, right, &right_count);
+  if (!left_bytes || !right_bytes) return;
+  size_t before = left_count < 2 ? left_count : 2, behind = right_count < 2 ? right_count : 2;
+  char bytes[4];
+  memcpy(bytes, left_bytes + left_count - before, before);
+  memcpy(bytes + before, right_bytes, behind);
+  if (!is_seam(bytes + before)) return;
+  size_t bit = seam_bit(bytes + before, before, behind);
+  bpe->seams[bit / 64] |= (uint64_t)1 << bit % 64;
+}
+
 gd_status gd_bpe_add_merge(gd_bpe *bpe, int32_t left, int32_t right, uint32_t rank, int32_t merged) {
+  note_seam(bpe, left, right);
   return gd_merge_map_add(&bpe->merges, left, right, rank, merged);
 }
 
@@ -161,6 +188,7 @@ gd_status gd_bpe_finish(gd_bpe *bpe, const char *pattern, bool whole_first, int3
     char one = (char)byte;
     int32_t id = gd_bpe_find(bpe, &one, 1);
     bpe->byte_ids[byte] = id >= 0 ? id : unknown;
+    if (id < 0) memset(bpe->seams, 0xff, sizeof bpe->seams); /* "unknown" may merge with anything: nothing is a safe seam */
   }
   bpe->whole_first = whole_first;
   return gd_splitter_open(pattern, &bpe->splitter);
@@ -199,11 +227,9 @@ static void context_give(gd_bpe *bpe, context *at) {
   pthread_mutex_unlock(&bpe->mutex);
 }
 
-static gd_status encode_piece(const gd_bpe *bpe, const char *bytes, size_t count, gd_ids *out) {
-  if (bpe->whole_first) {
-    int32_t id = gd_bpe_find(bpe, bytes, count);
-    if (id >= 0) return gd_ids_append(out, &id, 1);
-  }
+static gd_status encode_bytes(const gd_bpe *bpe, const char *bytes, size_t count, bool whole, gd_ids *out) {
+  int32_t id = whole ? gd_bpe_find(bpe, bytes, count) : -1;
+  if (id >= 0) return gd_ids_append(out, &id, 1);
   GD_TRY(gd_ids_reserve(out, count));
   int32_t *ids = out->ids + out->count;
   for (size_t i = 0; i < count; i++) {
@@ -216,27 +242,70 @@ static gd_status encode_piece(const gd_bpe *bpe, const char *bytes, size_t count
   return GD_OK;
 }
 
-/* Through the cache where the piece is short; a newer word replaces an older one of the same slot. */
-static gd_status encode_word(const gd_bpe *bpe, context *at, const char *bytes, size_t count, gd_ids *out) {
-  if (count > WORD_BYTES) return encode_piece(bpe, bytes, count, out);
+/* Through the cache where the text is short; a newer word replaces an older one of the same slot. whole: a text that is a token
+ * is taken as it is. */
+static gd_status encode_word(const gd_bpe *bpe, context *at, const char *bytes, size_t count, bool whole, gd_ids *out) {
+  if (count > WORD_BYTES) return encode_bytes(bpe, bytes, count, whole, out);
   uint64_t text[WORD_BYTES / 8] = {0};
   memcpy(text, bytes, count);
-  uint64_t hash = mix(mix(mix(count, text[0]), text[1]), text[2]);
+  const uint8_t length = (uint8_t)(count | (whole ? 0 : PART));
+  uint64_t hash = mix(mix(mix(length, text[0]), text[1]), text[2]);
   word *cached = &at->cache[hash & (CACHE_WORDS - 1)];
-  if (cached->length == count && cached->text[0] == text[0] && cached->text[1] == text[1] && cached->text[2] == text[2]) {
+  if (cached->length == length && cached->text[0] == text[0] && cached->text[1] == text[1] && cached->text[2] == text[2]) {
     GD_TRY(gd_ids_reserve(out, WORD_IDS));
     memcpy(out->ids + out->count, cached->ids, sizeof cached->ids);
     out->count += cached->count;
     return GD_OK;
   }
   size_t before = out->count;
-  GD_TRY(encode_piece(bpe, bytes, count, out));
+  GD_TRY(encode_bytes(bpe, bytes, count, whole, out));
   size_t ids = out->count - before;
   if (ids > WORD_IDS) return GD_OK;
   memcpy(cached->text, text, sizeof text);
   memcpy(cached->ids, out->ids + before, ids * sizeof *out->ids);
-  cached->length = (uint8_t)count;
+  cached->length = length;
   cached->count = (uint8_t)ids;
+  return GD_OK;
+}
+
+static bool may_cross(const gd_bpe *bpe, const char *at, size_t before, size_t behind) {
+  for (size_t i = 1; i <= before && i <= 2; i++)
+    for (size_t j = 1; j <= behind && j <= 2; j++) {
+      size_t bit = seam_bit(at, i, j);
+      if (bpe->seams[bit / 64] >> bit % 64 & 1) return true;
+    }
+  return false;
+}
+
+static bool is_ascii(const char *bytes, size_t count) {
+  uint64_t high = 0, eight;
+  for (; count >= 8; bytes += 8, count -= 8) {
+    memcpy(&eight, bytes, 8);
+    high |= eight;
+  }
+  for (size_t i = 0; i < count; i++) high |= (uint8_t)bytes[i];
+  return !(high & 0x8080808080808080u);
+}
+
+/* The first place behind `start` that no merge crosses, whatever was merged before; count: none. */
+static size_t next_seam(const gd_bpe *bpe, const char *bytes, size_t count, size_t start) {
+  for (size_t i = start + 1; i < count; i++)
+    if (is_seam(bytes + i) && !may_cross(bpe, bytes + i, i, count - i)) return i;
+  return count;
+}
+
+/* Text without spaces (Chinese, Japanese, Thai) comes in pieces that hardly ever come again, but made of few characters. Where
+ * no merge can join what stands left and right of a seam, both sides are merged as if the other were not there: the ids are
+ * those of the whole, and the sides are found in the cache. */
+static gd_status encode_piece(const gd_bpe *bpe, context *at, const char *bytes, size_t count, gd_ids *out) {
+  size_t end = is_ascii(bytes, count) ? count : next_seam(bpe, bytes, count, 0);
+  if (end == count) return encode_word(bpe, at, bytes, count, bpe->whole_first, out);
+  int32_t id = bpe->whole_first ? gd_bpe_find(bpe, bytes, count) : -1;
+  if (id >= 0) return gd_ids_append(out, &id, 1);
+  for (size_t start = 0; start < count; start = end) {
+    end = next_seam(bpe, bytes, count, start);
+    GD_TRY(encode_word(bpe, at, bytes + start, end - start, false, out));
+  }
   return GD_OK;
 }
 
@@ -245,11 +314,11 @@ static gd_status encode_in(gd_bpe *bpe, context *at, const char *bytes, size_t c
     bool valid;
     size_t run = gd_utf8_run(bytes, count, &valid);
     if (!valid) {
-      GD_TRY(encode_piece(bpe, bytes, run, out));
+      GD_TRY(encode_piece(bpe, at, bytes, run, out));
     } else {
       for (size_t start = 0, end; start < run; start = end) {
         GD_TRY(gd_splitter_next(bpe->splitter, at->splitter, bytes, run, start, &end));
-        GD_TRY(encode_word(bpe, at, bytes + start, end - start, out));
+        GD_TRY(encode_piece(bpe, at, bytes + start, end - start, out));
       }
     }
     bytes += run;
