@@ -20,7 +20,6 @@ enum {
   MAX_HEAD = 256,
   SCORE_LD = 80, /* distance of two rows of a score tile; columns up to 71 may be read */
   KEY_ROWS = 66, /* KEY_TILE rounded up to ROW_GROUP */
-  TREE_DEPTH = 64,
   POOL_ELEMS = (GD_CPU_SCRATCH_BYTES - (5 << 18)) / 4,
 };
 

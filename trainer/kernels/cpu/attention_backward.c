@@ -8,6 +8,7 @@
 #include "trainer/kernels/cpu/math.h"
 #include "trainer/kernels/cpu/parallel.h"
 #include "trainer/kernels/cpu/philox.h"
+#include "trainer/kernels/cpu/tree_stack.h"
 
 typedef struct backward_rows {
   const gd_attention *a;
@@ -177,59 +178,33 @@ static void add_key_gradients(const backward_rows *b, int first, int end, float 
   }
 }
 
-/* ---- the tree over leaves; an absent leaf is +0 and takes no memory ---- */
-
-typedef struct leaf_tree {
-  int depth;
-  int64_t next; /* leaves entered so far */
-  int64_t count[TREE_DEPTH];
-  int slot[TREE_DEPTH]; /* -1: all leaves absent */
-} leaf_tree;
+/* ---- the tree over leaves: sums in slots, an absent leaf takes none ---- */
 
 static int64_t slot_elems(const attention_shape *shape) {
   return 2 * KEY_ROWS * shape->width;
 }
 
 /* The sums of a slot: dk where which is 0, dv where it is 1. */
-static float *slot_sums(attention_scratch *s, int slot, int which, int64_t width) {
-  return s->pool + (2 * slot + which) * KEY_ROWS * width;
+static float *slot_sums(const backward_rows *b, int slot, int which) {
+  return b->s->pool + (2 * slot + which) * KEY_ROWS * b->shape.width;
 }
 
-static int slot_take(attention_scratch *s, uint32_t *used, int64_t width) {
-  int slot = 0;
-  while (*used >> slot & 1u) slot++;
-  *used |= 1u << slot;
-  memset(slot_sums(s, slot, 0, width), 0, (size_t)(2 * KEY_ROWS * width) * sizeof(float));
-  return slot;
-}
-
-static void tree_merge(leaf_tree *tree, attention_scratch *s, uint32_t *used, int64_t width) {
-  int left = tree->slot[tree->depth - 2], right = tree->slot[tree->depth - 1];
-  tree->depth--;
-  tree->count[tree->depth - 1] += tree->count[tree->depth];
-  if (right < 0) return;
-  if (left < 0) {
-    tree->slot[tree->depth - 1] = right;
-    return;
-  }
+/* Slot top - 2 := slot top - 2 + slot top - 1. */
+static void merge(const backward_rows *b, int top) {
   for (int i = 0; i < 2; i++) {
-    float *to = slot_sums(s, left, i, width), *from = slot_sums(s, right, i, width);
-    for (int64_t e = 0; e < KEY_TILE * width; e += VF_LANES) vf_store(to + e, vf_add(vf_load(to + e), vf_load(from + e)));
-  }
-  *used &= ~(1u << right);
-}
-
-static void tree_push(leaf_tree *tree, int64_t leaf, int slot, attention_scratch *s, uint32_t *used, int64_t width) {
-  for (; tree->next <= leaf; tree->next++) {
-    tree->count[tree->depth] = 1;
-    tree->slot[tree->depth++] = tree->next == leaf ? slot : -1;
-    while (tree->depth > 1 && tree->count[tree->depth - 2] == tree->count[tree->depth - 1]) tree_merge(tree, s, used, width);
+    float *to = slot_sums(b, top - 2, i), *from = slot_sums(b, top - 1, i);
+    for (int64_t e = 0; e < KEY_TILE * b->shape.width; e += VF_LANES)
+      vf_store(to + e, vf_add(vf_load(to + e), vf_load(from + e)));
   }
 }
 
-static int tree_finish(leaf_tree *tree, attention_scratch *s, uint32_t *used, int64_t width) {
-  while (tree->depth > 1) tree_merge(tree, s, used, width);
-  return tree->depth ? tree->slot[0] : -1;
+/* The nodes of a tree lie in the slots from `base` on. */
+static void close_nodes(const backward_rows *b, tree_stack *tree, int base, int64_t next) {
+  while (tree_closes(tree, next)) merge(b, base + tree->depth--);
+}
+
+static void close_all(const backward_rows *b, tree_stack *tree, int base) {
+  while (tree->depth > 1) merge(b, base + tree->depth--);
 }
 
 /* ---- dk and dv of one key tile ---- */
@@ -246,29 +221,32 @@ static int64_t query_block_end(const gd_attention *a, int64_t query, int64_t *bl
   return end < a->query_length ? end : a->query_length;
 }
 
-/* One leaf: rows [query, end) of a head. Returns its slot, -1 where no row sees the key tile. */
-static int leaf_gradients(backward_rows *b, int64_t head, int64_t query, int64_t end, int32_t key, uint32_t *used, float *dq) {
-  int slot = -1, first, stop;
+/* One leaf: rows [query, end) of a head, into a slot. False where no row sees the key tile; then the slot is as it was. */
+static bool leaf_gradients(backward_rows *b, int64_t head, int64_t query, int64_t end, int32_t key, int slot, float *dq) {
+  bool seen = false;
+  int first, stop;
   for (; query < end; query += ROW_TILE) {
     see_rows(b, head, query, end - query < ROW_TILE ? end - query : ROW_TILE);
     if (!rows_active(b->s, b->padded, key, &first, &stop)) continue;
-    if (slot < 0) slot = slot_take(b->s, used, b->shape.width);
+    if (!seen) memset(slot_sums(b, slot, 0), 0, (size_t)slot_elems(&b->shape) * sizeof(float));
+    seen = true;
     load_backward_rows(b);
     for (int r = first; r < stop; r += ROW_GROUP) score_rows(b, r, key, dq ? dq + query * b->shape.width : NULL);
-    add_key_gradients(b, first, stop, slot_sums(b->s, slot, 0, b->shape.width), slot_sums(b->s, slot, 1, b->shape.width));
+    add_key_gradients(b, first, stop, slot_sums(b, slot, 0), slot_sums(b, slot, 1));
   }
-  return slot;
+  return seen;
 }
 
-static void store_key_gradients(const backward_rows *b, int32_t key, int slot) {
+/* From slot 0; seen: false where no row sees the key tile. */
+static void store_key_gradients(const backward_rows *b, int32_t key, bool seen) {
   const gd_attention *a = b->a;
   for (int64_t j = 0; j < KEY_TILE && key + j < a->key_length; j++) {
     int64_t at = b->sequence * a->kv_batch + (key + j) * a->kv_row + b->kv_head * a->head_size;
     for (int64_t d = 0; d < a->head_size; d += VF_LANES) {
       vf dk = vf_zero(), dv = vf_zero();
-      if (slot >= 0) {
-        dk = attention_settle(vf_load(slot_sums(b->s, slot, 0, b->shape.width) + j * b->shape.width + d), b->shape.pairs);
-        dv = attention_settle(vf_load(slot_sums(b->s, slot, 1, b->shape.width) + j * b->shape.width + d), b->shape.pairs);
+      if (seen) {
+        dk = attention_settle(vf_load(slot_sums(b, 0, 0) + j * b->shape.width + d), b->shape.pairs);
+        dv = attention_settle(vf_load(slot_sums(b, 0, 1) + j * b->shape.width + d), b->shape.pairs);
       }
       vf_store_as(a->dtype, a->dk, at + d, attention_settle(vf_mul(dk, vf_set1(a->scale)), false), vf_left(d, a->head_size));
       vf_store_as(a->dtype, a->dv, at + d, dv, vf_left(d, a->head_size));
@@ -279,22 +257,24 @@ static void store_key_gradients(const backward_rows *b, int32_t key, int slot) {
 /* dq: NULL, or [group][query_length][width]. */
 static void key_tile_gradients(backward_rows *b, int32_t key, float *dq) {
   const gd_attention *a = b->a;
-  int64_t width = b->shape.width;
-  uint32_t used = 0;
-  leaf_tree heads = {.depth = 0};
+  tree_stack heads = {.depth = 0};
   load_keys(b, key, dq != NULL);
   for (int64_t g = 0; g < b->shape.group; g++) {
-    leaf_tree blocks = {.depth = 0};
+    tree_stack blocks = {.depth = 0};
     int64_t block, end;
+    close_nodes(b, &heads, 0, g);
     for (int64_t query = 0; query < a->query_length; query = end) {
       end = query_block_end(a, query, &block);
-      int slot = leaf_gradients(b, b->kv_head * b->shape.group + g, query, end, key, &used,
-                                dq ? dq + g * a->query_length * width : NULL);
-      tree_push(&blocks, block, slot, b->s, &used, width);
+      close_nodes(b, &blocks, heads.depth, block);
+      if (leaf_gradients(b, b->kv_head * b->shape.group + g, query, end, key, heads.depth + blocks.depth,
+                         dq ? dq + g * a->query_length * b->shape.width : NULL))
+        tree_enter(&blocks, block);
     }
-    tree_push(&heads, g, tree_finish(&blocks, b->s, &used, width), b->s, &used, width);
+    close_all(b, &blocks, heads.depth);
+    if (blocks.depth) tree_enter(&heads, g);
   }
-  store_key_gradients(b, key, tree_finish(&heads, b->s, &used, width));
+  close_all(b, &heads, 0);
+  store_key_gradients(b, key, heads.depth > 0);
 }
 
 /* ---- the passes ---- */
@@ -371,7 +351,7 @@ static gd_status attention_backward_run(const gd_attention *a, const gd_cpu_cont
   }
   int threads = gd_parallel_threads(context->threads, rows * a->heads * a->head_size);
   int64_t pool_slots = slots_needed(a, shape.group), dq_at = pool_slots * slot_elems(&shape);
-  if (pool_slots > 32 || dq_at > POOL_ELEMS)
+  if (dq_at > POOL_ELEMS)
     return gd_fail(GD_BUG, "attention: too many query blocks of %d for head size %d", (int)a->query_block, (int)a->head_size);
   bool together = dq_at + (shape.group * a->query_length + ROW_GROUP) * shape.width <= POOL_ELEMS &&
                   (threads == 1 || groups >= 2 * threads);

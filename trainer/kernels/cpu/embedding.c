@@ -58,19 +58,20 @@ static void gradient_row(const gd_embedding *a, float *gradient, const uint64_t 
     int n = vf_left(c, a->width);
     vf chain = a->accumulate ? vf_load_as(GD_FLOAT32, gradient, c, n) : vf_zero();
     int64_t sequence = -1;
-    present_stack stack = {.depth = 0};
+    vector_tree tree;
+    tree.nodes.depth = 0;
     for (int64_t i = 0; i < count; i++) {
       int64_t row = (int64_t)(keys[i] & 0xffffffffu);
       if (!a->accumulate && row / a->sequence != sequence) {
-        if (sequence >= 0) present_push(&stack, sequence, chain);
+        if (sequence >= 0) vector_tree_push(&tree, sequence, chain);
         chain = vf_zero();
         sequence = row / a->sequence;
       }
       chain = vf_add(chain, vf_load_as(a->dtype, a->dx, row * a->width + c, n));
     }
     if (!a->accumulate && count > 0) {
-      present_push(&stack, sequence, chain);
-      chain = present_root(&stack);
+      vector_tree_push(&tree, sequence, chain);
+      chain = vector_tree_root(&tree);
     }
     vf_store_as(GD_FLOAT32, gradient, c, chain, n);
   }

@@ -6,6 +6,7 @@
  */
 #include "trainer/kernels/cpu/gemm.h"
 #include "trainer/kernels/cpu/parallel.h"
+#include "trainer/kernels/cpu/tree_stack.h"
 
 enum {
   A_FLOATS = GEMM_GROUP * GEMM_MR * GEMM_AROW + 16,
@@ -152,28 +153,47 @@ static void merge(const job *j, block at, int64_t top) {
       vf_store(to + i * TILE_LD + c, vf_add(vf_load(to + i * TILE_LD + c), vf_load(from + i * TILE_LD + c)));
 }
 
-/* The sums of a block as two nested trees on a stack of tiles. An odd leaf is added to its sibling by the micro-kernel. */
+/* The nodes of a tree lie in the tiles from `base` on. */
+static void close_nodes(const job *j, block at, tree_stack *tree, int64_t base, int64_t next) {
+  while (tree_closes(tree, next)) merge(j, at, base + tree->depth--);
+}
+
+static void close_all(const job *j, block at, tree_stack *tree, int64_t base) {
+  while (tree->depth > 1) merge(j, at, base + tree->depth--);
+}
+
+/* An odd leaf is added to its sibling, which is on top, by the micro-kernel. */
+static void tree_leaf(const job *j, block at, tree_stack *tree, int64_t base, int64_t leaf, int64_t k, int64_t length) {
+  bool add = leaf & 1;
+  close_nodes(j, at, tree, base, leaf);
+  int64_t top = base + tree->depth;
+  chain(j, at, k, length, slot(j, top), slot(j, add ? top - 1 : top), add);
+  if (!add) tree_enter(tree, leaf);
+}
+
+/* The sums of a block as two nested trees on a stack of tiles. */
 static void tree_block(job *j, block at) {
   const gd_matmul *m = j->m;
   const char *a = j->a.base, *b = j->b.base;
-  int64_t bytes = (int64_t)gd_dtype_bytes(m->dtype), top = 0;
+  int64_t bytes = (int64_t)gd_dtype_bytes(m->dtype);
+  tree_stack outer_tree = {.depth = 0};
   for (int64_t outer = 0; outer < m->leaves; outer++) {
-    int64_t base = top;
     j->a.base = a + outer * m->a_leaf_stride * bytes;
     j->b.base = b + outer * m->b_leaf_stride * bytes;
-    for (int64_t inner = 0; inner < j->inner; inner++) {
-      int64_t leaf = j->inner == 1 ? outer : inner, k = inner * j->k_leaf;
-      bool add = leaf & 1;
-      chain(j, at, k, at_most(m->k - k, j->k_leaf), slot(j, top), slot(j, add ? top - 1 : top), add);
-      if (!add) top++;
-      if (add)
-        for (int64_t bits = leaf >> 1; bits & 1; bits >>= 1) merge(j, at, top--);
+    if (j->inner == 1) {
+      tree_leaf(j, at, &outer_tree, 0, outer, 0, m->k);
+      continue;
     }
-    if (j->inner == 1) continue;
-    while (top > base + 1) merge(j, at, top--);
-    for (int64_t bits = outer; bits & 1; bits >>= 1) merge(j, at, top--);
+    tree_stack inner_tree = {.depth = 0};
+    close_nodes(j, at, &outer_tree, 0, outer);
+    for (int64_t inner = 0; inner < j->inner; inner++) {
+      int64_t k = inner * j->k_leaf;
+      tree_leaf(j, at, &inner_tree, outer_tree.depth, inner, k, at_most(m->k - k, j->k_leaf));
+    }
+    close_all(j, at, &inner_tree, outer_tree.depth);
+    tree_enter(&outer_tree, outer);
   }
-  while (top > 1) merge(j, at, top--);
+  close_all(j, at, &outer_tree, 0);
   j->a.base = a;
   j->b.base = b;
   finish(j, slot(j, 0), TILE_LD, at);

@@ -2,6 +2,7 @@
 #include "trainer/kernels/cpu/parallel.h"
 #include "trainer/kernels/cpu/simd.h"
 #include "trainer/kernels/cpu/table.h"
+#include "trainer/kernels/cpu/tree_stack.h"
 
 static gd_status unit_squares_run(const gd_unit_squares *a, const gd_cpu_context *context) {
 #pragma omp parallel num_threads(gd_parallel_threads(context->threads, a->units *GD_UNIT_ELEMS))
@@ -24,17 +25,15 @@ GD_CPU_KERNEL(unit_squares, gd_unit_squares, args->sums, args->units * 4)
 
 /* TREE over values[stride * index(i)], i < count, in double. */
 static double tree(const float *values, const int32_t *order, int64_t stride, int64_t count) {
-  double stack[64];
-  int depth = 0;
+  double sums[TREE_STACK_DEPTH] = {0.0};
+  tree_stack nodes = {.depth = 0};
   for (int64_t i = 0; i < count; i++) {
-    double value = (double)values[stride * (order ? order[i] : i)];
-    for (int64_t bits = i; bits & 1; bits >>= 1) value = stack[--depth] + value;
-    stack[depth++] = value;
+    for (; tree_closes(&nodes, i); nodes.depth--) sums[nodes.depth - 2] += sums[nodes.depth - 1];
+    sums[nodes.depth] = (double)values[stride * (order ? order[i] : i)];
+    tree_enter(&nodes, i);
   }
-  if (depth == 0) return 0.0;
-  double sum = stack[--depth];
-  while (depth > 0) sum = stack[--depth] + sum;
-  return sum;
+  for (; nodes.depth > 1; nodes.depth--) sums[nodes.depth - 2] += sums[nodes.depth - 1];
+  return sums[0];
 }
 
 /* Cheap beside the sums it reads (one number for 1024 elements), so one thread. */
