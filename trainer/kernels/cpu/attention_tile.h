@@ -3,6 +3,7 @@
 #define GD_TRAINER_KERNELS_CPU_ATTENTION_TILE_H
 
 #include "trainer/kernels/cpu/attention.h"
+#include "trainer/kernels/cpu/transpose.h"
 
 #define ATTENTION_INLINE static inline __attribute__((always_inline))
 
@@ -156,42 +157,6 @@ static inline void load_rows(const attention_shape *shape, gd_dtype dtype, int64
   }
 }
 
-/* to[c * to_row + r] = from[r * from_row + c], 16 x 16. */
-static inline void transpose16(const float *from, int64_t from_row, float *to, int64_t to_row) {
-#if defined(GD_SIMD_AVX512)
-  __m512 r[16], t[16];
-#pragma GCC unroll 16
-  for (int i = 0; i < 16; i++) r[i] = _mm512_loadu_ps(from + i * from_row);
-#pragma GCC unroll 8
-  for (int i = 0; i < 8; i++) {
-    t[2 * i] = _mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]);
-    t[2 * i + 1] = _mm512_unpackhi_ps(r[2 * i], r[2 * i + 1]);
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; i++) {
-    __m512d a = _mm512_castps_pd(t[4 * i]), b = _mm512_castps_pd(t[4 * i + 1]);
-    __m512d c = _mm512_castps_pd(t[4 * i + 2]), d = _mm512_castps_pd(t[4 * i + 3]);
-    r[4 * i] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c));
-    r[4 * i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
-    r[4 * i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d));
-    r[4 * i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(b, d));
-  }
-  /* r[4 i + j], 128-bit lane L: column 4 L + j of rows 4 i .. 4 i + 3. */
-#pragma GCC unroll 4
-  for (int j = 0; j < 4; j++) {
-    __m512 even_low = _mm512_shuffle_f32x4(r[j], r[4 + j], 0x88), even_high = _mm512_shuffle_f32x4(r[8 + j], r[12 + j], 0x88);
-    __m512 odd_low = _mm512_shuffle_f32x4(r[j], r[4 + j], 0xdd), odd_high = _mm512_shuffle_f32x4(r[8 + j], r[12 + j], 0xdd);
-    _mm512_storeu_ps(to + j * to_row, _mm512_shuffle_f32x4(even_low, even_high, 0x88));
-    _mm512_storeu_ps(to + (8 + j) * to_row, _mm512_shuffle_f32x4(even_low, even_high, 0xdd));
-    _mm512_storeu_ps(to + (4 + j) * to_row, _mm512_shuffle_f32x4(odd_low, odd_high, 0x88));
-    _mm512_storeu_ps(to + (12 + j) * to_row, _mm512_shuffle_f32x4(odd_low, odd_high, 0xdd));
-  }
-#else
-  for (int c = 0; c < 16; c++)
-    for (int r = 0; r < 16; r++) memcpy(to + c * to_row + r, from + r * from_row + c, 4);
-#endif
-}
-
 /* columns[unit of D][KEY_TILE] from n rows of keys (or values); columns of absent rows are zero. The n rows at `next` (or
  * NULL), which will be read after these, are fetched meanwhile. */
 static inline void pack_columns(const attention_shape *shape, gd_dtype dtype, int64_t head_size, const void *from,
@@ -217,8 +182,11 @@ static inline void pack_columns(const attention_shape *shape, gd_dtype dtype, in
       load_rows(shape, dtype, head_size, element_at(dtype, from, first * stride), stride, count, rows);
       memset(rows + count * shape->unit_ld, 0, (size_t)((16 - count) * shape->unit_ld) * sizeof(float));
     }
-    for (int64_t d = 0; d < shape->unit_ld; d += 16)
-      transpose16(source + d, source_row, columns + d * KEY_TILE + first, KEY_TILE);
+    for (int64_t d = 0; d < shape->unit_ld; d += 16) {
+      vf block[16];
+      for (int r = 0; r < 16; r++) block[r] = vf_load(source + r * source_row + d);
+      transpose16(block, columns + d * KEY_TILE + first, KEY_TILE);
+    }
   }
 }
 

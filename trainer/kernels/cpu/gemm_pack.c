@@ -1,5 +1,6 @@
 /* gemm_pack.c - copies of operands in the order in which the micro-kernel reads them. */
 #include "trainer/kernels/cpu/gemm.h"
+#include "trainer/kernels/cpu/transpose.h"
 
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 
@@ -40,38 +41,6 @@ static ALWAYS_INLINE vf along_x(const gemm_units units, const char *p, const cha
   return n >= 16 ? vf_load_bf16(low) : vf_load_bf16_n(low, (int)n);
 }
 
-#if defined(GD_SIMD_AVX512)
-/* Column c of the 16 x 16 block r[] goes to out + c * GEMM_NR. */
-static inline void store_transposed(const __m512 r[16], float *out) {
-  __m512 t[16], s[16];
-  for (int i = 0; i < 16; i += 2) {
-    t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
-    t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
-  }
-  for (int i = 0; i < 16; i += 4) { /* s[i + c]: column 4 q + c of rows i .. i + 3 in quarter q */
-    s[i] = _mm512_shuffle_ps(t[i], t[i + 2], 0x44);
-    s[i + 1] = _mm512_shuffle_ps(t[i], t[i + 2], 0xee);
-    s[i + 2] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0x44);
-    s[i + 3] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0xee);
-  }
-  for (int c = 0; c < 4; c++) {
-    __m512 low0 = _mm512_shuffle_f32x4(s[c], s[c + 4], 0x88), high0 = _mm512_shuffle_f32x4(s[c], s[c + 4], 0xdd);
-    __m512 low1 = _mm512_shuffle_f32x4(s[c + 8], s[c + 12], 0x88), high1 = _mm512_shuffle_f32x4(s[c + 8], s[c + 12], 0xdd);
-    _mm512_storeu_ps(out + c * GEMM_NR, _mm512_shuffle_f32x4(low0, low1, 0x88));
-    _mm512_storeu_ps(out + (c + 8) * GEMM_NR, _mm512_shuffle_f32x4(low0, low1, 0xdd));
-    _mm512_storeu_ps(out + (c + 4) * GEMM_NR, _mm512_shuffle_f32x4(high0, high1, 0x88));
-    _mm512_storeu_ps(out + (c + 12) * GEMM_NR, _mm512_shuffle_f32x4(high0, high1, 0xdd));
-  }
-}
-#else
-static inline void store_transposed(const vf r[16], float *out) {
-  float block[16][16];
-  for (int i = 0; i < 16; i++) vf_store(block[i], r[i]);
-  for (int c = 0; c < 16; c++)
-    for (int i = 0; i < 16; i++) out[c * GEMM_NR + i] = block[i][c];
-}
-#endif
-
 /* B is [n][k]: blocks of 16 x 16 units are transposed. out has room for whole blocks of 16 units. */
 static ALWAYS_INLINE void transpose_b(const gemm_operand *b, const gemm_units units, int64_t x, int64_t count, int64_t k,
                                       int64_t length, float *out) {
@@ -83,7 +52,7 @@ static ALWAYS_INLINE void transpose_b(const gemm_operand *b, const gemm_units un
       const char *p = address(b, units, x + column, k + at);
       vf rows[16];
       for (int i = 0; i < 16; i++) rows[i] = column + i < count ? along_k(units, p + i * row_bytes, length - at) : vf_zero();
-      store_transposed(rows, to + at / elems * GEMM_NR);
+      transpose16(rows, to + at / elems * GEMM_NR, GEMM_NR);
     }
   }
 }
