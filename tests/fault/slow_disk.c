@@ -1,6 +1,8 @@
 /* slow_disk.c - a disk on which each write and each fsync takes its time: loaded before a program (LD_PRELOAD). SLOW_DISK is a
- * part of the paths that it holds, SLOW_DISK_MS what a call takes. */
+ * part of the paths that it holds, SLOW_DISK_MS what a call takes. SLOW_DISK_LOG, another path, gets a byte for each of them.
+ */
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,14 +11,19 @@
 #include <unistd.h>
 
 static void wait_for_disk(int file) {
-  const char *part = getenv("SLOW_DISK"), *ms = getenv("SLOW_DISK_MS");
+  const char *part = getenv("SLOW_DISK"), *ms = getenv("SLOW_DISK_MS"), *log = getenv("SLOW_DISK_LOG");
   char link[64], path[4096];
   snprintf(link, sizeof link, "/proc/self/fd/%d", file);
   ssize_t length = readlink(link, path, sizeof path - 1);
   if (!part || !ms || length <= 0) return;
   path[length] = 0;
   long wait = atol(ms);
-  if (strstr(path, part)) nanosleep(&(struct timespec){.tv_sec = wait / 1000, .tv_nsec = wait % 1000 * 1000000}, NULL);
+  if (!strstr(path, part)) return;
+  nanosleep(&(struct timespec){.tv_sec = wait / 1000, .tv_nsec = wait % 1000 * 1000000}, NULL);
+  int count = log ? open(log, O_WRONLY | O_APPEND | O_CREAT, 0644) : -1;
+  if (count < 0) return;
+  if (write(count, ".", 1) < 0) perror(log);
+  close(count);
 }
 
 /* POSIX lets dlsym's pointer be a function; C has no cast for it. */

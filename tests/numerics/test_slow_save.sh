@@ -1,10 +1,10 @@
 #!/bin/bash
 # A checkpoint holds the numbers of its own step, however long its writing takes: saves after every step, on a thread, with slowed
-# writes (tests/numerics/slow_writes.c), against saves that training waits for. Hash by hash, one rank and tensor 2 x data 2.
+# writes (tests/fault/slow_disk.c), against saves that training waits for. Hash by hash, one rank and tensor 2 x data 2.
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh"
-compiler=$(command -v cc || command -v gcc || command -v clang) || { echo "skipped: no C compiler"; exit 77; }
-"$compiler" -shared -fPIC -O1 -o "$work/slow_writes.so" "$here/slow_writes.c" -ldl || { echo "slow_writes.c does not compile"; exit 1; }
+slow=$work/slow_disk.so
+cc -D_GNU_SOURCE -shared -fPIC -O1 -o "$slow" "$source/tests/fault/slow_disk.c" -ldl || { echo "slow_disk.c does not compile"; exit 1; }
 
 same_checkpoints() { # NAME NAME
   local step a b
@@ -20,14 +20,14 @@ for layout in "fp32 1 1" "bf16 4 2"; do
   # shellcheck disable=SC2086
   {
     train waited-$dtype 1 gpt2 $every precision.dtype=$dtype checkpoint.background=false || finish
-    export SLOW_WRITES_MS=25 SLOW_WRITES_LOG=$work/slowed-$dtype
-    if LD_PRELOAD=$work/slow_writes.so train slow-$dtype "$ranks" gpt2 $every precision.dtype=$dtype parallel.tensor="$tensor"; then
+    export SLOW_DISK=/rank-0 SLOW_DISK_MS=25 SLOW_DISK_LOG=$work/slowed-$dtype
+    if LD_PRELOAD=$slow train slow-$dtype "$ranks" gpt2 $every precision.dtype=$dtype parallel.tensor="$tensor"; then
       check "$dtype, $ranks ranks, saves of every step under slow writes: the steps' own numbers" same_checkpoints waited-$dtype slow-$dtype
-      check "$dtype, $ranks ranks: the writes were slowed" [ "$(stat -c %s "$SLOW_WRITES_LOG" 2> /dev/null || echo 0)" -ge 12 ]
+      check "$dtype, $ranks ranks: the writes were slowed" [ "$(stat -c %s "$SLOW_DISK_LOG" 2> /dev/null || echo 0)" -ge 12 ]
     else
       check "$dtype, $ranks ranks, saves of every step under slow writes" false
     fi
-    unset SLOW_WRITES_MS SLOW_WRITES_LOG
+    unset SLOW_DISK SLOW_DISK_MS SLOW_DISK_LOG
   }
 done
 finish
