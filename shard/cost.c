@@ -1,3 +1,4 @@
+/* cost.c - what a layout takes, by the same tables that the trainer takes its memory from. */
 #include "shard/cost.h"
 
 #include <string.h>

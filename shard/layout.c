@@ -1,3 +1,4 @@
+/* layout.c - the tables of parameters: tensors, blocks, segments and buckets of one rank, built in the order of the arena. */
 #include "shard/layout.h"
 
 #include <math.h>

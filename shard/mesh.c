@@ -1,3 +1,4 @@
+/* mesh.c - rank numbers and coordinates; tensor is the fastest axis. */
 #include "shard/mesh.h"
 
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* plan.c - writes the rows of the step table: which action, on which sequences, in which order. */
 #include "shard/plan.h"
 
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* reshard.c - meets the boxes that a checkpoint has with the boxes that are wanted: a list of copies. */
 #include "shard/reshard.h"
 
 #include <inttypes.h>

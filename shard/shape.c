@@ -1,4 +1,4 @@
-/* shape.c - sizes from the spec. */
+/* shape.c - sizes from the spec, in one place. */
 #include "shard/shape.h"
 
 gd_shape gd_shape_of(const gd_spec *spec, int32_t tensor_rank, int32_t tensor_ranks) {

@@ -1,3 +1,4 @@
+/* spec.c - derives what a run file leaves open and refuses what contradicts itself or is not built. */
 #include "shard/spec.h"
 
 static gd_status positive(const char *key, int64_t value) {

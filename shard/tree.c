@@ -1,3 +1,4 @@
+/* tree.c - the arithmetic of the summation tree over index ranges; no values are added here. */
 #include "shard/tree.h"
 
 /* The largest aligned power-of-two range that starts at `first` and does not pass `end`. */

@@ -1,3 +1,4 @@
+/* evaluate.c - log-probabilities of given tokens in passes over a model: perplexity, logits, the score of an answer. */
 #include "trainer/evaluate.h"
 
 #include <math.h>

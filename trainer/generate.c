@@ -1,3 +1,4 @@
+/* generate.c - one token after the other: from logits to a choice, and the cache between. */
 #include "trainer/generate.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+/* optimizer.c - the optimizer's memory, and the vote, the update and the gather of a step over the layout's buckets. */
 #include "trainer/optimizer.h"
 
 #include <stdlib.h>

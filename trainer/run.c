@@ -1,3 +1,4 @@
+/* run.c - a whole run from start or resume to the end: steps, validation, saves and what it tells of them. */
 #include "trainer/run.h"
 
 #include <math.h>

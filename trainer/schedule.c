@@ -1,3 +1,4 @@
+/* schedule.c - the learning rate of a step. */
 #include "trainer/schedule.h"
 
 #include <math.h>

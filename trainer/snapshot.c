@@ -1,3 +1,4 @@
+/* snapshot.c - my pieces of weights and moments to host memory and back. */
 #include "trainer/snapshot.h"
 
 #include <stdlib.h>

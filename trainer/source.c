@@ -1,3 +1,4 @@
+/* source.c - tells a checkpoint from a model folder and reads either. */
 #include "trainer/source.h"
 
 #include <stdio.h>

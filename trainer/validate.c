@@ -1,3 +1,4 @@
+/* validate.c - the loss over the validation split, summed in window order. */
 #include "trainer/validate.h"
 
 #include <string.h>

@@ -1,3 +1,4 @@
+/* log.c - the one place that lines for people go through: a sink that launch/ sets, one line at a time. */
 #include "shard/base/log.h"
 
 #include <pthread.h>

@@ -1,3 +1,4 @@
+/* rng.c - the normal distribution of the counter generator; the integer part is inline, for kernels too. */
 #include "shard/base/rng.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+/* status.c - the thread's record of what went wrong, and how its text is put together. */
 #include "shard/base/status.h"
 
 #include <stdarg.h>

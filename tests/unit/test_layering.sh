@@ -91,6 +91,14 @@ while IFS= read -r hit; do
 done < <(grep -nE '(^|[^a-z_0-9>.])(printf|puts|putchar|perror|vprintf|exit|_exit|abort|MPI_Abort) *\(|f(printf|puts|putc) *\([^;]*std(out|err)' \
   $(printf '%s\n' "${sources[@]}" | grep -vE '^(launch/|comm/session_control\.c$)') | grep -vE '^[^:]*:[0-9]+: *(/?\*|//)' | grep -vE '/\* leaves: [^*]+\*/')
 
+# A source says in its first line what it does: "/* name.c - ...".
+headed=(shard trainer)
+for file in "${sources[@]}"; do
+  [[ "$file" == *.c && " ${headed[*]} " == *" ${file%%/*} "* ]] || continue
+  IFS= read -r line < "$file"
+  [[ "$line" == "/* ${file##*/} - "* ]] || complain "$file:1: found \"${line:0:60}\", expected \"/* ${file##*/} - what it does\""
+done
+
 # A file past 600 lines is two files.
 while read -r lines file; do
   if [ "$file" != total ] && [ "$lines" -gt 600 ]; then complain "$file: $lines lines, expected at most 600"; fi

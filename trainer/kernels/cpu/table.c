@@ -1,3 +1,4 @@
+/* table.c - the table of one instruction set, and the scratch memory of its threads. */
 #include "trainer/kernels/cpu/table.h"
 
 #include <stdlib.h>
