@@ -162,7 +162,7 @@ static gd_status verb_train_tokenizer(int argc, char **argv) {
 
 typedef struct stream_options {
   const char *tokenizer;
-  bool jsonl, special, json;
+  bool jsonl, special;
 } stream_options;
 
 static gd_status parse_stream(int argc, char **argv, const char *name, const char *purpose, bool encode, stream_options *out,
@@ -183,7 +183,6 @@ static gd_status parse_stream(int argc, char **argv, const char *name, const cha
                               .usage = "--tokenizer SPEC [--jsonl]  (standard input to standard output)",
                               .options = table};
   gd_status status = gd_options_parse(&program, argc, argv, &line, done);
-  out->json = line.json;
   if (status == GD_OK && !*done && !out->tokenizer) return gd_fail_user(GD_USAGE, "%s needs --tokenizer SPEC", name);
   return status;
 }
@@ -228,10 +227,8 @@ static gd_status encode_stdin(gd_tokenizer *tokenizer, const stream_options *opt
   if (!options->jsonl) {
     status = read_stdin(&raw);
     if (status == GD_OK) status = gd_tokenizer_encode(tokenizer, raw.bytes, raw.count, options->special, &ids);
-    const char *between = options->json ? ", " : " ";
-    if (status == GD_OK && options->json) fputs("{\"ids\": [", stdout);
-    for (size_t i = 0; status == GD_OK && i < ids.count; i++) printf("%s%d", i ? between : "", ids.ids[i]);
-    if (status == GD_OK) puts(options->json ? "]}" : "");
+    for (size_t i = 0; status == GD_OK && i < ids.count; i++) printf("%s%d", i ? " " : "", ids.ids[i]);
+    if (status == GD_OK) putchar('\n');
   } else {
     char *text = NULL;
     size_t capacity = 0;
@@ -290,14 +287,13 @@ static gd_status decode_stdin(gd_tokenizer *tokenizer, const stream_options *opt
     raw.count = quoted.count = 0;
     status = parse_ids(text, number, &ids);
     if (status == GD_OK) status = gd_tokenizer_decode(tokenizer, options->jsonl ? -1 : previous, ids.ids, ids.count, &raw);
-    if (status == GD_OK && (options->jsonl || options->json)) {
+    if (status == GD_OK && options->jsonl) {
       status = gd_json_quote(&quoted, raw.bytes ? raw.bytes : "", raw.count);
-      bool bare = options->jsonl;
-      if (status == GD_OK) printf("%s%s%s\n", bare ? "" : "{\"text\": ", quoted.bytes, bare ? "" : "}");
+      if (status == GD_OK) puts(quoted.bytes);
     } else if (status == GD_OK) {
       fwrite(raw.bytes ? raw.bytes : "", 1, raw.count, stdout);
+      if (ids.count) previous = ids.ids[ids.count - 1];
     }
-    if (ids.count) previous = ids.ids[ids.count - 1];
   }
   free(text);
   gd_ids_free(&ids);

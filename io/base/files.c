@@ -154,6 +154,26 @@ bool gd_folder_exists(const char *path) {
   return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
 }
 
+gd_status gd_path_look(const char *path, gd_path_kind *out) {
+  struct stat info;
+  *out = GD_PATH_NOTHING;
+  if (stat(path, &info)) {
+    if (errno == ENOENT || errno == ENOTDIR) return GD_OK;
+    return gd_fail(GD_IO, "cannot look at %s: %s", path, strerror(errno));
+  }
+  *out = S_ISDIR(info.st_mode) ? GD_PATH_FOLDER : GD_PATH_FILE;
+  return GD_OK;
+}
+
+gd_status gd_folder_next(DIR *entries, const char *path, struct dirent **out) {
+  do {
+    errno = 0;
+    *out = readdir(entries);
+  } while (*out && (strcmp((*out)->d_name, ".") == 0 || strcmp((*out)->d_name, "..") == 0));
+  if (*out || errno == 0) return GD_OK;
+  return gd_fail(GD_IO, "cannot read the folder %s: %s", path, strerror(errno));
+}
+
 gd_status gd_folder_make(const char *path) {
   char *copy = strdup(path);
   if (!copy) return gd_fail(GD_NO_MEMORY, "no memory for a path");

@@ -3,6 +3,7 @@
 #ifndef GD_IO_BASE_FILES_H
 #define GD_IO_BASE_FILES_H
 
+#include <dirent.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -28,7 +29,7 @@ GD_CHECKED gd_status gd_fault_named(int fault);
 GD_CHECKED gd_status gd_fault_listed(int fault);
 
 /* Is what a person named there, of that kind, and may it be read? Says so, with what was `expected` ("a text file"), if not. */
-typedef enum gd_path_kind { GD_PATH_ANY, GD_PATH_FILE, GD_PATH_FOLDER } gd_path_kind;
+typedef enum gd_path_kind { GD_PATH_ANY, GD_PATH_FILE, GD_PATH_FOLDER, GD_PATH_NOTHING } gd_path_kind;
 GD_CHECKED gd_status gd_path_named(const char *path, gd_path_kind kind, const char *expected);
 
 /* The whole file, appended to `out`. Missing (gd_fault_listed) or over `limit` bytes: GD_BAD_DATA. */
@@ -42,6 +43,12 @@ GD_CHECKED gd_status gd_file_replace(const char *path, const void *bytes, size_t
 
 bool gd_file_exists(const char *path);
 bool gd_folder_exists(const char *path);
+
+/* What is at the path, where "it is not there" and "the system does not say" must not be mixed up: GD_IO for the latter. */
+GD_CHECKED gd_status gd_path_look(const char *path, gd_path_kind *out);
+
+/* The next entry of a folder but "." and ".."; *out = NULL at the end. GD_IO naming `path`, the folder's. */
+GD_CHECKED gd_status gd_folder_next(DIR *entries, const char *path, struct dirent **out);
 
 /* mkdir -p. */
 GD_CHECKED gd_status gd_folder_make(const char *path);

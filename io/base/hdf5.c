@@ -4,6 +4,8 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -12,6 +14,7 @@
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static const char no_reason[] = "no reason given";
 static _Thread_local char fault_text[256];
+static _Thread_local gd_status fault_status; /* GD_OK: neither the system's nor for want of memory */
 
 /* Without this the library would close what a failed write left open when the process ends, fail again and crash there. Files
  * are always closed here. It must come before the library's own start, whoever makes the first call. */
@@ -24,16 +27,23 @@ void gd_hdf5_enter(void) {
   H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
   H5Eclear2(H5E_DEFAULT);
   snprintf(fault_text, sizeof fault_text, "%s", no_reason);
+  fault_status = GD_OK;
 }
 
 void gd_hdf5_leave(void) {
   pthread_mutex_unlock(&mutex);
 }
 
-/* The innermost entry of the error stack names the fault; walked upward it comes first. */
+/* The innermost entry of the error stack names the fault; walked upward it comes first. Its text has "errno = 5" in it where a
+ * call to the system failed, behind a path that may be longer than our text. */
 static herr_t innermost(unsigned depth, const H5E_error2_t *entry, void *context) {
   (void)context;
-  if (depth == 0 && entry->desc) snprintf(fault_text, sizeof fault_text, "%s", entry->desc);
+  static const char mark[] = ", errno = ";
+  if (depth != 0) return 0;
+  const char *text = entry->desc ? entry->desc : no_reason, *number = strstr(text, mark);
+  bool memory = entry->maj_num == H5E_RESOURCE && entry->min_num == H5E_NOSPACE;
+  fault_status = number ? GD_IO : memory ? GD_NO_MEMORY : GD_OK;
+  snprintf(fault_text, sizeof fault_text, "%s", number ? strerror(atoi(number + sizeof mark - 1)) : text);
   return 0;
 }
 
@@ -46,6 +56,10 @@ bool gd_hdf5_failed(hid_t result) {
 
 const char *gd_hdf5_text(void) {
   return fault_text;
+}
+
+gd_status gd_hdf5_status(gd_status otherwise) {
+  return fault_status == GD_OK ? otherwise : fault_status;
 }
 
 hid_t gd_hdf5_access(void) {

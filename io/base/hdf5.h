@@ -10,6 +10,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "shard/base/status.h"
+
 /* Takes the lock and turns HDF5's own printing off (that setting belongs to the thread). */
 void gd_hdf5_enter(void);
 void gd_hdf5_leave(void);
@@ -19,6 +21,9 @@ void gd_hdf5_leave(void);
 bool gd_hdf5_failed(hid_t result);
 /* What the system or the format refused in this thread's last fault since gd_hdf5_enter. */
 const char *gd_hdf5_text(void);
+/* The status of that fault: GD_IO where the system refused the call, GD_NO_MEMORY where memory ran out, `otherwise` where HDF5
+ * did not like what it found. */
+GD_CHECKED gd_status gd_hdf5_status(gd_status otherwise);
 
 /* A file access list for H5Fcreate and H5Fopen, the caller's to close: no file locks. Files are private to one writer until
  * they are published, and many shared file systems know no locks. < 0: failed. */

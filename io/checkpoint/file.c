@@ -29,7 +29,7 @@ void gd_checkpoint_file_library(char out[32]) {
 
 static gd_status fail_hdf5(gd_status code, const char *path, const char *what) {
   (void)gd_hdf5_failed(-1);
-  return gd_fail(code, "%s: cannot %s: HDF5: %s", path, what, gd_hdf5_text());
+  return gd_fail(gd_hdf5_status(code), "%s: cannot %s: HDF5: %s", path, what, gd_hdf5_text());
 }
 
 /* ---- writing ---- */
@@ -146,6 +146,7 @@ static gd_status write_file(const char *path, const gd_tensor *tensors, int32_t 
   float *chunk = malloc(CHUNK_ELEMS * sizeof *chunk);
   if (!chunk) return gd_fail(GD_NO_MEMORY, "no memory for a chunk of %d elements", CHUNK_ELEMS);
   hid_t list = gd_hdf5_access(), file = list < 0 ? -1 : H5Fcreate(path, H5F_ACC_EXCL, H5P_DEFAULT, list);
+  (void)gd_hdf5_failed(file); /* the close below would lose the text */
   if (list >= 0) H5Pclose(list);
   if (file < 0) {
     free(chunk);
@@ -172,17 +173,6 @@ static gd_status force_to_disk(const char *path) {
   if (close(file) && !fault) fault = errno;
   if (fault) return gd_fail(GD_IO, "cannot force %s to the disk: %s", path, strerror(fault));
   return GD_OK;
-}
-
-gd_status gd_checkpoint_file_write(const char *path, const gd_tensor *tensors, int32_t tensor_count,
-                                   const gd_checkpoint_box *boxes, int32_t count, gd_stored_box *stored,
-                                   gd_manifest_file *file) {
-  gd_hdf5_enter();
-  gd_status status = write_file(path, tensors, tensor_count, boxes, count, stored);
-  gd_hdf5_leave();
-  GD_TRY(status);
-  GD_TRY(force_to_disk(path));
-  return gd_sha256_file(path, file->sha256, &file->bytes);
 }
 
 /* ---- reading ---- */
@@ -229,6 +219,7 @@ gd_status gd_checkpoint_file_open(const char *path, gd_checkpoint_file **out) {
   gd_hdf5_enter();
   hid_t list = gd_hdf5_access();
   file->file = status == GD_OK && file->path && list >= 0 ? H5Fopen(path, H5F_ACC_RDONLY, list) : -1;
+  (void)gd_hdf5_failed(file->file);
   if (list >= 0) H5Pclose(list);
   if (!file->path || !file->window)
     status = gd_fail(GD_NO_MEMORY, "no memory to read %s", path);
@@ -287,4 +278,48 @@ void gd_checkpoint_file_close(gd_checkpoint_file *file) {
   free(file->window);
   free(file->path);
   free(file);
+}
+
+/* ---- writing, and reading back ---- */
+
+static gd_status compare_box(gd_checkpoint_file *file, const gd_checkpoint_box *box, const gd_stored_box *stored,
+                             float *piece) {
+  int64_t size = gd_box_elements(box->box);
+  for (int64_t done = 0; done < size;) {
+    int64_t count = size - done < CHUNK_ELEMS ? size - done : CHUNK_ELEMS;
+    GD_TRY(gd_checkpoint_file_read(file, box->kind, stored->offset + done, count, piece));
+    if (memcmp(piece, box->data + done, (size_t)count * sizeof *piece) != 0)
+      return gd_fail_user(GD_BAD_DATA, "other elements in /%s", gd_checkpoint_kind_name(box->kind));
+    done += count;
+  }
+  return GD_OK;
+}
+
+/* What the disk holds is what was to be written: a digest of it alone would vouch for a bit that turned on the way, and the
+ * older checkpoints go once this one is published. */
+static gd_status read_back(const char *path, const gd_checkpoint_box *boxes, int32_t count, const gd_stored_box *stored) {
+  gd_checkpoint_file *file = NULL;
+  float *piece = malloc(CHUNK_ELEMS * sizeof *piece);
+  gd_status status = piece ? gd_checkpoint_file_open(path, &file) : gd_fail(GD_NO_MEMORY, "no memory to read %s", path);
+  for (int kind = 0; kind < GD_KINDS; kind++)
+    for (int32_t i = 0; status == GD_OK && i < count; i++)
+      if ((int)boxes[i].kind == kind) status = compare_box(file, &boxes[i], &stored[i], piece);
+  gd_checkpoint_file_close(file);
+  free(piece);
+  if (status != GD_BAD_DATA) return status;
+  gd_error fault;
+  gd_error_take(status, &fault);
+  return gd_fail(GD_IO, "%s: what the disk holds is not what was written: %s", path, fault.text);
+}
+
+gd_status gd_checkpoint_file_write(const char *path, const gd_tensor *tensors, int32_t tensor_count,
+                                   const gd_checkpoint_box *boxes, int32_t count, gd_stored_box *stored,
+                                   gd_manifest_file *file) {
+  gd_hdf5_enter();
+  gd_status status = write_file(path, tensors, tensor_count, boxes, count, stored);
+  gd_hdf5_leave();
+  GD_TRY(status);
+  GD_TRY(force_to_disk(path));
+  GD_TRY(read_back(path, boxes, count, stored));
+  return gd_sha256_file(path, file->sha256, &file->bytes);
 }

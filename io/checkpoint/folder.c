@@ -10,8 +10,9 @@
 #include <unistd.h>
 
 #include "io/base/files.h"
+#include "shard/base/log.h"
 
-static const char prefix[] = "step-";
+static const char prefix[] = "step-", replaced[] = ".replaced";
 
 int64_t gd_checkpoint_step_of(const char *name) {
   if (strncmp(name, prefix, sizeof prefix - 1) != 0) return -1;
@@ -39,7 +40,9 @@ gd_status gd_checkpoint_list(const char *folder, int64_t **steps, int32_t *count
   DIR *entries = opendir(folder);
   if (!entries && (errno == ENOENT || errno == ENOTDIR)) return GD_OK;
   if (!entries) return gd_fail(GD_IO, "cannot read the folder %s: %s", folder, strerror(errno));
-  for (struct dirent *entry; (entry = readdir(entries));) {
+  struct dirent *entry = NULL;
+  gd_status status = GD_OK;
+  while ((status = gd_folder_next(entries, folder, &entry)) == GD_OK && entry) {
     int64_t step = gd_checkpoint_step_of(entry->d_name);
     if (step < 0) {
       if (strncmp(entry->d_name, prefix, sizeof prefix - 1) == 0 && strstr(entry->d_name, ".bad")) aside++;
@@ -49,15 +52,18 @@ gd_status gd_checkpoint_list(const char *folder, int64_t **steps, int32_t *count
       room = room ? 2 * room : 64;
       int64_t *grown = realloc(list, (size_t)room * sizeof *grown);
       if (!grown) {
-        free(list);
-        closedir(entries);
-        return gd_fail(GD_NO_MEMORY, "no memory for a list of checkpoints");
+        status = gd_fail(GD_NO_MEMORY, "no memory for a list of checkpoints");
+        break;
       }
       list = grown;
     }
     list[used++] = step;
   }
   closedir(entries);
+  if (status != GD_OK) {
+    free(list);
+    return status;
+  }
   if (used) qsort(list, (size_t)used, sizeof *list, newest_first);
   *steps = list;
   *count = used;
@@ -65,11 +71,41 @@ gd_status gd_checkpoint_list(const char *folder, int64_t **steps, int32_t *count
   return GD_OK;
 }
 
-gd_status gd_checkpoint_sweep(const char *folder) {
+/* FOLDER/NAME, of a checkpoint that stepped aside for a newer one of its step: back to its own name where no newer one came. */
+static gd_status recover_one(const char *folder, const char *name) {
+  char aside[GD_PATH_BYTES], path[GD_PATH_BYTES];
+  gd_path_kind kind;
+  GD_TRY(gd_path_join(aside, sizeof aside, folder, name));
+  memcpy(path, aside, sizeof path);
+  path[strlen(path) - (sizeof replaced - 1)] = 0;
+  GD_TRY(gd_path_look(path, &kind));
+  if (kind != GD_PATH_NOTHING) return gd_folder_remove(aside);
+  if (rename(aside, path)) return gd_fail(GD_IO, "cannot rename %s to %s: %s", aside, path, strerror(errno));
+  return gd_folder_sync(folder);
+}
+
+gd_status gd_checkpoint_recover(const char *folder) {
+  DIR *entries = opendir(folder);
+  if (!entries && (errno == ENOENT || errno == ENOTDIR)) return GD_OK;
+  if (!entries) return gd_fail(GD_IO, "cannot read the folder %s: %s", folder, strerror(errno));
+  struct dirent *entry = NULL;
   gd_status status = GD_OK;
+  while (status == GD_OK && (status = gd_folder_next(entries, folder, &entry)) == GD_OK && entry) {
+    const char *dot = strchr(entry->d_name, '.');
+    if (dot && strncmp(entry->d_name, prefix, sizeof prefix - 1) == 0 && strcmp(dot, replaced) == 0)
+      status = recover_one(folder, entry->d_name);
+  }
+  closedir(entries);
+  return status;
+}
+
+gd_status gd_checkpoint_sweep(const char *folder) {
+  GD_TRY(gd_checkpoint_recover(folder));
   DIR *entries = opendir(folder);
   if (!entries) return gd_fail(GD_IO, "cannot read the folder %s: %s", folder, strerror(errno));
-  for (struct dirent *entry; status == GD_OK && (entry = readdir(entries));) {
+  struct dirent *entry = NULL;
+  gd_status status = GD_OK;
+  while (status == GD_OK && (status = gd_folder_next(entries, folder, &entry)) == GD_OK && entry) {
     char path[GD_PATH_BYTES];
     if (!strstr(entry->d_name, ".tmp-")) continue;
     status = gd_path_join(path, sizeof path, folder, entry->d_name);
@@ -79,17 +115,21 @@ gd_status gd_checkpoint_sweep(const char *folder) {
   return status;
 }
 
-int64_t gd_checkpoint_hint(const char *folder, const char *hint) {
+gd_status gd_checkpoint_hint(const char *folder, const char *hint, int64_t *step) {
   char path[GD_PATH_BYTES];
+  gd_path_kind kind;
   gd_bytes text = {0};
-  int64_t step = -1;
-  if (gd_path_join(path, sizeof path, folder, hint) == GD_OK && gd_file_exists(path) &&
-      gd_file_read(path, 256, &text) == GD_OK) {
+  *step = -1;
+  GD_TRY(gd_path_join(path, sizeof path, folder, hint));
+  GD_TRY(gd_path_look(path, &kind));
+  if (kind != GD_PATH_FILE) return GD_OK;
+  gd_status status = gd_file_read(path, 256, &text);
+  if (status == GD_OK) {
     text.bytes[strcspn(text.bytes, "\n")] = 0;
-    step = gd_checkpoint_step_of(text.bytes);
+    *step = gd_checkpoint_step_of(text.bytes);
   }
   gd_bytes_free(&text);
-  return step;
+  return status == GD_BAD_DATA ? GD_OK : status;
 }
 
 gd_status gd_checkpoint_set_hint(const char *folder, const char *hint, int64_t step) {
@@ -101,29 +141,49 @@ gd_status gd_checkpoint_set_hint(const char *folder, const char *hint, int64_t s
   return gd_file_replace(path, text, length);
 }
 
+/* TEMPORARY takes the place of the checkpoint at `path`, whose step it has; the old one goes to *aside (the name TEMPORARY had,
+ * where the file system can swap names in one go). */
+static gd_status swap(const char *temporary, const char *path, const char *aside, bool *swapped) {
+  *swapped = renameat2(AT_FDCWD, temporary, AT_FDCWD, path, RENAME_EXCHANGE) == 0;
+  if (*swapped) return GD_OK;
+  if (rename(path, aside)) return gd_fail(GD_IO, "cannot rename %s to %s: %s", path, aside, strerror(errno));
+  if (rename(temporary, path) == 0) return GD_OK;
+  gd_status status = gd_fail(GD_IO, "cannot rename %s to %s: %s", temporary, path, strerror(errno));
+  (void)!rename(aside, path); /* where that fails, too, the next start does it: gd_checkpoint_recover */
+  return status;
+}
+
+static gd_status replace(const char *folder, const char *temporary, const char *path) {
+  char aside[GD_PATH_BYTES];
+  bool swapped;
+  if ((size_t)snprintf(aside, sizeof aside, "%s%s", path, replaced) >= sizeof aside)
+    return gd_fail_user(GD_USAGE, "the path %s is too long", path);
+  GD_TRY(gd_folder_remove(aside));
+  GD_TRY(swap(temporary, path, aside, &swapped));
+  gd_status status = gd_folder_sync(folder);
+  if (status != GD_OK) { /* back to the old one, which the disk surely has */
+    if (swapped)
+      (void)!renameat2(AT_FDCWD, temporary, AT_FDCWD, path, RENAME_EXCHANGE);
+    else if (rename(path, temporary) == 0)
+      (void)!rename(aside, path);
+    return status;
+  }
+  if (gd_folder_remove(swapped ? temporary : aside) != GD_OK) gd_log_fault(GD_LOG_WARNING, "%s", gd_error_text());
+  return GD_OK;
+}
+
 gd_status gd_checkpoint_publish(const char *folder, const char *temporary, int64_t step) {
   char path[GD_PATH_BYTES], name[32];
+  gd_path_kind kind;
   gd_checkpoint_step_name(step, name);
   GD_TRY(gd_path_join(path, sizeof path, folder, name));
   GD_TRY(gd_folder_sync(temporary));
-  if (!gd_folder_exists(path)) {
-    if (rename(temporary, path)) return gd_fail(GD_IO, "cannot rename %s to %s: %s", temporary, path, strerror(errno));
-    return gd_folder_sync(folder);
-  }
-  /* The same step again, on another layout or after its older self was found to end early: swap, then drop the old one. Where
-   * the file system cannot swap, the old one steps aside under a name that the next start removes. */
-  if (renameat2(AT_FDCWD, temporary, AT_FDCWD, path, RENAME_EXCHANGE)) {
-    char aside[GD_PATH_BYTES];
-    if ((size_t)snprintf(aside, sizeof aside, "%s.tmp-old", path) >= sizeof aside)
-      return gd_fail_user(GD_USAGE, "the path %s is too long", path);
-    GD_TRY(gd_folder_remove(aside));
-    if (rename(path, aside) || rename(temporary, path))
-      return gd_fail(GD_IO, "cannot rename %s to %s: %s", temporary, path, strerror(errno));
-    GD_TRY(gd_folder_sync(folder));
-    return gd_folder_remove(aside);
-  }
-  GD_TRY(gd_folder_sync(folder));
-  return gd_folder_remove(temporary);
+  GD_TRY(gd_path_look(path, &kind));
+  if (kind != GD_PATH_NOTHING) return replace(folder, temporary, path);
+  if (rename(temporary, path)) return gd_fail(GD_IO, "cannot rename %s to %s: %s", temporary, path, strerror(errno));
+  gd_status status = gd_folder_sync(folder);
+  if (status != GD_OK) (void)!rename(path, temporary); /* what is told as not saved must not be found */
+  return status;
 }
 
 gd_status gd_checkpoint_remove(const char *folder, int64_t step) {

@@ -1,6 +1,6 @@
 /* folder.h - names inside RUN/checkpoints: step-00001000, step-00001000.tmp-ID (a save under way or killed),
- * step-00001000.bad (damaged, set aside), step-00001000.old (of a try that was taken back), LATEST and BEST (hints). All calls
- * are local. */
+ * step-00001000.bad (damaged, set aside), step-00001000.old (of a try that was taken back), step-00001000.replaced (for the
+ * moment in which a newer one takes its name), LATEST and BEST (hints). All calls are local. */
 #ifndef GD_IO_CHECKPOINT_FOLDER_H
 #define GD_IO_CHECKPOINT_FOLDER_H
 
@@ -19,14 +19,19 @@ void gd_checkpoint_step_name(int64_t step, char out[32]);
  * A folder that does not exist holds none. GD_IO, GD_NO_MEMORY. */
 GD_CHECKED gd_status gd_checkpoint_list(const char *folder, int64_t **steps, int32_t *count, int32_t *bad);
 
-/* Removes what killed saves left (names with .tmp-). GD_IO. */
+/* A checkpoint that stepped aside for a newer one of its step (NAME.replaced) gets its name back where a kill or a fault came
+ * before the newer one took it; else it is removed. By who owns the run, before gd_checkpoint_list. GD_IO. */
+GD_CHECKED gd_status gd_checkpoint_recover(const char *folder);
+
+/* Recovers, then removes what killed saves left (names with .tmp-). GD_IO. */
 GD_CHECKED gd_status gd_checkpoint_sweep(const char *folder);
 
-/* A hint file's step; -1 when there is none. */
-int64_t gd_checkpoint_hint(const char *folder, const char *hint);
+/* A hint file's step; -1 when there is none, or no step in it. GD_IO. */
+GD_CHECKED gd_status gd_checkpoint_hint(const char *folder, const char *hint, int64_t *step);
 GD_CHECKED gd_status gd_checkpoint_set_hint(const char *folder, const char *hint, int64_t step);
 
-/* TEMPORARY becomes FOLDER/step-N, atomically, also where that name is taken (what was there is then removed). */
+/* TEMPORARY becomes FOLDER/step-N, on the disk, also where that name is taken (what was there is then removed). On a fault what
+ * was there is there again, or is once gd_checkpoint_recover ran. GD_IO. */
 GD_CHECKED gd_status gd_checkpoint_publish(const char *folder, const char *temporary, int64_t step);
 
 /* Removes FOLDER/step-N so that no half of it is ever seen under that name. */

@@ -32,19 +32,24 @@ static const char *last_component(const char *path) {
   return slash ? slash + 1 : path;
 }
 
-static gd_status find_candidates(const char *path, candidates *found) {
+static gd_status find_candidates(const char *path, bool owner, candidates *found) {
   char inner[GD_PATH_BYTES];
+  gd_path_kind manifest, self = GD_PATH_NOTHING, checkpoints;
   GD_TRY(gd_path_join(found->folder, sizeof found->folder, path, ""));
   size_t length = strlen(found->folder);
   while (length > 1 && found->folder[length - 1] == '/') found->folder[--length] = 0;
   GD_TRY(gd_path_join(inner, sizeof inner, found->folder, GD_MANIFEST_NAME));
-  if (gd_file_exists(inner) || (gd_checkpoint_step_of(last_component(found->folder)) >= 0 && gd_folder_exists(found->folder))) {
+  GD_TRY(gd_path_look(inner, &manifest));
+  if (gd_checkpoint_step_of(last_component(found->folder)) >= 0) GD_TRY(gd_path_look(found->folder, &self));
+  if (manifest == GD_PATH_FILE || self == GD_PATH_FOLDER) {
     found->named = 1;
     return GD_OK;
   }
   GD_TRY(gd_path_join(inner, sizeof inner, found->folder, "checkpoints"));
-  if (gd_folder_exists(inner)) memcpy(found->folder, inner, sizeof inner);
+  GD_TRY(gd_path_look(inner, &checkpoints));
+  if (checkpoints == GD_PATH_FOLDER) memcpy(found->folder, inner, sizeof inner);
   int32_t bad = 0;
+  if (owner) GD_TRY(gd_checkpoint_recover(found->folder));
   GD_TRY(gd_checkpoint_list(found->folder, &found->steps, &found->count, &bad));
   if (!found->count && bad)
     return gd_fail_user(
@@ -53,8 +58,8 @@ static gd_status find_candidates(const char *path, candidates *found) {
   return GD_OK;
 }
 
-static gd_status share_candidates(gd_session *session, const char *path, candidates *found) {
-  gd_status status = my_rank(session) == 0 ? find_candidates(path, found) : GD_OK;
+static gd_status share_candidates(gd_session *session, const char *path, bool owner, candidates *found) {
+  gd_status status = my_rank(session) == 0 ? find_candidates(path, owner, found) : GD_OK;
   GD_TRY(agree(session, status));
   if (!session) return GD_OK;
   int64_t *mine = found->steps;
@@ -70,7 +75,9 @@ static gd_status share_candidates(gd_session *session, const char *path, candida
 static gd_status read_small(const char *folder, const char *name, gd_bytes *out) {
   char path[GD_PATH_BYTES];
   GD_TRY(gd_path_join(path, sizeof path, folder, name));
-  if (!gd_file_exists(path)) return gd_fail_user(GD_BAD_DATA, "%s: is missing", path);
+  gd_path_kind kind;
+  GD_TRY(gd_path_look(path, &kind));
+  if (kind != GD_PATH_FILE) return gd_fail_user(GD_BAD_DATA, "%s: is missing", path);
   return gd_file_read(path, MANIFEST_LIMIT, out);
 }
 
@@ -171,7 +178,7 @@ static void put_away(gd_session *session, const char *folder, bool set_aside) {
 gd_status gd_checkpoint_open(gd_session *session, const char *path, bool set_aside, gd_checkpoint **out) {
   candidates found = {0};
   *out = NULL;
-  gd_status status = share_candidates(session, path, &found);
+  gd_status status = share_candidates(session, path, set_aside, &found);
   if (status == GD_OK && found.named) status = try_open(session, found.folder, out);
   for (int32_t i = 0; status == GD_OK && !found.named && i < found.count; i++) {
     char folder[GD_PATH_BYTES], name[32];

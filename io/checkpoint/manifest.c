@@ -365,16 +365,26 @@ gd_status gd_manifest_sums(const gd_manifest *manifest, const void *bytes, size_
   return put_sum(digest, "", GD_MANIFEST_NAME, out);
 }
 
-gd_status gd_manifest_write(const gd_manifest *manifest, const char *folder) {
+/* Writes and reads back: the digests would miss a bit that turned on the way until they are needed. */
+static gd_status write_and_compare(const char *folder, const char *name, const gd_bytes *bytes) {
   char path[GD_PATH_BYTES];
+  gd_bytes found = {0};
+  GD_TRY(gd_path_join(path, sizeof path, folder, name));
+  GD_TRY(gd_file_write(path, bytes->bytes, bytes->count));
+  gd_status status = gd_file_read(path, bytes->count, &found);
+  if (status == GD_OK && (found.count != bytes->count || memcmp(found.bytes, bytes->bytes, found.count) != 0))
+    status = gd_fail(GD_IO, "%s: what the disk holds is not what was written", path);
+  gd_bytes_free(&found);
+  return status;
+}
+
+gd_status gd_manifest_write(const gd_manifest *manifest, const char *folder) {
   gd_bytes bytes = {0}, sums = {0};
   gd_status status;
   GD_TRY_GOTO(status, done, gd_manifest_encode(manifest, &bytes));
   GD_TRY_GOTO(status, done, gd_manifest_sums(manifest, bytes.bytes, bytes.count, &sums));
-  GD_TRY_GOTO(status, done, gd_path_join(path, sizeof path, folder, GD_MANIFEST_NAME));
-  GD_TRY_GOTO(status, done, gd_file_write(path, bytes.bytes, bytes.count));
-  GD_TRY_GOTO(status, done, gd_path_join(path, sizeof path, folder, GD_MANIFEST_SUMS));
-  GD_TRY_GOTO(status, done, gd_file_write(path, sums.bytes, sums.count));
+  GD_TRY_GOTO(status, done, write_and_compare(folder, GD_MANIFEST_NAME, &bytes));
+  GD_TRY_GOTO(status, done, write_and_compare(folder, GD_MANIFEST_SUMS, &sums));
 done:
   gd_bytes_free(&bytes);
   gd_bytes_free(&sums);

@@ -118,7 +118,9 @@ static gd_status copy_tokenizer_file(gd_checkpoint_writer *writer, const char *f
   char from[GD_PATH_BYTES], to[GD_PATH_BYTES];
   GD_TRY(gd_path_join(from, sizeof from, writer->tokenizer_directory, name));
   GD_TRY(gd_path_join(to, sizeof to, folder, name));
-  if (!gd_file_exists(from)) return GD_OK; /* a folder */
+  gd_path_kind kind;
+  GD_TRY(gd_path_look(from, &kind));
+  if (kind != GD_PATH_FILE) return GD_OK; /* a folder */
   gd_manifest_file *grown = realloc(writer->tokenizer, ((size_t)writer->tokenizer_count + 1) * sizeof *grown);
   if (!grown) return gd_fail(GD_NO_MEMORY, "no memory for a list of files");
   writer->tokenizer = grown;
@@ -128,8 +130,12 @@ static gd_status copy_tokenizer_file(gd_checkpoint_writer *writer, const char *f
     return gd_fail_user(GD_USAGE, "%s: a tokenizer file's name has at most %zu bytes", from, sizeof file->name - 1);
   gd_bytes bytes = {0};
   gd_status status = gd_file_read(from, TOKENIZER_FILE_LIMIT, &bytes);
+  uint8_t digest[GD_SHA256_BYTES];
   if (status == GD_OK) status = gd_file_write(to, bytes.bytes, bytes.count);
-  if (status == GD_OK) status = gd_sha256_file(to, file->sha256, &file->bytes);
+  if (status == GD_OK) status = gd_sha256_bytes(bytes.bytes, bytes.count, file->sha256);
+  if (status == GD_OK) status = gd_sha256_file(to, digest, &file->bytes);
+  if (status == GD_OK && memcmp(digest, file->sha256, sizeof digest) != 0)
+    status = gd_fail(GD_IO, "%s: what the disk holds is not what was written", to);
   gd_bytes_free(&bytes);
   if (status == GD_OK) writer->tokenizer_count++;
   return status;
@@ -147,8 +153,9 @@ static gd_status copy_tokenizer(gd_checkpoint_writer *writer) {
   DIR *entries = opendir(writer->tokenizer_directory);
   if (!entries)
     return gd_fail(GD_IO, "cannot read the tokenizer's folder %s: %s", writer->tokenizer_directory, strerror(errno));
+  struct dirent *entry = NULL;
   gd_status status = GD_OK;
-  for (struct dirent *entry; status == GD_OK && (entry = readdir(entries));)
+  while (status == GD_OK && (status = gd_folder_next(entries, writer->tokenizer_directory, &entry)) == GD_OK && entry)
     if (entry->d_name[0] != '.') status = copy_tokenizer_file(writer, folder, entry->d_name);
   closedir(entries);
   GD_TRY(status);
@@ -271,23 +278,28 @@ done:
   return status;
 }
 
-/* Newest K (the newest always), the best and the one just published stay. Old ones go only here, behind the publication of a
- * newer one whose bytes were read back from the disk, or of a better one. A failure to delete is no fault of that checkpoint.
+/* Newest K (the newest always), the best (as marked, and as the saved state has it) and the one just published stay. Old ones
+ * go only here, behind the publication of a newer one whose bytes were read back from the disk, or of a better one. A failure
+ * to delete is no fault of that checkpoint.
  */
 static void remove_old(const gd_checkpoint_writer *writer, int64_t published) {
-  int64_t *steps = NULL, best = gd_checkpoint_hint(writer->directory, "BEST");
+  int64_t *steps = NULL, best;
   int32_t count = 0;
-  gd_status status = gd_checkpoint_list(writer->directory, &steps, &count, NULL);
+  gd_status status = gd_checkpoint_hint(writer->directory, "BEST", &best); /* not known which is the best: none is removed */
+  if (status == GD_OK) status = gd_checkpoint_list(writer->directory, &steps, &count, NULL);
   for (int32_t i = 0; status == GD_OK && i < count; i++) {
-    if (i == 0 || i < writer->spec.checkpoint.keep || steps[i] == best || steps[i] == published) continue;
+    if (i == 0 || i < writer->spec.checkpoint.keep || steps[i] == best || steps[i] == writer->state.best_step ||
+        steps[i] == published)
+      continue;
     status = gd_checkpoint_remove(writer->directory, steps[i]);
   }
   if (status != GD_OK) gd_log_fault(GD_LOG_WARNING, "old checkpoints could not be removed: %s", gd_error_text());
   free(steps);
 }
 
-/* A run that was taken back to an older step leaves the later checkpoints of its first try: a resume must not find them. */
-static void set_later_aside(const gd_checkpoint_writer *writer, int64_t published) {
+/* A run that was taken back to an older step leaves the later checkpoints of its first try: a resume must not find them, so
+ * they go before the new one gets its name. */
+static gd_status set_later_aside(const gd_checkpoint_writer *writer, int64_t published) {
   int64_t *steps = NULL;
   int32_t count = 0;
   gd_status status = gd_checkpoint_list(writer->directory, &steps, &count, NULL);
@@ -297,11 +309,26 @@ static void set_later_aside(const gd_checkpoint_writer *writer, int64_t publishe
     status = gd_path_join(path, sizeof path, writer->directory, name);
     if (status == GD_OK) status = gd_checkpoint_set_aside(path, "old", renamed);
     if (status == GD_OK)
-      gd_log(GD_LOG_WARNING, "%s is later than step %" PRId64 ", which was saved now, and is set aside as %s", path, published,
+      gd_log(GD_LOG_WARNING, "%s is later than step %" PRId64 ", which is saved now, and is set aside as %s", path, published,
              strrchr(renamed, '/') + 1);
   }
-  if (status != GD_OK) gd_log_fault(GD_LOG_WARNING, "later checkpoints could not be set aside: %s", gd_error_text());
+  if (status == GD_OK && count && steps[0] > published) status = gd_folder_sync(writer->directory);
   free(steps);
+  return status;
+}
+
+/* The hint files. BEST follows the state, too: a kill may have come between a save and its mark. */
+static gd_status set_hints(const gd_checkpoint_writer *writer) {
+  char path[GD_PATH_BYTES], name[32];
+  int64_t marked, best = writer->state.best_step;
+  gd_path_kind kind = GD_PATH_NOTHING;
+  GD_TRY(gd_checkpoint_set_hint(writer->directory, "LATEST", writer->state.step));
+  GD_TRY(gd_checkpoint_hint(writer->directory, "BEST", &marked));
+  if (best < 0 || best == marked) return GD_OK;
+  gd_checkpoint_step_name(best, name);
+  GD_TRY(gd_path_join(path, sizeof path, writer->directory, name));
+  GD_TRY(gd_path_look(path, &kind));
+  return kind == GD_PATH_FOLDER ? gd_checkpoint_set_hint(writer->directory, "BEST", best) : GD_OK;
 }
 
 /* Rank 0: manifest, rename, hints. Does not own the writer's tensors. */
@@ -326,10 +353,9 @@ static gd_status publish(gd_checkpoint_writer *writer, gd_manifest *manifest) {
     goto done;
   }
   GD_TRY_GOTO(status, done, gd_manifest_write(manifest, writer->temporary));
+  GD_TRY_GOTO(status, done, set_later_aside(writer, writer->state.step));
   GD_TRY_GOTO(status, done, gd_checkpoint_publish(writer->directory, writer->temporary, writer->state.step));
-  if (gd_checkpoint_set_hint(writer->directory, "LATEST", writer->state.step) != GD_OK)
-    gd_log_fault(GD_LOG_WARNING, "%s", gd_error_text());
-  set_later_aside(writer, writer->state.step);
+  if (set_hints(writer) != GD_OK) gd_log_fault(GD_LOG_WARNING, "%s", gd_error_text());
   remove_old(writer, writer->state.step);
 done:
   manifest->tensors = NULL;

@@ -9,10 +9,13 @@
 #include "io/checkpoint/checkpoint.h"
 #include "io/config/config.h"
 
+#ifndef FIXTURE_ROWS
+#define FIXTURE_ROWS 2000 /* of the largest tensor */
+#endif
 enum { FIXTURE_TENSORS = 3 };
 
 static const gd_tensor fixture_tensors[FIXTURE_TENSORS] = {
-    {"final_norm.weight", 1, 64, 1}, {"layers.0.mlp.up.weight", 2, 256, 64}, {"token_embedding.weight", 2, 2000, 64}};
+    {"final_norm.weight", 1, 64, 1}, {"layers.0.mlp.up.weight", 2, 256, 64}, {"token_embedding.weight", 2, FIXTURE_ROWS, 64}};
 
 static inline float fixture_value(int64_t step, int t, int k, int64_t e) {
   return (float)(step * 100 + t * 10 + k) + (float)(e % 9973) / 16384.0f;

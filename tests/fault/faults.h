@@ -1,0 +1,32 @@
+/* faults.h - calls on files that fail, kill or wait where a test says so: SQLite's way of testing what a disk may do.
+ *
+ * faults.c stands before the C library's open, read, write, fsync, rename and so on, in one of two ways: a test program
+ * includes it and arms it itself, or it is preloaded as libgptdist-faults.so and armed by the environment:
+ *
+ *   GD_FAULT_PATH=TEXT    calls whose path holds TEXT count           GD_FAULT_CALLS="open read"   only these (default: all)
+ *   GD_FAULT_NTH=N        the N-th of them, from 1, is struck         GD_FAULT_STICKY=1            and all that follow
+ *   GD_FAULT_ERRNO=N      it fails with this errno (default EIO)      GD_FAULT_KILL=1              the process dies there
+ * instead GD_FAULT_DELAY_MS=N   it waits instead and then succeeds          GD_FAULT_FLIP=1              a write changes one
+ * bit instead GD_FAULT_NO_EXCHANGE=1   no renameat2 with flags                  GD_FAULT_RANK=N              only on this rank
+ * of mpirun GD_FAULT_LOG=FILE     "CALL PATH [TO]" a line, of every call that counts; "struck PATH" behind the one that was
+ *
+ * Calls: open (a folder's too), read, write, fsync, close, rename, exchange, unlink, mkdir, stat (access too), list (readdir).
+ */
+#ifndef GD_TESTS_FAULTS_H
+#define GD_TESTS_FAULTS_H
+
+#include <stdbool.h>
+
+typedef struct gd_faults {
+  const char *path, *calls, *log;
+  long nth; /* 0: nothing is struck */
+  int error, delay_ms;
+  bool sticky, kill, flip, no_exchange;
+} gd_faults;
+
+/* Counts from 0 again. NULL: off. The struct and its texts must outlive their use. */
+void gd_faults_arm(const gd_faults *faults);
+/* Calls that counted so far. */
+long gd_faults_seen(void);
+
+#endif
