@@ -22,20 +22,26 @@ static int siblings(gd_tree_node left, gd_tree_node right) {
   return left.count == right.count && left.first + left.count == right.first && (left.first & (2 * left.count - 1)) == 0;
 }
 
+/* Enters a node, built in `buffer`, on a stack of complete ones; siblings merge at once. Writes the merges, returns their
+ * number. */
+static int push(gd_tree_node *nodes, int32_t *buffers, int32_t *depth, gd_tree_node node, int32_t buffer, gd_tree_add *adds) {
+  int added = 0;
+  nodes[*depth] = node;
+  buffers[(*depth)++] = buffer;
+  while (*depth > 1 && siblings(nodes[*depth - 2], nodes[*depth - 1])) {
+    adds[added++] = (gd_tree_add){buffers[*depth - 2], buffers[*depth - 1]};
+    nodes[*depth - 2].count *= 2;
+    --*depth;
+  }
+  return added;
+}
+
 int gd_tree_finish(const gd_tree_node *nodes, int count, gd_tree_add *adds) {
   gd_tree_node stack[GD_TREE_MAX_NODES];
-  int32_t buffer[GD_TREE_MAX_NODES];
-  int depth = 0, added = 0;
-  for (int i = 0; i < count; i++) {
-    stack[depth] = nodes[i];
-    buffer[depth++] = i;
-    while (depth > 1 && siblings(stack[depth - 2], stack[depth - 1])) {
-      adds[added++] = (gd_tree_add){buffer[depth - 2], buffer[depth - 1]};
-      stack[depth - 2].count *= 2;
-      depth--;
-    }
-  }
-  for (; depth > 1; depth--) adds[added++] = (gd_tree_add){buffer[depth - 2], buffer[depth - 1]}; /* the right spine */
+  int32_t buffers[GD_TREE_MAX_NODES], depth = 0;
+  int added = 0;
+  for (int i = 0; i < count; i++) added += push(stack, buffers, &depth, nodes[i], i, adds + added);
+  for (; depth > 1; depth--) adds[added++] = (gd_tree_add){buffers[depth - 2], buffers[depth - 1]}; /* the right spine */
   return added;
 }
 
@@ -52,16 +58,8 @@ int32_t gd_tree_counter_take(gd_tree_counter *counter) {
 }
 
 int gd_tree_counter_push(gd_tree_counter *counter, gd_tree_node node, int32_t slot, gd_tree_add adds[GD_TREE_LEVELS]) {
-  int added = 0;
-  counter->nodes[counter->count] = node;
-  counter->slots[counter->count++] = slot;
-  while (counter->count > 1 && siblings(counter->nodes[counter->count - 2], counter->nodes[counter->count - 1])) {
-    int32_t to = counter->slots[counter->count - 2], from = counter->slots[counter->count - 1];
-    adds[added++] = (gd_tree_add){to, from};
-    counter->nodes[counter->count - 2].count *= 2;
-    counter->used &= ~((uint64_t)1 << from);
-    counter->count--;
-  }
+  int added = push(counter->nodes, counter->slots, &counter->count, node, slot, adds);
+  for (int i = 0; i < added; i++) counter->used &= ~((uint64_t)1 << adds[i].from);
   return added;
 }
 
