@@ -86,6 +86,13 @@ void gd_console_progress(const char *line) {
   pthread_mutex_unlock(&console.lock);
 }
 
+double gd_console_progress_seconds(void) {
+  pthread_mutex_lock(&console.lock);
+  double seconds = console.terminal ? 0.5 : 10;
+  pthread_mutex_unlock(&console.lock);
+  return seconds;
+}
+
 void gd_console_finish_progress(void) {
   pthread_mutex_lock(&console.lock);
   if (console.drawn) fputc('\n', stderr);

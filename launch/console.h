@@ -19,6 +19,9 @@ GD_CHECKED gd_status gd_console_log_file(const char *path);
 /* The progress line: on a terminal it is drawn over the one before; else it is a line of its own. Only rank 0. */
 void gd_console_progress(const char *line);
 
+/* How long a progress line may stand: short on a terminal, where it is drawn over, else long enough to fill no log. */
+double gd_console_progress_seconds(void);
+
 /* Ends a progress line that stands on the terminal. */
 void gd_console_finish_progress(void);
 

@@ -31,6 +31,35 @@ gd_status gd_prepare_sum(const gd_prepare *prepare, int64_t *values, int64_t cou
   return status;
 }
 
+/* ---- progress ---- */
+
+void gd_prepare_tell(const gd_prepare *prepare, int64_t done) {
+  gd_prepare_progress progress = prepare->progress;
+  progress.done = done;
+  if (prepare->options->progress) prepare->options->progress(prepare->options->progress_context, &progress);
+}
+
+/* As they lie on the disk; -1: not known. */
+static int64_t unit_bytes(const gd_prepare *prepare, int64_t index) {
+  const gd_corpus_unit *unit = &prepare->plan[index];
+  struct stat info;
+  if (unit->end >= 0) return unit->end - unit->begin;
+  bool known = stat(prepare->options->inputs[unit->input], &info) == 0 && S_ISREG(info.st_mode);
+  return known ? info.st_size - unit->begin : -1;
+}
+
+static void start_progress(gd_prepare *prepare) {
+  prepare->progress = (gd_prepare_progress){.phase = "encode"};
+  bool known = true;
+  for (int64_t u = 0; u < prepare->unit_count; u++) {
+    int64_t bytes = unit_bytes(prepare, u);
+    known = known && bytes >= 0;
+    prepare->progress.total += bytes;
+    if (u % prepare->ranks == prepare->rank) prepare->progress.mine += bytes;
+  }
+  if (!known) prepare->progress.total = 0;
+}
+
 /* ---- the chars vocabulary ---- */
 
 static gd_status collect_unit(const gd_prepare *prepare, int64_t unit, uint8_t *seen) {
@@ -39,7 +68,7 @@ static gd_status collect_unit(const gd_prepare *prepare, int64_t unit, uint8_t *
   const gd_corpus_unit *plan = &prepare->plan[unit];
   const char *input = prepare->options->inputs[plan->input];
   struct stat info;
-  if (stat(input, &info) == 0 && !S_ISREG(info.st_mode))
+  if (strcmp(input, "-") == 0 || (stat(input, &info) == 0 && !S_ISREG(info.st_mode)))
     return gd_fail_user(GD_USAGE, "%s: expected a plain file, the chars tokenizer reads its inputs twice", input);
   GD_TRY(gd_corpus_open(input, &prepare->corpus, plan->begin, plan->end, &corpus));
   gd_status status = GD_OK;
@@ -105,6 +134,7 @@ static gd_status encode_parts(gd_prepare *prepare, gd_corpus *corpus, gd_prepare
     if (ids->count) GD_TRY(put(files[0], paths[0], ids->ids, sizeof *ids->ids, ids->count));
     unit->tokens += (int64_t)ids->count;
     unit->bytes += (int64_t)part.count;
+    gd_prepare_tell(prepare, prepare->input_done + gd_corpus_done(corpus));
     if (!part.ends_document) continue;
     GD_TRY(put(files[1], paths[1], &unit->tokens, sizeof unit->tokens, 1));
     unit->documents++;
@@ -138,10 +168,12 @@ static gd_status encode_unit(gd_prepare *prepare, int64_t index, gd_ids *ids) {
 
 static gd_status encode_all(gd_prepare *prepare, gd_prepare_report *report) {
   gd_ids ids = {0};
+  start_progress(prepare);
   gd_status status = GD_OK;
   for (int64_t u = prepare->rank; status == GD_OK && u < prepare->unit_count; u += prepare->ranks) {
     gd_session_progress(prepare->session, "encode", u);
     status = encode_unit(prepare, u, &ids);
+    prepare->input_done += unit_bytes(prepare, u); /* means nothing where a size is not known */
   }
   gd_ids_free(&ids);
   GD_TRY(gd_session_agree(prepare->session, status));
@@ -210,6 +242,9 @@ static gd_status open_tokenizer(gd_prepare *prepare) {
   } else {
     prepare->corpus.cut = true;
   }
+  for (int32_t i = 0; i < prepare->options->input_count; i++)
+    if (prepare->ranks > 1 && strcmp(prepare->options->inputs[i], "-") == 0)
+      return gd_fail_user(GD_USAGE, "-: standard input is read by one process, found a job of %d ranks", prepare->ranks);
   return gd_corpus_plan(prepare->options->inputs, prepare->options->input_count, &prepare->corpus, &prepare->plan,
                         &prepare->unit_count);
 }

@@ -8,6 +8,13 @@
 #include "comm/session.h"
 #include "io/text/corpus.h"
 
+/* How far this rank is: bytes of its share of the input files (as they lie on the disk) and of the whole, then tokens written.
+ * total 0: not known, standard input or a pipe. Called often: the receiver chooses when to speak. */
+typedef struct gd_prepare_progress {
+  const char *phase; /* "encode", "write" */
+  int64_t done, mine, total;
+} gd_prepare_progress;
+
 typedef struct gd_prepare_options {
   const char *const *inputs;
   int32_t input_count;
@@ -17,6 +24,8 @@ typedef struct gd_prepare_options {
   int64_t shard_tokens;       /* 0: 100 million */
   bool force;                 /* replaces an existing OUTPUT */
   gd_corpus_options corpus;   /* cut is set by the tokenizer */
+  void (*progress)(void *context, const gd_prepare_progress *progress); /* NULL: nobody asks */
+  void *progress_context;
 } gd_prepare_options;
 
 typedef struct gd_prepare_report {

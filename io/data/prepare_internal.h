@@ -23,6 +23,8 @@ typedef struct gd_prepare {
   gd_prepare_unit *units; /* [unit_count], complete on every rank after the exchange */
   int64_t unit_count;
   int64_t tokens, documents; /* of all units */
+  gd_prepare_progress progress;
+  int64_t input_done; /* bytes of this rank's units that are encoded */
 } gd_prepare;
 
 GD_CHECKED gd_status gd_prepare_unit_path(const gd_prepare *prepare, int64_t unit, const char *kind, char out[GD_PATH_BYTES]);
@@ -30,7 +32,10 @@ GD_CHECKED gd_status gd_prepare_unit_path(const gd_prepare *prepare, int64_t uni
 /* Sums an array of int64 over the ranks, in place. Collective over the job. */
 GD_CHECKED gd_status gd_prepare_sum(const gd_prepare *prepare, int64_t *values, int64_t count);
 
+/* Tells who asked: `done` of this rank's share. */
+void gd_prepare_tell(const gd_prepare *prepare, int64_t done);
+
 /* Both splits: shards and indexes in the work folder; the unit files stay. Collective over the job. */
-GD_CHECKED gd_status gd_prepare_write_splits(const gd_prepare *prepare, gd_prepare_report *report);
+GD_CHECKED gd_status gd_prepare_write_splits(gd_prepare *prepare, gd_prepare_report *report);
 
 #endif

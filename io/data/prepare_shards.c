@@ -107,6 +107,7 @@ static gd_status copy_ids(walker *walk, split *at, int64_t first, int64_t count)
     int64_t here = begin + units[unit].tokens - first;
     if (here > count) here = count;
     if (here > COPY_TOKENS) here = COPY_TOKENS;
+    gd_prepare_tell(walk->prepare, first);
     size_t bytes = (size_t)here * sizeof *walk->copy;
     ssize_t got = pread(walk->ids, walk->copy, bytes, (off_t)((first - begin) * (int64_t)sizeof *walk->copy));
     if (got != (ssize_t)bytes) return gd_fail(GD_IO, "cannot read the ids of unit %lld: %s", (long long)unit, strerror(errno));
@@ -252,7 +253,8 @@ static gd_status write_splits(walker *walk, gd_prepare_report *report) {
   return gd_session_agree(session, finish(walk, report));
 }
 
-gd_status gd_prepare_write_splits(const gd_prepare *prepare, gd_prepare_report *report) {
+gd_status gd_prepare_write_splits(gd_prepare *prepare, gd_prepare_report *report) {
+  prepare->progress = (gd_prepare_progress){.phase = "write", .mine = prepare->tokens, .total = prepare->tokens};
   walker walk = {.prepare = prepare, .ids = -1};
   walk.shard_tokens = prepare->options->shard_tokens > 0 ? prepare->options->shard_tokens : SHARD_TOKENS;
   walk.copy = malloc(COPY_TOKENS * sizeof *walk.copy);

@@ -16,24 +16,43 @@ static bool ends_with(const char *text, size_t length, const char *end) {
   return length >= count && strncasecmp(text + length - count, end, count) == 0;
 }
 
-static gd_corpus_format format_of(const char *path, gd_corpus_format wanted) {
-  if (wanted != GD_CORPUS_AUTO) return wanted;
+gd_corpus_format gd_corpus_format_of(const char *path) {
+  static const struct {
+    const char *end;
+    gd_corpus_format format;
+  } known[] = {{".txt", GD_CORPUS_TEXT},     {".text", GD_CORPUS_TEXT}, {".md", GD_CORPUS_TEXT}, {".jsonl", GD_CORPUS_JSONL},
+               {".ndjson", GD_CORPUS_JSONL}, {".json", GD_CORPUS_JSON}, {".csv", GD_CORPUS_CSV}, {".tsv", GD_CORPUS_TSV}};
   size_t length = strlen(path);
   if (ends_with(path, length, ".gz")) length -= 3;
   if (ends_with(path, length, ".zst")) length -= 4;
-  if (ends_with(path, length, ".jsonl") || ends_with(path, length, ".ndjson")) return GD_CORPUS_JSONL;
-  if (ends_with(path, length, ".csv")) return GD_CORPUS_CSV;
-  return ends_with(path, length, ".tsv") ? GD_CORPUS_TSV : GD_CORPUS_TEXT;
+  for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+    if (ends_with(path, length, known[i].end)) return known[i].format;
+  return GD_CORPUS_AUTO;
+}
+
+/* What `path` is read as. What has no name of its own (standard input, a pipe) is text. */
+static gd_status choose_format(const char *path, gd_corpus_format wanted, gd_corpus_format *out) {
+  struct stat info;
+  *out = wanted != GD_CORPUS_AUTO ? wanted : gd_corpus_format_of(path);
+  if (*out == GD_CORPUS_AUTO && (strcmp(path, "-") == 0 || (stat(path, &info) == 0 && !S_ISREG(info.st_mode))))
+    *out = GD_CORPUS_TEXT;
+  if (*out != GD_CORPUS_AUTO) return GD_OK;
+  return gd_fail_user(
+      GD_USAGE,
+      "%s: the name does not say what is in it; expected .txt, .md, .jsonl, .json, .csv or .tsv (also with .gz or "
+      ".zst behind), or --format FORMAT",
+      path);
 }
 
 static gd_status plan_file(const char *path, int32_t input, const gd_corpus_options *options, gd_corpus_unit **units,
                            int64_t *count) {
-  struct stat info;
-  if (stat(path, &info)) return gd_fail_user(gd_fault_named(errno), "%s: %s, expected a corpus file", path, strerror(errno));
+  struct stat info = {0};
+  gd_corpus_format format;
+  if (strcmp(path, "-") != 0 && stat(path, &info))
+    return gd_fail_user(gd_fault_named(errno), "%s: %s, expected a corpus file", path, strerror(errno));
   if (S_ISDIR(info.st_mode)) return gd_fail_user(GD_USAGE, "%s: a folder, expected a corpus file", path);
-  gd_corpus_format format = format_of(path, options->format);
-  bool whole = !S_ISREG(info.st_mode) || format == GD_CORPUS_CSV || format == GD_CORPUS_TSV ||
-               (format == GD_CORPUS_TEXT && !options->cut);
+  GD_TRY(choose_format(path, options->format, &format));
+  bool whole = !S_ISREG(info.st_mode) || (format == GD_CORPUS_TEXT ? !options->cut : format != GD_CORPUS_JSONL);
   if (!whole) { /* a pipe is not opened here: what is read of it is gone */
     gd_text_stream *stream;
     GD_TRY(gd_text_stream_open(path, &stream));
@@ -168,7 +187,6 @@ gd_status gd_corpus_check_utf8(gd_corpus *corpus, const char *bytes, size_t coun
 /* ---- opening ---- */
 
 static gd_status start(gd_corpus *corpus, int64_t begin, int64_t end) {
-  GD_TRY(gd_text_stream_open(corpus->path, &corpus->stream));
   GD_TRY(gd_bytes_append(&corpus->window, "", 0)); /* never NULL, also where nothing is read */
   corpus->to_end = end < 0;
   corpus->begin = begin;
@@ -195,9 +213,12 @@ gd_status gd_corpus_open(const char *path, const gd_corpus_options *options, int
   if (!corpus) return gd_fail(GD_NO_MEMORY, "no memory for a reader");
   corpus->options = *options;
   if (!corpus->options.text_field) corpus->options.text_field = "text";
-  corpus->format = format_of(path, options->format);
-  corpus->path = strdup(path);
-  gd_status status = corpus->path ? start(corpus, begin, end) : gd_fail(GD_NO_MEMORY, "no memory for a reader");
+  if (!corpus->options.separator) corpus->options.separator = "<|endoftext|>";
+  corpus->path = strdup(strcmp(path, "-") == 0 ? "standard input" : path); /* as messages name it */
+  gd_status status =
+      corpus->path ? choose_format(path, options->format, &corpus->format) : gd_fail(GD_NO_MEMORY, "no memory for a reader");
+  if (status == GD_OK) status = gd_text_stream_open(path, &corpus->stream);
+  if (status == GD_OK) status = start(corpus, begin, end);
   if (status != GD_OK) {
     gd_corpus_close(corpus);
     return status;
@@ -218,6 +239,12 @@ void gd_corpus_close(gd_corpus *corpus) {
 gd_status gd_corpus_next(gd_corpus *corpus, gd_corpus_part *part, bool *more) {
   *part = (gd_corpus_part){0};
   if (corpus->format == GD_CORPUS_JSONL) return gd_corpus_next_jsonl(corpus, part, more);
+  if (corpus->format == GD_CORPUS_JSON) return gd_corpus_next_json(corpus, part, more);
   if (corpus->format == GD_CORPUS_TEXT) return gd_corpus_next_text(corpus, part, more);
   return gd_corpus_next_row(corpus, part, more);
+}
+
+int64_t gd_corpus_done(const gd_corpus *corpus) {
+  if (gd_text_stream_compressed(corpus->stream)) return gd_text_stream_packed(corpus->stream);
+  return corpus->begin < 0 ? 0 : corpus->window_offset + (int64_t)corpus->used - corpus->begin;
 }

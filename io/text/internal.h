@@ -21,8 +21,9 @@ struct gd_corpus {
   bool finished;         /* the stream has no more bytes for this unit */
   bool line_start;       /* text: window.bytes[used] begins a line */
   bool in_document;      /* text: the open document has bytes */
-  int64_t column;        /* csv, tsv: of the text; -1: the header was not read yet */
-  gd_bytes text;         /* the part handed out, where it is not in the window */
+  char behind; /* json: what was read last: '[', '{' (a record of the array), ',', ']', '-' (there is no array), 0: nothing */
+  int64_t column; /* csv, tsv: of the text; -1: the header was not read yet */
+  gd_bytes text;  /* the part handed out, where it is not in the window */
 };
 
 /* Reads more: the window keeps the unused bytes and grows by up to `more`. finished is set at the end. */
@@ -34,8 +35,12 @@ int64_t gd_corpus_line(const gd_corpus *corpus, size_t ahead);
 /* Checks bytes[count], that stand `ahead` bytes from `used`: NULL in *fixed where they are fine, else a copy with U+FFFD. */
 GD_CHECKED gd_status gd_corpus_check_utf8(gd_corpus *corpus, const char *bytes, size_t count, size_t ahead, gd_bytes *fixed);
 
+/* The text of one record, the JSON object in bytes[count], which stands at `used`: into *text. */
+GD_CHECKED gd_status gd_corpus_read_record(gd_corpus *corpus, const char *bytes, size_t count, gd_bytes *text);
+
 GD_CHECKED gd_status gd_corpus_next_text(gd_corpus *corpus, gd_corpus_part *part, bool *more);
 GD_CHECKED gd_status gd_corpus_next_jsonl(gd_corpus *corpus, gd_corpus_part *part, bool *more);
+GD_CHECKED gd_status gd_corpus_next_json(gd_corpus *corpus, gd_corpus_part *part, bool *more);
 GD_CHECKED gd_status gd_corpus_next_row(gd_corpus *corpus, gd_corpus_part *part, bool *more);
 
 #endif

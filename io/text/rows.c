@@ -28,7 +28,7 @@ static bool blank(const char *bytes, size_t count) {
   return true;
 }
 
-static gd_status read_json_line(gd_corpus *corpus, const char *bytes, size_t count, gd_bytes *text) {
+gd_status gd_corpus_read_record(gd_corpus *corpus, const char *bytes, size_t count, gd_bytes *text) {
   gd_bytes fixed = {0};
   gd_json *root = NULL;
   text->count = 0;
@@ -73,7 +73,7 @@ gd_status gd_corpus_next_jsonl(gd_corpus *corpus, gd_corpus_part *part, bool *mo
     if (!*more) return GD_OK;
     const char *bytes = corpus->window.bytes + corpus->used;
     if (!blank(bytes, count))
-      GD_TRY(read_json_line(corpus, bytes, count, &corpus->text));
+      GD_TRY(gd_corpus_read_record(corpus, bytes, count, &corpus->text));
     else
       corpus->text.count = 0;
     gd_corpus_use(corpus, next);
@@ -107,7 +107,6 @@ static gd_status scan_row(gd_corpus *corpus, int64_t column, gd_bytes *text, row
     char c = end ? '\n' : bytes[i];
     if (open && !end) {
       if (c != '"') continue;
-      if (i + 1 == count && !corpus->finished) return GD_OK;
       if (i + 1 < count && bytes[i + 1] == '"') {
         if (header || out->fields == column) GD_TRY(gd_bytes_append(text, bytes + start, i + 1 - start));
         start = ++i + 1;

@@ -73,16 +73,17 @@ gd_status gd_text_stream_open(const char *path, gd_text_stream **out) {
   gd_text_stream *stream = calloc(1, sizeof *stream);
   if (!stream) return gd_fail(GD_NO_MEMORY, "no memory for a reader");
   stream->file = -1;
-  stream->path = strdup(path);
+  bool standard = strcmp(path, "-") == 0;
+  stream->path = strdup(standard ? "standard input" : path);
   stream->input = malloc(INPUT_BYTES);
   gd_status status = GD_OK;
   struct stat info;
   if (!stream->path || !stream->input) {
     status = gd_fail(GD_NO_MEMORY, "no memory for a reader");
   } else {
-    stream->file = open(path, O_RDONLY | O_CLOEXEC);
+    stream->file = standard ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3) : open(path, O_RDONLY | O_CLOEXEC);
     if (stream->file < 0)
-      status = gd_fail(gd_fault_listed(errno), "cannot open %s: %s", path, strerror(errno));
+      status = gd_fail(gd_fault_listed(errno), "cannot open %s: %s", stream->path, strerror(errno));
     else if (fstat(stream->file, &info) == 0 && S_ISDIR(info.st_mode))
       status = gd_fail_user(GD_USAGE, "%s: a folder, expected a file", path);
   }
@@ -109,6 +110,10 @@ bool gd_text_stream_compressed(const gd_text_stream *stream) {
   return stream->packing != PLAIN;
 }
 
+int64_t gd_text_stream_packed(const gd_text_stream *stream) {
+  return stream->packed - (int64_t)(stream->end - stream->next);
+}
+
 gd_status gd_text_stream_seek(gd_text_stream *stream, int64_t offset) {
   if (stream->packing != PLAIN) return gd_fail(GD_BUG, "%s: seek in a packed file", stream->path);
   if (lseek(stream->file, offset, SEEK_SET) < 0) return gd_fail(GD_IO, "cannot seek in %s: %s", stream->path, strerror(errno));
@@ -118,8 +123,7 @@ gd_status gd_text_stream_seek(gd_text_stream *stream, int64_t offset) {
 
 static gd_status damaged(const gd_text_stream *stream, const char *text) {
   return gd_fail_user(GD_BAD_DATA, "%s: damaged %s data near packed byte %lld: %s", stream->path,
-                      stream->packing == GZIP ? "gzip" : "zstd",
-                      (long long)(stream->packed - (int64_t)(stream->end - stream->next)), text);
+                      stream->packing == GZIP ? "gzip" : "zstd", (long long)gd_text_stream_packed(stream), text);
 }
 
 static gd_status read_gzip(gd_text_stream *stream, char *bytes, size_t count, size_t *got) {

@@ -11,11 +11,14 @@
 
 typedef struct gd_text_stream gd_text_stream;
 
-/* GD_IO naming the file. */
+/* "-" is standard input. GD_IO naming the file. */
 GD_CHECKED gd_status gd_text_stream_open(const char *path, gd_text_stream **out);
 void gd_text_stream_close(gd_text_stream *stream);
 
 bool gd_text_stream_compressed(const gd_text_stream *stream);
+
+/* Packed bytes unpacked so far. */
+int64_t gd_text_stream_packed(const gd_text_stream *stream);
 
 /* Goes to a byte of a plain file. */
 GD_CHECKED gd_status gd_text_stream_seek(gd_text_stream *stream, int64_t offset);

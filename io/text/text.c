@@ -3,16 +3,15 @@
 
 #include "io/text/internal.h"
 
-static const char separator[] = "<|endoftext|>";
-enum { SEPARATOR = sizeof separator - 1 };
-
 typedef enum found { NOTHING, SEPARATOR_LINE, NEED_MORE } found;
 
 /* The first separator line in bytes[count]: it begins at *at and the next line at *next. NEED_MORE: what begins at *at may be
  * one. */
 static found find_separator(const gd_corpus *corpus, const char *bytes, size_t count, size_t *at, size_t *next) {
-  for (const char *hit = bytes; (hit = memmem(hit, count - (size_t)(hit - bytes), separator, SEPARATOR)); hit++) {
-    size_t begin = (size_t)(hit - bytes), end = begin + SEPARATOR;
+  const char *separator = corpus->options.separator;
+  const size_t length = strlen(separator);
+  for (const char *hit = bytes; (hit = memmem(hit, count - (size_t)(hit - bytes), separator, length)); hit++) {
+    size_t begin = (size_t)(hit - bytes), end = begin + length;
     if (begin ? hit[-1] != '\n' : !corpus->line_start) continue;
     *at = begin;
     if (end < count && bytes[end] == '\r') end++;

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "io/text/corpus.h"
+#include "io/text/inputs.h"
 #include "io/text/stream.h"
 #include "shard/base/rng.h"
 
@@ -100,6 +101,115 @@ static void json_lines_give_their_field(void **state) {
   expect_fault(&options, GD_BAD_DATA, "a.jsonl:2: ");
   put_text("a.jsonl", "{\"text\": \"a\"}\n{\"text\": 5}\n");
   expect_fault(&options, GD_BAD_DATA, "a.jsonl:2: the field \"text\" is no text");
+}
+
+static void json_arrays_and_objects_give_their_field(void **state) {
+  (void)state;
+  const gd_corpus_options options = {0};
+  put_text("a.json", " [\n{\"text\": \"a \\\" ] }\\\\\", \"n\": [1, {\"b\": \"]\"}]} ,{\"text\":\"b\"}\n]\n");
+  expect(&options, "a \" ] }\\\1b\1");
+  put_text("a.json", "{\n \"text\": \"a\"\n}\n{\"text\": \"b\"}");
+  expect(&options, "a\1b\1");
+  put_text("a.json", "[]");
+  expect(&options, "");
+  put_text("a.json", "[{\"text\": \"a\"}\n{\"text\": \"b\"}]");
+  expect_fault(&options, GD_BAD_DATA, "a.json:2: found \"{\"text\": \"b\"}]\", expected a comma or ]");
+  put_text("a.json", "[{\"text\": \"a\"},\n\n");
+  expect_fault(&options, GD_BAD_DATA, "a.json:3: the file ends inside its array, expected ]");
+  put_text("a.json", "[{\"text\": \"a\"},\n{\"text\": \"b\"");
+  expect_fault(&options, GD_BAD_DATA, "a.json:2: the object that begins here is never closed");
+  put_text("a.json", "[\"a\"]");
+  expect_fault(&options, GD_BAD_DATA, "a.json:1: found \"\"a\"]\", expected a JSON object");
+  put_text("a.json", "[{\"text\": \"a\"}] x");
+  expect_fault(&options, GD_BAD_DATA, "a.json:1: found \"x\", expected the end of the file behind its array");
+  put_text("a.json", "[{\"text\": \"a\"},\n{\"body\": \"b\"}]");
+  expect_fault(&options, GD_BAD_DATA, "a.json:2: no field \"text\" (the first is \"body\")");
+}
+
+/* Every edge of a read falls, in one of the files, between a backslash or quote and what it escapes. */
+static void escapes_at_the_edge_of_a_read_are_seen(void **state) {
+  (void)state;
+  enum { PAIRS = 700000 };
+  const gd_corpus_options options = {0};
+  for (int file = 0; file < 4; file++) {
+    bool csv = file < 2;
+    gd_bytes text = {0}, wanted = {0};
+    static const char *const heads[] = {"text\n\"", "text,nn\n\"", "[{\"text\": \"", "[ {\"text\": \""};
+    ok(gd_bytes_printf(&text, "%s", heads[file]));
+    for (int i = 0; i < PAIRS; i++) ok(gd_bytes_append(&text, csv ? "\"\"" : "\\\"", 2));
+    ok(gd_bytes_printf(&text, "%s", csv ? file ? "\",1\nlast,2\n" : "\"\nlast\n" : "\"}, {\"text\": \"last\"}]"));
+    for (int i = 0; i < PAIRS; i++) ok(gd_bytes_append(&wanted, "\"", 1));
+    ok(gd_bytes_printf(&wanted, "\1last\1"));
+    put(csv ? "a.csv" : "a.json", text.bytes, text.count);
+    gd_bytes out = {0};
+    ok(read_range(&options, 0, -1, &out));
+    assert_int_equal(out.count, wanted.count);
+    assert_memory_equal(out.bytes, wanted.bytes, wanted.count);
+    gd_bytes_free(&text);
+    gd_bytes_free(&wanted);
+    gd_bytes_free(&out);
+  }
+}
+
+static void a_separator_of_ones_own_parts_documents(void **state) {
+  (void)state;
+  const gd_corpus_options options = {.cut = true, .separator = "==="};
+  put_text("a.txt", "one\n===\ntwo\n<|endoftext|>\n====\n =\n===");
+  expect(&options, "one\n\1two\n<|endoftext|>\n====\n =\n\1");
+}
+
+static void a_name_that_says_no_format_is_refused(void **state) {
+  (void)state;
+  gd_corpus_options options = {0};
+  put_text("a.xyz", "text");
+  expect_fault(&options, GD_USAGE, "a.xyz: the name does not say what is in it");
+  gd_corpus_unit *units;
+  int64_t count;
+  const char *paths[] = {path};
+  assert_int_equal(gd_corpus_plan(paths, 1, &options, &units, &count), GD_USAGE);
+  options.format = GD_CORPUS_TEXT;
+  expect(&options, "text\1");
+}
+
+static void expect_inputs(const char *const *words, int32_t count, gd_corpus_format format, const char *wanted) {
+  gd_inputs inputs;
+  gd_bytes found = {0};
+  ok(gd_inputs_expand(words, count, format, &inputs));
+  for (int32_t i = 0; i < inputs.count; i++) {
+    bool below = strncmp(inputs.path[i], folder, strlen(folder)) == 0;
+    ok(gd_bytes_printf(&found, "%s ", inputs.path[i] + (below ? strlen(folder) : 0)));
+  }
+  ok(gd_bytes_printf(&found, "skipped %d", inputs.skipped));
+  assert_string_equal(found.bytes, wanted);
+  gd_inputs_free(&inputs);
+  gd_bytes_free(&found);
+}
+
+static void folders_and_patterns_are_inputs(void **state) {
+  (void)state;
+  static const char *const names[] = {"b.txt",     "a.txt",           "sub/deep/c.jsonl.gz",
+                                      "sub/d.csv", "sub/picture.png", "sub/.hidden.txt"};
+  char below[128], pattern[160], nothing[160];
+  snprintf(below, sizeof below, "%s/tree", folder);
+  snprintf(path, sizeof path, "%s/sub/deep", below);
+  ok(gd_folder_make(path));
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    char name[64];
+    snprintf(name, sizeof name, "tree/%s", names[i]);
+    put_text(name, "x");
+  }
+  snprintf(pattern, sizeof pattern, "%s/[ab].t*", below);
+  snprintf(nothing, sizeof nothing, "%s/*.json", below);
+  const char *const words[] = {"-", below, pattern}, *const twice[] = {"-", "x", "-"}, *const none[] = {nothing};
+  expect_inputs(words, 2, GD_CORPUS_AUTO, "- /tree/a.txt /tree/b.txt /tree/sub/d.csv /tree/sub/deep/c.jsonl.gz skipped 1");
+  expect_inputs(words + 1, 1, GD_CORPUS_TEXT,
+                "/tree/a.txt /tree/b.txt /tree/sub/d.csv /tree/sub/deep/c.jsonl.gz /tree/sub/picture.png skipped 0");
+  expect_inputs(words + 2, 1, GD_CORPUS_AUTO, "/tree/a.txt /tree/b.txt skipped 0");
+  gd_inputs inputs;
+  assert_int_equal(gd_inputs_expand(twice, 3, GD_CORPUS_AUTO, &inputs), GD_USAGE);
+  gd_inputs_free(&inputs);
+  assert_int_equal(gd_inputs_expand(none, 1, GD_CORPUS_AUTO, &inputs), GD_USAGE);
+  gd_inputs_free(&inputs);
 }
 
 static void csv_rows_may_hold_commas_quotes_and_line_ends(void **state) {
@@ -274,6 +384,11 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(separator_lines_part_documents),
       cmocka_unit_test(json_lines_give_their_field),
+      cmocka_unit_test(json_arrays_and_objects_give_their_field),
+      cmocka_unit_test(escapes_at_the_edge_of_a_read_are_seen),
+      cmocka_unit_test(a_separator_of_ones_own_parts_documents),
+      cmocka_unit_test(a_name_that_says_no_format_is_refused),
+      cmocka_unit_test(folders_and_patterns_are_inputs),
       cmocka_unit_test(csv_rows_may_hold_commas_quotes_and_line_ends),
       cmocka_unit_test(real_files_have_their_published_numbers_of_rows),
       cmocka_unit_test(invalid_utf8_is_named_with_its_line_or_replaced),

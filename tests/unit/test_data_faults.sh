@@ -33,9 +33,15 @@ expect 64 'preparr: unknown command; did you mean "prepare"?' "$data" preparr
 expect 64 'prepare needs --tokenizer, --output and at least one input file' "$data" prepare --output x
 expect 64 '--validation-fracton' "$data" prepare --validation-fracton 0.1
 expect 64 '--validation-fraction' prepare --output x --validation-fraction 2 good.txt
-expect 64 '--format: found "word", expected auto, text, jsonl, csv or tsv' prepare --output x --format word good.txt
+expect 64 '--format: found "word", expected auto, text, jsonl, json, csv or tsv' prepare --output x --format word good.txt
 expect 64 'tokenizer "gpt3" is not known, expected gpt2:DIR' "$data" prepare --tokenizer gpt3 --output x good.txt
 expect 64 'none.txt: No such file or directory, expected a corpus file' prepare --output x none.txt
+cp good.txt good.xyz
+expect 64 'good.xyz: the name does not say what is in it; expected .txt' prepare --output x good.xyz
+expect 64 'good.xyz: the name does not say what is in it; expected .txt' "$data" train-tokenizer --vocab-size 300 --output x good.xyz
+expect 64 'expected the text of one line' prepare --output x --document-separator '' good.txt
+expect 64 '-: standard input is read by one process, found a job of 2 ranks' ranks 2 "$data" prepare --tokenizer bytes --output x -
+expect 64 '*.json: no file has such a name' prepare --output x '*.json'
 expect 64 'set: exists already; --force replaces it' prepare --output set good.txt
 
 # corpora

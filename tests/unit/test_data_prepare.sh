@@ -67,6 +67,42 @@ printf '"a\\u0000\\n"\n"\\u00e9 <|endoftext|>"\n' >"$work/lines"
 printf '"a\\u0000\\n"\n"é <|endoftext|>"\n' | cmp -s - "$work/back" || fail "--jsonl: $(cat "$work/back")"
 [ "$(printf 'x<|endoftext|>' | "$data" encode --tokenizer bytes --allow-special)" = "120 256" ] || fail "--allow-special"
 
+# Folders, patterns, standard input, arrays of objects: the tokens of the same text in plain files.
+mkdir -p "$work/tree/sub"
+cp "$work/a.txt" "$work/tree/a.txt"
+cp "$work/c.csv" "$work/tree/sub/c.csv"
+check "files" "$data" prepare --tokenizer bytes --output "$work/by-file" "$work/tree/a.txt" "$work/tree/sub/c.csv"
+check "a folder" "$data" prepare --tokenizer bytes --output "$work/by-folder" "$work/tree"
+check "patterns" "$data" prepare --tokenizer bytes --output "$work/by-pattern" "$work/tr*/*.txt" "$work/tree/sub/*"
+check "standard input" "$data" prepare --tokenizer bytes --output "$work/by-input" - "$work/tree/sub" <"$work/a.txt"
+for way in folder pattern input; do
+  diff -r "$work/by-file" "$work/by-$way" >/dev/null || fail "a $way gives other tokens than its files"
+done
+check "train-tokenizer -" "$data" train-tokenizer --vocab-size 600 --output "$work/bpe3" --json - <"$work/a.txt"
+grep -q '"vocabulary": 600, "merges": 343, "bytes": [0-9]*, "words": ' "$work/out" || fail "train-tokenizer --json: $(cat "$work/out")"
+diff -r "$work/bpe" "$work/bpe3" >/dev/null || fail "standard input gives another tokenizer"
+sed '1s/^/[/; $!s/$/,/; $s/$/]/' "$work/b.jsonl" >"$work/b.json"
+check ".jsonl" "$data" prepare --tokenizer bytes --output "$work/lines-set" "$work/b.jsonl"
+check ".json" "$data" prepare --tokenizer bytes --output "$work/array-set" "$work/b.json"
+diff -r "$work/lines-set" "$work/array-set" >/dev/null || fail "an array of objects gives other tokens than their lines"
+sed 's/^<|endoftext|>$/-----/' "$work/a.txt" >"$work/dashes.txt"
+check "--document-separator" "$data" prepare --tokenizer chars --output "$work/dashes" --document-separator ----- "$work/dashes.txt"
+diff -r "$work/txt" "$work/dashes" >/dev/null || fail "another separator gives other tokens"
+[ "$(printf 'hi' | "$data" encode --tokenizer bytes -)" = "104 105" ] || fail "encode -"
+[ "$(printf 'hi' | "$data" encode --tokenizer bytes --json)" = "[104, 105]" ] || fail "encode --json"
+"$data" encode --tokenizer bytes "$work/a.txt" | "$data" decode --tokenizer bytes - | cmp -s - "$work/a.txt" || fail "encode FILE"
+
+# Paths in JSON are text in JSON; a long read says how far it is.
+mkdir "$work/a \"quoted\" folder"
+check "a name with quotes" "$data" prepare --tokenizer bytes --json --output "$work/a \"quoted\" folder/set" "$work/c.csv"
+grep -q 'a \\"quoted\\" folder/set", "bytes"' "$work/out" || fail "a path in JSON: $(cat "$work/out")"
+check "inspect it" "$data" inspect --json "$work/a \"quoted\" folder/set"
+grep -q '{"folder": "[^ ]*/a \\"quoted\\" folder/set/train", "tok' "$work/out" || fail "a path in JSON: $(cat "$work/out")"
+mkfifo "$work/slow"
+(cat "$work/big.txt"; sleep 1; cat "$work/big.txt") >"$work/slow" &
+GPTDIST_TERMINAL=1 check "progress" "$data" prepare --tokenizer bytes --output "$work/progress" "$work/slow"
+tr '\r' '\n' <"$work/err" | grep -Eq '^encode: [0-9.]+ MB, [0-9.]+ MB/s' || fail "no line says how far it is: $(cat "$work/err")"
+
 if [ -f "$shared/text/tinyshakespeare.txt" ]; then
   # the split that nanoGPT publishes for characters
   check "characters of Shakespeare" "$data" prepare --tokenizer chars --output "$work/shakespeare" --validation-fraction 0.1 --json \

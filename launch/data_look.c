@@ -1,0 +1,165 @@
+/* gptdist-data inspect, verify and at: what is in a dataset, whether it is whole, and which samples a rank sees. */
+#include <stdio.h>
+#include <string.h>
+
+#include "io/base/json.h"
+#include "io/data/dataset.h"
+#include "io/data/split.h"
+#include "io/tokenizer/tokenizer.h"
+#include "launch/data_verbs.h"
+#include "launch/options.h"
+#include "shard/mesh.h"
+
+static gd_status print_split(const char *folder, const gd_split *split, bool verify) {
+  const gd_token_shard_info *info = gd_split_info(split);
+  gd_bytes out = {0};
+  gd_status status = gd_bytes_printf(&out, "{\"folder\": ");
+  if (status == GD_OK) status = gd_json_quote(&out, folder, strlen(folder));
+  if (status == GD_OK) status = gd_bytes_printf(&out, ", \"tokenizer\": ");
+  if (status == GD_OK) status = gd_json_quote(&out, info->tokenizer, strlen(info->tokenizer));
+  if (status == GD_OK) status = gd_bytes_printf(&out, ", \"tokenizer_digest\": ");
+  if (status == GD_OK) status = gd_json_quote(&out, info->tokenizer_digest, strlen(info->tokenizer_digest));
+  if (status == GD_OK)
+    printf(
+        "%s, \"vocabulary\": %d, \"eot\": %d, \"tokens\": %lld, \"documents\": %lld, \"shards\": %d, \"digest\": \"%s\"%s}\n",
+        out.bytes, info->vocabulary, info->eot, (long long)info->tokens, (long long)info->documents, gd_split_shards(split),
+        gd_split_digest(split), verify ? ", \"whole\": true" : "");
+  gd_bytes_free(&out);
+  return status;
+}
+
+static gd_status visit_split(const char *folder, bool verify, bool json) {
+  gd_split *split;
+  GD_TRY(gd_split_open(folder, &split));
+  gd_status status = verify ? gd_split_verify(split) : GD_OK;
+  const gd_token_shard_info *info = gd_split_info(split);
+  if (status == GD_OK && json)
+    status = print_split(folder, split, verify);
+  else if (status == GD_OK)
+    printf("%s: %lld tokens, %lld documents, %d shard%s, tokenizer %s (%.12s), vocabulary %d%s\n", folder,
+           (long long)info->tokens, (long long)info->documents, gd_split_shards(split), gd_split_shards(split) == 1 ? "" : "s",
+           info->tokenizer, info->tokenizer_digest, info->vocabulary, verify ? ", whole" : "");
+  gd_split_close(split);
+  return status;
+}
+
+static gd_status visit_tokenizer(const char *folder, const char *dataset) {
+  char train[GD_PATH_BYTES];
+  gd_tokenizer *tokenizer;
+  gd_split *split;
+  GD_TRY(gd_path_join(train, sizeof train, dataset, "train"));
+  GD_TRY(gd_tokenizer_open(folder, &tokenizer));
+  gd_status status = gd_split_open(train, &split);
+  if (status == GD_OK && strcmp(gd_tokenizer_digest(tokenizer), gd_split_info(split)->tokenizer_digest) != 0)
+    status = gd_fail_user(GD_BAD_DATA, "%s: its digest is %.12s, the token shards expect %.12s", folder,
+                          gd_tokenizer_digest(tokenizer), gd_split_info(split)->tokenizer_digest);
+  if (status == GD_OK) gd_split_close(split);
+  gd_tokenizer_close(tokenizer);
+  return status;
+}
+
+static gd_status visit_dataset(int argc, char **argv, bool verify) {
+  static gd_command_line line;
+  bool done = false;
+  const gd_option none[] = {{0}};
+  const gd_program program = {
+      .name = verify ? "gptdist-data verify" : "gptdist-data inspect",
+      .purpose = verify ? "reads a whole dataset and checks every digest, checksum and id" : "what is in a dataset",
+      .usage = "DIR",
+      .options = none,
+      .takes_arguments = true};
+  GD_TRY(gd_options_parse(&program, argc, argv, &line, &done));
+  if (done) return GD_OK;
+  if (line.arguments != 1)
+    return gd_fail_user(GD_USAGE, "%s needs one dataset folder, found %d arguments", program.name, line.arguments);
+  const char *folder = line.argument[0];
+  char path[GD_PATH_BYTES];
+  GD_TRY(gd_path_join(path, sizeof path, folder, "index.json"));
+  GD_TRY(gd_path_named(folder, GD_PATH_FOLDER, "a dataset folder"));
+  if (gd_file_exists(path)) return visit_split(folder, verify, line.json);
+  static const char *const names[] = {"train", "validation"};
+  for (int k = 0; k < 2; k++) {
+    GD_TRY(gd_path_join(path, sizeof path, folder, names[k]));
+    if (k == 0 && !gd_folder_exists(path))
+      return gd_fail_user(GD_BAD_DATA, "%s: no train/ in it, expected a dataset folder", folder);
+    if (gd_folder_exists(path)) GD_TRY(visit_split(path, verify, line.json));
+  }
+  GD_TRY(gd_path_join(path, sizeof path, folder, "tokenizer"));
+  return verify ? visit_tokenizer(path, folder) : GD_OK;
+}
+
+gd_status gd_data_inspect(int argc, char **argv) {
+  return visit_dataset(argc, argv, false);
+}
+gd_status gd_data_verify(int argc, char **argv) {
+  return visit_dataset(argc, argv, true);
+}
+
+/* ---- at ---- */
+
+static gd_status print_row(const gd_dataset_place *place, const gd_spec *spec, int64_t row, int64_t draw, bool json) {
+  const char *source = spec->data.path[place->source];
+  gd_bytes path = {0}, file = {0};
+  gd_status status = gd_json_quote(&path, source, strlen(source));
+  if (status == GD_OK) status = gd_json_quote(&file, place->file, strlen(place->file));
+  if (status == GD_OK && json)
+    printf(
+        "{\"row\": %lld, \"draw\": %lld, \"source\": %s, \"epoch\": %lld, \"window\": %lld, \"token\": %lld, \"file\": %s, "
+        "\"file_token\": %lld}\n",
+        (long long)row, (long long)draw, path.bytes, (long long)place->epoch, (long long)place->window, (long long)place->token,
+        file.bytes, (long long)place->file_token);
+  else if (status == GD_OK)
+    printf("row %lld: draw %lld, %s epoch %lld window %lld, tokens %lld to %lld, %s from %lld\n", (long long)row,
+           (long long)draw, source, (long long)place->epoch, (long long)place->window, (long long)place->token,
+           (long long)place->token + spec->batch.sequence, place->file, (long long)place->file_token);
+  gd_bytes_free(&path);
+  gd_bytes_free(&file);
+  return status;
+}
+
+gd_status gd_data_at(int argc, char **argv) {
+  static gd_command_line line;
+  static gd_spec spec;
+  static gd_config_origins origins;
+  int64_t step = -1, ranks = 1, rank = 0;
+  bool done = false;
+  const gd_option table[] = {
+      {"--step", GD_OPTION_INTEGER, &step, "S", "optimizer step, from 0", 0, 9e15},
+      {"--ranks", GD_OPTION_INTEGER, &ranks, "N", "ranks of the job (1)", 1, 1e6},
+      {"--rank", GD_OPTION_INTEGER, &rank, "R", "whose samples (0)", 0, 1e6},
+      {0},
+  };
+  const gd_program program = {.name = "gptdist-data at",
+                              .purpose = "which samples a rank sees at a step",
+                              .usage = "--config F --step S [--ranks N] [--rank R]",
+                              .options = table,
+                              .takes_config = true};
+  GD_TRY(gd_options_parse(&program, argc, argv, &line, &done));
+  if (done) return GD_OK;
+  GD_TRY(gd_options_load(&line, true, &spec, &origins));
+  if (step < 0) return gd_fail_user(GD_USAGE, "at needs --step S");
+  if (rank >= ranks)
+    return gd_fail_user(GD_USAGE, "--rank: found %lld, expected 0 to %lld", (long long)rank, (long long)ranks - 1);
+  int32_t length = spec.batch.sequence ? spec.batch.sequence : spec.model.context;
+  gd_dataset *dataset;
+  GD_TRY(gd_dataset_open(&spec.data, length, spec.batch.order, spec.run.seed, &dataset));
+  if (!spec.model.vocabulary) spec.model.vocabulary = gd_dataset_vocabulary(dataset);
+  gd_mesh mesh = {0};
+  gd_status status = gd_spec_resolve(&spec, (int32_t)ranks);
+  if (status == GD_OK)
+    status = gd_mesh_init(&mesh, (int32_t)ranks, spec.parallel.tensor, spec.parallel.pipeline, spec.parallel.context);
+  if (status == GD_OK) {
+    /* Contiguous sequences of the global batch to each data rank: ZeRO stages 0 and 1. */
+    int32_t coordinates[GD_AXES];
+    gd_mesh_coordinates(&mesh, (int32_t)rank, coordinates);
+    int64_t data = coordinates[GD_AXIS_DATA], share = spec.batch.global / mesh.size[GD_AXIS_DATA];
+    for (int64_t row = 0; status == GD_OK && row < share; row++) {
+      int64_t draw = step * spec.batch.global + data * share + row;
+      gd_dataset_place place;
+      status = gd_dataset_where(dataset, draw, &place);
+      if (status == GD_OK) status = print_row(&place, &spec, row, draw, line.json);
+    }
+  }
+  gd_dataset_close(dataset);
+  return status;
+}
