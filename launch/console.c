@@ -106,6 +106,7 @@ int gd_console_leave(gd_status status, bool alone) {
     const char *text = gd_error_text(), *place = console.everyone ? gd_error_place() : "";
     fprintf(stderr, "%s: %s%s%s%s%s\n", console.program, gd_error_whose(), *text ? text : gd_status_name(status),
             *place ? " [" : "", place, *place ? "]" : "");
+    if (status == GD_BUG && !*place) fprintf(stderr, "  an error of gptdist itself; GPTDIST_DEBUG=1 shows where\n");
   }
   pthread_mutex_lock(&console.lock);
   if (status != GD_OK) write_file_line(gd_error_text());

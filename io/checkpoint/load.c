@@ -170,9 +170,9 @@ static void put_away(gd_session *session, const char *folder, bool set_aside) {
     gd_log_fault(GD_LOG_WARNING, "%s", gd_error_text());
     renamed[0] = 0;
   }
-  gd_log(GD_LOG_WARNING, "%s is not whole and is %s%s: %s", folder, renamed[0] ? "set aside as " : "passed over",
-         renamed[0] ? last_component(renamed) : "", fault.text);
   (void)gd_error_raise(&fault);
+  gd_log_fault(GD_LOG_WARNING, "%s is not whole and is %s%s: %s", folder, renamed[0] ? "set aside as " : "passed over",
+               renamed[0] ? last_component(renamed) : "", fault.text);
 }
 
 gd_status gd_checkpoint_open(gd_session *session, const char *path, bool set_aside, gd_checkpoint **out) {
