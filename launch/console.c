@@ -110,7 +110,9 @@ int gd_console_leave(gd_status status, bool alone) {
   }
   pthread_mutex_lock(&console.lock);
   if (status != GD_OK) write_file_line(gd_error_text());
-  if (status != GD_OK && *gd_error_place()) write_file_line(gd_error_place());
+  char line[sizeof((gd_error *)0)->place + 16];
+  snprintf(line, sizeof line, "raised at %s", gd_error_place());
+  if (status != GD_OK && *gd_error_place()) write_file_line(line);
   pthread_mutex_unlock(&console.lock);
   return (int)status;
 }
