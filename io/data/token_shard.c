@@ -154,10 +154,12 @@ gd_status gd_token_shard_set_documents(gd_token_shard_writer *writer, const int6
   gd_status status = GD_OK;
   hid_t documents = create_dataset(writer->file, "documents", H5T_STD_I64LE, count, CHUNK_DOCUMENTS);
   /* HDF5 does not change the buffer of a write. */
-  if (documents < 0 || put_integer(writer->file, "documents", count) < 0 ||
-      (count && gd_hdf5_failed(H5Dwrite(documents, H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, positions))))
-    status = gd_fail(GD_IO, "cannot write %s: %s", writer->path, gd_hdf5_text());
-  if (documents >= 0) H5Dclose(documents);
+  bool lost = documents < 0 || put_integer(writer->file, "documents", count) < 0 ||
+              (count && gd_hdf5_failed(H5Dwrite(documents, H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, positions)));
+  lost = lost || gd_hdf5_failed(H5Fflush(writer->file, H5F_SCOPE_LOCAL));
+  if (lost) gd_hdf5_let_go(writer->file);
+  if (documents >= 0 && H5Dclose(documents) < 0 && !lost) lost = gd_hdf5_failed(-1);
+  if (lost) status = gd_fail(GD_IO, "cannot write %s: %s", writer->path, gd_hdf5_text());
   gd_hdf5_leave();
   writer->documents_set = true;
   return status;
@@ -192,6 +194,7 @@ gd_status gd_token_shard_finish(gd_token_shard_writer *writer) {
 void gd_token_shard_abandon(gd_token_shard_writer *writer) {
   if (!writer) return;
   gd_hdf5_enter();
+  if (writer->file >= 0) gd_hdf5_let_go(writer->file);
   if (writer->tokens >= 0) H5Dclose(writer->tokens);
   if (writer->file >= 0) H5Fclose(writer->file);
   H5Eclear2(H5E_DEFAULT);
@@ -263,7 +266,7 @@ static gd_status open_dataset(const char *path, hid_t file, const char *name, in
   *out = H5Dopen2(file, name, access);
   bool missing = gd_hdf5_failed(*out);
   H5Pclose(access);
-  if (missing) return gd_fail_user(GD_BAD_DATA, "%s: no dataset \"%s\": %s", path, name, gd_hdf5_text());
+  if (missing) return gd_fail_user(gd_hdf5_status(GD_BAD_DATA), "%s: no dataset \"%s\": %s", path, name, gd_hdf5_text());
   hid_t space = H5Dget_space(*out), type = H5Dget_type(*out);
   int dims = H5Sget_simple_extent_ndims(space);
   int64_t found = dims == 1 ? (int64_t)H5Sget_simple_extent_npoints(space) : -1;
@@ -286,7 +289,10 @@ static gd_status open_locked(gd_token_shard *shard) {
   bool bad = gd_hdf5_failed(shard->file);
   if (list >= 0) H5Pclose(list);
   if (bad)
-    return gd_fail_user(GD_BAD_DATA, "%s: not a whole HDF5 file (%s), expected a gptdist token shard", path, gd_hdf5_text());
+    return gd_hdf5_status(GD_BAD_DATA) != GD_BAD_DATA
+               ? gd_fail(gd_hdf5_status(GD_BAD_DATA), "cannot read %s: %s", path, gd_hdf5_text())
+               : gd_fail_user(GD_BAD_DATA, "%s: not a whole HDF5 file (%s), expected a gptdist token shard", path,
+                              gd_hdf5_text());
   GD_TRY(get_attributes(path, shard->file, &shard->info));
   size_t type_bytes;
   GD_TRY(open_dataset(path, shard->file, "tokens", shard->info.tokens, &shard->tokens, &type_bytes));
@@ -334,8 +340,8 @@ gd_status gd_token_shard_read(gd_token_shard *shard, int64_t first, int64_t coun
     gd_status status = GD_OK;
     gd_hdf5_enter();
     if (gd_hdf5_transfer(shard->tokens, memory_type(shard->wide), first, piece, NULL, shard->piece) < 0)
-      status = gd_fail_user(GD_BAD_DATA, "%s: cannot read tokens %lld to %lld: %s", shard->path, (long long)first,
-                            (long long)(first + piece - 1), gd_hdf5_text());
+      status = gd_fail_user(gd_hdf5_status(GD_BAD_DATA), "%s: cannot read tokens %lld to %lld: %s", shard->path,
+                            (long long)first, (long long)(first + piece - 1), gd_hdf5_text());
     gd_hdf5_leave();
     GD_TRY(status);
     for (int64_t i = 0; i < piece; i++) {
@@ -360,8 +366,8 @@ gd_status gd_token_shard_documents(gd_token_shard *shard, int64_t first, int64_t
   gd_status status = GD_OK;
   gd_hdf5_enter();
   if (gd_hdf5_transfer(shard->documents, H5T_NATIVE_INT64, first, count, NULL, positions) < 0)
-    status = gd_fail_user(GD_BAD_DATA, "%s: cannot read documents %lld to %lld: %s", shard->path, (long long)first,
-                          (long long)(first + count - 1), gd_hdf5_text());
+    status = gd_fail_user(gd_hdf5_status(GD_BAD_DATA), "%s: cannot read documents %lld to %lld: %s", shard->path,
+                          (long long)first, (long long)(first + count - 1), gd_hdf5_text());
   gd_hdf5_leave();
   GD_TRY(status);
   for (int64_t i = 0; i < count; i++) {
