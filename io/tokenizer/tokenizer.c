@@ -10,6 +10,9 @@
 #include "shard/spec.h"
 
 static const char format_name[] = "gptdist-tokenizer";
+/* The description in a saved folder, and its former name, which Hugging Face's own format has, too. */
+static const char *const descriptions[] = {"gptdist-tokenizer.json", "tokenizer.json"};
+enum { DESCRIPTIONS = sizeof descriptions / sizeof *descriptions };
 
 /* How a kind is opened: the names of its files in a saved folder. */
 static const struct kind_files {
@@ -138,7 +141,7 @@ static gd_status open_gpt2(const char *folder, gd_tokenizer **out) {
                       "tokenizer gpt2: %s: expected encoder.json and vocab.bpe, or vocab.json and merges.txt there", folder);
 }
 
-/* A tokenizer.json in `folder`: our own, which names the kind, or Hugging Face's. */
+/* A description in `folder`: our own, which names the kind, or Hugging Face's. */
 static gd_status open_described(const char *folder, const char *path, gd_tokenizer **out) {
   gd_json *root;
   GD_TRY(gd_json_read(path, GD_TOKENIZER_FILE_LIMIT, &root));
@@ -161,11 +164,13 @@ static gd_status open_described(const char *folder, const char *path, gd_tokeniz
 
 static gd_status open_folder(const char *folder, gd_tokenizer **out) {
   char path[GD_PATH_BYTES], below[GD_PATH_BYTES];
-  GD_TRY(gd_path_join(path, sizeof path, folder, "tokenizer.json"));
-  if (gd_file_exists(path)) return open_described(folder, path, out);
+  const char *const folders[] = {folder, below};
   GD_TRY(gd_path_join(below, sizeof below, folder, "tokenizer"));
-  GD_TRY(gd_path_join(path, sizeof path, below, "tokenizer.json"));
-  if (gd_file_exists(path)) return open_described(below, path, out);
+  for (int i = 0; i < 2; i++)
+    for (int k = 0; k < DESCRIPTIONS; k++) {
+      GD_TRY(gd_path_join(path, sizeof path, folders[i], descriptions[k]));
+      if (gd_file_exists(path)) return open_described(folders[i], path, out);
+    }
   return open_gpt2(folder, out);
 }
 
@@ -302,7 +307,7 @@ gd_status gd_tokenizer_save(const gd_tokenizer *tokenizer, const char *folder) {
     GD_TRY(gd_path_join(path, sizeof path, folder, file->name));
     GD_TRY(gd_file_write(path, file->bytes.bytes, file->bytes.count));
   }
-  GD_TRY(gd_path_join(path, sizeof path, folder, "tokenizer.json"));
+  GD_TRY(gd_path_join(path, sizeof path, folder, descriptions[0]));
   gd_status status =
       gd_bytes_printf(&text,
                       "{\n  \"format\": \"%s\",\n  \"version\": 1,\n  \"kind\": \"%s\",\n  \"vocabulary\": %d,\n"

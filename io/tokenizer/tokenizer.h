@@ -59,7 +59,7 @@ GD_CHECKED gd_status gd_tokenizer_encode(gd_tokenizer *tokenizer, const char *by
 GD_CHECKED gd_status gd_tokenizer_decode(const gd_tokenizer *tokenizer, int32_t previous, const int32_t *ids, size_t count,
                                          gd_bytes *out);
 
-/* Writes tokenizer.json (kind and file names) and the tokenizer's own files into the folder, which is made. */
+/* Writes gptdist-tokenizer.json (docs/formats.md) and the tokenizer's own files into the folder, which is made. */
 GD_CHECKED gd_status gd_tokenizer_save(const gd_tokenizer *tokenizer, const char *folder);
 
 #endif

@@ -20,7 +20,8 @@ typedef struct gd_tokenizer_train_report {
   int64_t merges, words, bytes;
 } gd_tokenizer_train_report;
 
-/* Writes OUTPUT/vocab.json, merges.txt and tokenizer.json. Local. GD_USAGE, GD_BAD_DATA, GD_IO. */
+/* Writes OUTPUT/vocab.json, merges.txt, gptdist-tokenizer.json, and tokenizer.json as Hugging Face has it. Local. GD_USAGE,
+ * GD_BAD_DATA, GD_IO. */
 GD_CHECKED gd_status gd_tokenizer_train(const gd_tokenizer_train_options *options, gd_tokenizer_train_report *report);
 
 #endif

@@ -113,9 +113,60 @@ static void a_trained_folder_opens_and_any_bytes_come_back(void **state) {
   ok(gd_folder_remove(folder));
 }
 
+static void expect_equal(const char *spec, const char *other) {
+  static const char text[] =
+      "the cat's mat,\xc3\xa9t\xc3\xa9  number 12\xc2\x85\xe1\xa0\x8e\xe3\x80\x80 x\n\n  sat\xf0\x9f\x98\x80 {\"}\\ ";
+  gd_tokenizer *a, *b;
+  gd_ids x = {0}, y = {0};
+  ok(gd_tokenizer_open(spec, &a));
+  ok(gd_tokenizer_open(other, &b));
+  assert_int_equal(gd_tokenizer_vocabulary(a), gd_tokenizer_vocabulary(b));
+  assert_int_equal(gd_tokenizer_eot(a), gd_tokenizer_eot(b));
+  ok(gd_tokenizer_encode(a, text, sizeof text - 1, false, &x));
+  ok(gd_tokenizer_encode(b, text, sizeof text - 1, false, &y));
+  assert_int_equal(x.count, y.count);
+  assert_memory_equal(x.ids, y.ids, x.count * sizeof *x.ids);
+  gd_ids_free(&x);
+  gd_ids_free(&y);
+  gd_tokenizer_close(a);
+  gd_tokenizer_close(b);
+}
+
+/* tokenizer.json is Hugging Face's; a folder whose description has that name, as they had once, opens still. */
+static void both_descriptions_of_a_folder_give_its_ids(void **state) {
+  (void)state;
+  char folder[] = "/tmp/gptdist-test-XXXXXX", input[100], output[100], path[160], spec[160], digest[GD_SHA256_HEX_BYTES];
+  assert_non_null(mkdtemp(folder));
+  snprintf(input, sizeof input, "%s/a.txt", folder);
+  snprintf(output, sizeof output, "%s/bpe", folder);
+  static const char text[] =
+      "the cat sat on the mat and the cat sat, \xc3\xa9t\xc3\xa9 \xc3\xa9t\xc3\xa9 {\"}\\ {\"}\\ {\"}\\\n";
+  ok(gd_file_write(input, text, sizeof text - 1));
+  const char *inputs[] = {input};
+  const gd_tokenizer_train_options options = {.inputs = inputs, .input_count = 1, .output = output, .vocabulary = 280};
+  gd_tokenizer_train_report report;
+  ok(gd_tokenizer_train(&options, &report));
+  snprintf(spec, sizeof spec, "hf:%s/tokenizer.json", output);
+  expect_equal(output, spec);
+  gd_tokenizer *tokenizer;
+  ok(gd_tokenizer_open(output, &tokenizer));
+  assert_string_equal(gd_tokenizer_name(tokenizer), "gpt2");
+  snprintf(digest, sizeof digest, "%s", gd_tokenizer_digest(tokenizer));
+  gd_tokenizer_close(tokenizer);
+
+  snprintf(path, sizeof path, "%s/gptdist-tokenizer.json", output);
+  snprintf(spec, sizeof spec, "%s/tokenizer.json", output);
+  assert_int_equal(rename(path, spec), 0);
+  ok(gd_tokenizer_open(output, &tokenizer));
+  assert_string_equal(gd_tokenizer_digest(tokenizer), digest);
+  gd_tokenizer_close(tokenizer);
+  ok(gd_folder_remove(folder));
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(merges_are_those_of_the_definition),
+      cmocka_unit_test(both_descriptions_of_a_folder_give_its_ids),
       cmocka_unit_test(a_trained_folder_opens_and_any_bytes_come_back),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
