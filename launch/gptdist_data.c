@@ -215,7 +215,8 @@ static gd_status verb_train_tokenizer(int argc, char **argv) {
   bool done = false;
   const gd_option table[] = {
       {"--vocab-size", GD_OPTION_INTEGER, &options.vocabulary, "N", "256 bytes, merges and <|endoftext|> together", 258, 1e6},
-      {"--output", GD_OPTION_TEXT, &options.output, "DIR", "folder for vocab.json, merges.txt, tokenizer.json (Hugging Face)", 0, 0},
+      {"--output", GD_OPTION_TEXT, &options.output, "DIR", "folder for vocab.json, merges.txt, tokenizer.json (Hugging Face)",
+       0, 0},
       {"--force", GD_OPTION_FLAG, &options.force, 0, "replace the files of an existing DIR", 0, 0},
       INPUT_OPTIONS(in),
       {0},

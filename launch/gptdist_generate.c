@@ -7,6 +7,7 @@
 #include "comm/machine.h"
 #include "io/base/files.h"
 #include "io/base/json.h"
+#include "io/base/utf8.h"
 #include "launch/console.h"
 #include "launch/inference.h"
 #include "launch/options.h"
@@ -25,6 +26,7 @@ typedef struct generate {
   gd_inference model;
   gd_ids tokens; /* the prompt, then what was generated */
   size_t prompt_count;
+  bool *never;    /* [the model's vocabulary]: ids that the tokenizer has no text for */
   gd_bytes text;  /* of what was generated */
   size_t printed; /* bytes of it */
   const char *stopped_by;
@@ -67,28 +69,63 @@ static gd_status encode_prompt(generate *g) {
   return GD_OK;
 }
 
+/* A vocabulary is often padded beyond the tokenizer's ids: nobody can read those. */
+static gd_status find_never(generate *g) {
+  size_t vocabulary = (size_t)g->model.spec.model.vocabulary;
+  if (!g->model.tokenizer) return GD_OK;
+  g->never = calloc(vocabulary, sizeof *g->never);
+  if (!g->never) return gd_fail(GD_NO_MEMORY, "no memory for %zu ids", vocabulary);
+  for (size_t i = 0; i < vocabulary; i++) g->never[i] = !gd_tokenizer_has(g->model.tokenizer, (int32_t)i);
+  return GD_OK;
+}
+
 /* ---- printing ---- */
 
 static bool prints_ids(const generate *g) {
   return g->ids || !g->model.tokenizer;
 }
 
-/* Prints text up to `end`; on rank 0, as plain text only. */
-static void print_text(generate *g, size_t end) {
-  if (g->first && !g->line.json && !prints_ids(g) && end > g->printed) {
-    fwrite(g->text.bytes + g->printed, 1, end - g->printed, stdout);
-    fflush(stdout);
+/* Bytes as UTF-8: what is none becomes U+FFFD. */
+static void print_bytes(const char *bytes, size_t count) {
+  while (count) {
+    bool valid;
+    size_t run = gd_utf8_run(bytes, count, &valid);
+    if (valid) fwrite(bytes, 1, run, stdout);
+    for (size_t i = 0; !valid && i < run; i++) fputs("\xef\xbf\xbd", stdout);
+    bytes += run;
+    count -= run;
   }
-  if (end > g->printed) g->printed = end;
+  fflush(stdout);
 }
 
-static gd_status echo_prompt(const generate *g) {
+/* Prints text up to `end`, but for the first bytes of a character (unless `last`: it comes to nothing); on rank 0, as plain
+ * text only. */
+static void print_text(generate *g, size_t end, bool last) {
+  if (end > g->printed && !last) end -= gd_utf8_unfinished(g->text.bytes + g->printed, end - g->printed);
+  if (end <= g->printed) return;
+  if (g->first && !g->line.json && !prints_ids(g)) print_bytes(g->text.bytes + g->printed, end - g->printed);
+  g->printed = end;
+}
+
+/* The prompt, without the mark that begins a text or document. */
+static gd_status echo_prompt(generate *g) {
+  const int32_t *ids = g->tokens.ids;
+  if (!g->first || g->no_echo || g->line.json) return GD_OK;
+  if (prints_ids(g)) {
+    for (size_t i = 0; i < g->prompt_count; i++) printf("%s%d", i ? " " : "", ids[i]);
+    fflush(stdout);
+    return GD_OK;
+  }
   gd_bytes text = {0};
-  if (!g->first || g->no_echo || g->line.json || prints_ids(g)) return GD_OK;
-  gd_status status = gd_tokenizer_decode(g->model.tokenizer, -1, g->tokens.ids, g->tokens.count, &text);
-  bool marker = g->prompt_count == 1 && g->tokens.ids[0] == gd_tokenizer_eot(g->model.tokenizer);
-  if (status == GD_OK && !marker) fwrite(text.bytes, 1, text.count, stdout);
-  fflush(stdout);
+  size_t mark = ids[0] == gd_tokenizer_bos(g->model.tokenizer) ||
+                (g->prompt_count == 1 && ids[0] == gd_tokenizer_eot(g->model.tokenizer));
+  gd_status status = gd_tokenizer_decode(g->model.tokenizer, mark ? ids[0] : -1, ids + mark, g->prompt_count - mark, &text);
+  if (status == GD_OK && text.count) {
+    /* What begins a character is printed with the rest of it. */
+    size_t held = gd_utf8_unfinished(text.bytes, text.count);
+    print_bytes(text.bytes, text.count - held);
+    status = gd_bytes_append(&g->text, text.bytes + text.count - held, held);
+  }
   gd_bytes_free(&text);
   return status;
 }
@@ -115,7 +152,7 @@ static gd_status add_token(generate *g, int32_t token) {
   size_t held;
   GD_TRY(gd_ids_append(&g->tokens, &token, 1));
   if (g->first && !g->line.json && prints_ids(g)) {
-    printf("%s%d", g->tokens.count - 1 == g->prompt_count ? "" : " ", token);
+    printf("%s%d", g->tokens.count - 1 == (g->no_echo ? g->prompt_count : 0) ? "" : " ", token);
     fflush(stdout);
   }
   if (!g->model.tokenizer) return GD_OK;
@@ -126,7 +163,7 @@ static gd_status add_token(generate *g, int32_t token) {
     g->text.count = stop;
     held = 0;
   }
-  print_text(g, g->text.count - held);
+  print_text(g, g->text.count - held, false);
   return GD_OK;
 }
 
@@ -186,12 +223,13 @@ static gd_status run(generate *g, gd_generator *generator) {
     if (!g->stopped_by) GD_TRY(add_token(g, token));
   }
   if (!g->stopped_by) g->stopped_by = "max_new_tokens";
-  print_text(g, g->text.count);
+  print_text(g, g->text.count, true);
   if (!g->first) return GD_OK;
   double seconds = gd_machine_seconds() - first_token;
   size_t count = g->tokens.count - g->prompt_count;
   if (g->line.json) return print_json(g, seconds);
   putchar('\n');
+  fflush(stdout); /* before the line on stderr, where both are a terminal */
   gd_log(GD_LOG_INFO, "%zu tokens after a prompt of %zu (%.2f s to the first, then %.1f tokens/s), ended by %s", count,
          g->prompt_count, first_token > 0 ? first_token - start : 0.0,
          count > 1 && seconds > 0 ? (double)(count - 1) / seconds : 0.0, g->stopped_by);
@@ -201,7 +239,7 @@ static gd_status run(generate *g, gd_generator *generator) {
 static gd_status work(void *context, gd_session *session) {
   generate *g = context;
   gd_generator generator = {0};
-  const gd_sampling sampling = {g->temperature, (int32_t)g->top_k, g->top_p, (uint64_t)g->seed};
+  gd_sampling sampling = {g->temperature, (int32_t)g->top_k, g->top_p, (uint64_t)g->seed, NULL};
   g->first = gd_session_rank(session) == 0;
   GD_TRY(check_options(g));
   GD_TRY(gd_inference_open(session, &g->options, &g->model));
@@ -209,12 +247,15 @@ static gd_status work(void *context, gd_session *session) {
   if (status == GD_OK && g->model.mesh.size[GD_AXIS_DATA] > 1)
     status = gd_fail_user(GD_USAGE, "--tensor: one text is generated by tensor ranks; expected the %d ranks of this job",
                           gd_session_ranks(session));
+  if (status == GD_OK) status = gd_session_agree(session, find_never(g));
+  sampling.never = g->never;
   if (status == GD_OK) status = gd_generator_open(&g->model.model, &sampling, &generator);
   if (status == GD_OK) status = run(g, &generator);
   gd_generator_close(&generator);
   gd_inference_close(&g->model);
   gd_ids_free(&g->tokens);
   gd_bytes_free(&g->text);
+  free(g->never);
   return status;
 }
 
@@ -237,7 +278,7 @@ int main(int argc, char **argv) {
       {"--stop", GD_OPTION_TEXTS, &g.stops, "TEXT", "end before this text; may be given several times", 0, 0},
       {"--ignore-end", GD_OPTION_FLAG, &g.ignore_end, 0, "go on behind the end of a document", 0, 0},
       {"--seed", GD_OPTION_INTEGER, &g.seed, "S", "the same seed draws the same tokens (1)", 0, 9e15},
-      {"--ids", GD_OPTION_FLAG, &g.ids, 0, "print token ids", 0, 0},
+      {"--ids", GD_OPTION_FLAG, &g.ids, 0, "print token ids, those of the prompt first", 0, 0},
       {"--no-echo", GD_OPTION_FLAG, &g.no_echo, 0, "print what is new only, without the prompt", 0, 0},
       {"--tokenizer", GD_OPTION_TEXT, &g.options.tokenizer, "SPEC",
        "gpt2:DIR, tiktoken:FILE, llama2c:FILE, ... (the checkpoint's own)", 0, 0},

@@ -12,21 +12,24 @@ static int by_logit(const void *a, const void *b) {
   return (x->token > y->token) - (x->token < y->token);
 }
 
-static int32_t most_likely(const float *logits, int32_t vocabulary) {
-  int32_t best = 0;
-  for (int32_t i = 1; i < vocabulary; i++)
-    if (logits[i] > logits[best]) best = i;
-  return best;
+static int32_t most_likely(const float *logits, int32_t vocabulary, const bool *never) {
+  int32_t best = -1;
+  for (int32_t i = 0; i < vocabulary; i++) {
+    if (never && never[i]) continue;
+    if (best < 0 || logits[i] > logits[best]) best = i;
+  }
+  return best < 0 ? 0 : best;
 }
 
 int32_t gd_sample(const gd_sampling *sampling, const float *logits, int32_t vocabulary, int64_t position,
                   gd_candidate *candidates) {
-  int32_t best = most_likely(logits, vocabulary), count = 0;
+  int32_t best = most_likely(logits, vocabulary, sampling->never), count = 0;
   if (sampling->temperature <= 0) return best;
   /* Beyond this a weight is 0 in double arithmetic; leaving such tokens out keeps the sort short. */
   double cut = (double)logits[best] - 700 * sampling->temperature, sum = 0, kept = 0;
   for (int32_t i = 0; i < vocabulary; i++)
-    if ((double)logits[i] >= cut) candidates[count++] = (gd_candidate){logits[i], i};
+    if ((double)logits[i] >= cut && !(sampling->never && sampling->never[i]))
+      candidates[count++] = (gd_candidate){logits[i], i};
   if (count == 0) return best; /* no logit is a number */
   qsort(candidates, (size_t)count, sizeof *candidates, by_logit);
   if (sampling->top_k > 0 && sampling->top_k < count) count = sampling->top_k;

@@ -12,6 +12,7 @@ typedef struct gd_sampling {
   int32_t top_k;      /* only the k most likely; 0 = all */
   double top_p; /* only the smallest set of most likely tokens whose probability reaches p (Holtzman et al. 2020); 1 = all */
   uint64_t seed;
+  const bool *never; /* [vocabulary], the caller's: ids that are not drawn, as a padded vocabulary has; NULL: none */
 } gd_sampling;
 
 /* A token and its logit, for sorting. */

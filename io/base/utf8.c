@@ -46,3 +46,13 @@ gd_status gd_utf8_append(gd_bytes *out, uint32_t c) {
   bytes[0] = (char)(lead[count] | c);
   return gd_bytes_append(out, bytes, count);
 }
+
+size_t gd_utf8_unfinished(const char *text, size_t count) {
+  for (size_t back = 1; back <= 3 && back <= count; back++) {
+    unsigned char byte = (unsigned char)text[count - back];
+    if ((byte & 0xc0) == 0x80) continue; /* belongs to what stands before */
+    size_t length = byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : byte >= 0xc0 ? 2 : 1;
+    return length > back ? back : 0;
+  }
+  return 0;
+}

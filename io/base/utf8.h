@@ -17,4 +17,7 @@ GD_CHECKED gd_status gd_utf8_append(gd_bytes *out, uint32_t code_point);
 /* The length of the run of valid (*valid = true) or invalid UTF-8 at the beginning of text[count], count > 0. */
 size_t gd_utf8_run(const char *text, size_t count, bool *valid);
 
+/* How many bytes at the end of text[count] begin a character that is not whole yet: 0 to 3. */
+size_t gd_utf8_unfinished(const char *text, size_t count);
+
 #endif

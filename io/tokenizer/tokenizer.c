@@ -298,6 +298,15 @@ gd_status gd_tokenizer_decode(const gd_tokenizer *tokenizer, int32_t previous, c
   return tokenizer->kind->decode(tokenizer->state, previous, ids, count, out);
 }
 
+bool gd_tokenizer_has(const gd_tokenizer *tokenizer, int32_t id) {
+  gd_bytes text = {0};
+  if (id < 0 || id >= tokenizer->vocabulary) return false;
+  gd_status status = gd_tokenizer_decode(tokenizer, -1, &id, 1, &text);
+  gd_bytes_free(&text);
+  if (status != GD_OK) gd_error_clear();
+  return status == GD_OK;
+}
+
 gd_status gd_tokenizer_save(const gd_tokenizer *tokenizer, const char *folder) {
   char path[GD_PATH_BYTES];
   gd_bytes text = {0};

@@ -59,6 +59,9 @@ GD_CHECKED gd_status gd_tokenizer_encode(gd_tokenizer *tokenizer, const char *by
 GD_CHECKED gd_status gd_tokenizer_decode(const gd_tokenizer *tokenizer, int32_t previous, const int32_t *ids, size_t count,
                                          gd_bytes *out);
 
+/* Whether an id has a text (which may be empty, as that of a mark is): gd_tokenizer_decode takes it. */
+bool gd_tokenizer_has(const gd_tokenizer *tokenizer, int32_t id);
+
 /* Writes gptdist-tokenizer.json (docs/formats.md) and the tokenizer's own files into the folder, which is made. */
 GD_CHECKED gd_status gd_tokenizer_save(const gd_tokenizer *tokenizer, const char *folder);
 

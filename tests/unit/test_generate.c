@@ -95,12 +95,40 @@ static void logits_that_are_no_numbers_still_give_a_token(void **state) {
   assert_int_equal(gd_sample(&sampling, bad, V, 0, candidates), 0);
 }
 
+/* At temperature 3 the likeliest three reach 0.755, at temperature 1 the likeliest two 0.799. */
+static void top_p_sees_the_odds_of_the_temperature(void **state) {
+  (void)state;
+  int counts[V];
+  count_draws((gd_sampling){.temperature = 3, .top_p = 0.7, .seed = 1}, counts);
+  expect_odds(counts, (double[V]){0, exp(2.0 / 3), exp(1.0 / 3), exp(2.0 / 3), 0, 0});
+  gd_candidate candidates[V];
+  gd_sampling greedy = {.temperature = 0, .top_p = 0.9, .top_k = 4, .seed = 1};
+  for (int i = 0; i < 50; i++) assert_int_equal(gd_sample(&greedy, logits, V, i, candidates), 1);
+}
+
+static void ids_without_a_text_are_never_drawn(void **state) {
+  (void)state;
+  static const bool never[V] = {false, true, false, false, true, true};
+  int counts[V];
+  count_draws((gd_sampling){.temperature = 1, .top_p = 1, .seed = 1, .never = never}, counts);
+  expect_odds(counts, (double[V]){1, 0, exp(1), exp(2), 0, 0});
+  count_draws((gd_sampling){.temperature = 1, .top_k = 1, .top_p = 1, .seed = 1, .never = never}, counts);
+  assert_int_equal(counts[3], DRAWS);
+  count_draws((gd_sampling){.temperature = 0, .top_p = 1, .never = never}, counts);
+  assert_int_equal(counts[3], DRAWS);
+  static const bool first[V] = {true, true, true, true, false, true};
+  count_draws((gd_sampling){.temperature = 0, .top_p = 1, .never = first}, counts);
+  assert_int_equal(counts[4], DRAWS);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(temperature_zero_takes_the_largest_and_lowest_id),
       cmocka_unit_test(draws_follow_the_softmax),
       cmocka_unit_test(top_k_keeps_the_k_most_likely),
       cmocka_unit_test(top_p_keeps_the_smallest_set_that_reaches_p),
+      cmocka_unit_test(top_p_sees_the_odds_of_the_temperature),
+      cmocka_unit_test(ids_without_a_text_are_never_drawn),
       cmocka_unit_test(a_draw_depends_on_seed_and_position_only),
       cmocka_unit_test(logits_that_are_no_numbers_still_give_a_token),
   };

@@ -31,10 +31,10 @@ python3 - "$llama/reference.json" >"$work/want" <<'PY' || { echo "skipped: no py
 import json, sys
 print(*json.load(open(sys.argv[1]))["greedy_ids_from_bos"][1:])
 PY
-generate --checkpoint "$llama" --token-ids 1 --temperature 0 --max-new-tokens 199 >"$work/one" 2>/dev/null
+generate --checkpoint "$llama" --token-ids 1 --no-echo --temperature 0 --max-new-tokens 199 >"$work/one" 2>/dev/null
 cmp -s "$work/one" "$work/want" || fail "greedy ids of stories260K differ from reference.json"
 for n in 2 4; do
-  ranks $n "$build/bin/gptdist-generate" --checkpoint "$llama" --token-ids 1 --temperature 0 --max-new-tokens 199 >"$work/many" 2>/dev/null
+  ranks $n "$build/bin/gptdist-generate" --checkpoint "$llama" --token-ids 1 --no-echo --temperature 0 --max-new-tokens 199 >"$work/many" 2>/dev/null
   cmp -s "$work/many" "$work/want" || fail "greedy ids differ on $n ranks"
 done
 generate --checkpoint "$llama" --tokenizer "llama2c:$llama/tok512.bin" --temperature 0 --max-new-tokens 199 >"$work/text" 2>/dev/null
@@ -97,5 +97,27 @@ expect 64 "3 tensor ranks do not divide this model" ranks 3 "$build/bin/gptdist-
 expect 64 'found "bleurt", expected perplexity' evaluate --checkpoint "$llama" --task bleurt --data x
 expect 64 "--data: not given" evaluate --checkpoint "$llama" --task perplexity
 generate --checkpoint "$tiny" --token-ids "1 2 3" --max-new-tokens 3 --ids --ignore-end >"$work/out" 2>/dev/null || fail "tiny_gpt2 does not generate"
-[ "$(wc -w <"$work/out")" = 3 ] || fail "tiny_gpt2: expected 3 ids, found $(cat "$work/out")"
+grep -Eqx '1 2 3( [0-9]+){3}' "$work/out" || fail "tiny_gpt2: expected the prompt and 3 ids, found $(cat "$work/out")"
+generate --checkpoint "$tiny" --token-ids "1 2 3" --max-new-tokens 3 --ids --ignore-end --no-echo >"$work/new" 2>/dev/null
+[ "1 2 3 $(cat "$work/new")" = "$(cat "$work/out")" ] || fail "tiny_gpt2 --no-echo: found $(cat "$work/new")"
+
+# A vocabulary that is larger than the tokenizer's: its other ids are never drawn; and what is printed is UTF-8.
+for temperature in 0 1; do
+  generate --checkpoint "$llama" --tokenizer bytes --prompt "Once é" --temperature $temperature --max-new-tokens 300 --ignore-end >"$work/out" 2>"$work/err" ||
+    fail "a padded vocabulary, temperature $temperature: $(cat "$work/err")"
+  python3 -c 'import sys; text = sys.stdin.buffer.read().decode(); sys.exit(not text.startswith("Once é"))' <"$work/out" ||
+    fail "temperature $temperature: the text is no UTF-8"
+done
+# Bytes of one character, one an id: nothing is printed before it is whole; two of three bytes at the end are one mark each.
+[ "$(generate --checkpoint "$llama" --tokenizer bytes --token-ids "228 184 173 228 184" --max-new-tokens 0 2>/dev/null)" = "中��" ] ||
+  fail "an unfinished character at the end"
+# The mark that begins a text is no text.
+for i in $(seq 60); do echo "once upon a time $i"; done >"$work/words.txt"
+"$build/bin/gptdist-data" train-tokenizer --vocab-size 300 --output "$work/bpe" "$work/words.txt" >/dev/null
+sed 's/<|endoftext|>/<|begin_of_text|>/g' "$work/bpe/tokenizer.json" >"$work/begin.json"
+[ "$(generate --checkpoint "$llama" --tokenizer "hf:$work/begin.json" --prompt "once" --max-new-tokens 0 2>/dev/null)" = once ] ||
+  fail "the mark that begins a text is printed"
+# On a terminal the statistics stand on a line of their own: standard output and error in the order they were written.
+generate --checkpoint "$llama" --token-ids 1 --temperature 0 --max-new-tokens 3 >"$work/out" 2>&1
+grep -Eq '^3 tokens after a prompt of 1' "$work/out" || fail "the statistics run into the text: $(cat "$work/out")"
 exit $failed
