@@ -3,12 +3,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "comm/machine.h"
 #include "io/base/files.h"
 #include "io/base/lockfile.h"
 #include "launch/console.h"
 #include "launch/options.h"
+#include "launch/precision.h"
 #include "launch/signals.h"
 #include "launch/train_report.h"
 #include "trainer/kernels.h"
@@ -16,7 +17,7 @@
 
 typedef struct train {
   gd_command_line line;
-  const char *resume;
+  const char *resume, *allow_change;
   int64_t max_time_s;
   bool dry_run;
   gd_session *session;
@@ -26,7 +27,7 @@ typedef struct train {
   gd_dataset *data, *validation;
   gd_lockfile *lock;
   gd_run run;
-  time_t start;
+  double start; /* gd_machine_seconds() */
 } train;
 
 static const char *reason_of(gd_status status) {
@@ -38,6 +39,7 @@ static const char *reason_of(gd_status status) {
 /* Rank 0 reads the run file and its data's vocabulary; a mistake is told once, before anything is taken. */
 static gd_status load_spec(train *t) {
   gd_spec *spec = &t->spec;
+  GD_TRY(gd_config_check_allowed(t->allow_change));
   GD_TRY(gd_options_load(&t->line, true, spec, &t->origins));
   if (t->max_time_s > 0) spec->run.max_time_s = t->max_time_s;
   if (!spec->run.directory[0])
@@ -85,7 +87,7 @@ static gd_status check_data_digest(const train *t) {
   return status;
 }
 
-/* Rank 0: makes the run directory, takes its lock, writes the resolved run file. */
+/* Rank 0: makes the run directory and takes its lock. */
 static gd_status open_directory(train *t) {
   char path[GD_PATH_BYTES + 32];
   const char *directory = t->spec.run.directory;
@@ -94,10 +96,16 @@ static gd_status open_directory(train *t) {
   GD_TRY(check_data_digest(t));
   snprintf(path, sizeof path, "%s/log", directory);
   GD_TRY(gd_folder_make(path));
+  return GD_OK;
+}
+
+/* Rank 0, once nothing is left to refuse: the resolved run file. */
+static gd_status write_config(const train *t) {
+  char path[GD_PATH_BYTES + 32];
   char *text = malloc(GD_CONFIG_TEXT_BYTES);
   if (!text) return gd_fail(GD_NO_MEMORY, "no memory for the run file");
   size_t bytes = gd_config_write(&t->spec, text, GD_CONFIG_TEXT_BYTES);
-  snprintf(path, sizeof path, "%s/config.yaml", directory);
+  snprintf(path, sizeof path, "%s/config.yaml", t->spec.run.directory);
   gd_status status = gd_file_write(path, text, bytes);
   free(text);
   return status;
@@ -126,7 +134,7 @@ static gd_status prepare(train *t) {
 static gd_stop stop_requested(void *context) {
   const train *t = context;
   if (gd_signals_pending()) return GD_STOP_REQUESTED;
-  if (t->spec.run.max_time_s > 0 && time(0) - t->start >= t->spec.run.max_time_s) return GD_STOP_TIME;
+  if (t->spec.run.max_time_s > 0 && gd_machine_seconds() - t->start >= (double)t->spec.run.max_time_s) return GD_STOP_TIME;
   return GD_STOP_NONE;
 }
 
@@ -141,33 +149,19 @@ static gd_status loop(train *t, gd_train_report *report) {
   return event.stop == GD_STOP_DONE ? GD_OK : GD_REQUEUE;
 }
 
-static gd_status use_precision(train *t) {
-  gd_kernels kernels;
-  if (t->spec.precision.dtype != GD_BFLOAT16) return GD_OK;
-  GD_TRY(gd_model_open_kernels(t->session, t->device, 1, &kernels));
-  int32_t has = kernels.ops->bfloat16;
-  gd_kernels_close(&kernels);
-  int32_t *all = calloc((size_t)gd_session_ranks(t->session), sizeof *all);
-  if (!all) return gd_fail(GD_NO_MEMORY, "no memory for %d ranks", gd_session_ranks(t->session));
-  gd_status status = gd_session_all_gather(t->session, &has, all, sizeof has);
-  for (int32_t r = 0; r < gd_session_ranks(t->session); r++) has = has && all[r];
-  free(all);
-  if (has || status != GD_OK) return status;
-  gd_log(GD_LOG_WARNING, "precision: this processor has no bfloat16 products, training in float32");
-  t->spec.precision.dtype = GD_FLOAT32;
-  return GD_OK;
-}
-
 static gd_status train_run(train *t) {
   gd_run_options options = {.stop_requested = stop_requested, .stop_context = t};
   gd_train_report *report = 0;
   options.resume = !strcmp(t->resume, "auto") ? GD_RESUME_AUTO : !strcmp(t->resume, "none") ? GD_RESUME_NONE : GD_RESUME_FROM;
   options.resume_from = t->resume;
+  options.allowed_changes = t->allow_change;
   GD_TRY(gd_session_open_device(t->session, &t->spec, &t->device));
   gd_session_set_watchdog(t->session, t->spec.run.watchdog_s);
-  GD_TRY(use_precision(t));
+  bool invariant = t->spec.numerics == GD_NUMERICS_INVARIANT;
+  GD_TRY(gd_precision_settle(t->session, t->device, invariant, &t->spec));
   GD_TRY(gd_run_open(t->session, t->device, &t->spec, t->data, t->validation, &options, &t->run));
   if (gd_session_rank(t->session) == 0) {
+    GD_TRY(write_config(t));
     double peak = gd_kernels_peak_flops(t->spec.precision.dtype, t->spec.run.threads) * gd_session_ranks(t->session);
     GD_TRY(gd_train_report_open(&t->run, peak, t->line.json, &report));
   }
@@ -191,9 +185,11 @@ static void close_all(train *t) {
 int main(int argc, char **argv) {
   static train t; /* large: the spec and all origins */
   t.resume = "auto";
-  t.start = time(0);
+  t.start = gd_machine_seconds();
   const gd_option options[] = {
       {"--resume", GD_OPTION_TEXT, &t.resume, "auto|none|DIR", "auto: go on from the newest checkpoint of run.directory", 0, 0},
+      {"--allow-change", GD_OPTION_TEXT, &t.allow_change, "KEY[,KEY]", "resume though these keys differ, and numbers with them",
+       0, 0},
       {"--max-time", GD_OPTION_SECONDS, &t.max_time_s, "T", "stop, save and leave with 75 after T (90s, 30m, 2h)", 0, 0},
       {"--dry-run", GD_OPTION_FLAG, &t.dry_run, 0, "print layout, step table, memory, and stop", 0, 0},
       {0},
@@ -201,7 +197,8 @@ int main(int argc, char **argv) {
   const gd_program program = {
       .name = "gptdist-train",
       .purpose = "trains a transformer",
-      .usage = "--config F [--set section.key=value]... [--resume auto|none|DIR] [--max-time T] [--dry-run]",
+      .usage =
+          "--config F [--set section.key=value]... [--resume auto|none|DIR] [--allow-change KEY] [--max-time T] [--dry-run]",
       .more =
           "Under mpirun every rank runs this same line; gptdist-run builds a good mpirun line.\n"
           "Exit codes: 0 done, 64 usage or configuration, 65 bad data or checkpoint, 70 internal error,\n"

@@ -7,6 +7,7 @@
 
 #include "io/config/config.h"
 #include "launch/console.h"
+#include "launch/precision.h"
 #include "shard/base/log.h"
 #include "trainer/source.h"
 
@@ -80,18 +81,6 @@ static gd_status find_model(gd_inference *inference, const gd_inference_options 
   return GD_OK;
 }
 
-static gd_status use_precision(gd_inference *inference) {
-  gd_kernels kernels;
-  if (inference->spec.precision.dtype != GD_BFLOAT16) return GD_OK;
-  GD_TRY(gd_model_open_kernels(inference->session, inference->device, 1, &kernels));
-  bool has = kernels.ops->bfloat16;
-  gd_kernels_close(&kernels);
-  if (has) return GD_OK;
-  gd_log(GD_LOG_WARNING, "precision: this processor has no bfloat16 products, computing in float32");
-  inference->spec.precision.dtype = GD_FLOAT32;
-  return GD_OK;
-}
-
 gd_status gd_inference_open(gd_session *session, const gd_inference_options *options, gd_inference *out) {
   gd_weight_source source = {0};
   memset(out, 0, sizeof *out);
@@ -106,7 +95,7 @@ gd_status gd_inference_open(gd_session *session, const gd_inference_options *opt
   int32_t capacity = options->context ? (int32_t)options->context : spec->model.context;
   GD_TRY_GOTO(status, end, gd_mesh_init(&out->mesh, gd_session_ranks(session), spec->parallel.tensor, 1, 1));
   GD_TRY_GOTO(status, end, gd_session_open_device(session, spec, &out->device));
-  GD_TRY_GOTO(status, end, use_precision(out));
+  GD_TRY_GOTO(status, end, gd_precision_settle(session, out->device, false, spec));
   GD_TRY_GOTO(status, end, gd_model_open(session, out->device, spec, &out->mesh, 1, true, capacity, &out->model));
   status = gd_model_read_weights(&out->model, gd_weight_source_read, &source);
 end:

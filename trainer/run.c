@@ -3,10 +3,13 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "comm/machine.h"
 #include "io/base/files.h"
+#include "io/checkpoint/folder.h"
+#include "io/config/config.h"
 #include "shard/base/log.h"
 #include "trainer/schedule.h"
 #include "trainer/source.h"
@@ -23,11 +26,26 @@ static void tell(gd_run *run, gd_run_event event) {
 
 /* ---- opening ---- */
 
+/* --resume none in a directory that holds checkpoints. */
+static gd_status tell_of_older(const gd_run *run) {
+  char folder[GD_PATH_BYTES + 32];
+  int64_t *steps;
+  int32_t count;
+  snprintf(folder, sizeof folder, "%s/checkpoints", run->spec.run.directory);
+  GD_TRY(gd_checkpoint_list(folder, &steps, &count, 0));
+  if (count)
+    gd_log(GD_LOG_WARNING,
+           "--resume none: starting anew; %d checkpoint%s in %s (newest: step %lld) will be set aside as step-N.old", count,
+           count == 1 ? "" : "s", folder, (long long)steps[0]);
+  free(steps);
+  return GD_OK;
+}
+
 /* The checkpoint to resume from, or NULL to start. */
 static gd_status find_checkpoint(gd_run *run, const gd_run_options *options, gd_checkpoint **out) {
   char folder[GD_PATH_BYTES + 32];
   *out = 0;
-  if (options->resume == GD_RESUME_NONE) return GD_OK;
+  if (options->resume == GD_RESUME_NONE) return tell_of_older(run);
   if (options->resume == GD_RESUME_FROM) {
     bool first = gd_session_rank(run->session) == 0;
     gd_status named = first ? gd_path_named(options->resume_from, GD_PATH_FOLDER, "a checkpoint or a run directory") : GD_OK;
@@ -37,36 +55,6 @@ static gd_status find_checkpoint(gd_run *run, const gd_run_options *options, gd_
   }
   snprintf(folder, sizeof folder, "%s/checkpoints", run->spec.run.directory);
   return gd_checkpoint_open(run->session, folder, true, out);
-}
-
-/* What must be the same for a resume to be the same run; layout, schedule and intervals may change. */
-static gd_status check_same_model(const gd_run *run, const gd_checkpoint *checkpoint) {
-  const gd_model_spec *a = &gd_checkpoint_run_spec(checkpoint)->model, *b = &run->spec.model;
-  const struct {
-    const char *key;
-    int64_t there, here;
-  } keys[] = {
-      {"model.layers", a->layers, b->layers},
-      {"model.heads", a->heads, b->heads},
-      {"model.kv_heads", a->kv_heads, b->kv_heads},
-      {"model.width", a->width, b->width},
-      {"model.head_size", a->head_size, b->head_size},
-      {"model.ffn", a->ffn, b->ffn},
-      {"model.vocabulary", a->vocabulary, b->vocabulary},
-      {"model.context", a->context, b->context},
-      {"model.norm", a->norm, b->norm},
-      {"model.activation", a->activation, b->activation},
-      {"model.position", a->position, b->position},
-      {"model.bias", a->bias, b->bias},
-      {"model.tied_head", a->tied_head, b->tied_head},
-  };
-  for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
-    if (keys[i].there != keys[i].here)
-      return gd_fail_user(GD_USAGE,
-                          "%s: the checkpoint %s was made with %lld, this run says %lld; choose another run.directory, or "
-                          "--resume none in an empty one",
-                          keys[i].key, gd_checkpoint_path(checkpoint), (long long)keys[i].there, (long long)keys[i].here);
-  return GD_OK;
 }
 
 static gd_status checkpoint_reader(void *context, const gd_tensor *tensors, const gd_owned_box *boxes, int32_t count,
@@ -84,8 +72,19 @@ static gd_status start_fresh(gd_run *run) {
   return status;
 }
 
+/* Before any memory is taken: is the checkpoint one of this run? */
+static gd_status check_same_run(const gd_run *run, const gd_checkpoint *checkpoint, const char *allowed) {
+  GD_TRY(gd_config_resume(gd_checkpoint_run_spec(checkpoint), &run->spec, allowed, gd_checkpoint_path(checkpoint)));
+  int64_t step = gd_checkpoint_state(checkpoint)->step;
+  if (step > run->spec.run.steps)
+    return gd_fail_user(GD_USAGE,
+                        "run.steps: found %lld, but %s is at step %lld already; raise run.steps, or name an earlier "
+                        "checkpoint with --resume",
+                        (long long)run->spec.run.steps, gd_checkpoint_path(checkpoint), (long long)step);
+  return GD_OK;
+}
+
 static gd_status resume(gd_run *run, gd_checkpoint *checkpoint) {
-  GD_TRY(check_same_model(run, checkpoint));
   GD_TRY(gd_model_read_weights(&run->model, checkpoint_reader, checkpoint));
   GD_TRY(gd_optimizer_open(&run->model, &run->optimizer));
   GD_TRY(gd_snapshot_restore(&run->optimizer, checkpoint));
@@ -100,8 +99,10 @@ static gd_status open_writer(gd_run *run) {
   char folder[GD_PATH_BYTES + 32];
   snprintf(folder, sizeof folder, "%s/checkpoints", run->spec.run.directory);
   GD_TRY(gd_snapshot_open(&run->optimizer, &run->snapshot));
-  return gd_checkpoint_writer_open(run->session, folder, &run->spec, &run->mesh, run->model.layout.tensors,
-                                   run->model.layout.tensor_count, gd_dataset_tokenizer_folder(run->data), &run->writer);
+  GD_TRY(gd_checkpoint_writer_open(run->session, folder, &run->spec, &run->mesh, run->model.layout.tensors,
+                                   run->model.layout.tensor_count, gd_dataset_tokenizer_folder(run->data), &run->writer));
+  gd_checkpoint_writer_set_kernels(run->writer, run->model.kernels.ops->name);
+  return GD_OK;
 }
 
 static gd_status open_data(gd_run *run) {
@@ -130,15 +131,18 @@ gd_status gd_run_open(gd_session *session, gd_device *device, const gd_spec *spe
   gd_checkpoint *checkpoint;
   GD_TRY(gd_mesh_init(&out->mesh, gd_session_ranks(session), spec->parallel.tensor, spec->parallel.pipeline,
                       spec->parallel.context));
-  GD_TRY(gd_model_open(session, device, spec, &out->mesh, spec->batch.micro, false, 0, &out->model));
   GD_TRY(find_checkpoint(out, options, &checkpoint));
+  gd_status status = checkpoint ? check_same_run(out, checkpoint, options->allowed_changes) : GD_OK;
+  if (checkpoint) status = gd_session_agree(session, status); /* all ranks find the same: said once, by rank 0 */
+  if (status == GD_OK) status = gd_model_open(session, device, spec, &out->mesh, spec->batch.micro, false, 0, &out->model);
   if (checkpoint) {
-    gd_status status = resume(out, checkpoint);
+    if (status == GD_OK) status = resume(out, checkpoint);
     gd_checkpoint_close(checkpoint);
     GD_TRY(status);
     /* A checkpoint of another folder must be saved here even when no step follows. */
     if (options->resume == GD_RESUME_AUTO) out->saved_step = out->state.step;
   } else {
+    GD_TRY(status);
     GD_TRY(start_fresh(out));
     GD_TRY(gd_optimizer_open(&out->model, &out->optimizer));
   }

@@ -67,6 +67,7 @@ typedef enum gd_resume { GD_RESUME_AUTO, GD_RESUME_NONE, GD_RESUME_FROM } gd_res
 typedef struct gd_run_options {
   gd_resume resume;
   const char *resume_from;           /* GD_RESUME_FROM: a checkpoint or run folder */
+  const char *allowed_changes;       /* keys with commas between them that may differ from the checkpoint's; NULL: none */
   gd_stop_requested *stop_requested; /* may be NULL */
   void *stop_context;
 } gd_run_options;

@@ -33,6 +33,8 @@ typedef struct gd_checkpoint_writer
 GD_CHECKED gd_status gd_checkpoint_writer_open(gd_session *session, const char *directory, const gd_spec *spec,
                                                const gd_mesh *mesh, const gd_tensor *tensors, int32_t tensor_count,
                                                const char *tokenizer_directory, gd_checkpoint_writer **out);
+/* The kernel table that made the numbers ("cpu-avx512", "cuda"), for the manifest. Local. */
+void gd_checkpoint_writer_set_kernels(gd_checkpoint_writer *writer, const char *name);
 /* Starts a save of my boxes (data must stay unchanged until finished). Waits for an earlier save first. Collective. */
 GD_CHECKED gd_status gd_checkpoint_save(gd_checkpoint_writer *writer, const gd_run_state *state, const gd_checkpoint_box *boxes,
                                         int32_t count);

@@ -22,6 +22,7 @@ struct gd_checkpoint_writer {
   char directory[GD_PATH_BYTES], tokenizer_directory[GD_PATH_BYTES];
   gd_spec spec;
   gd_mesh mesh;
+  char kernels[32]; /* the table that computes; "" where nobody said */
   gd_tensor *tensors;
   int32_t tensor_count;
   /* The save in flight. */
@@ -87,6 +88,10 @@ gd_status gd_checkpoint_writer_open(gd_session *session, const char *directory, 
   else
     gd_checkpoint_writer_close(writer);
   return status;
+}
+
+void gd_checkpoint_writer_set_kernels(gd_checkpoint_writer *writer, const char *name) {
+  snprintf(writer->kernels, sizeof writer->kernels, "%s", name);
 }
 
 /* Forgets the save in flight; its thread has ended. */
@@ -335,7 +340,7 @@ static gd_status set_hints(const gd_checkpoint_writer *writer) {
 static gd_status publish(gd_checkpoint_writer *writer, gd_manifest *manifest) {
   snprintf(manifest->gptdist_version, sizeof manifest->gptdist_version, "%s", GPTDIST_VERSION);
   gethostname(manifest->host, sizeof manifest->host - 1);
-  snprintf(manifest->isa, sizeof manifest->isa, "%s", gd_machine_instructions());
+  snprintf(manifest->isa, sizeof manifest->isa, "%s", writer->kernels);
   gd_checkpoint_file_library(manifest->hdf5_version);
   manifest->spec = writer->spec;
   manifest->mesh = writer->mesh;

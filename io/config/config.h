@@ -28,6 +28,15 @@ typedef enum gd_key_type {
   GD_KEY_SOURCES, /* data.path: one string, or a list of strings and of {path, weight}; fills sources, path, weight */
 } gd_key_type;
 
+/* What a resumed run may do with a key whose value is not the checkpoint's. */
+typedef enum gd_key_change {
+  GD_CHANGE_FREE = 1, /* where and how it runs: nothing is said */
+  GD_CHANGE_TOLD,     /* what a person may change: told in one line, old and new */
+  GD_CHANGE_ASKED,    /* other numbers or data: refused unless asked for by name */
+  GD_CHANGE_BLOCKS,   /* ASKED where both runs are numerics: invariant, else FREE: canonical blocks follow the layout there */
+  GD_CHANGE_NEVER     /* weights and moments would mean something else: refused */
+} gd_key_change;
+
 /* Ends with a NULL name. The first name of a value is the one that is written; later ones are accepted too. */
 typedef struct gd_key_choice {
   const char *name;
@@ -37,6 +46,7 @@ typedef struct gd_key_choice {
 typedef struct gd_config_key {
   const char *name; /* "section.key", or "numerics" */
   gd_key_type type;
+  gd_key_change change;    /* on resume */
   size_t offset;           /* in gd_spec */
   const char *preset;      /* the default, as text */
   double minimum, maximum; /* of numbers; bounds belong to the range where *_open is false */
@@ -105,6 +115,13 @@ size_t gd_config_write(const gd_spec *spec, char *out, size_t bytes);
 /* Calls `visit` with the key and both values as text for each key in which the two specs differ; returns their number. */
 typedef void gd_config_difference(void *context, const gd_config_key *key, const char *value_a, const char *value_b);
 int gd_config_compare(const gd_spec *a, const gd_spec *b, gd_config_difference *visit, void *context);
+
+/* Whether a run of spec `now` may go on from a checkpoint of spec `then`. `allowed`: key names with commas between them, or
+ * NULL: what may change though it needs asking. Tells each change that may be (rank 0 logs it). GD_USAGE naming key, found and
+ * expected for the first that may not. `checkpoint` is its path, for the text. */
+GD_CHECKED gd_status gd_config_resume(const gd_spec *then, const gd_spec *now, const char *allowed, const char *checkpoint);
+/* Whether every name in `allowed` is a key that needs asking. GD_USAGE. */
+GD_CHECKED gd_status gd_config_check_allowed(const char *allowed);
 
 /* "FILE:LINE", "--set", ..., "default" for a key; "unknown" when the name is no key. */
 const char *gd_config_origin(const gd_config_origins *origins, const char *name);

@@ -26,98 +26,107 @@ static const gd_key_choice numerics[] = {{"fast", GD_NUMERICS_FAST}, {"invariant
 #define COUNT_MAX 2147483647.0
 
 #define AT(section, member) offsetof(gd_spec, section.member)
-#define NUMBER(kind, section, member, preset, low, high, unit, help) \
-  { #section "." #member, GD_KEY_##kind, AT(section, member), preset, low, high, false, false, unit, 0, help }
+#define NUMBER(change, kind, section, member, preset, low, high, unit, help)                                                \
+  {                                                                                                                         \
+#section "." #member, GD_KEY_##kind, GD_CHANGE_##change, AT(section, member), preset, low, high, false, false, unit, 0, \
+        help                                                                                                                \
+  }
 /* low <= value < high */
-#define BELOW(section, member, preset, low, high, help) \
-  { #section "." #member, GD_KEY_FLOAT, AT(section, member), preset, low, high, false, true, "", 0, help }
+#define BELOW(change, section, member, preset, low, high, help) \
+  { #section "." #member, GD_KEY_FLOAT, GD_CHANGE_##change, AT(section, member), preset, low, high, false, true, "", 0, help }
 /* low < value <= high */
-#define ABOVE(section, member, preset, low, high, help) \
-  { #section "." #member, GD_KEY_FLOAT, AT(section, member), preset, low, high, true, false, "", 0, help }
-#define CHOICE(section, member, preset, choices, help) \
-  { #section "." #member, GD_KEY_CHOICE, AT(section, member), preset, 0, 0, false, false, "", choices, help }
-#define BOOL(section, member, preset, help) \
-  { #section "." #member, GD_KEY_BOOL, AT(section, member), preset, 0, 0, false, false, "", 0, help }
-#define STRING(section, member, preset, help) \
-  { #section "." #member, GD_KEY_STRING, AT(section, member), preset, 0, 0, false, false, "", 0, help }
+#define ABOVE(change, section, member, preset, low, high, help) \
+  { #section "." #member, GD_KEY_FLOAT, GD_CHANGE_##change, AT(section, member), preset, low, high, true, false, "", 0, help }
+#define CHOICE(change, section, member, preset, choices, help)                                                             \
+  {                                                                                                                        \
+#section "." #member, GD_KEY_CHOICE, GD_CHANGE_##change, AT(section, member), preset, 0, 0, false, false, "", choices, \
+        help                                                                                                               \
+  }
+#define BOOL(change, section, member, preset, help) \
+  { #section "." #member, GD_KEY_BOOL, GD_CHANGE_##change, AT(section, member), preset, 0, 0, false, false, "", 0, help }
+#define STRING(change, section, member, preset, help) \
+  { #section "." #member, GD_KEY_STRING, GD_CHANGE_##change, AT(section, member), preset, 0, 0, false, false, "", 0, help }
 
 static const gd_config_key keys[] = {
-    STRING(run, directory, "runs/default", "folder of this run: metrics, checkpoints, logs; the same line again resumes it"),
-    NUMBER(UINT64, run, seed, "1", 0, 18446744073709551615.0, "", "of weights, dropout, data order and sampling"),
-    NUMBER(INT64, run, steps, "1000", 1, STEPS_MAX, "steps", "optimizer steps of the whole run"),
-    CHOICE(run, device, "auto", devices, "auto takes a GPU where there is one; lazy and eager are for tests"),
-    NUMBER(INT32, run, threads, "0", 0, 4096, "threads", "OpenMP threads a rank; 0 = cores of the node / ranks on it"),
-    NUMBER(INT64, run, max_time_s, "0", 0, 315360000, "s", "stop, save and leave with 75 after this long; 0 = never"),
-    NUMBER(INT32, run, watchdog_s, "600", 0, 604800, "s", "no progress for this long: name the rank, leave with 76; 0 = off"),
+    STRING(FREE, run, directory, "runs/default",
+           "folder of this run: metrics, checkpoints, logs; the same line again resumes it"),
+    NUMBER(ASKED, UINT64, run, seed, "1", 0, 18446744073709551615.0, "", "of weights, dropout, data order and sampling"),
+    NUMBER(TOLD, INT64, run, steps, "1000", 1, STEPS_MAX, "steps", "optimizer steps of the whole run"),
+    CHOICE(FREE, run, device, "auto", devices, "auto takes a GPU where there is one; lazy and eager are for tests"),
+    NUMBER(FREE, INT32, run, threads, "0", 0, 4096, "threads", "OpenMP threads a rank; 0 = cores of the node / ranks on it"),
+    NUMBER(FREE, INT64, run, max_time_s, "0", 0, 315360000, "s", "stop, save and leave with 75 after this long; 0 = never"),
+    NUMBER(FREE, INT32, run, watchdog_s, "600", 0, 604800, "s",
+           "no progress for this long: name the rank, leave with 76; 0 = off"),
 
-    NUMBER(INT32, model, layers, "12", 1, 65535, "", "transformer blocks"),
-    NUMBER(INT32, model, heads, "12", 1, 65536, "", "query heads"),
-    NUMBER(INT32, model, kv_heads, "0", 0, 65536, "", "key/value heads; 0 = heads"),
-    NUMBER(INT32, model, width, "768", 1, 1048576, "", "width of the residual stream"),
-    NUMBER(INT32, model, head_size, "0", 0, 65536, "", "width of one head; 0 = width / heads"),
-    NUMBER(INT32, model, ffn, "0", 0, 16777216, "", "inner width of the mlp; 0 = 4 * width"),
-    NUMBER(INT32, model, vocabulary, "0", 0, 16777216, "tokens", "true size, not padded; 0 = the tokenizer's"),
-    NUMBER(INT32, model, context, "1024", 1, 16777216, "tokens", "longest sequence"),
-    CHOICE(model, norm, "layernorm", norms, "normalisation"),
-    CHOICE(model, activation, "gelu_tanh", activations, "of the mlp; gelu_tanh is GPT-2's"),
-    CHOICE(model, position, "learned", positions, "how a token knows its place"),
-    BOOL(model, bias, "true", "biases on linear layers"),
-    BOOL(model, tied_head, "true", "the head is the token embedding"),
-    ABOVE(model, norm_epsilon, "1e-5", 0, 1, "added to the variance"),
-    ABOVE(model, rope_theta, "10000", 0, 1e12, "base of the rotary angles"),
-    BELOW(model, dropout, "0", 0, 1, "on embedding, attention weights and both residual branches"),
-    NUMBER(FLOAT, model, init_std, "0.02", 0, 100, "", "initial weights: normal(0, init_std)"),
-    STRING(model, init_from, "", "weights only, from a checkpoint or a Hugging Face folder; empty = random"),
+    NUMBER(NEVER, INT32, model, layers, "12", 1, 65535, "", "transformer blocks"),
+    NUMBER(NEVER, INT32, model, heads, "12", 1, 65536, "", "query heads"),
+    NUMBER(NEVER, INT32, model, kv_heads, "0", 0, 65536, "", "key/value heads; 0 = heads"),
+    NUMBER(NEVER, INT32, model, width, "768", 1, 1048576, "", "width of the residual stream"),
+    NUMBER(NEVER, INT32, model, head_size, "0", 0, 65536, "", "width of one head; 0 = width / heads"),
+    NUMBER(NEVER, INT32, model, ffn, "0", 0, 16777216, "", "inner width of the mlp; 0 = 4 * width"),
+    NUMBER(NEVER, INT32, model, vocabulary, "0", 0, 16777216, "tokens", "true size, not padded; 0 = the tokenizer's"),
+    NUMBER(NEVER, INT32, model, context, "1024", 1, 16777216, "tokens", "longest sequence"),
+    CHOICE(NEVER, model, norm, "layernorm", norms, "normalisation"),
+    CHOICE(NEVER, model, activation, "gelu_tanh", activations, "of the mlp; gelu_tanh is GPT-2's"),
+    CHOICE(NEVER, model, position, "learned", positions, "how a token knows its place"),
+    BOOL(NEVER, model, bias, "true", "biases on linear layers"),
+    BOOL(NEVER, model, tied_head, "true", "the head is the token embedding"),
+    ABOVE(NEVER, model, norm_epsilon, "1e-5", 0, 1, "added to the variance"),
+    ABOVE(NEVER, model, rope_theta, "10000", 0, 1e12, "base of the rotary angles"),
+    BELOW(TOLD, model, dropout, "0", 0, 1, "on embedding, attention weights and both residual branches"),
+    NUMBER(FREE, FLOAT, model, init_std, "0.02", 0, 100, "", "initial weights: normal(0, init_std)"),
+    STRING(FREE, model, init_from, "", "weights only, from a checkpoint or a Hugging Face folder; empty = random"),
 
-    {"data.path", GD_KEY_SOURCES, offsetof(gd_spec, data), "", 0, 0, false, false, "", 0,
+    {"data.path", GD_KEY_SOURCES, GD_CHANGE_FREE, offsetof(gd_spec, data), "", 0, 0, false, false, "", 0,
      "folder(s) of gptdist-data prepare: one, or a list of {path, weight}"},
-    STRING(data, validation, "", "validation shards; empty = PATH/validation of the first source where it exists"),
-    BOOL(data, mask_documents, "false", "attention does not look across documents"),
-    NUMBER(INT32, data, prefetch, "2", 1, 64, "batches", "read ahead"),
+    STRING(TOLD, data, validation, "", "validation shards; empty = PATH/validation of the first source where it exists"),
+    BOOL(ASKED, data, mask_documents, "false", "attention does not look across documents"),
+    NUMBER(FREE, INT32, data, prefetch, "2", 1, 64, "batches", "read ahead"),
 
-    NUMBER(INT32, parallel, tensor, "1", 1, 65536, "ranks", "ranks that share one layer"),
-    NUMBER(INT32, parallel, pipeline, "1", 1, 65536, "ranks", "stages of layers"),
-    NUMBER(INT32, parallel, context, "1", 1, 65536, "ranks", "ranks that share one sequence"),
-    NUMBER(INT32, parallel, zero, "1", 0, 3, "", "ZeRO stage: 1 cuts the optimizer state over the data ranks"),
-    NUMBER(INT32, parallel, blocks, "0", 0, 65536, "", "canonical blocks along the tensor axis; 0 = chosen"),
+    NUMBER(FREE, INT32, parallel, tensor, "1", 1, 65536, "ranks", "ranks that share one layer"),
+    NUMBER(FREE, INT32, parallel, pipeline, "1", 1, 65536, "ranks", "stages of layers"),
+    NUMBER(FREE, INT32, parallel, context, "1", 1, 65536, "ranks", "ranks that share one sequence"),
+    NUMBER(FREE, INT32, parallel, zero, "1", 0, 3, "", "ZeRO stage: 1 cuts the optimizer state over the data ranks"),
+    NUMBER(BLOCKS, INT32, parallel, blocks, "0", 0, 65536, "", "canonical blocks along the tensor axis; 0 = chosen"),
 
-    NUMBER(INT32, batch, global, "8", 1, 1048576, "sequences", "an optimizer step, over all ranks"),
-    NUMBER(INT32, batch, micro, "0", 0, 1048576, "sequences", "a forward pass on one data rank; 0 = all of its share"),
-    NUMBER(INT32, batch, sequence, "0", 0, 16777216, "tokens", "length; 0 = model.context"),
-    CHOICE(batch, order, "shuffled", orders, "random_offset: independent positions, as character-level examples use"),
+    NUMBER(TOLD, INT32, batch, global, "8", 1, 1048576, "sequences", "an optimizer step, over all ranks"),
+    NUMBER(FREE, INT32, batch, micro, "0", 0, 1048576, "sequences", "a forward pass on one data rank; 0 = all of its share"),
+    NUMBER(ASKED, INT32, batch, sequence, "0", 0, 16777216, "tokens", "length; 0 = model.context"),
+    CHOICE(ASKED, batch, order, "shuffled", orders, "random_offset: independent positions, as character-level examples use"),
 
-    CHOICE(optimizer, kind, "adamw", optimizers, ""),
-    NUMBER(FLOAT, optimizer, lr, "6e-4", 0, 1000, "", "highest learning rate"),
-    NUMBER(FLOAT, optimizer, min_lr, "6e-5", 0, 1000, "", "learning rate at the end of the decay"),
-    BELOW(optimizer, beta1, "0.9", 0, 1, "AdamW"),
-    BELOW(optimizer, beta2, "0.95", 0, 1, "AdamW"),
-    ABOVE(optimizer, epsilon, "1e-8", 0, 1, "AdamW"),
-    BELOW(optimizer, momentum, "0.9", 0, 1, "SGD"),
-    NUMBER(FLOAT, optimizer, weight_decay, "0.1", 0, 100, "", "decoupled, on matrices only"),
-    NUMBER(FLOAT, optimizer, clip, "1", 0, 1e9, "", "highest global gradient norm; 0 = off"),
+    CHOICE(NEVER, optimizer, kind, "adamw", optimizers, ""),
+    NUMBER(TOLD, FLOAT, optimizer, lr, "6e-4", 0, 1000, "", "highest learning rate"),
+    NUMBER(TOLD, FLOAT, optimizer, min_lr, "6e-5", 0, 1000, "", "learning rate at the end of the decay"),
+    BELOW(TOLD, optimizer, beta1, "0.9", 0, 1, "AdamW"),
+    BELOW(TOLD, optimizer, beta2, "0.95", 0, 1, "AdamW"),
+    ABOVE(TOLD, optimizer, epsilon, "1e-8", 0, 1, "AdamW"),
+    BELOW(TOLD, optimizer, momentum, "0.9", 0, 1, "SGD"),
+    NUMBER(TOLD, FLOAT, optimizer, weight_decay, "0.1", 0, 100, "", "decoupled, on matrices only"),
+    NUMBER(TOLD, FLOAT, optimizer, clip, "1", 0, 1e9, "", "highest global gradient norm; 0 = off"),
 
-    CHOICE(schedule, kind, "cosine", schedules, "after the warm-up; wsd: constant, then a decay"),
-    NUMBER(INT64, schedule, warmup_steps, "0", 0, STEPS_MAX, "steps", "linear rise from 0"),
-    NUMBER(INT64, schedule, decay_steps, "0", 0, STEPS_MAX, "steps", "0 = all after the warm-up; wsd: a fifth of the run"),
+    CHOICE(TOLD, schedule, kind, "cosine", schedules, "after the warm-up; wsd: constant, then a decay"),
+    NUMBER(TOLD, INT64, schedule, warmup_steps, "0", 0, STEPS_MAX, "steps", "linear rise from 0"),
+    NUMBER(TOLD, INT64, schedule, decay_steps, "0", 0, STEPS_MAX, "steps",
+           "0 = all after the warm-up; wsd: a fifth of the run"),
 
-    CHOICE(precision, dtype, "fp32", dtypes, "of parameters and activations; sums and optimizer state are fp32"),
+    CHOICE(ASKED, precision, dtype, "fp32", dtypes, "of parameters and activations; sums and optimizer state are fp32"),
 
-    {"numerics", GD_KEY_CHOICE, offsetof(gd_spec, numerics), "fast", 0, 0, false, false, "", numerics,
+    {"numerics", GD_KEY_CHOICE, GD_CHANGE_ASKED, offsetof(gd_spec, numerics), "fast", 0, 0, false, false, "", numerics,
      "invariant: the same bits on every layout of ranks"},
 
-    BOOL(recompute, activation, "false", "recompute the mlp activation in backward in place of keeping it"),
+    BOOL(FREE, recompute, activation, "false", "recompute the mlp activation in backward in place of keeping it"),
 
-    NUMBER(INT64, checkpoint, interval_steps, "500", 0, STEPS_MAX, "steps", "0 = only at the end and on a signal"),
-    NUMBER(INT32, checkpoint, keep, "3", 1, 1000000, "", "newest ones kept, besides the best and the last"),
-    BOOL(checkpoint, background, "true", "write on a thread after the snapshot"),
+    NUMBER(FREE, INT64, checkpoint, interval_steps, "500", 0, STEPS_MAX, "steps", "0 = only at the end and on a signal"),
+    NUMBER(FREE, INT32, checkpoint, keep, "3", 1, 1000000, "", "newest ones kept, besides the best and the last"),
+    BOOL(FREE, checkpoint, background, "true", "write on a thread after the snapshot"),
 
-    NUMBER(INT64, validation, interval_steps, "100", 0, STEPS_MAX, "steps", "0 = never"),
-    NUMBER(INT64, validation, batches, "16", 0, COUNT_MAX, "batches", "global batches a validation; 0 = the whole split"),
+    NUMBER(FREE, INT64, validation, interval_steps, "100", 0, STEPS_MAX, "steps", "0 = never"),
+    NUMBER(TOLD, INT64, validation, batches, "16", 0, COUNT_MAX, "batches", "global batches a validation; 0 = the whole split"),
 
-    NUMBER(INT32, guard, max_bad_steps, "10", 1, 1000000, "steps", "skipped in a row before leaving with 77"),
+    NUMBER(TOLD, INT32, guard, max_bad_steps, "10", 1, 1000000, "steps", "skipped in a row before leaving with 77"),
 
-    NUMBER(INT64, log, interval_steps, "1", 1, STEPS_MAX, "steps", "between two lines of metrics"),
-    BOOL(log, tensorboard, "true", "write event files too"),
+    NUMBER(FREE, INT64, log, interval_steps, "1", 1, STEPS_MAX, "steps", "between two lines of metrics"),
+    BOOL(FREE, log, tensorboard, "true", "write event files too"),
 };
 
 enum { KEYS = sizeof keys / sizeof keys[0] };

@@ -62,9 +62,20 @@ bool gd_config_is_null(const char *text) {
   return !*text || strcmp(text, "~") == 0 || strcmp(text, "null") == 0;
 }
 
-/* "90", "90s", "30m", "2h", "1d" for keys in seconds; a plain integer else. */
+/* "1e3", "2.5e6": a number of YAML that is whole. */
+static bool parse_whole(const char *text, int64_t *out) {
+  if (!strpbrk(text, ".eE") || strspn(text, "0123456789-.eE") != strlen(text)) return false;
+  char *end;
+  double value = strtod(text, &end);
+  if (*end || end == text || !(fabs(value) <= 0x1p53) || value != floor(value)) return false;
+  *out = (int64_t)value;
+  return true;
+}
+
+/* "90", "90s", "30m", "2h", "1d" for keys in seconds; an integer else. */
 static bool parse_int(const char *text, bool seconds, int64_t *out) {
   if (!*text || strchr(" \t\n+", *text)) return false;
+  if (parse_whole(text, out)) return true;
   char *end;
   errno = 0;
   long long value = strtoll(text, &end, 10);
@@ -143,6 +154,17 @@ gd_status gd_config_add_source(const char *path, const char *weight_text, const 
   return GD_OK;
 }
 
+/* The words of the YAML 1.2 core schema. */
+static gd_status set_bool(const gd_config_key *key, const char *value, const char *where, void *out) {
+  static const char *const words[] = {"true", "True", "TRUE", "false", "False", "FALSE"};
+  for (int i = 0; i < 6; i++)
+    if (!strcmp(value, words[i])) {
+      *(bool *)out = i < 3;
+      return GD_OK;
+    }
+  return refuse(key, value, where, 0);
+}
+
 static gd_status set_choice(const gd_config_key *key, const char *value, const char *where, void *out) {
   for (const gd_key_choice *c = key->choices; c->name; c++) {
     if (strcmp(c->name, value) == 0) {
@@ -157,6 +179,11 @@ static gd_status set_number(const gd_config_key *key, const char *value, const c
   if (key->type == GD_KEY_UINT64) {
     char *end;
     errno = 0;
+    int64_t whole;
+    if (parse_whole(value, &whole) && whole >= 0) {
+      *(uint64_t *)out = (uint64_t)whole;
+      return GD_OK;
+    }
     unsigned long long parsed = strtoull(value, &end, 10);
     if (*value < '0' || *value > '9' || *end || errno) return refuse(key, value, where, 0);
     *(uint64_t *)out = parsed;
@@ -185,10 +212,7 @@ _Static_assert(sizeof(gd_numerics) == sizeof(int) && sizeof(gd_dtype) == sizeof(
 gd_status gd_config_set(const gd_config_key *key, const char *value, const char *where, gd_spec *spec) {
   void *out = field(spec, key);
   switch (key->type) {
-    case GD_KEY_BOOL:
-      if (strcmp(value, "true") != 0 && strcmp(value, "false") != 0) return refuse(key, value, where, 0);
-      *(bool *)out = *value == 't';
-      return GD_OK;
+    case GD_KEY_BOOL: return set_bool(key, value, where, out);
     case GD_KEY_CHOICE: return set_choice(key, value, where, out);
     case GD_KEY_STRING: return set_string(value, where, out);
     case GD_KEY_SOURCES:
@@ -221,6 +245,14 @@ static void sources_text(const gd_data_spec *data, char *out, size_t bytes) {
   }
 }
 
+/* The shortest decimal that reads back as the same float: 0.01, not 0.00999999978. */
+static void float_text(float value, char *out, size_t bytes) {
+  for (int digits = 6; digits <= 9; digits++) {
+    snprintf(out, bytes, "%.*g", digits, (double)value);
+    if (strtof(out, 0) == value) return;
+  }
+}
+
 const char *gd_config_value(const gd_config_key *key, const gd_spec *spec, char *out, size_t bytes) {
   const void *value = field_const(spec, key);
   switch (key->type) {
@@ -228,7 +260,7 @@ const char *gd_config_value(const gd_config_key *key, const gd_spec *spec, char 
     case GD_KEY_INT32: snprintf(out, bytes, "%" PRId32, *(const int32_t *)value); break;
     case GD_KEY_INT64: snprintf(out, bytes, "%" PRId64, *(const int64_t *)value); break;
     case GD_KEY_UINT64: snprintf(out, bytes, "%" PRIu64, *(const uint64_t *)value); break;
-    case GD_KEY_FLOAT: snprintf(out, bytes, "%.9g", (double)*(const float *)value); break;
+    case GD_KEY_FLOAT: float_text(*(const float *)value, out, bytes); break;
     case GD_KEY_CHOICE: snprintf(out, bytes, "%s", choice_name(key, value)); break;
     case GD_KEY_STRING: snprintf(out, bytes, "%s", (const char *)value); break;
     case GD_KEY_SOURCES: sources_text(&spec->data, out, bytes); break;

@@ -19,11 +19,11 @@
 
 enum { SEQUENCES = 4, LENGTH = 16, VOCABULARY = 61 };
 
-typedef enum fault {
+typedef enum bad_kind {
   BAD_LOSS,     /* a NaN in the loss of one sequence of the last rank */
   BAD_GRADIENT, /* an infinity in the last rank's piece of the gradient alone */
   FAULTS
-} fault;
+} bad_kind;
 
 static gd_session *session;
 static gd_device *device;
@@ -148,7 +148,7 @@ static void check(const char *zero, const char *dtype, int fault) {
     v = run_step(&disturbed, bad, fault);
     all_agree(&v);
     assert_true(v.apply == 0 && v.applied_steps == 1 && v.bad_steps == bad);
-    assert_false(isfinite(fault == BAD_LOSS ? v.loss_sum : v.gradient_norm));
+    assert_false(isfinite(fault == BAD_LOSS ? v.loss_sum : v.gradient_norm) != 0);
     same_state(&disturbed, before, true);
   }
   v = run_step(&disturbed, 3, FAULTS);

@@ -249,6 +249,96 @@ static void a_written_file_loads_to_the_same_bytes(void **state) {
   assert_true(whole == strlen(text));
 }
 
+static bool takes(const gd_config_key *key, const char *value) {
+  gd_config_defaults(&spec);
+  gd_status status = gd_config_set(key, value, key->name, &spec);
+  if (status != GD_OK) {
+    if (status != GD_USAGE || !strstr(gd_error_text(), "expected")) fail_msg("%s=%s: %s", key->name, value, gd_error_text());
+    gd_error_clear();
+    return false;
+  }
+  char text[64]; /* what was taken is what was said, not a part of its bits */
+  gd_config_value(key, &spec, text, sizeof text);
+  if (key->type != GD_KEY_FLOAT && strcmp(text, value) != 0) fail_msg("%s=%s became %s", key->name, value, text);
+  return true;
+}
+
+/* Every number of the table: its bounds are taken, what lies beyond is not, and no high bit is dropped on the way. */
+static void every_number_has_its_bounds(void **state) {
+  (void)state;
+  const gd_config_key *keys;
+  int count = gd_config_keys(&keys), numbers = 0;
+  for (int i = 0; i < count; i++) {
+    const gd_config_key *key = &keys[i];
+    char value[64];
+    if (key->type == GD_KEY_INT32 || key->type == GD_KEY_INT64) {
+      double low = key->minimum, high = key->maximum;
+      const double good[] = {low, high}, bad[] = {low - 1, high + 1, low + 0x1p32, high + 0x1p32, low + 0x1p63, -low - 0x1p33};
+      for (size_t k = 0; k < sizeof good / sizeof *good; k++) {
+        snprintf(value, sizeof value, "%.0f", good[k]);
+        if (!takes(key, value)) fail_msg("%s does not take %s", key->name, value);
+      }
+      for (size_t k = 0; k < sizeof bad / sizeof *bad; k++) {
+        snprintf(value, sizeof value, "%.0f", bad[k]);
+        if ((bad[k] < low || bad[k] > high) && takes(key, value)) fail_msg("%s takes %s", key->name, value);
+      }
+      numbers++;
+    } else if (key->type == GD_KEY_FLOAT) {
+      snprintf(value, sizeof value, "%.9g", key->minimum);
+      if (takes(key, value) == key->minimum_open) fail_msg("%s and its lower bound %s", key->name, value);
+      snprintf(value, sizeof value, "%.9g", key->maximum);
+      if (takes(key, value) == key->maximum_open) fail_msg("%s and its upper bound %s", key->name, value);
+      snprintf(value, sizeof value, "%.9g", key->maximum * 1.001 + 1);
+      if (takes(key, value) || takes(key, "-1e-30") || takes(key, "1e39") || takes(key, "nan")) fail_msg("%s", key->name);
+      numbers++;
+    }
+    if (key->type != GD_KEY_STRING && key->type != GD_KEY_SOURCES && takes(key, "lots")) fail_msg("%s takes lots", key->name);
+  }
+  assert_true(numbers > 35);
+}
+
+static void numbers_and_truths_are_what_yaml_calls_so(void **state) {
+  (void)state;
+  accepts("run: {steps: 1e3, seed: 2e9}\nmodel: {bias: False, tied_head: TRUE}\nbatch: {global: 3.2e1}\n");
+  assert_true(spec.run.steps == 1000 && spec.run.seed == 2000000000 && spec.batch.global == 32);
+  assert_true(!spec.model.bias && spec.model.tied_head);
+  refuses("run: {steps: 1.5}\n", "run.yaml:1: run.steps: found \"1.5\", expected an integer from 1 to 4294967295 (steps)");
+  refuses("run: {steps: 1e30}\n", "run.yaml:1: run.steps: found \"1e30\", expected an integer from 1 to 4294967295 (steps)");
+  refuses("model: {bias: yes}\n", "run.yaml:1: model.bias: found \"yes\", expected true or false");
+}
+
+/* A key that nobody thought about would go on silently, or never. */
+static void every_key_says_what_a_resumed_run_may_do_with_it(void **state) {
+  (void)state;
+  const gd_config_key *keys;
+  int count = gd_config_keys(&keys), classes[GD_CHANGE_NEVER + 1] = {0};
+  for (int i = 0; i < count; i++) {
+    if (keys[i].change < GD_CHANGE_FREE || keys[i].change > GD_CHANGE_NEVER) fail_msg("%s has no class", keys[i].name);
+    classes[keys[i].change]++;
+    bool model = !strncmp(keys[i].name, "model.", 6), start = !strncmp(keys[i].name, "model.init", 10);
+    if (model && !start && strcmp(keys[i].name, "model.dropout") != 0 && keys[i].change != GD_CHANGE_NEVER)
+      fail_msg("%s may change", keys[i].name);
+  }
+  for (int c = GD_CHANGE_FREE; c <= GD_CHANGE_NEVER; c++) assert_true(classes[c] > 0);
+}
+
+static void canonical_blocks_count_between_invariant_runs_alone(void **state) {
+  (void)state;
+  static gd_spec then;
+  gd_config_defaults(&then);
+  spec = then;
+  then.parallel.blocks = 4;
+  spec.parallel.blocks = 2;
+  assert_int_equal(gd_config_resume(&then, &spec, 0, "c"), GD_OK);
+  then.numerics = spec.numerics = GD_NUMERICS_INVARIANT;
+  assert_int_equal(gd_config_resume(&then, &spec, 0, "c"), GD_USAGE);
+  assert_non_null(strstr(gd_error_text(), "parallel.blocks: found 2, expected 4 as in c"));
+  gd_error_clear();
+  assert_int_equal(gd_config_resume(&then, &spec, "run.seed,parallel.blocks", "c"), GD_OK);
+  assert_int_equal(gd_config_resume(&then, &spec, "parallel.block,arallel.blocks", "c"), GD_USAGE);
+  gd_error_clear();
+}
+
 static void count_difference(void *context, const gd_config_key *key, const char *a, const char *b) {
   snprintf(context, 128, "%s: %s, %s", key->name, a, b);
 }
@@ -357,6 +447,10 @@ int main(void) {
       cmocka_unit_test(the_including_file_wins),
       cmocka_unit_test(a_written_file_loads_to_the_same_bytes),
       cmocka_unit_test(comparing_two_specs_names_key_and_values),
+      cmocka_unit_test(every_number_has_its_bounds),
+      cmocka_unit_test(numbers_and_truths_are_what_yaml_calls_so),
+      cmocka_unit_test(every_key_says_what_a_resumed_run_may_do_with_it),
+      cmocka_unit_test(canonical_blocks_count_between_invariant_runs_alone),
       cmocka_unit_test(no_text_is_taken_without_a_word),
       cmocka_unit_test(a_later_check_is_told_where_its_keys_came_from),
       cmocka_unit_test(help_has_one_entry_a_key),

@@ -1,0 +1,66 @@
+/* resume.c - is it the same run? What a resumed run changes is told or refused, key by key. */
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "io/config/config.h"
+#include "shard/base/log.h"
+
+typedef struct comparison {
+  const char *allowed, *checkpoint;
+  bool invariant; /* both runs */
+  gd_status status;
+} comparison;
+
+/* Whether `name` stands in a list with commas. */
+static bool is_listed(const char *list, const char *name) {
+  size_t length = strlen(name);
+  for (const char *p = list; p && *p; p += strcspn(p, ","), p += *p == ',')
+    if (strcspn(p, ",") == length && !strncmp(p, name, length)) return true;
+  return false;
+}
+
+static void judge(void *context, const gd_config_key *key, const char *then, const char *now) {
+  comparison *c = context;
+  if (c->status != GD_OK) return;
+  bool asked = key->change == GD_CHANGE_ASKED || (key->change == GD_CHANGE_BLOCKS && c->invariant);
+  if (key->change == GD_CHANGE_NEVER)
+    c->status = gd_fail_user(GD_USAGE,
+                             "%s: found %s, expected %s as in %s, whose weights and moments belong to that; choose another "
+                             "run.directory (model.init_from takes the weights alone), or --resume none",
+                             key->name, now, then, c->checkpoint);
+  else if (asked && !is_listed(c->allowed, key->name))
+    c->status = gd_fail_user(GD_USAGE,
+                             "%s: found %s, expected %s as in %s; the run would go on with other numbers (--allow-change %s "
+                             "goes on all the same)",
+                             key->name, now, then, c->checkpoint, key->name);
+  else if (asked || key->change == GD_CHANGE_TOLD)
+    gd_log(GD_LOG_INFO, "resume: %s was %s, is now %s", key->name, then, now);
+}
+
+gd_status gd_config_resume(const gd_spec *then, const gd_spec *now, const char *allowed, const char *checkpoint) {
+  comparison c = {.allowed = allowed, .checkpoint = checkpoint};
+  c.invariant = then->numerics == GD_NUMERICS_INVARIANT && now->numerics == GD_NUMERICS_INVARIANT;
+  gd_config_compare(then, now, judge, &c);
+  return c.status;
+}
+
+gd_status gd_config_check_allowed(const char *allowed) {
+  for (const char *p = allowed; p && *p; p += strcspn(p, ","), p += *p == ',') {
+    char name[64];
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(p, ","), p);
+    const gd_config_key *key = gd_config_find(name);
+    const char *near = key ? NULL : gd_config_nearest_key(name);
+    if (!key)
+      return gd_fail_user(GD_USAGE, "--allow-change %s: unknown key%s%s%s", name, near ? "; did you mean \"" : "",
+                          near ? near : "", near ? "\"?" : "");
+    if (key->change == GD_CHANGE_NEVER)
+      return gd_fail_user(GD_USAGE,
+                          "--allow-change %s: a checkpoint has no meaning with another one; model.init_from takes the "
+                          "weights alone",
+                          name);
+    if (key->change != GD_CHANGE_ASKED && key->change != GD_CHANGE_BLOCKS)
+      return gd_fail_user(GD_USAGE, "--allow-change %s: may change without being allowed to", name);
+  }
+  return GD_OK;
+}
