@@ -206,9 +206,6 @@ int64_t gd_dataset_windows(const gd_dataset *dataset) {
 int32_t gd_dataset_vocabulary(const gd_dataset *dataset) {
   return gd_split_info(dataset->splits[0])->vocabulary;
 }
-int32_t gd_dataset_eot(const gd_dataset *dataset) {
-  return gd_split_info(dataset->splits[0])->eot;
-}
 const char *gd_dataset_tokenizer_folder(const gd_dataset *dataset) {
   return dataset->tokenizer_folder;
 }

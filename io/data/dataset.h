@@ -53,7 +53,6 @@ int64_t gd_dataset_tokens(const gd_dataset *dataset); /* over all sources */
 int64_t gd_dataset_documents(const gd_dataset *dataset);
 int64_t gd_dataset_windows(const gd_dataset *dataset); /* of one epoch, over all sources */
 int32_t gd_dataset_vocabulary(const gd_dataset *dataset);
-int32_t gd_dataset_eot(const gd_dataset *dataset);
 const char *gd_dataset_tokenizer_folder(const gd_dataset *dataset); /* where gd_tokenizer_open finds it */
 const char *gd_dataset_digest(const gd_dataset *dataset);           /* SHA-256 over the indexes and weights, hexadecimal */
 

@@ -92,6 +92,13 @@ diff -r "$work/txt" "$work/dashes" >/dev/null || fail "another separator gives o
 [ "$(printf 'hi' | "$data" encode --tokenizer bytes --json)" = "[104, 105]" ] || fail "encode --json"
 "$data" encode --tokenizer bytes "$work/a.txt" | "$data" decode --tokenizer bytes - | cmp -s - "$work/a.txt" || fail "encode FILE"
 
+# A document that begins a shard: eight documents of ten tokens in shards of twenty.
+for i in $(seq 8); do printf 'line %d ..\n<|endoftext|>\n' "$i"; done | sed 's/ \.\.$/ ./' >"$work/tens.txt"
+check "shards that documents begin" "$data" prepare --tokenizer bytes --output "$work/tens" --shard-tokens 20 "$work/tens.txt"
+[ "$(grep -o '"tokens": 20, "documents": 2,' "$work/tens/train/index.json" | wc -l)" = 4 ] ||
+  fail "documents that begin a shard: $(cat "$work/tens/train/index.json")"
+check "verify them" "$data" verify "$work/tens"
+
 # Paths in JSON are text in JSON; a long read says how far it is.
 mkdir "$work/a \"quoted\" folder"
 check "a name with quotes" "$data" prepare --tokenizer bytes --json --output "$work/a \"quoted\" folder/set" "$work/c.csv"

@@ -66,6 +66,7 @@ static int make_folder(void **state) {
   write_split("a/train", 0, 203, 61);  /* 25 windows of 8 */
   write_split("b/train", 1, 90, 1000); /* 11 windows */
   write_split("a/validation", 2, 30, 7);
+  write_split("c/train", 3, 203, 40); /* a document begins each shard */
   return 0;
 }
 
@@ -227,6 +228,31 @@ static void a_mixture_shows_every_window_of_each_source(void **state) {
   gd_dataset_close(dataset);
 }
 
+/* The same folder twice is two sources: each has an order of its own, and shows every window once an epoch. */
+static void two_equal_sources_have_two_orders(void **state) {
+  (void)state;
+  static const gd_sample_order orders[] = {GD_ORDER_SHUFFLED, GD_ORDER_RANDOM_OFFSET};
+  for (int k = 0; k < 2; k++) {
+    gd_data_spec spec = spec_of(1, 1);
+    memcpy(spec.path[1], spec.path[0], GD_PATH_BYTES);
+    gd_dataset *dataset;
+    ok(gd_dataset_open(&spec, T, orders[k], 9, &dataset));
+    assert_int_equal(gd_dataset_windows(dataset), 50);
+    int32_t first[2][25] = {{0}}, count[2] = {0}, equal = 0;
+    uint8_t seen[2][25] = {{0}};
+    for (int64_t draw = 0; draw < 50; draw++) {
+      gd_dataset_place place;
+      ok(gd_dataset_where(dataset, draw, &place));
+      assert_in_range(count[place.source], 0, 24);
+      first[place.source][count[place.source]++] = first_token(dataset, draw);
+      if (k == 0) assert_int_equal(seen[place.source][place.window]++, 0);
+    }
+    for (int i = 0; i < 25; i++) equal += first[0][i] == first[1][i];
+    assert_in_range(equal, 0, 6); /* one of 25 by chance */
+    gd_dataset_close(dataset);
+  }
+}
+
 static void where_names_the_file_and_place(void **state) {
   (void)state;
   gd_dataset *dataset = open_one(GD_ORDER_SEQUENTIAL, 1);
@@ -242,22 +268,25 @@ static void where_names_the_file_and_place(void **state) {
 
 static void document_starts_follow_the_boundaries_across_shards(void **state) {
   (void)state;
-  gd_data_spec spec = spec_of(1, 0);
-  spec.mask_documents = true;
-  gd_dataset *dataset;
-  gd_batch batch;
-  ok(gd_dataset_open(&spec, T, GD_ORDER_RANDOM_OFFSET, 3, &dataset));
-  ok(gd_batch_open(1, T, &batch));
-  for (int64_t draw = 0; draw < 600; draw++) {
-    ok(gd_dataset_read(dataset, draw, 1, &batch, 0));
-    int32_t start = 0;
-    for (int32_t t = 0; t < T; t++) {
-      if (begins(batch.tokens[t])) start = t;
-      assert_int_equal(batch.document_starts[t], start);
+  for (int aligned = 0; aligned < 2; aligned++) {
+    gd_data_spec spec = spec_of(1, 0);
+    spec.mask_documents = true;
+    if (aligned) snprintf(spec.path[0], GD_PATH_BYTES, "%s/c", folder);
+    gd_dataset *dataset;
+    gd_batch batch;
+    ok(gd_dataset_open(&spec, T, GD_ORDER_RANDOM_OFFSET, 3, &dataset));
+    ok(gd_batch_open(1, T, &batch));
+    for (int64_t draw = 0; draw < 1500; draw++) {
+      ok(gd_dataset_read(dataset, draw, 1, &batch, 0));
+      int32_t start = 0;
+      for (int32_t t = 0; t < T; t++) {
+        if (begins(batch.tokens[t] % 10000)) start = t;
+        assert_int_equal(batch.document_starts[t], start);
+      }
     }
+    gd_batch_close(&batch);
+    gd_dataset_close(dataset);
   }
-  gd_batch_close(&batch);
-  gd_dataset_close(dataset);
 }
 
 static void validation_counts_every_target_once(void **state) {
@@ -278,6 +307,7 @@ static void validation_counts_every_target_once(void **state) {
     }
     assert_int_equal(batch.targets[i], batch.tokens[i] + 1);
     assert_int_equal(seen[batch.targets[i] - 20000]++, 0);
+    assert_int_equal(batch.tokens[i], 20000 + i); /* in stream order */
   }
   for (int i = 1; i < 30; i++) assert_int_equal(seen[i], 1);
   gd_batch_close(&batch);
@@ -368,6 +398,7 @@ int main(void) {
       cmocka_unit_test(a_draw_does_not_depend_on_how_it_is_read),
       cmocka_unit_test(a_mixture_keeps_its_weights_at_every_point),
       cmocka_unit_test(a_mixture_shows_every_window_of_each_source),
+      cmocka_unit_test(two_equal_sources_have_two_orders),
       cmocka_unit_test(where_names_the_file_and_place),
       cmocka_unit_test(document_starts_follow_the_boundaries_across_shards),
       cmocka_unit_test(validation_counts_every_target_once),

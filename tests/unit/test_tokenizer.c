@@ -13,6 +13,7 @@
 
 #include "io/text/stream.h"
 #include "io/base/json.h"
+#include "io/tokenizer/split.h"
 #include "io/tokenizer/tokenizer.h"
 #include "shard/base/rng.h"
 
@@ -352,6 +353,78 @@ static void a_hugging_face_file_gives_the_ids_of_its_model(void **state) {
   ok(gd_folder_remove(folder));
 }
 
+static void expect_pieces(const char *pattern, const char *text, const char *wanted) {
+  gd_splitter *splitter;
+  gd_splitter_state *state;
+  gd_bytes found = {0};
+  ok(gd_splitter_open(pattern, &splitter));
+  ok(gd_splitter_state_open(splitter, &state));
+  for (size_t start = 0, end, count = strlen(text); start < count; start = end) {
+    ok(gd_splitter_next(splitter, state, text, count, start, &end));
+    ok(gd_bytes_append(&found, text + start, end - start));
+    ok(gd_bytes_append(&found, "|", 1));
+  }
+  assert_string_equal(found.bytes, wanted);
+  gd_bytes_free(&found);
+  gd_splitter_state_close(state);
+  gd_splitter_close(splitter);
+}
+
+/* A space behind a letter, then the character, then a letter: white space parts from the space, anything else joins it. */
+static void white_space_is_that_of_unicode(void **state) {
+  (void)state;
+  static const char *const white[] = {"\t",           "\v",           "\f",           " ",
+                                      "\xc2\x85",     "\xc2\xa0",     "\xe1\x9a\x80", "\xe2\x80\x80",
+                                      "\xe2\x80\x8a", "\xe2\x80\xa8", "\xe2\x80\xa9", "\xe2\x80\xaf",
+                                      "\xe2\x81\x9f", "\xe3\x80\x80"};
+  static const char *const others[] = {"\xe1\xa0\x8e", "\xe2\x80\x8b", "\xef\xbb\xbf", "\xc2\x84", "\xc2\x86", "!"};
+  char text[32], wanted[40];
+  for (size_t i = 0; i < sizeof white / sizeof *white; i++) {
+    bool blank = white[i][0] == ' '; /* goes with the letter behind it */
+    snprintf(text, sizeof text, "x %sy", white[i]);
+    snprintf(wanted, sizeof wanted, blank ? "x| |%sy|" : "x| |%s|y|", white[i]);
+    expect_pieces(gd_splitter_gpt2, text, wanted);
+    snprintf(wanted, sizeof wanted, "x| |%sy|", white[i]);
+    expect_pieces(gd_splitter_cl100k, text, wanted);
+  }
+  for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+    snprintf(text, sizeof text, "x %sy", others[i]);
+    snprintf(wanted, sizeof wanted, "x| %s|y|", others[i]);
+    expect_pieces(gd_splitter_gpt2, text, wanted);
+    expect_pieces(gd_splitter_cl100k, text, wanted);
+  }
+}
+
+/* Where several special tokens begin at one place the longest is meant, whatever their order; else the first in the text. */
+static void special_tokens_with_a_common_prefix_are_told_apart(void **state) {
+  (void)state;
+  static const char *const texts[2][3] = {{"<|a|>", "<|a|>b", "a|>"}, {"a|>", "<|a|>b", "<|a|>"}};
+  char folder[] = "/tmp/gptdist-test-XXXXXX", path[256], spec[300];
+  assert_non_null(mkdtemp(folder));
+  for (int order = 0; order < 2; order++) {
+    gd_bytes file = {0};
+    ok(gd_bytes_printf(&file,
+                       "{\"pre_tokenizer\": {\"type\": \"ByteLevel\", \"add_prefix_space\": false}, \"added_tokens\": ["));
+    for (int i = 0; i < 3; i++)
+      ok(gd_bytes_printf(&file, "%s{\"id\": %d, \"content\": \"%s\"}", i ? ", " : "", 10 + i, texts[order][i]));
+    ok(gd_bytes_printf(&file, "], \"model\": {\"type\": \"BPE\", \"vocab\": {\"b\": 0, \"<\": 1, \"|\": 2}, \"merges\": []}}"));
+    put(folder, "tokenizer.json", file.bytes, path);
+    snprintf(spec, sizeof spec, "hf:%s", path);
+    gd_tokenizer *tokenizer;
+    gd_ids ids = {0};
+    ok(gd_tokenizer_open(spec, &tokenizer));
+    ok(gd_tokenizer_encode(tokenizer, "b<|a|>b<|a|><|<|a|>bba|>", 24, true, &ids));
+    int32_t short_one = order ? 12 : 10, end = order ? 10 : 12;
+    const int32_t wanted[] = {0, 11, short_one, 1, 2, 11, 0, end};
+    assert_int_equal(ids.count, 8);
+    assert_memory_equal(ids.ids, wanted, sizeof wanted);
+    gd_tokenizer_close(tokenizer);
+    gd_ids_free(&ids);
+    gd_bytes_free(&file);
+  }
+  ok(gd_folder_remove(folder));
+}
+
 static gd_tokenizer *shared;
 static gd_bytes shared_text;
 static void *encode_shared(void *out) {
@@ -394,6 +467,8 @@ int main(void) {
       cmocka_unit_test(a_saved_folder_opens_as_the_same_tokenizer),
       cmocka_unit_test(bad_tokenizer_files_are_named),
       cmocka_unit_test(a_hugging_face_file_gives_the_ids_of_its_model),
+      cmocka_unit_test(white_space_is_that_of_unicode),
+      cmocka_unit_test(special_tokens_with_a_common_prefix_are_told_apart),
       cmocka_unit_test(threads_may_share_one_tokenizer),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
