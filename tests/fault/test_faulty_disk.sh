@@ -1,0 +1,94 @@
+#!/bin/bash
+# A disk that fails under gptdist-train, at a call of its checkpoints, its metrics or its log, or that kills it there: the code it
+# leaves with, a file named, no hang; then the same line again, on the disk mended, ends in the state of a run that nothing
+# disturbed. Six random calls; EVERY=N: every N-th. One rank's disk alone; a read refused on one rank alone.
+here=$(cd "$(dirname "$0")" && pwd)
+. "$here/../numerics/lib.sh"
+RANDOM=${SEED:-1}
+faults=$work/faults.so
+cc -shared -fPIC -O1 -I"$source" -o "$faults" "$source/tests/fault/faults.c" -ldl || { echo "faults.c does not compile"; exit 1; }
+settings="run.steps=6 checkpoint.interval_steps=2 checkpoint.keep=1 validation.interval_steps=3 batch.global=8 precision.dtype=fp32"
+
+# struck NAME RANKS VARIABLE=VALUE... -- settings...   a run under a faulty disk; prints nothing
+struck() {
+  local name=$1 ranks=$2 variables=() code
+  shift 2
+  while [ "$1" != -- ]; do variables+=("$1"); shift; done
+  shift
+  (
+    export LD_PRELOAD=$faults ASAN_OPTIONS=verify_asan_link_order=0:${ASAN_OPTIONS:-}
+    export "${variables[@]}"
+    LIMIT=60 train "$name" "$ranks" gpt2 "$@"
+  ) > /dev/null 2>&1
+}
+whole_or_none() { # NAME: what is there is whole, and nothing was called damaged
+  [ -z "$(ls "$work/$1/checkpoints" 2> /dev/null | grep bad)" ] || return 1
+  ls "$work/$1/checkpoints" 2> /dev/null | grep -qE '^step-[0-9]*$' || return 0
+  "$bin/gptdist-ckpt" verify "$work/$1" > /dev/null
+}
+named() { grep -qF "$work/$1/" "$work/$1.out" || { tail -3 "$work/$1.out"; false; }; }
+
+# goes_on NAME RANKS TEXT: the same line again on a good disk
+# shellcheck disable=SC2086
+goes_on() {
+  train "$1" "$2" gpt2 $settings || { echo "FAILED  $3: the next start"; return 1; }
+  same_state whole "$1" && same_curve whole "$1"
+}
+
+# one_call N VARIABLE=VALUE...: whether a run struck at its N-th call met all that is promised
+# shellcheck disable=SC2086
+one_call() {
+  local n=$1 code
+  shift
+  rm -rf "$work/one"
+  struck one 1 "GD_FAULT_PATH=$work/one/" "GD_FAULT_NTH=$n" "$@" -- $settings
+  code=$?
+  case $code in
+    0 | 137) ;;
+    74) named one || return 1 ;;
+    *) echo "call $n $*: left with $code"; tail -3 "$work/one.out"; return 1 ;;
+  esac
+  whole_or_none one || { echo "call $n $*: checkpoints suffered"; ls "$work/one/checkpoints"; return 1; }
+  goes_on one 1 "call $n $*" || { echo "call $n $*: went on to another state"; return 1; }
+}
+
+# shellcheck disable=SC2086
+{
+  train whole 1 gpt2 $settings || finish
+  struck counted 1 "GD_FAULT_PATH=$work/counted/" "GD_FAULT_LOG=$work/calls" -- $settings
+  calls=$(wc -l < "$work/calls")
+  check "a run that is only watched is the same ($calls calls)" same_state whole counted
+  check "the shim sees the calls" [ "$calls" -gt 200 ]
+  if [ -n "${EVERY:-}" ]; then
+    chosen=$(seq 1 "$EVERY" "$calls")
+  else
+    chosen=$(for ((i = 0; i < 6; i++)); do echo $((RANDOM % calls + 1)); done)
+  fi
+  for n in $chosen; do
+    check "call $n of $calls refused: EIO" one_call "$n" GD_FAULT_ERRNO=5
+    check "call $n of $calls kills" one_call "$n" GD_FAULT_KILL=1
+  done
+
+  # Four ranks, and the disk of one of them is full from its second checkpoint on.
+  struck full 4 "GD_FAULT_PATH=step-00000004" "GD_FAULT_CALLS=write fsync" GD_FAULT_NTH=1 GD_FAULT_STICKY=1 GD_FAULT_ERRNO=28 \
+    GD_FAULT_RANK=2 -- $settings parallel.tensor=2
+  check "the full disk of one rank of four: 74" [ $? -eq 74 ]
+  check "its file is named, once" [ "$(grep -c 'rank-00002.h5.*No space left on device' "$work/full.out")" -eq 1 ]
+  check "and the step that was not saved" grep -q 'the checkpoint of step 4 was not written; older ones are untouched' "$work/full.out"
+  check "exit.json says so, too" grep -q '"code": 74' "$work/full/exit.json"
+  check "the older checkpoint is whole" eval '"$bin/gptdist-ckpt" verify "$work/full" | grep -q ": whole"'
+  check "nothing of the failed one stays" eval '! ls "$work/full/checkpoints" | grep -q tmp'
+  check "the same line goes on" goes_on full 1 'after a full disk'
+
+  # A read refused on one rank of two: no checkpoint is called damaged, and the code is the system's.
+  train read 2 gpt2 $settings
+  for error in 5 24 13; do
+    struck read 2 "GD_FAULT_PATH=rank-00001.h5" "GD_FAULT_CALLS=open read stat" GD_FAULT_NTH=1 GD_FAULT_STICKY=1 \
+      GD_FAULT_ERRNO=$error GD_FAULT_RANK=1 -- $settings run.steps=8
+    check "errno $error at a read of one rank: 74" [ $? -eq 74 ]
+    check "errno $error: the file is named" grep -q 'rank-00001.h5' "$work/read.out"
+    check "errno $error: nothing is set aside" eval '! ls "$work/read/checkpoints" | grep -q bad'
+  done
+  check "the same checkpoint loads afterwards" train read 2 gpt2 $settings run.steps=8
+}
+finish
