@@ -21,6 +21,9 @@ static inline float fixture_value(int64_t step, int t, int k, int64_t e) {
   return (float)(step * 100 + t * 10 + k) + (float)(e % 9973) / 16384.0f;
 }
 
+/* Goes into the state of the saves that follow. */
+static int64_t fixture_best_step = -1;
+
 /* One save of `pieces` boxes a tensor and kind. published may be NULL: the save is started and not finished. */
 static inline gd_status fixture_save(gd_checkpoint_writer *writer, int64_t step, int pieces, int64_t *published) {
   static float *memory[FIXTURE_TENSORS][GD_KINDS];
@@ -37,7 +40,8 @@ static inline gd_status fixture_save(gd_checkpoint_writer *writer, int64_t step,
         boxes[count++] = (gd_checkpoint_box){t, (gd_checkpoint_kind)k, box, memory[t][k] + first * cols};
       }
     }
-  gd_run_state state = {.step = step, .tokens = step * 10, .draws = step * 4, .applied_steps = step, .best_step = -1};
+  gd_run_state state = {
+      .step = step, .tokens = step * 10, .draws = step * 4, .applied_steps = step, .best_step = fixture_best_step};
   gd_status status = gd_checkpoint_save(writer, &state, boxes, count);
   return status == GD_OK && published ? gd_checkpoint_finish(writer, published) : status;
 }
