@@ -12,7 +12,7 @@ once() { [ "$(grep -c -E "$2" "$work/$1.out")" -eq 1 ] || { cat "$work/$1.out"; 
 expect() {
   local code=$1 got
   shift
-  train "$@" > /dev/null
+  attempt "$@" > /dev/null
   got=$?
   [ "$got" -eq "$code" ] && return 0
   echo "left with $got, expected $code"
@@ -36,10 +36,11 @@ expect() {
   check "exit.json has the code" grep -q '"code": 75' "$work/term/exit.json"
   check "a checkpoint is there" eval '"$bin/gptdist-ckpt" verify "$work/term" > /dev/null'
 
-  expect 75 timed 2 gpt2 $long run.steps=100000 --max-time=2s && check "--max-time saves" says timed 'stopped at step .*--max-time.*checkpointed'
+  check "--max-time leaves with 75" expect 75 timed 2 gpt2 $long run.steps=100000 --max-time=2s
+  check "--max-time saves" says timed 'stopped at step .*--max-time.*checkpointed'
 
   # In pieces: whatever the stop hit, the rest of the run has the bits of the whole one.
-  for stop in 5 17; do expect 0 pieces 2 gpt2 $long run.steps=$stop schedule.decay_steps=38 || true; done
+  for stop in 5 17; do expect 0 pieces 2 gpt2 $long run.steps=$stop schedule.decay_steps=38 || check "the piece up to $stop" false; done
   train whole-decay 2 gpt2 $long schedule.decay_steps=38
   train pieces 2 gpt2 $long schedule.decay_steps=38
   check "three pieces end in the state of the whole run" same_state whole-decay pieces

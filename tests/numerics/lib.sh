@@ -16,8 +16,18 @@ for program in gptdist-train gptdist-data gptdist-ckpt; do
   fi
 done
 work=$(mktemp -d "${TMPDIR:-/tmp}/gptdist-numerics.XXXXXX")
-trap '[ -n "${KEEP:-}" ] && echo "kept: $work" || rm -rf "$work"' EXIT
-passed=0 failed=0
+passed=0 failed=0 finished=no
+# A script that does not reach finish() has failed, whatever its last command said.
+leave() {
+  local code=$?
+  [ -n "${KEEP:-}" ] && echo "kept: $work" || rm -rf "$work"
+  if [ $finished = no ] && [ $code -ne 77 ]; then
+    echo "FAILED  the script ended before its last check"
+    [ $code -ne 0 ] || code=1
+  fi
+  exit $code
+}
+trap leave EXIT
 
 # A text that a small model finds easy to begin and hard to finish: numbers written out, with a check digit. 60 kB.
 awk 'BEGIN { s = 1; for (i = 0; i < 1500; i++) { s = (s * 1103515245 + 12345) % 2147483648;
@@ -56,8 +66,18 @@ launch() {
   fi
 }
 
-# train NAME RANKS CONFIG key=value...   a run in $work/NAME; its output is shown where it fails
+# train NAME RANKS CONFIG key=value...   a run in $work/NAME; one that fails counts as a failed check, with its output, whatever
+# the caller makes of the exit code
 train() {
+  attempt "$@" && return 0
+  local code=$?
+  failed=$((failed + 1))
+  echo "FAILED  the run $1"
+  return $code
+}
+
+# attempt NAME RANKS CONFIG key=value...   the same for a run that may or should fail: the caller checks the exit code
+attempt() {
   local name=$1 ranks=$2 config=$3 setting arguments=()
   shift 3
   for setting in "$@"; do
@@ -112,6 +132,7 @@ same_state() {
 }
 
 finish() {
+  finished=yes
   echo "$passed passed, $failed failed"
   [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
   exit

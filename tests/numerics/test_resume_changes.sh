@@ -10,7 +10,7 @@ again() {
   local config=$1 base=$2
   shift 2
   rm -rf "$work/again"
-  train again 1 "$config" run.steps=3 schedule.warmup_steps=1 "--resume=$work/$base" "$@" > "$work/again.log" 2>&1
+  attempt again 1 "$config" run.steps=3 schedule.warmup_steps=1 "--resume=$work/$base" "$@" > "$work/again.log" 2>&1
 }
 refused() { # TEXT CODE KEY FOUND EXPECTED WORD...
   local text=$1 want=$2 key=$3 found=$4 expected=$5 code
@@ -61,7 +61,7 @@ check "layout and intervals go on" again gpt2 base parallel.zero=0 batch.micro=5
 check "... without a word about them" [ "$(grep -c '^resume: \|resume: parallel\|resume: batch.micro\|resume: checkpoint' "$work/again.out")" -le 2 ]
 
 # A run that is shorter than what is done already.
-train again 1 gpt2 run.steps=1 schedule.warmup_steps=1 "--resume=$work/base" > "$work/again.log" 2>&1
+attempt again 1 gpt2 run.steps=1 schedule.warmup_steps=1 "--resume=$work/base" > "$work/again.log" 2>&1
 check "fewer steps than the checkpoint has are refused" [ $? -eq 64 ]
 check "... naming both" grep -qF "run.steps: found 1, but" "$work/again.out"
 

@@ -16,8 +16,10 @@ whole="precision.dtype=fp32 validation.batches=0 run.steps=2"
 for config in gpt2 llama; do
   # shellcheck disable=SC2086
   {
-    train $config-one 1 $config $whole && check "$config, one rank" same_loss $config-one
-    train $config-four 4 $config $whole parallel.tensor=2 && check "$config, tensor 2 x data 2" same_loss $config-four
+    train $config-one 1 $config $whole
+    check "$config, one rank" same_loss $config-one
+    train $config-four 4 $config $whole parallel.tensor=2
+    check "$config, tensor 2 x data 2" same_loss $config-four
   }
 done
 [ $((passed + failed)) -eq 4 ] || check "all four runs" false
