@@ -126,22 +126,27 @@ static void json_arrays_and_objects_give_their_field(void **state) {
   expect_fault(&options, GD_BAD_DATA, "a.json:2: no field \"text\" (the first is \"body\")");
 }
 
-/* Every edge of a read falls, in one of the files, between a backslash or quote and what it escapes. */
+/* Every edge of a read falls, in one of the files, between a backslash or quote and what it escapes. A brace follows, which
+ * would end the object if the quote before it ended the string. */
 static void escapes_at_the_edge_of_a_read_are_seen(void **state) {
   (void)state;
-  enum { PAIRS = 700000 };
+  enum { UNITS = 700000 };
+  static const struct {
+    const char *name, *head, *unit, *wanted, *tail;
+  } files[] = {{"a.csv", "text\n\"", "\"\"", "\"", "\"\nlast\n"},
+               {"a.csv", "text,nn\n\"", "\"\"", "\"", "\",1\nlast,2\n"},
+               {"a.json", "[{\"text\": \"", "\\\"}", "\"}", "\"}, {\"text\": \"last\"}]"},
+               {"a.json", "[ {\"text\": \"", "\\\"}", "\"}", "\"}, {\"text\": \"last\"}]"},
+               {"a.json", "[  {\"text\": \"", "\\\"}", "\"}", "\"}, {\"text\": \"last\"}]"}};
   const gd_corpus_options options = {0};
-  for (int file = 0; file < 4; file++) {
-    bool csv = file < 2;
-    gd_bytes text = {0}, wanted = {0};
-    static const char *const heads[] = {"text\n\"", "text,nn\n\"", "[{\"text\": \"", "[ {\"text\": \""};
-    ok(gd_bytes_printf(&text, "%s", heads[file]));
-    for (int i = 0; i < PAIRS; i++) ok(gd_bytes_append(&text, csv ? "\"\"" : "\\\"", 2));
-    ok(gd_bytes_printf(&text, "%s", csv ? file ? "\",1\nlast,2\n" : "\"\nlast\n" : "\"}, {\"text\": \"last\"}]"));
-    for (int i = 0; i < PAIRS; i++) ok(gd_bytes_append(&wanted, "\"", 1));
+  for (size_t file = 0; file < sizeof files / sizeof *files; file++) {
+    gd_bytes text = {0}, wanted = {0}, out = {0};
+    ok(gd_bytes_printf(&text, "%s", files[file].head));
+    for (int i = 0; i < UNITS; i++) ok(gd_bytes_append(&text, files[file].unit, strlen(files[file].unit)));
+    ok(gd_bytes_printf(&text, "%s", files[file].tail));
+    for (int i = 0; i < UNITS; i++) ok(gd_bytes_append(&wanted, files[file].wanted, strlen(files[file].wanted)));
     ok(gd_bytes_printf(&wanted, "\1last\1"));
-    put(csv ? "a.csv" : "a.json", text.bytes, text.count);
-    gd_bytes out = {0};
+    put(files[file].name, text.bytes, text.count);
     ok(read_range(&options, 0, -1, &out));
     assert_int_equal(out.count, wanted.count);
     assert_memory_equal(out.bytes, wanted.bytes, wanted.count);
