@@ -24,12 +24,27 @@ static found find_separator(const gd_corpus *corpus, const char *bytes, size_t c
   return NOTHING;
 }
 
-/* The last place in bytes[1 .. count) between a letter or digit and a space or newline; 0: none. */
+/* U+5000 to U+9FBF, letters all; at[0 .. 3). */
+static bool is_ideograph(const char *at) {
+  unsigned char first = (unsigned char)at[0], second = (unsigned char)at[1];
+  return first >= 0xe5 && first <= 0xe9 && !(first == 0xe9 && second == 0xbf);
+}
+
+/* Chinese and Japanese have no spaces: between a line end and an ideograph, where the line is not empty and does not end in a
+ * space of any kind (U+4000 and above there is none, and U+3002 is the full stop). */
+static bool cuts_line(const char *bytes, size_t at, size_t count) {
+  if (at < 4 || count - at < 3 || bytes[at - 1] != '\n' || !is_ideograph(bytes + at)) return false;
+  const unsigned char *end = (const unsigned char *)bytes + at - 4;
+  return (end[0] >= 0xe4 && end[0] <= 0xef) || (end[0] == 0xe3 && end[1] == 0x80 && end[2] == 0x82);
+}
+
+/* The last place in bytes[1 .. count) where the text may be cut without changing its ids: between a letter or digit and a space
+ * or newline, or before an ideograph that begins a line; 0: none. */
 static size_t last_cut(const char *bytes, size_t count) {
   for (size_t i = count; i-- > 1;) {
     char before = bytes[i - 1];
     bool word = (before >= 'a' && before <= 'z') || (before >= 'A' && before <= 'Z') || (before >= '0' && before <= '9');
-    if (word && (bytes[i] == ' ' || bytes[i] == '\n')) return i;
+    if ((word && (bytes[i] == ' ' || bytes[i] == '\n')) || cuts_line(bytes, i, count)) return i;
   }
   return 0;
 }
@@ -40,7 +55,7 @@ static gd_status hand_out(gd_corpus *corpus, size_t count, bool ends, gd_corpus_
   *part = (gd_corpus_part){bytes, count, ends};
   if (corpus->text.count) *part = (gd_corpus_part){corpus->text.bytes, corpus->text.count, ends};
   gd_corpus_use(corpus, count);
-  if (count) corpus->line_start = false; /* a cut stands before a space or newline; a separator sets it again */
+  if (count) corpus->line_start = bytes[count - 1] == '\n';
   corpus->in_document = !ends;
   return GD_OK;
 }

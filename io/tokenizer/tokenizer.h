@@ -45,7 +45,8 @@ int32_t gd_tokenizer_eot(const gd_tokenizer *tokenizer);        /* ends a docume
 int32_t gd_tokenizer_bos(const gd_tokenizer *tokenizer);        /* begins a text where the model expects it; -1: none */
 const char *gd_tokenizer_digest(const gd_tokenizer *tokenizer); /* SHA-256 of kind and files, hexadecimal */
 
-/* Whether text may be cut where an ASCII letter or digit is followed by a space or newline without changing its ids. */
+/* Whether text may be cut where gd_corpus cuts it (between a letter or digit and a space or newline, before an ideograph that
+ * begins a line) without changing its ids. */
 bool gd_tokenizer_cuts(const gd_tokenizer *tokenizer);
 
 /* Appends the ids of bytes[count] to `out`. allow_special: special tokens written in the text become their ids; without it they

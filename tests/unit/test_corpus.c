@@ -163,6 +163,54 @@ static void a_separator_of_ones_own_parts_documents(void **state) {
   expect(&options, "one\n\1two\n<|endoftext|>\n====\n =\n\1");
 }
 
+/* Lines of Chinese are cut before an ideograph; what may begin a separator still begins a line there. */
+static void chinese_comes_in_parts(void **state) {
+  (void)state;
+  const gd_corpus_options options = {.cut = true, .separator = "\xe7\xab\xa0"};
+  gd_bytes text = {0}, found = {0};
+  for (int i = 0; i < 300000; i++)
+    ok(gd_bytes_printf(&text, i % 3 == 0   ? "\xe7\xab\xa0\xe4\xb8\xad\xe3\x80\x82\n"
+                              : i % 3 == 1 ? "\xe7\xab\xa0\xe3\x80\x80\n"
+                                           : "\n\xe6\x96\x87\n"));
+  ok(gd_bytes_printf(&text, "\xe7\xab\xa0\nx"));
+  put("a.txt", text.bytes, text.count);
+  gd_corpus *corpus;
+  gd_corpus_part part;
+  bool more = true;
+  int parts = 0, documents = 0;
+  ok(gd_corpus_open(path, &options, 0, -1, &corpus));
+  for (;; parts++) {
+    ok(gd_corpus_next(corpus, &part, &more));
+    if (!more) break;
+    ok(gd_bytes_append(&found, part.bytes, part.count));
+    documents += part.ends_document;
+    if (!part.ends_document) assert_true(part.bytes[part.count - 1] == '\n' && (uint8_t)part.bytes[part.count - 2] != 0x80);
+  }
+  gd_corpus_close(corpus);
+  assert_int_equal(documents, 2);
+  assert_in_range(parts, 4, 20);
+  assert_int_equal(found.count, text.count - 4);
+  assert_memory_equal(found.bytes, text.bytes, text.count - 5);
+  gd_bytes_free(&text);
+  gd_bytes_free(&found);
+}
+
+static void a_separator_behind_a_cut_is_seen(void **state) {
+  (void)state;
+  enum { WINDOW = 1 << 20 }; /* it ends inside the separator, so the cut comes before that is seen */
+  const gd_corpus_options options = {.cut = true, .separator = "\xe7\xab\xa0\xe8\x8a\x82"};
+  gd_bytes text = {0}, out = {0};
+  while (text.count < WINDOW - 4) ok(gd_bytes_append(&text, "\xe6\x96\x87", 3));
+  assert_int_equal(text.count, WINDOW - 4);
+  ok(gd_bytes_printf(&text, "\n%s\nend", options.separator));
+  put("a.txt", text.bytes, text.count);
+  ok(read_range(&options, 0, -1, &out));
+  assert_int_equal(out.count, WINDOW - 3 + 1 + 4);
+  assert_string_equal(out.bytes + WINDOW - 3, "\1end\1");
+  gd_bytes_free(&text);
+  gd_bytes_free(&out);
+}
+
 static void a_name_that_says_no_format_is_refused(void **state) {
   (void)state;
   gd_corpus_options options = {0};
@@ -392,6 +440,8 @@ int main(void) {
       cmocka_unit_test(json_arrays_and_objects_give_their_field),
       cmocka_unit_test(escapes_at_the_edge_of_a_read_are_seen),
       cmocka_unit_test(a_separator_of_ones_own_parts_documents),
+      cmocka_unit_test(chinese_comes_in_parts),
+      cmocka_unit_test(a_separator_behind_a_cut_is_seen),
       cmocka_unit_test(a_name_that_says_no_format_is_refused),
       cmocka_unit_test(folders_and_patterns_are_inputs),
       cmocka_unit_test(csv_rows_may_hold_commas_quotes_and_line_ends),

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "io/text/corpus.h"
 #include "io/text/stream.h"
 #include "io/tokenizer/bpe.h"
 #include "io/tokenizer/split.h"
@@ -206,9 +207,48 @@ static void chinese_in_cl100k_has_the_ids_of_the_plain_rule(void **state) {
   gd_tokenizer_close(tokenizer);
 }
 
+/* What prepare does: a file in parts of bounded length, each encoded by itself. */
+static void parts_of_chinese_have_the_ids_of_the_whole(void **state) {
+  (void)state;
+  static const char *const specs[] = {"tiktoken:" DATA "tokenizer/cl100k_base.tiktoken.gz", "gpt2:" DATA "tokenizer/gpt2"};
+  if (access(DATA "text/tang_poems_zh.txt.zst", R_OK) != 0) {
+    puts("skipped: no ../shared/data");
+    skip();
+  }
+  gd_bytes text = {0};
+  ok(gd_text_stream_read_all(DATA "text/tang_poems_zh.txt.zst", 1 << 26, &text));
+  for (int k = 0; k < 2; k++) {
+    const gd_corpus_options options = {.cut = true};
+    gd_tokenizer *tokenizer;
+    gd_corpus *corpus;
+    gd_corpus_part part;
+    gd_ids whole = {0}, parts = {0};
+    bool more = true;
+    int count = 0;
+    ok(gd_tokenizer_open(specs[k], &tokenizer));
+    ok(gd_tokenizer_encode(tokenizer, text.bytes, text.count, false, &whole));
+    ok(gd_corpus_open(DATA "text/tang_poems_zh.txt.zst", &options, 0, -1, &corpus));
+    for (;; count++) {
+      ok(gd_corpus_next(corpus, &part, &more));
+      if (!more) break;
+      assert_in_range(part.count, 0, 4 << 20);
+      ok(gd_tokenizer_encode(tokenizer, part.bytes, part.count, false, &parts));
+    }
+    assert_in_range(count, 5, 1000);
+    assert_int_equal(parts.count, whole.count);
+    assert_memory_equal(parts.ids, whole.ids, whole.count * sizeof *whole.ids);
+    gd_corpus_close(corpus);
+    gd_tokenizer_close(tokenizer);
+    gd_ids_free(&whole);
+    gd_ids_free(&parts);
+  }
+  gd_bytes_free(&text);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(random_vocabularies_give_the_ids_of_the_plain_rule),
+      cmocka_unit_test(parts_of_chinese_have_the_ids_of_the_whole),
       cmocka_unit_test(chinese_in_cl100k_has_the_ids_of_the_plain_rule),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
