@@ -466,6 +466,23 @@ static void query_blocks_are_leaves_of_the_tree(void **state) {
   free_problem(&part);
 }
 
+/* With values of 1 an output is the sum of a row's weights after dropout: 1 in the mean, since what is left is scaled up by as
+ * much as falls. Within four deviations; a row's variance is at most p / (1 - p). */
+static void dropout_keeps_the_mean(void **state) {
+  (void)state;
+  shape s = {.batch = 8, .heads = 4, .kv_heads = 4, .head_size = 16, .queries = 96, .keys = 96, .dropout = 0.4f};
+  problem p = make_problem(s);
+  kernel_table table;
+  assert_true(open_table("generic", 1, &table));
+  for (size_t i = 0; i < p.kv_elems; i++) ((float *)p.v)[i] = 1;
+  run(&table, &p.a, false);
+  double sum = 0;
+  for (size_t row = 0; row < p.rows; row++) sum += (double)((float *)p.out)[row * (size_t)s.head_size];
+  assert_true(fabs(sum / (double)p.rows - 1) < 4 * sqrt(0.4 / 0.6 / (double)p.rows));
+  close_table(&table);
+  free_problem(&p);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(reference_gradients_match_finite_differences),
@@ -476,6 +493,7 @@ int main(void) {
       cmocka_unit_test(query_cuts_change_no_bit),
       cmocka_unit_test(batch_and_head_cuts_change_no_bit),
       cmocka_unit_test(query_blocks_are_leaves_of_the_tree),
+      cmocka_unit_test(dropout_keeps_the_mean),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

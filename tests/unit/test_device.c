@@ -114,6 +114,31 @@ static void an_event_orders_two_streams(void **state) {
   }
 }
 
+/* Two streams of which neither is the compute stream: the second waits for the first, which is slow. */
+static void an_event_orders_two_other_streams(void **state) {
+  (void)state;
+  for (int d = 0; d < DEVICES; d++) {
+    gd_device *device = &devices[d];
+    gd_stream *third;
+    gd_event *event;
+    ok(device->ops->stream_create(device, &third));
+    ok(device->ops->event_create(device, &event));
+    int list[2], used = 0;
+    append_arguments a = {list, &used, 1, 50}, b = {list, &used, 2, 0};
+    ok(device->ops->enqueue(device->communication, append, &a, sizeof a, NULL, 0));
+    ok(device->ops->event_record(event, device->communication));
+    ok(device->ops->stream_wait(third, event));
+    ok(device->ops->enqueue(third, append, &b, sizeof b, NULL, 0));
+    ok(device->ops->stream_sync(third));
+    assert_int_equal(used, 2);
+    assert_int_equal(list[0], 1);
+    assert_int_equal(list[1], 2);
+    ok(device->ops->stream_sync(device->communication));
+    device->ops->event_destroy(event);
+    device->ops->stream_destroy(third);
+  }
+}
+
 static void event_sync_waits_for_its_record_only(void **state) {
   (void)state;
   gd_device *device = &devices[LAZY];
@@ -328,6 +353,7 @@ int main(void) {
       cmocka_unit_test(copies_and_fills_arrive),
       cmocka_unit_test(an_impossible_allocation_says_so),
       cmocka_unit_test(an_event_orders_two_streams),
+      cmocka_unit_test(an_event_orders_two_other_streams),
       cmocka_unit_test(event_sync_waits_for_its_record_only),
       cmocka_unit_test(the_first_fault_comes_back_with_its_text),
       cmocka_unit_test(arguments_above_the_limit_are_refused),

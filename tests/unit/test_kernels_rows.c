@@ -251,6 +251,33 @@ static void dropout_backward_uses_the_mask_of_the_forward_pass(void **state) {
     }
 }
 
+/* What is left is scaled up by as much as is dropped: the share that falls is p, the mean stays. Within four deviations. */
+static void dropout_drops_its_share_and_keeps_the_mean(void **state) {
+  (void)state;
+  enum { R = 256, C = 512 };
+  const float shares[] = {0.1f, 0.25f, 0.9f};
+  gd_kernels kernels = open_best(2);
+  tensor ones = tensor_new(GD_FLOAT32, R * C), out = tensor_new(GD_FLOAT32, R * C);
+  for (int i = 0; i < R * C; i++) ((float *)ones.data)[i] = 1;
+  for (size_t k = 0; k < sizeof shares / sizeof *shares; k++) {
+    gd_rows_finish args = {.dtype = GD_FLOAT32, .rows = R, .width = C, .sum = ones.data, .out = out.data, .dropout = shares[k]};
+    args.rng = gd_rng_make(99, GD_RNG_DROPOUT, 1, 0, k);
+    assert_int_equal(kernels.ops->rows_finish(&kernels, &args), GD_OK);
+    double p = (double)shares[k], dropped = 0, sum = 0, n = R * C;
+    for (int i = 0; i < R * C; i++) {
+      float x = ((float *)out.data)[i];
+      assert_true(x == 0.0f || x == 1.0f / (1.0f - shares[k]));
+      dropped += x == 0.0f;
+      sum += (double)x;
+    }
+    assert_true(fabs(dropped / n - p) < 4 * sqrt(p * (1 - p) / n));
+    assert_true(fabs(sum / n - 1) < 4 * sqrt(p / (1 - p) / n));
+  }
+  tensor_free(&ones);
+  tensor_free(&out);
+  gd_kernels_close(&kernels);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(tree_sum_is_the_canonical_tree_on_every_isa, open_test_device, close_test_device),
@@ -262,6 +289,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(rows_finish_adds_in_order_and_drops_by_the_global_element, open_test_device,
                                       close_test_device),
       cmocka_unit_test_setup_teardown(dropout_backward_uses_the_mask_of_the_forward_pass, open_test_device, close_test_device),
+      cmocka_unit_test_setup_teardown(dropout_drops_its_share_and_keeps_the_mean, open_test_device, close_test_device),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
