@@ -91,6 +91,70 @@ static void strangers_stay_out_and_messages_arrive_whole(void **state) {
   close(sockets[2]);
 }
 
+static gd_control_listener waiting;
+static int met[2];
+
+static void *accept_one(void *argument) {
+  return gd_control_accept(&waiting, &invitation, 2, 20000, met) == GD_OK ? argument : NULL;
+}
+
+/* Says a key and a rank; whether a welcome came back. */
+static bool let_in(const uint8_t *key, int32_t rank) {
+  int s = socket(AF_INET, SOCK_STREAM, 0);
+  struct {
+    uint8_t key[GD_CONTROL_KEY_BYTES];
+    int32_t rank;
+  } hello = {.rank = rank};
+  int32_t welcome = -1;
+  memcpy(hello.key, key, sizeof hello.key);
+  assert_int_equal(connect(s, (struct sockaddr *)&invitation.address[0], sizeof(struct sockaddr_in)), 0);
+  assert_int_equal(send(s, &hello, sizeof hello, MSG_NOSIGNAL), sizeof hello);
+  bool in = recv(s, &welcome, sizeof welcome, MSG_WAITALL) == (ssize_t)sizeof welcome && welcome == rank;
+  close(s);
+  return in;
+}
+
+/* One after the other, while rank 0 still waits for rank 1: a key with one wrong bit anywhere, and the right key with the
+ * number of a rank that the job has not. */
+static void only_the_key_and_a_rank_of_the_job_open(void **state) {
+  (void)state;
+  pthread_t rank_0;
+  void *good = NULL;
+  assert_int_equal(gd_control_listen(true, &waiting, &invitation), GD_OK);
+  pthread_create(&rank_0, NULL, accept_one, &waiting);
+  for (int bit = 0; bit < 8 * GD_CONTROL_KEY_BYTES; bit += 37) {
+    uint8_t key[GD_CONTROL_KEY_BYTES];
+    memcpy(key, invitation.key, sizeof key);
+    key[bit / 8] ^= (uint8_t)(1 << bit % 8);
+    assert_false(let_in(key, 1));
+  }
+  const int32_t strange[] = {-1, 0, 2, 1000000};
+  for (size_t i = 0; i < sizeof strange / sizeof *strange; i++) assert_false(let_in(invitation.key, strange[i]));
+  assert_true(let_in(invitation.key, 1));
+  pthread_join(rank_0, &good);
+  assert_ptr_equal(good, &waiting);
+  close(met[1]);
+}
+
+/* A header that announces more than a message may have, or a kind that there is not. */
+static void a_header_that_cannot_be_ends_the_connection(void **state) {
+  (void)state;
+  const gd_message_header strange[] = {
+      {GD_MESSAGE_AGREE, GD_CONTROL_BODY_BYTES + 1}, {GD_MESSAGE_AGREE, UINT32_MAX}, {GD_MESSAGE_BYE + 1, 0}, {UINT32_MAX, 0}};
+  for (size_t i = 0; i < sizeof strange / sizeof *strange; i++) {
+    static gd_message_reader reader;
+    gd_message_header header;
+    const void *body;
+    int ends[2];
+    memset(&reader, 0, sizeof reader);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    assert_int_equal(send(ends[0], &strange[i], sizeof strange[i], MSG_NOSIGNAL), sizeof strange[i]);
+    assert_int_equal(gd_message_read(ends[1], &reader, &header, &body), -1);
+    close(ends[0]);
+    close(ends[1]);
+  }
+}
+
 static void a_rank_that_does_not_come_is_named(void **state) {
   (void)state;
   gd_control_listener listener;
@@ -188,6 +252,8 @@ static void every_launcher_is_understood(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(strangers_stay_out_and_messages_arrive_whole),
+      cmocka_unit_test(only_the_key_and_a_rank_of_the_job_open),
+      cmocka_unit_test(a_header_that_cannot_be_ends_the_connection),
       cmocka_unit_test(a_rank_that_does_not_come_is_named),
       cmocka_unit_test(a_rank_that_no_descriptor_is_left_for_is_no_missing_rank),
       cmocka_unit_test(without_loopback_the_host_s_own_addresses_are_offered),
