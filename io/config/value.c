@@ -232,17 +232,31 @@ static const char *choice_name(const gd_config_key *key, const void *value) {
   return "?";
 }
 
+static char *add(char *out, const char *end, const char *text) {
+  while (*text && out < end) *out++ = *text++;
+  *out = 0;
+  return out;
+}
+
+/* One plain folder, or the list as a run file and --set take it. */
 static void sources_text(const gd_data_spec *data, char *out, size_t bytes) {
-  if (data->sources == 1 && data->weight[0] == 1.0f) {
+  if (data->sources == 1 && data->weight[0] == 1.0f && !strchr("[{", data->path[0][0])) {
     snprintf(out, bytes, "%s", data->path[0]);
     return;
   }
-  size_t used = 0;
-  out[0] = 0;
-  for (int32_t i = 0; i < data->sources && used < bytes; i++) {
-    used +=
-        (size_t)snprintf(out + used, bytes - used, "%s%s (weight %.9g)", i ? ", " : "", data->path[i], (double)data->weight[i]);
+  char *end = out + bytes - 1; /* of the text that fits */
+  for (int32_t i = 0; i < data->sources; i++) {
+    out = add(out, end, i ? ", {path: \"" : "[{path: \"");
+    for (const char *at = data->path[i]; *at; at++) {
+      const char letter[] = {*at, 0};
+      if (*at == '"' || *at == '\\') out = add(out, end, "\\");
+      out = add(out, end, letter);
+    }
+    char weight[32];
+    snprintf(weight, sizeof weight, "\", weight: %.9g}", (double)data->weight[i]);
+    out = add(out, end, weight);
   }
+  (void)add(out, end, data->sources ? "]" : "");
 }
 
 /* The shortest decimal that reads back as the same float: 0.01, not 0.00999999978. */

@@ -90,5 +90,19 @@ one_call() {
     check "errno $error: nothing is set aside" eval '! ls "$work/read/checkpoints" | grep -q bad'
   done
   check "the same checkpoint loads afterwards" train read 2 gpt2 $settings run.steps=8
+
+  # The tokenizer belongs to a checkpoint.
+  spoilt=$(ls -d "$work"/whole/checkpoints/step-* | tail -1)/tokenizer
+  spoilt=$spoilt/$(ls "$spoilt" | head -1)
+  verify() { "$bin/gptdist-ckpt" verify "$work/whole" > "$work/verify.out" 2>&1; }
+  check "a checkpoint with its tokenizer verifies" verify
+  printf x >> "$spoilt"
+  verify
+  check "one with another tokenizer file does not: 65" [ $? -eq 65 ]
+  check "and the file is named" grep -qF "$spoilt" "$work/verify.out"
+  rm "$spoilt"
+  verify
+  check "nor one without it: 65" [ $? -eq 65 ]
+  check "and it is named, too" grep -qF "$spoilt: is missing" "$work/verify.out"
 }
 finish

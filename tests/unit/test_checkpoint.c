@@ -119,8 +119,8 @@ static gd_run_state state_of(int64_t step) {
                         .draws = step * 8,
                         .applied_steps = step - 1,
                         .bad_steps = 1,
-                        .best_validation = INFINITY,
-                        .best_step = -1};
+                        .best_validation = 1.0 / 3,
+                        .best_step = 777};
 }
 
 static gd_status save(gd_checkpoint_writer *writer, int64_t step, int kinds, int pieces) {

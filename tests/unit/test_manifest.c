@@ -1,0 +1,128 @@
+/* MANIFEST.pb gives back every key of the run file and every number of the run's state; another version is refused by its
+ * number. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <math.h>
+
+#include "io/checkpoint/manifest.h"
+#include "io/config/config.h"
+#include "shard/base/rng.h"
+
+enum { TRIALS = 50 };
+
+static gd_rng rng;
+static uint64_t drawn;
+
+static uint32_t draw(uint32_t below) {
+  return gd_rng_word(&rng, drawn++) % below;
+}
+
+/* A value that the key may have, as text: random inside its bounds. */
+static void value_of(const gd_config_key *key, char *out, size_t size) {
+  double low = isfinite(key->minimum) ? key->minimum : -1e6, high = isfinite(key->maximum) ? key->maximum : 1e9;
+  double share = (1 + draw(1000)) / 1002.0;
+  int count = 0;
+  switch (key->type) {
+    case GD_KEY_BOOL: snprintf(out, size, "%s", draw(2) ? "true" : "false"); return;
+    case GD_KEY_CHOICE:
+      while (key->choices[count].name) count++;
+      snprintf(out, size, "%s", key->choices[draw((uint32_t)count)].name);
+      return;
+    case GD_KEY_STRING: snprintf(out, size, "a \"quoted\": name, %u # \xc3\xa9", draw(1000000)); return;
+    case GD_KEY_SOURCES: snprintf(out, size, "[{path: one-%u, weight: 2.5}, two]", draw(1000000)); return;
+    case GD_KEY_FLOAT: snprintf(out, size, "%.9g", low + (high - low) * share); return;
+    default: snprintf(out, size, "%.0f", floor(low + (high - low) * share)); return;
+  }
+}
+
+/* A manifest of one tensor, in the smallest valid form. */
+static gd_tensor tensor = {.name = "final_norm.weight", .dims = 1, .rows = 8, .cols = 1};
+static gd_manifest_file file = {.name = "rank-00000.h5", .bytes = 4096};
+static gd_stored_box box = {.box = {0, 8, 0, 1}};
+
+static void make(gd_manifest *manifest) {
+  *manifest = (gd_manifest){.gptdist_version = "1.2.3", .host = "host", .isa = "generic", .hdf5_version = "1.10.8"};
+  gd_config_defaults(&manifest->spec);
+  assert_int_equal(gd_mesh_init(&manifest->mesh, 24, 2, 3, 1), GD_OK);
+  manifest->tensors = &tensor;
+  manifest->files = &file;
+  manifest->boxes = &box;
+  manifest->tensor_count = manifest->file_count = manifest->box_count = 1;
+}
+
+static void test_every_key_and_every_number_of_the_state_come_back(void **state) {
+  (void)state;
+  const gd_config_key *keys;
+  int count = gd_config_keys(&keys), changed[GD_CONFIG_MAX_KEYS] = {0};
+  rng = gd_rng_make(34, GD_RNG_DATA, 0, 0, 0);
+  for (int trial = 0; trial < TRIALS; trial++) {
+    gd_manifest in, out;
+    gd_bytes bytes = {0};
+    gd_spec defaults;
+    char text[GD_CONFIG_TEXT_BYTES], other[GD_CONFIG_TEXT_BYTES];
+    make(&in);
+    gd_config_defaults(&defaults);
+    for (int k = 0; k < count; k++) {
+      value_of(&keys[k], text, sizeof text);
+      if (gd_config_set(&keys[k], text, keys[k].name, &in.spec) != GD_OK) fail_msg("%s: %s", text, gd_error_text());
+      gd_config_value(&keys[k], &in.spec, text, sizeof text);
+      changed[k] += strcmp(text, gd_config_value(&keys[k], &defaults, other, sizeof other)) != 0;
+    }
+    in.state = (gd_run_state){.step = 1000 + draw(1000),
+                              .tokens = (int64_t)draw(1000) << 40 | 77,
+                              .draws = (int64_t)draw(1000) << 33 | 55,
+                              .applied_steps = draw(1000),
+                              .bad_steps = draw(1000),
+                              .best_validation = 1.0 / (3 + draw(1000)),
+                              .best_step = draw(1000)};
+    assert_int_equal(gd_manifest_encode(&in, &bytes), GD_OK);
+    if (gd_manifest_decode("MANIFEST.pb", bytes.bytes, bytes.count, &out) != GD_OK) fail_msg("%s", gd_error_text());
+    for (int k = 0; k < count; k++) {
+      gd_config_value(&keys[k], &in.spec, text, sizeof text);
+      if (strcmp(text, gd_config_value(&keys[k], &out.spec, other, sizeof other)) != 0)
+        fail_msg("%s: saved \"%s\", loaded \"%s\"", keys[k].name, text, other);
+    }
+    assert_memory_equal(&in.spec, &out.spec, sizeof in.spec);
+    assert_memory_equal(&in.state, &out.state, sizeof in.state);
+    assert_memory_equal(in.mesh.size, out.mesh.size, sizeof in.mesh.size);
+    assert_string_equal(in.gptdist_version, out.gptdist_version);
+    assert_string_equal(in.host, out.host);
+    gd_manifest_free(&out);
+    gd_bytes_free(&bytes);
+  }
+  for (int k = 0; k < count; k++)
+    if (!changed[k]) fail_msg("%s never left its default", keys[k].name);
+}
+
+static void test_another_format_version_is_refused_by_its_number(void **state) {
+  (void)state;
+  gd_manifest in, out;
+  gd_bytes bytes = {0};
+  make(&in);
+  assert_int_equal(gd_manifest_encode(&in, &bytes), GD_OK);
+  assert_memory_equal(bytes.bytes, "\x08\x01", 2); /* field 1, version 1 */
+  static const unsigned char versions[] = {0, 2, 99};
+  for (size_t i = 0; i < sizeof versions; i++) {
+    char wanted[64];
+    bytes.bytes[1] = (char)versions[i];
+    assert_int_equal(gd_manifest_decode("MANIFEST.pb", bytes.bytes, bytes.count, &out), GD_BAD_DATA);
+    snprintf(wanted, sizeof wanted, "MANIFEST.pb: format version %u, this program reads version 1", versions[i]);
+    assert_non_null(strstr(gd_error_text(), wanted));
+  }
+  gd_bytes_free(&bytes);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_every_key_and_every_number_of_the_state_come_back),
+      cmocka_unit_test(test_another_format_version_is_refused_by_its_number),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
