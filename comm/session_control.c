@@ -95,11 +95,13 @@ static _Noreturn void lead_out(gd_session *session, gd_status code, const char *
   lead_out_at(session, GD_LOG_ERROR, &fatal);
 }
 
-/* Another rank leaves on its own judgement: rank 0 is gone or silent. Only rank 1 speaks, so that it is said once. */
+/* Another rank leaves on its own judgement: rank 0 is gone or silent. Only rank 1 speaks, so that it is said once; the others
+ * give it time to, since its clock may be some beats behind theirs, and who leaves ends the job. */
 static _Noreturn void leave_without_rank_0(gd_session *session, const char *text) {
   if (atomic_flag_test_and_set(&leaving))
     for (;;) pause();
   gd_log(session->rank == 1 ? GD_LOG_ERROR : GD_LOG_DEBUG, "%s", text);
+  if (session->rank > 1) nanosleep(&(struct timespec){.tv_sec = TRIPS * BEAT_MS / 1000}, NULL);
   /* Should rank 0 come back to life it must know that this is said, and leave too. */
   wire_error left = {.code = GD_RANK_FAILED};
   snprintf(left.text, sizeof left.text, "%s", text);
@@ -232,7 +234,8 @@ static void read_peer(gd_session *session, int32_t peer) {
     bool end = handle(session, peer, &header, body, &fatal);
     pthread_mutex_unlock(&session->lock);
     if (!end) continue;
-    if (session->rank == 0) lead_out_at(session, header.type == GD_MESSAGE_LEFT ? GD_LOG_DEBUG : GD_LOG_ERROR, &fatal);
+    bool told = header.type == GD_MESSAGE_LEFT && peer == 1; /* where another one left, rank 1 was not able to speak */
+    if (session->rank == 0) lead_out_at(session, told ? GD_LOG_DEBUG : GD_LOG_ERROR, &fatal);
     if (atomic_flag_test_and_set(&leaving))
       for (;;) pause();
     (void)gd_error_raise(&fatal);
