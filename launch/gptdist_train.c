@@ -198,7 +198,8 @@ int main(int argc, char **argv) {
       .name = "gptdist-train",
       .purpose = "trains a transformer",
       .usage =
-          "--config F [--set section.key=value]... [--resume auto|none|DIR] [--allow-change KEY] [--max-time T] [--dry-run]",
+          "--config F [--set section.key=value]... [--resume auto|none|DIR] [--allow-change KEY]\n       [--max-time T] "
+          "[--dry-run]",
       .more =
           "Under mpirun every rank runs this same line; gptdist-run builds a good mpirun line.\n"
           "Exit codes: 0 done, 64 usage or configuration, 65 bad data or checkpoint, 70 internal error,\n"

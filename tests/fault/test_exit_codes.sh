@@ -36,7 +36,7 @@ cp -r hf-cut hf-locked && chmod 000 hf-locked/model.safetensors
 mkdir gpt2 && echo '{' >gpt2/vocab.json && echo x >gpt2/merges.txt
 echo '{"text": 3}' >items.jsonl
 printf 'a\377b\n' >bytes.txt
-head -c 40 /dev/urandom >cut.gz
+head -c 40 /dev/urandom >cut.txt.gz
 for name in config.yaml text.txt items.jsonl; do cp run.yaml "locked-$name"; chmod 000 "locked-$name"; done
 cp -r data data-locked && chmod 000 data-locked/train/00000.h5
 cp -r $checkpoint checkpoint-locked && chmod 000 checkpoint-locked/rank-00000.h5
@@ -142,7 +142,7 @@ done
 row 65 'data-cut/train/00000.h5' data verify data-cut
 row 74 'data-locked/train/00000.h5: Permission denied' data verify data-locked
 row 64 'nowhere.txt: No such file' data prepare --tokenizer bytes --output new-data nowhere.txt
-row 65 'cut.gz' data prepare --tokenizer bytes --output new-data cut.gz
+row 65 'cut.txt.gz' data prepare --tokenizer bytes --output new-data cut.txt.gz
 row 74 'locked-text.txt' data prepare --tokenizer bytes --output /tmp/none-$$ locked-text.txt
 row 64 'nowhere: No such file' data prepare --tokenizer gpt2:nowhere --output new-data text.txt
 row 65 'empty: expected encoder.json' data prepare --tokenizer gpt2:empty --output new-data text.txt
