@@ -90,6 +90,8 @@ cp -r set broken && head -c 100 set/train/index.json >broken/train/index.json
 expect 65 'broken/train/index.json:' "$data" inspect broken
 cp -r set wrong && sed -i 's/"vocabulary": 257/"vocabulary": 300/' wrong/train/index.json
 expect 65 'wrong/train/00000.h5: made with tokenizer bytes' "$data" verify wrong
+cp -r set digest && sed -i "s/\"sha256\": \"[0-9a-f]*\"/\"sha256\": \"$(printf '%064d' 0)\"/" digest/train/index.json
+expect 65 'digest/train/00000.h5: SHA-256 is' "$data" verify digest
 cp -r set flipped && printf '\377' | dd of=flipped/train/00000.h5 bs=1 seek=9000 conv=notrunc 2>/dev/null
 "$data" verify flipped >out 2>err
 [ $? = 65 ] && grep -q 'flipped/train/00000.h5' err || fail "a flipped byte: $(cat err)"
