@@ -53,6 +53,9 @@ static void the_verdict_scales_clips_and_counts(void **state) {
   assert_true(v.applied_steps == 7 && v.bad_steps == 0);
   assert_true(v.scale == (float)((double)0.1f / norm / 13.0));
   assert_true(v.bias1 == (float)(1.0 - pow((double)0.9f, 7.0)) && v.bias2 == (float)(1.0 - pow((double)0.99f, 7.0)));
+  args.clip = 1e3f; /* a short gradient stays as it is */
+  assert_int_equal(kernels.ops->vote(&kernels, &args), GD_OK);
+  assert_true(v.scale == (float)(1.0 / 13.0));
   args.clip = 0.0f;
   assert_int_equal(kernels.ops->vote(&kernels, &args), GD_OK);
   assert_true(v.scale == (float)(1.0 / 13.0));
