@@ -195,6 +195,28 @@ static void chinese_comes_in_parts(void **state) {
   gd_bytes_free(&found);
 }
 
+/* Behind an empty line or one that ends in a space, an ideograph begins no part: the white space before it would be split
+ * otherwise. */
+static void white_space_that_runs_on_is_not_cut(void **state) {
+  (void)state;
+  static const char *const lines[] = {"\xe6\x96\x87\xe3\x80\x80\n", "\xe6\x96\x87\n\n", "\xe6\x96\x87 \n",
+                                      "\xe6\x96\x87\xc2\x85\n", "\xe6\x96\x87\xe2\x80\xa8\n"};
+  const gd_corpus_options options = {.cut = true};
+  for (size_t k = 0; k < sizeof lines / sizeof *lines; k++) {
+    gd_bytes text = {0};
+    gd_corpus *corpus;
+    gd_corpus_part part;
+    bool more;
+    while (text.count < 3 << 20) ok(gd_bytes_append(&text, lines[k], strlen(lines[k])));
+    put("a.txt", text.bytes, text.count);
+    ok(gd_corpus_open(path, &options, 0, -1, &corpus));
+    ok(gd_corpus_next(corpus, &part, &more));
+    assert_int_equal(part.count, text.count);
+    gd_corpus_close(corpus);
+    gd_bytes_free(&text);
+  }
+}
+
 static void a_separator_behind_a_cut_is_seen(void **state) {
   (void)state;
   enum { WINDOW = 1 << 20 }; /* it ends inside the separator, so the cut comes before that is seen */
@@ -441,6 +463,7 @@ int main(void) {
       cmocka_unit_test(escapes_at_the_edge_of_a_read_are_seen),
       cmocka_unit_test(a_separator_of_ones_own_parts_documents),
       cmocka_unit_test(chinese_comes_in_parts),
+      cmocka_unit_test(white_space_that_runs_on_is_not_cut),
       cmocka_unit_test(a_separator_behind_a_cut_is_seen),
       cmocka_unit_test(a_name_that_says_no_format_is_refused),
       cmocka_unit_test(folders_and_patterns_are_inputs),
