@@ -48,10 +48,12 @@ static gd_status cut_back(const char *path, int64_t step) {
   if (step > 0) GD_TRY_GOTO(status, done, gd_file_read(path, FILE_LIMIT, &old));
   for (size_t first = 0; first < old.count;) {
     const char *line = old.bytes + first, *end = memchr(line, '\n', old.count - first);
-    if (!end) break; /* half written */
-    size_t length = (size_t)(end - line) + 1;
-    if (belongs(line, length - 1, step)) GD_TRY_GOTO(status, done, gd_bytes_append(&kept, line, length));
-    first += length;
+    size_t length = end ? (size_t)(end - line) : old.count - first; /* a half-written last line is no JSON */
+    if (belongs(line, length, step)) {
+      GD_TRY_GOTO(status, done, gd_bytes_append(&kept, line, length));
+      GD_TRY_GOTO(status, done, gd_bytes_append(&kept, "\n", 1));
+    }
+    first += length + 1;
   }
   status = gd_file_replace(path, kept.bytes, kept.count);
 done:

@@ -22,7 +22,7 @@ struck() {
   ) > /dev/null 2>&1
 }
 whole_or_none() { # NAME: what is there is whole, and nothing was called damaged
-  [ -z "$(ls "$work/$1/checkpoints" 2> /dev/null | grep bad)" ] || return 1
+  [ -z "$(ls "$work/$1/checkpoints" 2> /dev/null | grep '\.bad')" ] || return 1
   ls "$work/$1/checkpoints" 2> /dev/null | grep -qE '^step-[0-9]*$' || return 0
   "$bin/gptdist-ckpt" verify "$work/$1" > /dev/null
 }
@@ -87,7 +87,7 @@ one_call() {
       GD_FAULT_ERRNO=$error GD_FAULT_RANK=1 -- $settings run.steps=8
     check "errno $error at a read of one rank: 74" [ $? -eq 74 ]
     check "errno $error: the file is named" grep -q 'rank-00001.h5' "$work/read.out"
-    check "errno $error: nothing is set aside" eval '! ls "$work/read/checkpoints" | grep -q bad'
+    check "errno $error: nothing is set aside" eval '! ls "$work/read/checkpoints" | grep -qF .bad'
   done
   check "the same checkpoint loads afterwards" train read 2 gpt2 $settings run.steps=8
 

@@ -124,6 +124,28 @@ static void test_a_resumed_file_equals_that_of_a_run_never_interrupted(void **st
   free(resumed);
 }
 
+static void test_a_run_that_goes_on_behind_its_end_tells_one_run(void **state) {
+  (void)state;
+  write_steps(0, 10, false);
+  char *whole = read_metrics();
+  write_steps(0, 6, false); /* ended at step 6, with its line of the end, and is given more steps */
+  write_steps(6, 10, false);
+  char *resumed = read_metrics();
+  assert_string_equal(resumed, whole);
+  free(resumed);
+  /* A crash of the machine may take the last line's newline alone. */
+  write_steps(0, 5, false);
+  char *text = read_metrics();
+  size_t count = (size_t)(strstr(text, "{\"event\": \"end\"") - text) - 1;
+  assert_int_equal(gd_file_write(metrics_path, text, count), GD_OK);
+  write_steps(5, 10, false);
+  resumed = read_metrics();
+  assert_string_equal(resumed, whole);
+  free(text);
+  free(whole);
+  free(resumed);
+}
+
 static void test_a_new_run_starts_with_an_empty_file(void **state) {
   (void)state;
   write_steps(0, 5, false);
@@ -235,12 +257,71 @@ static void test_event_files_are_framed_and_hold_the_values(void **state) {
       if (step != 3) assert_float_equal(value, loss_of((int64_t)step), 0);
       assert_int_equal(step, losses);
     }
+    {
+      static const struct {
+        const char *tag;
+        float value;
+      } wanted[] = {
+          {"optimizer/lr", 1e-3f}, {"optimizer/grad_norm", 1.0f / 3}, {"speed/tokens_per_s", 1e6f}, {"speed/tflops", 0.25f}};
+      bool train = find_scalar(record + 12, record + 12 + length, "loss/train", &step, &value);
+      for (size_t w = 0; train && w < sizeof wanted / sizeof *wanted; w++) {
+        assert_true(find_scalar(record + 12, record + 12 + length, wanted[w].tag, &step, &value));
+        assert_float_equal(value, wanted[w].value, 0);
+      }
+    }
     validations += find_scalar(record + 12, record + 12 + length, "loss/validation", &step, &value);
     at += 16 + length;
   }
   assert_int_equal(records, 2 + 4 + 2);
   assert_int_equal(losses, 4);
   assert_int_equal(validations, 2);
+  gd_bytes_free(&bytes);
+}
+
+/* The one event file whose name is not `known`; its bytes. */
+static gd_bytes other_board(const char *known, char name[256]) {
+  char path[512];
+  gd_bytes bytes = {0};
+  name[0] = 0;
+  snprintf(path, sizeof path, "%s/tensorboard", folder);
+  DIR *entries = opendir(path);
+  assert_non_null(entries);
+  for (struct dirent *entry; (entry = readdir(entries));)
+    if (strncmp(entry->d_name, "events.", 7) == 0 && strcmp(entry->d_name, known) != 0)
+      snprintf(name, 256, "%s", entry->d_name);
+  closedir(entries);
+  snprintf(path, sizeof path, "%s/tensorboard/%s", folder, name);
+  assert_int_equal(gd_file_read(path, 1 << 20, &bytes), GD_OK);
+  return bytes;
+}
+
+static void test_a_resumed_run_tells_tensorboard_from_which_step_on_older_files_are_void(void **state) {
+  (void)state;
+  char first[256], second[256];
+  write_steps(0, 6, true);
+  gd_bytes bytes = other_board("", first);
+  gd_bytes_free(&bytes);
+  write_steps(4, 6, true);
+  bytes = other_board(first, second);
+  const uint8_t *record = (const uint8_t *)bytes.bytes;
+  record += 16 + little_endian(record, 8); /* behind the file's version */
+  const uint8_t *at = record + 12, *end = at + little_endian(record, 8);
+  uint64_t step = 0, start = 0;
+  while (at < end) {
+    uint64_t key = varint(&at);
+    if (key == (1 << 3 | 1)) {
+      at += 8;
+    } else if (key == (2 << 3 | 0)) {
+      step = varint(&at);
+    } else { /* session_log = 7 { status = 1: START = 1 } */
+      assert_int_equal(key, 7 << 3 | 2);
+      assert_int_equal(varint(&at), 2);
+      assert_int_equal(varint(&at), 1 << 3 | 0);
+      start = varint(&at);
+    }
+  }
+  assert_int_equal(step, 5);
+  assert_int_equal(start, 1);
   gd_bytes_free(&bytes);
 }
 
@@ -279,9 +360,11 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       TEST(test_a_line_holds_the_fields_in_order_and_floats_come_back_bit_for_bit),
       TEST(test_a_resumed_file_equals_that_of_a_run_never_interrupted),
+      TEST(test_a_run_that_goes_on_behind_its_end_tells_one_run),
       TEST(test_a_new_run_starts_with_an_empty_file),
       TEST(test_a_full_disk_is_reported),
       TEST(test_event_files_are_framed_and_hold_the_values),
+      TEST(test_a_resumed_run_tells_tensorboard_from_which_step_on_older_files_are_void),
       TEST(test_a_held_lock_is_refused_with_process_and_host_and_a_left_one_is_taken),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
