@@ -1,0 +1,31 @@
+/* prepare_common.c - what both halves of prepare use: the path of a unit, sums over the ranks, progress. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/data/prepare_internal.h"
+
+gd_status gd_prepare_unit_path(const gd_prepare *prepare, int64_t unit, const char *kind, char out[GD_PATH_BYTES]) {
+  char name[64];
+  snprintf(name, sizeof name, "unit-%08lld.%s", (long long)unit, kind);
+  return gd_path_join(out, GD_PATH_BYTES, prepare->work, name);
+}
+
+gd_status gd_prepare_sum(const gd_prepare *prepare, int64_t *values, int64_t count) {
+  if (prepare->ranks == 1) return GD_OK;
+  size_t bytes = (size_t)count * sizeof *values;
+  int64_t *everyone = malloc((size_t)prepare->ranks * bytes + 1);
+  if (!everyone) return gd_fail(GD_NO_MEMORY, "no memory for %lld counts of %d ranks", (long long)count, prepare->ranks);
+  gd_status status = gd_session_all_gather(prepare->session, values, everyone, bytes);
+  memset(values, 0, bytes);
+  for (int32_t r = 0; status == GD_OK && r < prepare->ranks; r++)
+    for (int64_t i = 0; i < count; i++) values[i] += everyone[r * count + i];
+  free(everyone);
+  return status;
+}
+
+void gd_prepare_tell(const gd_prepare *prepare, int64_t done) {
+  gd_prepare_progress progress = prepare->progress;
+  progress.done = done;
+  if (prepare->options->progress) prepare->options->progress(prepare->options->progress_context, &progress);
+}
