@@ -1,3 +1,4 @@
+/* control.c - the wire of the control channel: rank 0 listens, the others connect, framed messages go both ways. */
 #include "comm/control.h"
 
 #include <arpa/inet.h>

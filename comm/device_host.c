@@ -1,3 +1,4 @@
+/* device_host.c - what the devices in host memory share: memory, description, queued operations. */
 #include "comm/device_host.h"
 #include "comm/machine.h"
 

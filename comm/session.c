@@ -1,3 +1,4 @@
+/* session.c - a job from its start to its end: ranks and hosts, opened and closed. */
 #include "comm/session.h"
 
 #include <stdio.h>

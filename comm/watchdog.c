@@ -1,3 +1,4 @@
+/* watchdog.c - heartbeats to one sentence: is the job stuck, who keeps whom waiting. */
 #include "comm/watchdog.h"
 
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* ckpt_diff.c - how two checkpoints differ, tensor by tensor. */
 #include "launch/ckpt_diff.h"
 
 #include <inttypes.h>

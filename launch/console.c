@@ -1,3 +1,4 @@
+/* console.c - log lines and the progress line on stderr, results on stdout. */
 #include "launch/console.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
-/* gptdist-data inspect, verify and at: what is in a dataset, whether it is whole, and which samples a rank sees. */
+/* data_look.c - gptdist-data inspect, verify and at: what is in a dataset, whether it is whole, and which samples a rank sees.
+ */
 #include <stdio.h>
 #include <string.h>
 

@@ -1,4 +1,4 @@
-/* gptdist-data encode and decode: text to ids and back. */
+/* data_text.c - gptdist-data encode and decode: text to ids and back. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* doctor.c - gptdist-run --doctor: is this machine fit to train. */
 #include "launch/doctor.h"
 
 #include <errno.h>

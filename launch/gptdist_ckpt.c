@@ -1,4 +1,4 @@
-/* gptdist-ckpt - checkpoints without training: what is in one, is it whole, its hash, how two differ. */
+/* gptdist_ckpt.c - gptdist-ckpt: checkpoints without training: what is in one, is it whole, its hash, how two differ. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>

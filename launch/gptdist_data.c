@@ -1,4 +1,4 @@
-/* gptdist-data: text to token shards, tokenizers, and what is in a dataset. */
+/* gptdist_data.c - gptdist-data: text to token shards, tokenizers, and what is in a dataset. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

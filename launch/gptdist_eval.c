@@ -1,5 +1,5 @@
-/* gptdist-eval - scores a model: `gptdist-eval --checkpoint DIR --task perplexity --data DATASET`. Under mpirun --tensor N
- * ranks share the model and the items are dealt to the others. */
+/* gptdist_eval.c - gptdist-eval: scores a model: `gptdist-eval --checkpoint DIR --task perplexity --data DATASET`. Under
+ * mpirun --tensor N ranks share the model and the items are dealt to the others. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

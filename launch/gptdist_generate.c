@@ -1,5 +1,5 @@
-/* gptdist-generate - continues a text: `gptdist-generate --checkpoint DIR --prompt "Once upon a time"`. Under mpirun the ranks
- * share the model (tensor parallel) and rank 0 prints. */
+/* gptdist_generate.c - gptdist-generate: continues a text: `gptdist-generate --checkpoint DIR --prompt "Once upon a time"`.
+ * Under mpirun the ranks share the model (tensor parallel) and rank 0 prints. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

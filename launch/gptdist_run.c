@@ -1,4 +1,4 @@
-/* gptdist-run: starts a job of ranks, watches it, starts it again after a fault, hands it back to SLURM. */
+/* gptdist_run.c - gptdist-run: starts a job of ranks, watches it, starts it again after a fault, hands it back to SLURM. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>

@@ -1,5 +1,5 @@
-/* gptdist-train - trains a transformer: `gptdist-train --config F` on one rank, `mpirun -np N gptdist-train --config F` on
- * many. */
+/* gptdist_train.c - gptdist-train: trains a transformer: `gptdist-train --config F` on one rank, `mpirun -np N gptdist-train
+ * --config F` on many. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

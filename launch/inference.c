@@ -1,3 +1,4 @@
+/* inference.c - a job and a model for inference, for gptdist-generate and gptdist-eval. */
 #include "launch/inference.h"
 
 #include <ctype.h>

@@ -1,3 +1,4 @@
+/* options.c - the command line of every program, read by one table. */
 #include "launch/options.h"
 
 #include <ctype.h>

@@ -1,3 +1,4 @@
+/* run_line.c - the words of the mpirun or srun line that starts a job. */
 #include "launch/run_line.h"
 
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* signals.c - stopping on request: the first signal sets a flag, a later one ends the program. */
 #include "launch/signals.h"
 
 #include <errno.h>

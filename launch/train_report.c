@@ -1,3 +1,4 @@
+/* train_report.c - what a training run tells: progress, metrics.jsonl, TensorBoard, exit.json. */
 #include "launch/train_report.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+/* files.c - small files and folders: read or written whole, made, published by rename, removed. */
 #include "io/base/files.h"
 
 #include <dirent.h>

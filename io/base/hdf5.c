@@ -1,3 +1,4 @@
+/* hdf5.c - HDF5 as shards and checkpoints use it: one thread at a time, silent, its fault in one text. */
 #include "io/base/hdf5.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* json.c - JSON text to a tree of nodes, and strings back to JSON text. */
 #include "io/base/json.h"
 #include "io/base/utf8.h"
 

@@ -1,3 +1,4 @@
+/* lockfile.c - the lock of a folder, which ends with the process that holds it. */
 #include "io/base/lockfile.h"
 
 #include <errno.h>

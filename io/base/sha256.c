@@ -1,3 +1,4 @@
+/* sha256.c - SHA-256 of bytes and files, computed by OpenSSL. */
 #include "io/base/sha256.h"
 
 #include <errno.h>

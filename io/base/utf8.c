@@ -1,3 +1,4 @@
+/* utf8.c - UTF-8: what is valid, how long a character is, and back. */
 #include "io/base/utf8.h"
 
 #include <string.h>

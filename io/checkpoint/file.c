@@ -1,3 +1,4 @@
+/* file.c - one rank's file of a checkpoint, written and read. */
 #include "io/checkpoint/file.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* folder.c - the names in RUN/checkpoints: which steps are there, what is left of a save, what is published or removed. */
 #include "io/checkpoint/folder.h"
 
 #include <dirent.h>

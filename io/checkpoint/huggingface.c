@@ -1,3 +1,4 @@
+/* huggingface.c - the tensors of a Hugging Face folder under the names of ours. */
 #include "io/checkpoint/huggingface.h"
 
 #include <inttypes.h>

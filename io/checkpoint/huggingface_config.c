@@ -1,3 +1,4 @@
+/* huggingface_config.c - config.json of a Hugging Face folder as numbers of ours. */
 #include "io/checkpoint/huggingface_config.h"
 
 #include <stdio.h>

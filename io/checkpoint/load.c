@@ -1,3 +1,4 @@
+/* load.c - which checkpoint a run resumes from, opened and agreed on by all ranks. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* manifest.c - MANIFEST.pb as plain C, encoded and decoded with every check. */
 #include "io/checkpoint/manifest.h"
 
 #include <inttypes.h>

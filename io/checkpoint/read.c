@@ -1,3 +1,4 @@
+/* read.c - values of tensors from the files of an open checkpoint, a few files open at a time; the hash of all of them. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* safetensors.c - the header of a .safetensors file, checked, and its tensors read. */
 #include "io/checkpoint/safetensors.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* save.c - a checkpoint written beside the training: snapshot, the thread that writes it, publishing. */
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>

@@ -1,4 +1,4 @@
-/* Defaults, file, overrides; and the spec back to text. */
+/* config.c - defaults, file, overrides; and the spec back to text. */
 #include "io/config/config.h"
 
 #include <ctype.h>

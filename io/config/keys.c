@@ -1,4 +1,4 @@
-/* The one key table: run file, --set, aliases, --help-config, suggestions and the resolved file all read it. */
+/* keys.c - the one key table: run file, --set, aliases, --help-config, suggestions and the resolved file all read it. */
 #include <string.h>
 #include <strings.h>
 

@@ -1,4 +1,4 @@
-/* Which valid word a misspelt one was meant to be. */
+/* suggest.c - which valid word a misspelt one was meant to be. */
 #include <string.h>
 #include <strings.h>
 

@@ -1,4 +1,4 @@
-/* One value: its text to a field of the spec and back. */
+/* value.c - one value: its text to a field of the spec and back. */
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>

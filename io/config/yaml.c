@@ -1,4 +1,5 @@
-/* The YAML side of the configuration: the only file that includes yaml.h. Nodes carry their line, so each message names it. */
+/* yaml.c - the YAML side of the configuration: the only file that includes yaml.h. Nodes carry their line, so each message
+ * names it. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

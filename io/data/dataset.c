@@ -1,3 +1,4 @@
+/* dataset.c - the samples of training and validation: windows of shards in a fixed order. */
 #include "io/data/dataset.h"
 
 #include <pthread.h>

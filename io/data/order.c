@@ -1,3 +1,4 @@
+/* order.c - which source and which window a draw is. */
 #include "io/data/order.h"
 
 #include <math.h>

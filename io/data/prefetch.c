@@ -1,4 +1,4 @@
-/* The reader thread of gd_prefetch: a ring of batches, filled ahead, handed over in step order. */
+/* prefetch.c - the reader thread of gd_prefetch: a ring of batches, filled ahead, handed over in step order. */
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>

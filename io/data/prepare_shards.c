@@ -1,5 +1,5 @@
-/* The second half of prepare: the documents of all units, in order, dealt to train and validation and cut into shards. Every
- * rank walks over all document ends and copies the ids of the shards that are its own. */
+/* prepare_shards.c - the second half of prepare: the documents of all units, in order, dealt to train and validation and cut
+ * into shards. Every rank walks over all document ends and copies the ids of the shards that are its own. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>

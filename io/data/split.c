@@ -1,3 +1,4 @@
+/* split.c - one split: its index, and its shards read as one stream. */
 #include "io/data/split.h"
 
 #include <stdio.h>

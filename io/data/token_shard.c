@@ -1,3 +1,4 @@
+/* token_shard.c - one HDF5 file of token ids, written and read. */
 #include "io/data/token_shard.h"
 
 #include <errno.h>

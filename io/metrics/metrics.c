@@ -1,3 +1,4 @@
+/* metrics.c - metrics.jsonl: a line an event. */
 #include "io/metrics/metrics.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* tensorboard.c - the event files of TensorBoard: records, lengths, checksums. */
 #include "io/metrics/tensorboard.h"
 
 #include <errno.h>

@@ -1,4 +1,4 @@
-/* Words of a command line to the paths of files: folders are walked through, patterns are matched. */
+/* inputs.c - words of a command line to the paths of files: folders are walked through, patterns are matched. */
 #include "io/text/inputs.h"
 
 #include <dirent.h>

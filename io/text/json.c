@@ -1,4 +1,5 @@
-/* JSON that is no line format: an array of objects, or objects one behind the other. One object at a time is in memory. */
+/* json.c - JSON that is no line format: an array of objects, or objects one behind the other. One object at a time is in
+ * memory. */
 #include <string.h>
 
 #include "io/text/internal.h"

@@ -1,4 +1,4 @@
-/* JSONL, CSV and TSV: a document a line or row. */
+/* rows.c - JSONL, CSV and TSV: a document a line or row. */
 #include <string.h>
 
 #include "io/text/internal.h"

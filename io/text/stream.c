@@ -1,3 +1,4 @@
+/* stream.c - the bytes of a file from front to back, plain or unpacked from .gz and .zst. */
 #include "io/text/stream.h"
 
 #include <errno.h>

@@ -1,4 +1,4 @@
-/* Plain text: parts of documents, parted by separator lines. */
+/* text.c - plain text: parts of documents, parted by separator lines. */
 #include <string.h>
 
 #include "io/text/internal.h"

@@ -1,3 +1,4 @@
+/* bpe.c - a vocabulary with merges: built, text to ids piece by piece, and back. */
 #include "io/tokenizer/bpe.h"
 
 #include <pthread.h>

@@ -1,4 +1,4 @@
-/* Byte-level BPE from files: GPT-2's vocab.json and merges.txt, and Hugging Face's tokenizer.json. */
+/* gpt2.c - byte-level BPE from files: GPT-2's vocab.json and merges.txt, and Hugging Face's tokenizer.json. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

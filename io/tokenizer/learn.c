@@ -1,3 +1,4 @@
+/* learn.c - merges learned from counted words. */
 #include "io/tokenizer/learn.h"
 
 #include <stdlib.h>

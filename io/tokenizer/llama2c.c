@@ -1,5 +1,6 @@
-/* SentencePiece BPE in the file layout of llama2.c: int32 longest token, then float32 score, int32 length and bytes of every
- * token (little endian). Ids 0 to 2 are unknown, beginning and end; 3 to 258 the bytes, for characters that are no token. */
+/* llama2c.c - SentencePiece BPE in the file layout of llama2.c: int32 longest token, then float32 score, int32 length and bytes
+ * of every token (little endian). Ids 0 to 2 are unknown, beginning and end; 3 to 258 the bytes, for characters that are no
+ * token. */
 #include <stdlib.h>
 #include <string.h>
 

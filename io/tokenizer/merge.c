@@ -1,3 +1,4 @@
+/* merge.c - the table of merges, and the merging of one piece. */
 #include "io/tokenizer/merge.h"
 
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-/* The tokenizers without merges: bytes, and the characters of a corpus. */
+/* simple.c - the tokenizers without merges: bytes, and the characters of a corpus. */
 #include <stdlib.h>
 #include <string.h>
 

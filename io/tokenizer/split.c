@@ -1,3 +1,4 @@
+/* split.c - text cut into the pieces inside which pairs are merged, by PCRE2. */
 #include "io/tokenizer/split.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8

@@ -1,4 +1,5 @@
-/* Ranks as tiktoken writes them: lines of base64 and rank; with the pattern and the special tokens of cl100k_base. */
+/* tiktoken.c - ranks as tiktoken writes them: lines of base64 and rank; with the pattern and the special tokens of cl100k_base.
+ */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,3 +1,4 @@
+/* train.c - a byte-level vocabulary of one's own, from files to a folder. */
 #include "io/tokenizer/train.h"
 
 #include <stdio.h>

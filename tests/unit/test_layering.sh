@@ -92,7 +92,7 @@ done < <(grep -nE '(^|[^a-z_0-9>.])(printf|puts|putchar|perror|vprintf|exit|_exi
   $(printf '%s\n' "${sources[@]}" | grep -vE '^(launch/|comm/session_control\.c$)') | grep -vE '^[^:]*:[0-9]+: *(/?\*|//)' | grep -vE '/\* leaves: [^*]+\*/')
 
 # A source says in its first line what it does: "/* name.c - ...".
-headed=(shard trainer)
+headed=(shard comm io trainer launch)
 for file in "${sources[@]}"; do
   [[ "$file" == *.c && " ${headed[*]} " == *" ${file%%/*} "* ]] || continue
   IFS= read -r line < "$file"
