@@ -124,6 +124,10 @@ static void exit_hook(void *context, gd_status code, const char *text) {
   fprintf(stderr, "HOOK rank %d: code %d, %s\n", rank, (int)code, text);
 }
 
+static void ignore(int number) {
+  (void)number;
+}
+
 static void misbehave(const char *scene) {
   if (!strcmp(scene, "kill")) raise(SIGKILL);
   if (!strcmp(scene, "stop")) raise(SIGSTOP);
@@ -185,6 +189,9 @@ static int choose_device(bool cuda) {
 static int run_scene(char **arguments) {
   gd_log_set_sink(print_line, NULL);
   if (!strcmp(arguments[1], "device")) return choose_device(!strcmp(arguments[2], "cuda"));
+  /* As gptdist-train does: when a rank dies, mpirun sends TERM to the others at once and KILL a second later. Without a handler
+   * the one rank that reports races with TERM, and on a busy machine the report is lost. */
+  signal(SIGTERM, ignore);
   gd_session_set_watchdog(session, atoi(arguments[3]));
   gd_status status = play(arguments[1], atoi(arguments[2]));
   gd_session_abort(session, status, gd_error_text());
