@@ -1,0 +1,202 @@
+#!/usr/bin/env bash
+# gptdist-run between a person and mpirun: which signal is passed on as what, which end of a job is worth another start, and whom it
+# believes. mpirun is a stand-in that notes its starts and signals, and ends as the next line of ./plan says.
+set -u
+bin=$(cd "$1/bin" && pwd) || exit 1
+folder=$(mktemp -d) || exit 1
+runner=
+trap '[ -z "$runner" ] || kill -9 "$runner" 2>/dev/null; rm -rf "$folder"' EXIT
+cd "$folder" || exit 1
+unset SLURM_JOB_ID SLURM_NTASKS
+mkdir run fake
+printf 'run:\n  directory: run\n' >run.yaml
+printf '#!/bin/sh\nexit 0\n' >gptdist-train
+printf '#!/bin/sh\necho "$@" >>requeued\n' >fake/scontrol
+cat >fake/mpirun <<'SH2'
+#!/usr/bin/env bash
+# A line of the plan: CODE, what exit.json says ("" = not written). CODE "work": goes on until a signal makes it leave.
+says() { echo "$1" >run/exit.json.new && mv run/exit.json.new run/exit.json; }
+trap 'echo USR1 >>seen; eval "${ON_USR1-}"' USR1
+trap 'echo TERM >>seen; eval "${ON_TERM-}"' TERM
+sleep 300 &
+echo $! >grandchild
+trap 'kill "$(cat grandchild)"' EXIT
+echo start >>seen
+number=$(grep -c start seen)
+read -r code said < <(sed -n "${number}p" plan)
+[ -z "$said" ] || says "$said"
+[ "$code" = work ] || exit "$code"
+while [ -e plan ]; do sleep 0.05; done
+SH2
+chmod +x gptdist-train fake/scontrol fake/mpirun
+export PATH="$folder/fake:$PATH"
+
+complain() {
+  echo "FAILED $scene: $1"
+  echo "  seen: $(tr '\n' ' ' <seen)"
+  sed 's/^/  | /' out
+  exit 1
+}
+seen() { # seen WORD...: exactly what the stand-in noted
+  [ "$(tr '\n' ' ' <seen)" = "$* " ] || complain "expected to see: $*"
+}
+begin() { # begin PLAN ARGUMENT...: starts gptdist-run in the background
+  printf '%s\n' "$1" >plan
+  shift
+  rm -f seen run/exit.json requeued
+  : >seen
+  "$bin/gptdist-run" "$@" -- ./gptdist-train --config run.yaml >out 2>&1 </dev/null &
+  runner=$!
+}
+until_seen() { # until_seen FILE TEXT: waits for a line
+  for _ in $(seq 300); do
+    grep -qF -- "$2" "$1" 2>/dev/null && return
+    kill -0 "$runner" 2>/dev/null || break
+    sleep 0.05
+  done
+  grep -qF -- "$2" "$1" || complain "never came: $2"
+}
+ends() { # ends CODE: gptdist-run leaves with it, in time
+  local got i
+  for ((i = 0; i < 600; i++)); do
+    kill -0 "$runner" 2>/dev/null || break
+    sleep 0.05
+  done
+  [ $i -lt 600 ] || complain "still runs"
+  wait "$runner"
+  got=$?
+  runner=
+  [ "$got" = "$1" ] || complain "left with $got, expected $1"
+}
+whole() { # whole CODE PLAN ARGUMENT...: a job that nobody stops
+  local code=$1
+  shift
+  begin "$@"
+  ends "$code"
+}
+asked() { # asked SIGNAL...: one after the other, each when the one before has arrived
+  local passed=(USR1 TERM) i=0
+  until_seen seen start
+  for signal in "$@"; do
+    kill -"$signal" "$runner"
+    [ $i -lt 2 ] && until_seen seen "${passed[$i]}"
+    i=$((i + 1))
+  done
+}
+
+# ---- stops ----
+
+scene="the first signal is passed on as USR1, and the job's word counts"
+for signal in INT TERM USR1; do
+  ON_USR1='says "{\"code\": 75, \"reason\": \"saved\"}"; exit 1' begin work --max-restarts 3 --restart-pause 0
+  asked $signal
+  ends 75
+  seen start USR1
+done
+
+scene="a job that ends well after the first signal has ended well"
+ON_USR1='exit 0' begin work --max-restarts 3 --restart-pause 0
+asked TERM
+ends 0
+
+scene="a job that dies of the first signal is not started again, and the code tells of the signal"
+ON_USR1='exit 76' begin work --max-restarts 3 --restart-pause 0
+asked TERM
+ends 143
+seen start USR1
+
+scene="a second signal ends the job at once, with 128 + the first signal"
+ON_TERM='exit 1' begin work --max-restarts 3 --restart-pause 0
+asked TERM INT
+ends 143
+seen start USR1 TERM
+grep -qF "stopping at once" out || complain "nothing said at the second signal"
+ON_TERM='exit 1' begin work --max-restarts 3 --restart-pause 0
+asked INT INT
+ends 130
+
+scene="a job that was saved when the second signal came says so"
+ON_TERM='says "{\"code\": 75, \"reason\": \"saved\"}"; exit 1' begin work
+asked TERM TERM
+ends 75
+
+scene="a third signal kills what does not end, and all that it started"
+begin work
+asked TERM TERM TERM
+ends 143
+seen start USR1 TERM
+sleep 0.2
+kill -0 "$(cat grandchild)" 2>/dev/null && complain "a process of the job was left behind"
+
+scene="one signal alone kills nothing"
+begin work
+asked TERM
+sleep 1
+kill -0 "$runner" 2>/dev/null || complain "the job was not left to finish its step"
+seen start USR1
+kill -TERM "$runner"; until_seen seen TERM; kill -TERM "$runner"
+ends 143
+
+# ---- restarts ----
+
+scene="so many restarts and no more"
+for most in 0 1 3; do
+  whole 76 "$(printf '76\n76\n76\n76\n76')" --max-restarts $most --restart-pause 0
+  [ "$(grep -c start seen)" = $((most + 1)) ] || complain "--max-restarts $most: $(grep -c start seen) starts"
+done
+
+scene="a start that ends well is the last"
+whole 0 "$(printf '76\n76\n0\n76')" --max-restarts 9 --restart-pause 0
+seen start start start
+
+scene="a fault of the machine is worth a restart"
+for code in 71 74 76 134 137 139; do
+  whole 0 "$(printf '%s\n0' $code)" --max-restarts 1 --restart-pause 0
+  seen start start
+done
+
+scene="what would only come again is not"
+for code in 1 64 65 70 75 77; do
+  whole $code "$(printf '%s\n0' $code)" --max-restarts 1 --restart-pause 0
+  seen start
+done
+
+scene="exit.json decides, not mpirun's code"
+whole 64 "$(printf '76 {"code": 64, "reason": "a key"}\n0')" --max-restarts 1 --restart-pause 0
+seen start
+whole 0 "$(printf '1 {"code": 74, "reason": "the disk"}\n0')" --max-restarts 1 --restart-pause 0
+seen start start
+grep -qF "the job left with 74: the disk; starting it again" out || complain "the reason is not told"
+whole 0 "$(printf '137 {"code": 0, "reason": "done"}\n76')" --max-restarts 1 --restart-pause 0
+seen start
+
+scene="an exit.json of the start before says nothing about this one"
+whole 137 "$(printf '74 {"code": 74, "reason": "the disk"}\n137\n137')" --max-restarts 2 --restart-pause 0
+seen start start start
+
+scene="the pause is waited out"
+SECONDS=0
+whole 0 "$(printf '76\n0')" --max-restarts 1 --restart-pause 3s
+[ $SECONDS -ge 2 ] || complain "started again after $SECONDS s"
+
+scene="a stop during the pause ends it"
+begin "$(printf '76\n0')" --max-restarts 1 --restart-pause 1h
+until_seen out "starting it again"
+kill -TERM "$runner"
+ends 76
+seen start
+
+# ---- SLURM: 75 asks for a requeue, but not when a person pressed Ctrl-C ----
+
+export SLURM_JOB_ID=77
+scene="75 is handed back to SLURM"
+ON_USR1='exit 75' begin work
+asked USR1
+ends 75
+[ "$(cat requeued 2>/dev/null)" = "requeue 77" ] || complain "scontrol was told \"$(cat requeued 2>/dev/null)\""
+scene="Ctrl-C is not"
+ON_USR1='exit 75' begin work
+asked INT
+ends 75
+[ ! -e requeued ] || complain "scontrol was told \"$(cat requeued)\""
+exit 0
