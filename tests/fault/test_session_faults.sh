@@ -60,4 +60,27 @@ play agree-slow 1 2 0 'LOG rank 0: a slow rank was waited for'
 # A disk that does not answer keeps exit.json from being written, not the ranks from leaving.
 play dead-disk 2 40 65 'LOG rank 0: the corpus is broken'
 play dead-disk 0 40 65 'LOG rank 0: the corpus is broken'
+
+# Everybody is stopped for longer than the deadline, as SLURM suspends a job, and rank 0 goes on first: it knows nothing of the
+# others but that nobody beat while it slept, so they have their whole time again.
+scene="pause of everybody"
+OMP_NUM_THREADS=1 timeout -k 5 60 mpirun --allow-run-as-root --oversubscribe --bind-to none -np 4 "$program" pause 0 6 \
+  >"$out/log" 2>&1 &
+run=$!
+for ((i = 0; i < 200; i++)); do grep -q '^READY' "$out/log" 2>/dev/null && break; sleep 0.1; done
+first=$(sed -n 's/^READY //p' "$out/log")
+all=$(pgrep -f "^$program pause 0 6\$")
+[ "$(echo "$all" | wc -l)" -eq 4 ] || complain "no four ranks: $all"
+# shellcheck disable=SC2086
+{
+  kill -STOP $all
+  sleep 7
+  kill -CONT "$first"
+  sleep 4.5
+  kill -CONT $all
+  sleep 1
+  kill -USR1 "$first"
+} || complain "a rank has ended"
+wait $run || complain "exit code $?, expected 0"
+grep -qF 'LOG rank 0: everybody went on' "$out/log" || complain "no good end"
 exit $bad

@@ -128,6 +128,20 @@ static void ignore(int number) {
   (void)number;
 }
 
+static volatile sig_atomic_t enough;
+
+static void stop_well(int number) {
+  (void)number;
+  enough = 1;
+}
+
+/* Everybody is well. */
+static _Noreturn void leave_well(const char *text) {
+  if (rank == 0) fprintf(stderr, "LOG rank 0: %s\n", text);
+  gd_session_close(session);
+  exit(0);
+}
+
 static void misbehave(const char *scene) {
   if (!strcmp(scene, "kill")) raise(SIGKILL);
   if (!strcmp(scene, "stop")) raise(SIGSTOP);
@@ -153,6 +167,8 @@ static gd_status play(const char *scene, int32_t who) {
   bool in_agree = !strncmp(scene, "agree-", 6), everyone = !strcmp(scene, "everyone-aborts");
   if (in_agree) scene += 6;
   dead_disk = !strcmp(scene, "dead-disk");
+  bool pause = !strcmp(scene, "pause");
+  signal(SIGUSR1, stop_well);
   for (int64_t step = 0; step < 1000000; step++) {
     int64_t all[64];
     gd_session_progress(session, "forward", step);
@@ -161,15 +177,14 @@ static gd_status play(const char *scene, int32_t who) {
       gd_session_abort(session, status, gd_error_text());
     }
     if (step == 20 && rank == who) misbehave(scene);
-    if (step == 60 && !strcmp(scene, "slow")) { /* everybody is well */
-      if (rank == 0) fprintf(stderr, "LOG rank 0: a slow rank was waited for\n");
-      gd_session_close(session);
-      exit(0);
-    }
+    if (step == 60 && !strcmp(scene, "slow")) leave_well("a slow rank was waited for");
+    if (step == 20 && pause && rank == 0) fprintf(stderr, "READY %d\n", (int)getpid());
     if (step == 20 && in_agree) GD_TRY(gd_session_agree(session, GD_OK));
     gd_session_progress(session, "backward", step);
-    GD_TRY(world->ops->all_gather(world, device.communication, &step, all, sizeof step));
+    int64_t mine = enough ? -1 : step;
+    GD_TRY(world->ops->all_gather(world, device.communication, &mine, all, sizeof mine));
     GD_TRY(device.ops->stream_sync(device.communication));
+    if (all[0] < 0) leave_well("everybody went on");
   }
   return GD_OK;
 }

@@ -104,6 +104,12 @@ ON_USR1='exit 76' begin work --max-restarts 3 --restart-pause 0
 asked TERM
 ends 143
 seen start USR1
+grep -qF "starting it again" out && complain "a restart was promised to who asked for a stop"
+
+scene="a save that fails after the first signal is told as what it is"
+ON_USR1='says "{\"code\": 74, \"reason\": \"the disk\"}"; exit 1' begin work
+asked TERM
+ends 74
 
 scene="a second signal ends the job at once, with 128 + the first signal"
 ON_TERM='exit 1' begin work --max-restarts 3 --restart-pause 0
@@ -125,8 +131,11 @@ begin work
 asked TERM TERM TERM
 ends 143
 seen start USR1 TERM
-sleep 0.2
-kill -0 "$(cat grandchild)" 2>/dev/null && complain "a process of the job was left behind"
+for _ in $(seq 100); do # dead, though perhaps nobody has fetched it yet
+  grep -qs '^State:.[^Z]' "/proc/$(cat grandchild)/status" || break
+  sleep 0.05
+done
+grep -qs '^State:.[^Z]' "/proc/$(cat grandchild)/status" && complain "a process of the job was left behind"
 
 scene="one signal alone kills nothing"
 begin work
