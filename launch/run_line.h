@@ -27,7 +27,8 @@ typedef struct gd_run_line {
   size_t text_used;
 } gd_run_line;
 
-/* Finds the program (beside this one, else as PATH would), and decides between srun and mpirun. GD_USAGE. Local. */
+/* Finds the program (beside this one, else as PATH would), decides between srun and mpirun, and quiets hwloc in this process's
+ * environment. GD_USAGE. Local. */
 GD_CHECKED gd_status gd_run_line_build(const gd_run_request *request, gd_run_line *out);
 
 /* The line as one would type it in a shell, into out[bytes]. */
