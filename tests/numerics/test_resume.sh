@@ -46,4 +46,19 @@ done
   train fast-whole 2 gpt2 $common numerics=fast parallel.zero=1 || finish
   resumes "fast: data 2, ZeRO 1, resumed on the same layout" fast-whole fast-same 2 gpt2 $common numerics=fast parallel.zero=1
 }
+# The best validation so far is carried over: that of step 4, which the checkpoint of step 6 knows; what a far too high
+# rate makes of step 8 is no new best.
+# shellcheck disable=SC2086
+{
+  settings="$common validation.interval_steps=4 precision.dtype=fp32 schedule.kind=constant schedule.warmup_steps=0"
+  high="optimizer.lr=30 optimizer.min_lr=30"
+  train best-whole 1 gpt2 $settings || finish
+  if train best-resumed 1 gpt2 $settings $high "--resume=$work/best-whole/checkpoints/step-00000006"; then
+    check "a resumed run knows the best validation before it" eval '! grep -qs 00000008 "$work/best-resumed/checkpoints/BEST"'
+    check "the later one is worse, or nothing was seen" awk 'NR == 1 { a = $1 } END { exit !($1 > a + 0.5) }' \
+      <(for name in best-whole best-resumed; do curve $name | grep '"validation"' | sed -E 's/.*"loss": ?([-+.e0-9]+).*/\1/' | tail -n 1; done)
+  else
+    check "a run resumed with another rate" false
+  fi
+}
 finish
