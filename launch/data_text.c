@@ -100,9 +100,9 @@ static gd_status encode_input(gd_tokenizer *tokenizer, const stream_options *opt
   if (!options->jsonl) {
     status = read_all(options, &raw);
     if (status == GD_OK) status = gd_tokenizer_encode(tokenizer, raw.bytes, raw.count, options->special, &ids);
-    if (status == GD_OK && options->json) putchar('[');
+    if (status == GD_OK && options->json) fputs("{\"ids\": [", stdout);
     if (status == GD_OK) print_ids(&ids, options->json ? ", " : " ");
-    if (status == GD_OK) puts(options->json ? "]" : "");
+    if (status == GD_OK) puts(options->json ? "]}" : "");
   } else {
     char *text = NULL;
     size_t capacity = 0;
@@ -162,14 +162,15 @@ static gd_status decode_input(gd_tokenizer *tokenizer, const stream_options *opt
   for (int64_t number = 1; status == GD_OK && getline(&text, &capacity, options->input) > 0; number++) {
     raw.count = quoted.count = 0;
     status = parse_ids(text, options->name, number, &ids);
-    if (status == GD_OK) status = gd_tokenizer_decode(tokenizer, lines ? -1 : previous, ids.ids, ids.count, &raw);
+    if (status == GD_OK) status = gd_tokenizer_decode(tokenizer, options->jsonl ? -1 : previous, ids.ids, ids.count, &raw);
     if (status == GD_OK && lines) {
       status = gd_json_quote(&quoted, raw.bytes ? raw.bytes : "", raw.count);
-      if (status == GD_OK) puts(quoted.bytes);
+      bool bare = options->jsonl;
+      if (status == GD_OK) printf("%s%s%s\n", bare ? "" : "{\"text\": ", quoted.bytes, bare ? "" : "}");
     } else if (status == GD_OK) {
       fwrite(raw.bytes ? raw.bytes : "", 1, raw.count, stdout);
-      if (ids.count) previous = ids.ids[ids.count - 1];
     }
+    if (ids.count) previous = ids.ids[ids.count - 1];
   }
   free(text);
   gd_ids_free(&ids);

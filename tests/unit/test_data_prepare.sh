@@ -89,7 +89,7 @@ sed 's/^<|endoftext|>$/-----/' "$work/a.txt" >"$work/dashes.txt"
 check "--document-separator" "$data" prepare --tokenizer chars --output "$work/dashes" --document-separator ----- "$work/dashes.txt"
 diff -r "$work/txt" "$work/dashes" >/dev/null || fail "another separator gives other tokens"
 [ "$(printf 'hi' | "$data" encode --tokenizer bytes -)" = "104 105" ] || fail "encode -"
-[ "$(printf 'hi' | "$data" encode --tokenizer bytes --json)" = "[104, 105]" ] || fail "encode --json"
+[ "$(printf 'hi' | "$data" encode --tokenizer bytes --json)" = '{"ids": [104, 105]}' ] || fail "encode --json"
 "$data" encode --tokenizer bytes "$work/a.txt" | "$data" decode --tokenizer bytes - | cmp -s - "$work/a.txt" || fail "encode FILE"
 
 # A document that begins a shard: eight documents of ten tokens in shards of twenty.

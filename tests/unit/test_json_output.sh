@@ -8,13 +8,14 @@ trap 'rm -rf "$folder"' EXIT
 cd "$folder" || exit 1
 export OMP_NUM_THREADS=1
 failed=0
+: >in # standard input of the programs
 
 # expect LINES FIELDS PROGRAM ARGUMENT...: so many documents (N+: at least), each with all FIELDS of the first that fits: "a,b" or
 # "event=start:a,b event=train:c" (by a field's value)
 expect() {
   local lines=$1 fields=$2 program=$3
   shift 3
-  timeout 100 "$bin/gptdist-$program" "$@" >out 2>said </dev/null
+  timeout 100 "$bin/gptdist-$program" "$@" >out 2>said <in
   python3 - "$lines" "$fields" <<'END' || { echo "FAILED: gptdist-$program $*"; tail -3 said; failed=1; }
 import json, sys
 lines, groups = sys.argv[1], sys.argv[2].split()
@@ -68,6 +69,12 @@ done
 expect 2 folder,tokenizer,tokenizer_digest,vocabulary,eot,tokens,documents,shards,digest data inspect --json data
 expect 2+ folder data verify --json data
 expect 2 row,draw,source,epoch,window,token,file data at "${settings[@]}" --step 0 --json
+echo 'a "word"' >in
+expect 1 ids data encode --tokenizer bytes --json
+printf '97, 34\n10 98\n' >in
+expect 2 text data decode --tokenizer bytes --json
+: >in
+expect 1 output,vocabulary,merges,bytes,words,seconds data train-tokenizer --vocab-size 300 --output words --json text.txt
 expect 1 text,token_ids generate --checkpoint run --prompt 'Line "1"' --max-new-tokens 3 --json
 expect 1 task,loss,perplexity,tokens,windows,tokens_per_s eval --checkpoint run --task perplexity --data data --json
 expect 1 task,loss,perplexity,bits_per_byte eval --checkpoint run --task perplexity --data text.txt --json
