@@ -86,7 +86,7 @@ void gd_session_take_beat(gd_session *session, gd_beat *out);
 /* Counts now as progress: the time before says nothing. */
 void gd_session_forgive(gd_session *session);
 
-/* session_device.c */
+/* session_device.c, which stands on session_host.c and session_control.c; session.c stands on all of them */
 
 /* Frees groups and device; waits for what is queued. Collective over the job. */
 void gd_session_device_close(gd_session *session);

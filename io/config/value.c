@@ -215,10 +215,7 @@ gd_status gd_config_set(const gd_config_key *key, const char *value, const char 
     case GD_KEY_BOOL: return set_bool(key, value, where, out);
     case GD_KEY_CHOICE: return set_choice(key, value, where, out);
     case GD_KEY_STRING: return set_string(value, where, out);
-    case GD_KEY_SOURCES:
-      gd_config_clear_sources(spec);
-      if (*value == '[' || *value == '{') return gd_config_yaml_sources(value, where, spec);
-      return *value ? gd_config_add_source(value, 0, where, spec) : GD_OK;
+    case GD_KEY_SOURCES: gd_config_clear_sources(spec); return *value ? gd_config_add_source(value, 0, where, spec) : GD_OK;
     default: return set_number(key, value, where, out);
   }
 }

@@ -97,6 +97,39 @@ static gd_status read_sources(reader *r, const yaml_node_t *list, const char *na
   return GD_OK;
 }
 
+/* data.path from a YAML list in one line of text. */
+static gd_status sources_of_line(const char *text, const char *where, gd_spec *spec) {
+  yaml_parser_t parser;
+  if (!yaml_parser_initialize(&parser)) return gd_fail(GD_NO_MEMORY, "%s: out of memory", where);
+  yaml_parser_set_input_string(&parser, (const unsigned char *)text, strlen(text));
+  gd_config_target target = {.spec = spec};
+  reader r = {.name = where, .target = &target};
+  gd_status status = GD_OK;
+  if (!yaml_parser_load(&parser, &r.document)) {
+    status = gd_fail_user(GD_USAGE, "%s: not a valid list: %s", where, parser.problem ? parser.problem : "not YAML");
+    yaml_parser_delete(&parser);
+    return status;
+  }
+  yaml_node_t *root = yaml_document_get_root_node(&r.document);
+  if (!root || root->type != YAML_SEQUENCE_NODE) {
+    status = gd_fail_user(GD_USAGE, "%s: found \"%.100s\", expected a folder, or a list of {path, weight}", where, text);
+  } else {
+    for (yaml_node_item_t *item = root->data.sequence.items.start; status == GD_OK && item < root->data.sequence.items.top;
+         item++) {
+      status = read_source(&r, node_at(&r, *item), where);
+    }
+  }
+  yaml_document_delete(&r.document);
+  yaml_parser_delete(&parser);
+  return status;
+}
+
+gd_status gd_config_yaml_set(const gd_config_key *key, const char *value, const char *where, gd_spec *spec) {
+  if (key->type != GD_KEY_SOURCES || (*value != '[' && *value != '{')) return gd_config_set(key, value, where, spec);
+  gd_config_clear_sources(spec);
+  return sources_of_line(value, where, spec);
+}
+
 static gd_status read_value(reader *r, const char *name, const yaml_node_t *key_node, const yaml_node_t *value) {
   char where[WHERE_BYTES];
   snprintf(where, sizeof where, "%s:%d", r->name, line_of(key_node));
@@ -113,7 +146,8 @@ static gd_status read_value(reader *r, const char *name, const yaml_node_t *key_
   }
   bool plain = value->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
   bool text = key->type == GD_KEY_STRING || key->type == GD_KEY_SOURCES;
-  return gd_config_set(key, plain && text && gd_config_is_null(scalar(value)) ? "" : scalar(value), where, r->target->spec);
+  return gd_config_yaml_set(key, plain && text && gd_config_is_null(scalar(value)) ? "" : scalar(value), where,
+                            r->target->spec);
 }
 
 static bool is_section(const char *name) {
@@ -265,32 +299,6 @@ gd_status gd_config_yaml_text(const char *name, const char *text, size_t bytes, 
       yaml_document_delete(&r.document);
     }
   }
-  yaml_parser_delete(&parser);
-  return status;
-}
-
-gd_status gd_config_yaml_sources(const char *text, const char *where, gd_spec *spec) {
-  yaml_parser_t parser;
-  if (!yaml_parser_initialize(&parser)) return gd_fail(GD_NO_MEMORY, "%s: out of memory", where);
-  yaml_parser_set_input_string(&parser, (const unsigned char *)text, strlen(text));
-  gd_config_target target = {.spec = spec};
-  reader r = {.name = where, .target = &target};
-  gd_status status = GD_OK;
-  if (!yaml_parser_load(&parser, &r.document)) {
-    status = gd_fail_user(GD_USAGE, "%s: not a valid list: %s", where, parser.problem ? parser.problem : "not YAML");
-    yaml_parser_delete(&parser);
-    return status;
-  }
-  yaml_node_t *root = yaml_document_get_root_node(&r.document);
-  if (!root || root->type != YAML_SEQUENCE_NODE) {
-    status = gd_fail_user(GD_USAGE, "%s: found \"%.100s\", expected a folder, or a list of {path, weight}", where, text);
-  } else {
-    for (yaml_node_item_t *item = root->data.sequence.items.start; status == GD_OK && item < root->data.sequence.items.top;
-         item++) {
-      status = read_source(&r, node_at(&r, *item), where);
-    }
-  }
-  yaml_document_delete(&r.document);
   yaml_parser_delete(&parser);
   return status;
 }
