@@ -9,6 +9,7 @@
 #include "io/tokenizer/tokenizer.h"
 #include "launch/data_verbs.h"
 #include "launch/options.h"
+#include "launch/train_spec.h"
 #include "shard/mesh.h"
 
 static gd_status print_split(const char *folder, const gd_split *split, bool verify) {
@@ -137,16 +138,14 @@ gd_status gd_data_at(int argc, char **argv) {
                               .takes_config = true};
   GD_TRY(gd_options_parse(&program, argc, argv, &line, &done));
   if (done) return GD_OK;
-  GD_TRY(gd_options_load(&line, true, &spec, &origins));
+  GD_TRY(gd_train_spec_load(&line, &spec, &origins));
   if (step < 0) return gd_fail_user(GD_USAGE, "at needs --step S");
   if (rank >= ranks)
     return gd_fail_user(GD_USAGE, "--rank: found %lld, expected 0 to %lld", (long long)rank, (long long)ranks - 1);
-  int32_t length = spec.batch.sequence ? spec.batch.sequence : spec.model.context;
-  gd_dataset *dataset;
-  GD_TRY(gd_dataset_open(&spec.data, length, spec.batch.order, spec.run.seed, &dataset));
-  if (!spec.model.vocabulary) spec.model.vocabulary = gd_dataset_vocabulary(dataset);
+  gd_dataset *dataset = 0;
   gd_mesh mesh = {0};
-  gd_status status = gd_spec_resolve(&spec, (int32_t)ranks);
+  gd_status status = gd_train_spec_open_data(&spec, &dataset);
+  if (status == GD_OK) status = gd_train_spec_resolve(&spec, &origins, (int32_t)ranks);
   if (status == GD_OK)
     status = gd_mesh_init(&mesh, (int32_t)ranks, spec.parallel.tensor, spec.parallel.pipeline, spec.parallel.context);
   if (status == GD_OK) {
@@ -161,6 +160,6 @@ gd_status gd_data_at(int argc, char **argv) {
       if (status == GD_OK) status = print_row(&place, &spec, row, draw, line.json);
     }
   }
-  gd_dataset_close(dataset);
+  if (dataset) gd_dataset_close(dataset);
   return status;
 }

@@ -12,14 +12,15 @@
 #include "launch/precision.h"
 #include "launch/signals.h"
 #include "launch/train_report.h"
+#include "launch/train_spec.h"
 #include "trainer/kernels.h"
-#include "trainer/source.h"
 
 typedef struct train {
   gd_command_line line;
   const char *resume, *allow_change;
   int64_t max_time_s;
   bool dry_run;
+  int64_t plan_ranks; /* --ranks; 0 = as many as there are */
   gd_session *session;
   gd_device *device;
   gd_spec spec;
@@ -36,38 +37,24 @@ static const char *reason_of(gd_status status) {
 
 /* ---- before any device memory: the run file, the data, the run directory ---- */
 
-/* Rank 0 reads the run file and its data's vocabulary; a mistake is told once, before anything is taken. */
+/* Rank 0 reads the run file; a mistake is told once, before anything is taken. */
 static gd_status load_spec(train *t) {
   gd_spec *spec = &t->spec;
   GD_TRY(gd_config_check_allowed(t->allow_change));
-  GD_TRY(gd_options_load(&t->line, true, spec, &t->origins));
+  GD_TRY(gd_train_spec_load(&t->line, spec, &t->origins));
   if (t->max_time_s > 0) spec->run.max_time_s = t->max_time_s;
   if (!spec->run.directory[0])
     return gd_fail_user(GD_USAGE, "run.directory: not set; say where the run keeps its files (--set run.directory=runs/first)");
   if (!spec->data.sources)
     return gd_fail_user(GD_USAGE, "data.path: not set; name a dataset folder made by gptdist-data prepare");
-  if (spec->model.init_from[0]) {
-    gd_weight_source source;
-    GD_TRY(gd_weight_source_open(0, spec->model.init_from, &source));
-    gd_status status = gd_weight_source_model(&source, spec);
-    gd_weight_source_close(&source);
-    GD_TRY(status);
-  }
   return GD_OK;
 }
 
-/* Every rank opens the data; rank 0's vocabulary and digest count. */
+/* Every rank opens the data. */
 static gd_status open_data(train *t) {
   gd_spec *spec = &t->spec;
-  int32_t length = spec->batch.sequence ? spec->batch.sequence : spec->model.context;
-  GD_TRY(gd_dataset_open(&spec->data, length, spec->batch.order, spec->run.seed, &t->data));
-  GD_TRY(gd_dataset_open_validation(&spec->data, length, &t->validation));
-  int32_t vocabulary = gd_dataset_vocabulary(t->data);
-  if (!spec->model.vocabulary) spec->model.vocabulary = vocabulary;
-  if (spec->model.vocabulary < vocabulary)
-    return gd_fail_user(GD_USAGE, "model.vocabulary: found %d, but the data's tokenizer has %d tokens", spec->model.vocabulary,
-                        vocabulary);
-  return GD_OK;
+  GD_TRY(gd_train_spec_open_data(spec, &t->data));
+  return gd_dataset_open_validation(&spec->data, gd_dataset_length(t->data), &t->validation);
 }
 
 /* The same directory must go on with the same data. */
@@ -111,18 +98,26 @@ static gd_status write_config(const train *t) {
   return status;
 }
 
+/* Rank 0 plans for as many ranks as asked for, with this machine's threads; one process does. */
+static gd_status print_plan(train *t) {
+  int32_t ranks = t->plan_ranks ? (int32_t)t->plan_ranks : gd_session_ranks(t->session);
+  GD_TRY(gd_config_check_allowed(t->allow_change));
+  GD_TRY(gd_train_spec_plan(&t->line, ranks, &t->spec, &t->origins));
+  if (!t->spec.run.threads) t->spec.run.threads = gd_session_threads(t->session);
+  return gd_train_report_plan(&t->spec, ranks, t->line.json);
+}
+
 static gd_status prepare(train *t) {
   gd_session *session = t->session;
-  gd_launch_environment environment;
   bool first = gd_session_rank(session) == 0;
-  int32_t ranks = gd_session_ranks(session);
-  gd_session_environment(&environment);
+  if (t->dry_run) return gd_session_agree(session, first ? print_plan(t) : GD_OK);
+  if (t->plan_ranks)
+    return gd_fail_user(GD_USAGE, "--ranks: for --dry-run only; a run has the ranks that mpirun or gptdist-run -n starts");
   GD_TRY(gd_session_agree(session, first ? load_spec(t) : GD_OK));
   GD_TRY(gd_session_broadcast(session, &t->spec, sizeof t->spec, 0));
   GD_TRY(gd_session_agree(session, open_data(t)));
   if (!t->spec.run.threads) t->spec.run.threads = gd_session_threads(session);
-  GD_TRY(gd_session_agree(session, gd_config_explain(gd_spec_resolve(&t->spec, ranks), &t->origins)));
-  if (t->dry_run) return first ? gd_train_report_plan(&t->spec, ranks, t->line.json) : GD_OK;
+  GD_TRY(gd_session_agree(session, gd_train_spec_resolve(&t->spec, &t->origins, gd_session_ranks(session))));
   GD_TRY(gd_session_agree(session, first ? open_directory(t) : GD_OK));
   char path[GD_PATH_BYTES + 64];
   snprintf(path, sizeof path, "%s/log/rank-%05d.log", t->spec.run.directory, gd_session_rank(session));
@@ -191,7 +186,8 @@ int main(int argc, char **argv) {
       {"--allow-change", GD_OPTION_TEXT, &t.allow_change, "KEY[,KEY]", "resume though these keys differ, and numbers with them",
        0, 0},
       {"--max-time", GD_OPTION_SECONDS, &t.max_time_s, "T", "stop, save and leave with 75 after T (90s, 30m, 2h)", 0, 0},
-      {"--dry-run", GD_OPTION_FLAG, &t.dry_run, 0, "print layout, step table, memory, and stop", 0, 0},
+      {"--dry-run", GD_OPTION_FLAG, &t.dry_run, 0, "print layout, step table, memory, and stop; needs no data", 0, 0},
+      {"--ranks", GD_OPTION_INTEGER, &t.plan_ranks, "N", "--dry-run: plan for N ranks, from this one process", 1, 1e6},
       {0},
   };
   const gd_program program = {

@@ -23,6 +23,17 @@ static void print_layout(const gd_spec *spec, const gd_layout *layout, int32_t r
          spec->batch.sequence, spec->batch.global / mesh->size[GD_AXIS_DATA], spec->batch.micro);
 }
 
+/* Micro-batches with the same work are one line an action; the clock is the first one's. */
+static void print_steps(const gd_plan *plan) {
+  char line[160];
+  printf("%s\n", gd_plan_line(plan, -1, 1, line, sizeof line));
+  for (int32_t row = 0, rows; row < plan->count;) {
+    int32_t repeats = gd_plan_repeats(plan, row, &rows);
+    for (int32_t k = 0; k < rows; k++) printf("%s\n", gd_plan_line(plan, row + k, repeats, line, sizeof line));
+    row += rows * repeats;
+  }
+}
+
 static void print_cost(const gd_layout *layout) {
   gd_cost cost;
   gd_cost_of(layout, &cost);
@@ -60,7 +71,6 @@ gd_status gd_train_report_plan(const gd_spec *spec, int32_t ranks, bool json) {
   gd_mesh mesh;
   gd_layout layout;
   gd_plan plan;
-  char line[160];
   GD_TRY(gd_mesh_init(&mesh, ranks, spec->parallel.tensor, spec->parallel.pipeline, spec->parallel.context));
   GD_TRY(gd_layout_create(spec, &mesh, 0, &layout));
   gd_status status = gd_plan_create(spec, &mesh, &plan);
@@ -70,7 +80,7 @@ gd_status gd_train_report_plan(const gd_spec *spec, int32_t ranks, bool json) {
   } else if (status == GD_OK) {
     print_layout(spec, &layout, ranks);
     printf("\nthe step of every rank\n");
-    for (int32_t row = -1; row < plan.count; row++) printf("%s\n", gd_plan_line(&plan, row, line, sizeof line));
+    print_steps(&plan);
     print_cost(&layout);
     print_activations(&layout);
     gd_plan_free(&plan);

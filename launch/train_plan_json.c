@@ -9,6 +9,25 @@ static const char *comma(bool first) {
   return first ? "" : ", ";
 }
 
+/* Folded as the printed table is; first_micro is null for what is done once a step. */
+static void print_steps(const gd_plan *plan) {
+  printf(", \"step\": [");
+  for (int32_t row = 0, rows; row < plan->count;) {
+    int32_t repeats = gd_plan_repeats(plan, row, &rows);
+    for (int32_t k = row; k < row + rows; k++) {
+      const gd_action *a = &plan->actions[k];
+      char micro[16] = "null";
+      if (a->micro >= 0) snprintf(micro, sizeof micro, "%d", a->micro);
+      printf(
+          "%s{\"clock\": %d, \"action\": \"%s\", \"first_micro\": %s, \"repeats\": %d, \"sequences\": %d, \"waits_for\": "
+          "\"%s\"}",
+          comma(k == 0), a->clock, gd_action_name(a->kind), micro, repeats, a->sequences, a->waits_for);
+    }
+    row += rows * repeats;
+  }
+  printf("]");
+}
+
 void gd_train_plan_json(const gd_spec *spec, const gd_layout *layout, const gd_plan *plan) {
   const gd_mesh *mesh = &layout->mesh;
   gd_cost cost;
@@ -31,7 +50,9 @@ void gd_train_plan_json(const gd_spec *spec, const gd_layout *layout, const gd_p
   for (size_t i = 0; i < sizeof arenas / sizeof *arenas; i++)
     printf("%s\"%s\": %" PRId64, comma(i == 0), arenas[i].name, arenas[i].bytes);
   printf("}, \"snapshot_bytes\": %" PRId64 ", \"checkpoint_bytes\": %" PRId64 ", \"step_tokens\": %" PRId64
-         ", \"step_flops\": %.9g, \"data_bytes_sent\": %.9g, \"tensor_bytes_sent\": %.9g, \"step_rows\": %d}\n",
+         ", \"step_flops\": %.9g, \"data_bytes_sent\": %.9g, \"tensor_bytes_sent\": %.9g, \"step_rows\": %d",
          cost.snapshot_bytes, cost.checkpoint_bytes, cost.step_tokens, cost.step_flops, (double)cost.data_traffic_bytes,
          (double)cost.tensor_traffic_bytes, plan->count);
+  print_steps(plan);
+  printf("}\n");
 }

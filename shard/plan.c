@@ -39,17 +39,37 @@ void gd_plan_free(gd_plan *plan) {
   memset(plan, 0, sizeof *plan);
 }
 
-const char *gd_plan_line(const gd_plan *plan, int32_t row, char *out, size_t bytes) {
+/* The same work on another micro-batch. */
+static bool alike(const gd_action *a, const gd_action *b) {
+  return a->kind == b->kind && a->micro >= 0 && b->micro >= 0 && a->sequences == b->sequences &&
+         a->first_layer == b->first_layer && a->layers == b->layers && strcmp(a->waits_for, b->waits_for) == 0;
+}
+
+int32_t gd_plan_repeats(const gd_plan *plan, int32_t row, int32_t *rows) {
+  const gd_action *a = plan->actions + row;
+  int32_t left = plan->count - row, count = 1, same;
+  while (count < left && a[0].micro >= 0 && a[count].micro == a[0].micro) count++;
+  for (same = count; same < left && alike(&a[same], &a[same % count]);) same++;
+  *rows = count;
+  return same / count;
+}
+
+const char *gd_plan_line(const gd_plan *plan, int32_t row, int32_t repeats, char *out, size_t bytes) {
   if (row < 0) {
-    snprintf(out, bytes, "%5s  %-14s %11s %10s %8s  %s", "clock", "action", "micro-batch", "sequences", "layers", "waits for");
+    snprintf(out, bytes, "%5s  %-14s %13s %7s %10s %8s  %s", "clock", "action", "micro-batches", "of them", "sequences",
+             "layers", "waits for");
     return out;
   }
   const gd_action *a = &plan->actions[row];
-  char micro[16] = "-", layers[32];
-  if (a->micro >= 0) snprintf(micro, sizeof micro, "%d", a->micro);
+  char micro[32] = "-", count[16] = "-", layers[32];
+  if (a->micro >= 0) {
+    int used = snprintf(micro, sizeof micro, "%d", a->micro);
+    if (repeats > 1) snprintf(micro + used, sizeof micro - (size_t)used, "-%d", a->micro + repeats - 1);
+    snprintf(count, sizeof count, "%d", repeats);
+  }
   snprintf(layers, sizeof layers, "%d-%d", a->first_layer, a->first_layer + a->layers - 1);
   bool mine = a->kind == GD_DO_UPDATE, all = a->micro < 0 && !mine;
-  snprintf(out, bytes, "%5d  %-14s %11s %10d %8s  %s", a->clock, gd_action_name(a->kind), micro, a->sequences,
+  snprintf(out, bytes, "%5d  %-14s %13s %7s %10d %8s  %s", a->clock, gd_action_name(a->kind), micro, count, a->sequences,
            mine  ? "mine"
            : all ? "all"
                  : layers,

@@ -33,7 +33,11 @@ typedef struct gd_plan {
 GD_CHECKED gd_status gd_plan_create(const gd_spec *spec, const gd_mesh *mesh, gd_plan *out);
 void gd_plan_free(gd_plan *plan);
 const char *gd_action_name(gd_action_kind kind);
-/* One line of the printed table; row -1 gives the heading. Returns out. */
-const char *gd_plan_line(const gd_plan *plan, int32_t row, char *out, size_t bytes);
+
+/* From `row` on, the rows of one micro-batch (or one row of the whole step), *rows of them, are the same for so many
+ * micro-batches in a row: what is printed once. */
+int32_t gd_plan_repeats(const gd_plan *plan, int32_t row, int32_t *rows);
+/* One line of the printed table for the row of the first of `repeats` micro-batches; row -1 gives the heading. Returns out. */
+const char *gd_plan_line(const gd_plan *plan, int32_t row, int32_t repeats, char *out, size_t bytes);
 
 #endif

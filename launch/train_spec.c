@@ -1,0 +1,51 @@
+/* train_spec.c - makes the spec that trains out of run file, command line, the model to begin with and the data. */
+#include "launch/train_spec.h"
+
+#include "shard/base/log.h"
+#include "trainer/source.h"
+
+gd_status gd_train_spec_load(const gd_command_line *line, gd_spec *spec, gd_config_origins *origins) {
+  GD_TRY(gd_options_load(line, true, spec, origins));
+  if (!spec->model.init_from[0]) return GD_OK;
+  gd_weight_source source;
+  GD_TRY(gd_weight_source_open(0, spec->model.init_from, &source));
+  gd_status status = gd_weight_source_model(&source, spec);
+  gd_weight_source_close(&source);
+  return status;
+}
+
+gd_status gd_train_spec_open_data(gd_spec *spec, gd_dataset **out) {
+  int32_t length = spec->batch.sequence ? spec->batch.sequence : spec->model.context;
+  GD_TRY(gd_dataset_open(&spec->data, length, spec->batch.order, spec->run.seed, out));
+  int32_t vocabulary = gd_dataset_vocabulary(*out);
+  if (!spec->model.vocabulary) spec->model.vocabulary = vocabulary;
+  if (spec->model.vocabulary >= vocabulary) return GD_OK;
+  return gd_fail_user(GD_USAGE, "model.vocabulary: found %d, but the data's tokenizer has %d tokens", spec->model.vocabulary,
+                      vocabulary);
+}
+
+gd_status gd_train_spec_resolve(gd_spec *spec, const gd_config_origins *origins, int32_t ranks) {
+  return gd_config_explain(gd_spec_resolve(spec, ranks), origins);
+}
+
+gd_status gd_train_spec_plan(const gd_command_line *line, int32_t ranks, gd_spec *spec, gd_config_origins *origins) {
+  GD_TRY(gd_train_spec_load(line, spec, origins));
+  if (!spec->data.sources && !spec->model.vocabulary)
+    return gd_fail_user(GD_USAGE,
+                        "model.vocabulary: not set, and there is no data.path or model.init_from to take it from; say how "
+                        "many tokens the tokenizer has (--set model.vocabulary=50257)");
+  bool known = spec->model.vocabulary > 0;
+  gd_dataset *data = 0;
+  gd_status status = spec->data.sources ? gd_train_spec_open_data(spec, &data) : GD_OK;
+  if (data) {
+    gd_dataset_close(data);
+    GD_TRY(status);
+  } else if (!known) {
+    return gd_error_context(status,
+                            "model.vocabulary: not set; without the data a plan needs it (--set model.vocabulary=50257)");
+  } else if (status != GD_OK) {
+    gd_log(GD_LOG_WARNING, "planned without the data: %s", gd_error_text());
+    gd_error_clear();
+  }
+  return gd_train_spec_resolve(spec, origins, ranks);
+}

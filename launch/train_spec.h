@@ -1,0 +1,23 @@
+/* train_spec.h - one way from run file and command line to the spec that trains, for gptdist-train, its --dry-run and
+ * gptdist-data at: load, then the data, then resolve. */
+#ifndef GD_LAUNCH_TRAIN_SPEC_H
+#define GD_LAUNCH_TRAIN_SPEC_H
+
+#include "io/data/dataset.h"
+#include "launch/options.h"
+
+/* Run file, command line, and the model that model.init_from brings. Local, one rank's work. GD_USAGE; what reading the folder
+ * gives. */
+GD_CHECKED gd_status gd_train_spec_load(const gd_command_line *line, gd_spec *spec, gd_config_origins *origins);
+
+/* Opens the training data for the spec's windows; its vocabulary counts where none was given. Local. GD_USAGE where the
+ * data does not fit the model; what gd_dataset_open gives. */
+GD_CHECKED gd_status gd_train_spec_open_data(gd_spec *spec, gd_dataset **out);
+
+/* gd_spec_resolve, and where each key that a fault names came from. Local. GD_USAGE. */
+GD_CHECKED gd_status gd_train_spec_resolve(gd_spec *spec, const gd_config_origins *origins, int32_t ranks);
+
+/* The whole way for a plan, which can do without the data where the vocabulary is known. Local. GD_USAGE. */
+GD_CHECKED gd_status gd_train_spec_plan(const gd_command_line *line, int32_t ranks, gd_spec *spec, gd_config_origins *origins);
+
+#endif

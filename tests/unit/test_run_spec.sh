@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# A run file is what trains and what is planned: --dry-run --ranks plans a large job in one process from the file alone.
+set -u
+command -v python3 >/dev/null || { echo 'skipped: no python3'; exit 77; }
+bin=$(cd "$1/bin" && pwd) || exit 1
+source=$(cd "$(dirname "$0")/../.." && pwd)
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1
+export OMP_NUM_THREADS=1
+failed=0
+fail() { echo "FAILED: $*"; tail -4 said; failed=1; }
+
+# expect CODE TEXT PROGRAM ARGUMENT...: the exit code, and a pattern of what stderr says; stdout stays in the file out
+expect() {
+  local code=$1 text=$2 got
+  shift 2
+  timeout 60 "$bin/gptdist-$1" "${@:2}" >out 2>said </dev/null
+  got=$?
+  [ $got = "$code" ] || fail "exit code $got, expected $code: $*"
+  [ -z "$text" ] || grep -qE -- "$text" said || fail "expected \"$text\": $*"
+}
+# holds WHAT EXPRESSION: of the JSON document d that is in the file out
+holds() { python3 -c 'import json, sys; d = json.load(open("out")); sys.exit(not eval("(" + sys.argv[1] + ")"))' "$2" 2>/dev/null || fail "$1: $(cat out)"; }
+
+# ---- a plan from the file alone ----
+
+cp "$source/cluster-configs/models/gpt3-175b.yaml" . && cat >large.yaml <<'END_OF_FILE'
+include: gpt3-175b.yaml
+run: {directory: nowhere/run}
+data: {path: nowhere/data}
+parallel: {tensor: 8}
+batch: {global: 1536, micro: 1}
+END_OF_FILE
+expect 0 'planned without the data: nowhere/data' train --config large.yaml --dry-run --ranks 1024
+grep -qE '^layout +1024 ranks = data 128 x tensor 8' out || fail "the plan is not of 1024 ranks"
+grep -qE '^ +0 +forward +0-11 +12 +1 +0-95' out || fail "twelve equal micro-batches are not one line: $(grep forward out)"
+[ "$(grep -c forward out)" = 1 ] && [ "$(grep -c backward out)" = 1 ] || fail "rows are not folded"
+[ -e nowhere ] && fail "a plan made a folder"
+expect 0 '' train --config large.yaml --set data.path= --dry-run --ranks 1024 --json
+holds "the document" 'd["ranks"] == 1024 and d["data"] == 128 and d["parameters"] > 174e9 and d["step_rows"] == 28'
+holds "its folded step" '[(r["clock"], r["action"], r["first_micro"], r["repeats"], r["sequences"]) for r in d["step"]] ==
+  [(0, "forward", 0, 12, 1), (1, "backward", 0, 12, 1), (24, "reduce_finish", None, 1, 12), (25, "vote", None, 1, 12),
+   (26, "update", None, 1, 12), (27, "gather", None, 1, 12)]'
+# The last micro-batch is a smaller one: it has lines of its own.
+expect 0 '' train --config large.yaml --set batch.micro=5 --dry-run --ranks 1024 --json
+holds "a smaller last micro-batch" '[(r["clock"], r["first_micro"], r["repeats"], r["sequences"]) for r in d["step"]][:4] ==
+  [(0, 0, 2, 5), (1, 0, 2, 5), (4, 2, 1, 2), (5, 2, 1, 2)]'
+expect 64 'model.vocabulary: not set, and there is no data.path' train --config large.yaml --set model.vocabulary=0 --set data.path= --dry-run --ranks 1024
+expect 64 'model.vocabulary: not set; without the data' train --config large.yaml --set model.vocabulary=0 --dry-run --ranks 1024
+expect 64 'batch.global: found 1536, expected a multiple of the 125' train --config large.yaml --dry-run --ranks 1000
+expect 64 'ranks: for --dry-run only' train --config large.yaml --ranks 4
+
+# ---- the vocabulary comes from the data ----
+
+for i in $(seq 200); do echo "Line $i of a small text that says the same again, $((i % 7)) times."; done >text.txt
+"$bin/gptdist-data" prepare --tokenizer bytes --validation-fraction 0.2 --output data text.txt >out 2>said || fail "prepare"
+small="run: {directory: RUN, steps: 2, device: cpu}
+data: {path: data}
+model: {layers: 2, heads: 2, width: 32, context: 16}
+batch: {global: 4}"
+echo "${small/RUN/first}" >first.yaml
+expect 0 '' train --config first.yaml --dry-run --ranks 4 --json
+holds "the data's vocabulary" 'd["vocabulary"] == 257 and d["ranks"] == 4'
+expect 64 'model.vocabulary: found 100, but the data' train --config first.yaml --set model.vocabulary=100 --dry-run
+
+exit $failed
