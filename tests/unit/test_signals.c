@@ -1,0 +1,111 @@
+/* Stopping on request: the first signal only asks, the second leaves at once, with 75 where nothing would be lost. */
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "launch/signals.h"
+
+enum { LIVED = 99 };
+
+/* Runs `part` in a child with the handlers installed; what it left with, or 256 + the signal that ended it. */
+static int code_of(void (*part)(int first, int second), int first, int second) {
+  pid_t child = fork();
+  if (child == 0) {
+    if (gd_signals_install() != GD_OK) _exit(98);
+    part(first, second);
+    _exit(LIVED);
+  }
+  int status = 0;
+  assert_int_equal(waitpid(child, &status, 0), child);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 256 + WTERMSIG(status);
+}
+
+static const int numbers[] = {SIGINT, SIGTERM, SIGUSR1};
+
+static void first_asks(int first, int second) {
+  (void)second;
+  if (gd_signals_pending() != 0) _exit(1);
+  gd_signals_set_saved(true); /* saved or not, the first one leaves the step to its end */
+  raise(first);
+  if (gd_signals_pending() != first) _exit(2);
+}
+
+static void the_first_signal_only_asks(void **state) {
+  (void)state;
+  for (int i = 0; i < 3; i++) assert_int_equal(code_of(first_asks, numbers[i], 0), LIVED);
+}
+
+static void both(int first, int second) {
+  raise(first);
+  raise(second);
+}
+
+static void a_second_one_leaves_at_once_with_its_number(void **state) {
+  (void)state;
+  for (int i = 0; i < 3; i++)
+    for (int j = 0; j < 3; j++) assert_int_equal(code_of(both, numbers[i], numbers[j]), 128 + numbers[j]);
+}
+
+static void save_between(int first, int second) {
+  raise(first);
+  gd_signals_set_saved(true);
+  raise(second);
+}
+
+static void after_a_save_it_asks_for_another_start(void **state) {
+  (void)state;
+  for (int j = 0; j < 3; j++) assert_int_equal(code_of(save_between, SIGTERM, numbers[j]), GD_REQUEUE);
+}
+
+static void step_after_save(int first, int second) {
+  gd_signals_set_saved(true);
+  raise(first);
+  gd_signals_set_saved(false);
+  raise(second);
+}
+
+static void a_step_after_the_save_is_work_unsaved(void **state) {
+  (void)state;
+  assert_int_equal(code_of(step_after_save, SIGUSR1, SIGTERM), 128 + SIGTERM);
+}
+
+static void read_through(int first, int second) {
+  (void)second;
+  int ends[2];
+  char byte = 0;
+  if (pipe(ends) != 0) _exit(1);
+  pid_t sender = fork();
+  if (sender == 0) {
+    pid_t parent = getppid();
+    usleep(100000);
+    kill(parent, first);
+    usleep(100000);
+    if (write(ends[1], "x", 1) != 1) _exit(1);
+    _exit(0);
+  }
+  if (read(ends[0], &byte, 1) != 1 || byte != 'x') _exit(2);
+  waitpid(sender, NULL, 0);
+  if (gd_signals_pending() != first) _exit(3);
+}
+
+static void a_system_call_under_way_goes_on(void **state) {
+  (void)state;
+  for (int i = 0; i < 3; i++) assert_int_equal(code_of(read_through, numbers[i], 0), LIVED);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(the_first_signal_only_asks),
+      cmocka_unit_test(a_second_one_leaves_at_once_with_its_number),
+      cmocka_unit_test(after_a_save_it_asks_for_another_start),
+      cmocka_unit_test(a_step_after_the_save_is_work_unsaved),
+      cmocka_unit_test(a_system_call_under_way_goes_on),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
