@@ -5,7 +5,8 @@
  * the stream has passed it. Pointers are device pointers of the stream's device; counts are bytes unless the name says
  * elements. Send and receive buffers must not overlap except where IN PLACE is allowed.
  *
- * Only `reduce` adds; trainer/reduce.c uses it in `numerics: fast` alone (the back end chooses the order of the sum).
+ * Only all_reduce and reduce_scatter compute, and in an order of the back end's choice: the trainer asks them for maxima alone,
+ * in every mode; its sums travel as they are and are added by trainer/reduce.c and trainer/reduce_gradients.c.
  */
 #ifndef GD_COMM_COLLECTIVES_H
 #define GD_COMM_COLLECTIVES_H

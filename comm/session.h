@@ -42,8 +42,9 @@ GD_CHECKED gd_status gd_session_barrier(gd_session *session);
  * ends the whole job with GD_RANK_FAILED and a report that names the peer. */
 GD_CHECKED gd_status gd_session_agree(gd_session *session, gd_status mine);
 
-/* Opens the device the spec asks for; `auto` takes CUDA where libgptdist-cuda.so loads and a GPU is there, else the CPU; says
- * in one line which and why. `fallback_reason` of the first rank is logged once. Collective over the job. */
+/* Opens the device the spec asks for; `auto` takes CUDA where every rank loads a libgptdist-cuda.so that lacks no kernel and
+ * finds a GPU, else the CPU. Rank 0 logs one line: which, and where CUDA was tried in vain what the first such rank lacks.
+ * Collective over the job. GD_USAGE when `cuda` was asked for and cannot be had. */
 GD_CHECKED gd_status gd_session_open_device(gd_session *session, const gd_spec *spec, gd_device **out);
 
 /* The group of the ranks that differ from me only in the axes of `axes` (a mask of 1 << gd_axis), in mesh order. Collective
