@@ -1,6 +1,8 @@
 /* spec.c - derives what a run file leaves open and refuses what contradicts itself or is not built. */
 #include "shard/spec.h"
 
+#include <stdio.h>
+
 static gd_status positive(const char *key, int64_t value) {
   if (value >= 1) return GD_OK;
   return gd_fail_user(GD_USAGE, "%s: found %lld, expected at least 1", key, (long long)value);
@@ -43,6 +45,26 @@ static const char *blocks_misfit(const gd_spec *spec, int32_t blocks) {
   return 0;
 }
 
+/* numerics: invariant cuts a sequence into R equal parts. Says which R or which length would do. */
+static gd_status sequence_misfit(const gd_spec *spec) {
+  int32_t sequence = spec->batch.sequence, blocks = spec->parallel.blocks, fits = blocks;
+  while (blocks_misfit(spec, fits) || sequence % fits) fits /= 2; /* blocks is a power of two: ends at 1 */
+  int32_t shorter = sequence / blocks * blocks;
+  char length[64] = "";
+  if (shorter) snprintf(length, sizeof length, ", or batch.sequence to %d", shorter);
+  if (fits % spec->parallel.tensor == 0)
+    return gd_fail_user(
+        GD_USAGE,
+        "batch.sequence: found %d, numerics: invariant needs a multiple of parallel.blocks %d; set parallel.blocks to %d (the "
+        "largest that divides it)%s",
+        sequence, blocks, fits, length);
+  return gd_fail_user(
+      GD_USAGE,
+      "batch.sequence: found %d, numerics: invariant needs a multiple of parallel.blocks %d, and %d, the largest "
+      "that divides it, is no multiple of parallel.tensor %d; set parallel.tensor and parallel.blocks to %d%s",
+      sequence, blocks, fits, spec->parallel.tensor, fits, length);
+}
+
 static gd_status resolve_blocks(gd_spec *spec) {
   gd_parallel_spec *parallel = &spec->parallel;
   bool invariant = spec->numerics == GD_NUMERICS_INVARIANT;
@@ -74,9 +96,7 @@ static gd_status resolve_blocks(gd_spec *spec) {
                         parallel->blocks, parallel->tensor);
   if (invariant && (parallel->blocks & (parallel->blocks - 1)))
     return gd_fail_user(GD_USAGE, "parallel.blocks: found %d, numerics: invariant needs a power of two", parallel->blocks);
-  if (invariant && spec->batch.sequence % parallel->blocks)
-    return gd_fail_user(GD_USAGE, "batch.sequence: found %d, numerics: invariant needs a multiple of parallel.blocks %d",
-                        spec->batch.sequence, parallel->blocks);
+  if (invariant && spec->batch.sequence % parallel->blocks) return sequence_misfit(spec);
   return GD_OK;
 }
 

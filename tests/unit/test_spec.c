@@ -77,12 +77,58 @@ static void operations_of_a_token(void **state) {
   assert_true(gd_spec_flops_per_token(&spec) == 6.0 * (3 * (attention + mlp) + 1000 * 50) + 12.0 * 3 * 60 * 64);
 }
 
+/* An R that does not divide the sequence is refused with one that does; the spec as advised is taken. */
+static void a_sequence_that_blocks_do_not_divide_names_what_would(void **state) {
+  (void)state;
+  const struct {
+    int32_t ranks, tensor, blocks, sequence;
+    const char *message; /* NULL: taken */
+  } cases[] = {
+      {1, 1, 4, 33,
+       "batch.sequence: found 33, numerics: invariant needs a multiple of parallel.blocks 4; set parallel.blocks to 1 (the "
+       "largest that divides it), or batch.sequence to 32"},
+      {1, 1, 4, 34,
+       "batch.sequence: found 34, numerics: invariant needs a multiple of parallel.blocks 4; set parallel.blocks to 2 (the "
+       "largest that divides it), or batch.sequence to 32"},
+      {1, 1, 4, 3,
+       "batch.sequence: found 3, numerics: invariant needs a multiple of parallel.blocks 4; set parallel.blocks to 1 (the "
+       "largest that divides it)"},
+      {2, 2, 4, 33,
+       "batch.sequence: found 33, numerics: invariant needs a multiple of parallel.blocks 4, and 1, the largest that divides "
+       "it, is no multiple of parallel.tensor 2; set parallel.tensor and parallel.blocks to 1, or batch.sequence to 32"},
+      {1, 1, 1, 33, 0},
+      {1, 1, 2, 34, 0},
+      {2, 2, 4, 32, 0},
+      {1, 1, 0, 33, 0}, /* not set: chosen */
+      {1, 1, 0, 34, 0},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    gd_spec spec = load(gpt2);
+    spec.numerics = GD_NUMERICS_INVARIANT;
+    spec.batch.global = spec.batch.micro = 2;
+    if (cases[i].ranks == 2) spec.batch.micro = 1;
+    spec.parallel.tensor = cases[i].tensor;
+    spec.parallel.blocks = cases[i].blocks;
+    spec.batch.sequence = cases[i].sequence;
+    gd_status status = gd_spec_resolve(&spec, cases[i].ranks);
+    if (cases[i].message) {
+      assert_int_equal(status, GD_USAGE);
+      assert_string_equal(gd_error_text(), cases[i].message);
+    } else if (status != GD_OK) {
+      fail_msg("%s", gd_error_text());
+    } else {
+      assert_int_equal(spec.batch.sequence % spec.parallel.blocks, 0);
+    }
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(parameters_are_counted_once),
       cmocka_unit_test(the_layout_has_as_many_elements),
       cmocka_unit_test(the_vocabulary_is_padded_to_sixteen_a_block),
       cmocka_unit_test(operations_of_a_token),
+      cmocka_unit_test(a_sequence_that_blocks_do_not_divide_names_what_would),
   };
   return cmocka_run_group_tests(tests, 0, 0);
 }
