@@ -8,20 +8,22 @@ gd_status gd_train_spec_load(const gd_command_line *line, gd_spec *spec, gd_conf
   GD_TRY(gd_options_load(line, true, spec, origins));
   if (!spec->model.init_from[0]) return GD_OK;
   gd_weight_source source;
-  GD_TRY(gd_weight_source_open(0, spec->model.init_from, &source));
-  gd_status status = gd_weight_source_model(&source, spec);
+  gd_spec brought = *spec;
+  gd_status status = gd_weight_source_peek(spec->model.init_from, &source);
+  if (status == GD_OK) status = gd_weight_source_model(&source, &brought);
   gd_weight_source_close(&source);
-  return status;
+  return status == GD_OK ? gd_config_adopt_model(&brought.model, brought.model.init_from, spec, origins) : status;
 }
 
-gd_status gd_train_spec_open_data(gd_spec *spec, gd_dataset **out) {
+gd_status gd_train_spec_open_data(gd_spec *spec, const gd_config_origins *origins, gd_dataset **out) {
   int32_t length = spec->batch.sequence ? spec->batch.sequence : spec->model.context;
   GD_TRY(gd_dataset_open(&spec->data, length, spec->batch.order, spec->run.seed, out));
   int32_t vocabulary = gd_dataset_vocabulary(*out);
   if (!spec->model.vocabulary) spec->model.vocabulary = vocabulary;
   if (spec->model.vocabulary >= vocabulary) return GD_OK;
-  return gd_fail_user(GD_USAGE, "model.vocabulary: found %d, but the data's tokenizer has %d tokens", spec->model.vocabulary,
-                      vocabulary);
+  return gd_config_explain(gd_fail_user(GD_USAGE, "model.vocabulary: found %d, but the data's tokenizer has %d tokens",
+                                        spec->model.vocabulary, vocabulary),
+                           origins);
 }
 
 gd_status gd_train_spec_resolve(gd_spec *spec, const gd_config_origins *origins, int32_t ranks) {
@@ -36,7 +38,7 @@ gd_status gd_train_spec_plan(const gd_command_line *line, int32_t ranks, gd_spec
                         "many tokens the tokenizer has (--set model.vocabulary=50257)");
   bool known = spec->model.vocabulary > 0;
   gd_dataset *data = 0;
-  gd_status status = spec->data.sources ? gd_train_spec_open_data(spec, &data) : GD_OK;
+  gd_status status = spec->data.sources ? gd_train_spec_open_data(spec, origins, &data) : GD_OK;
   if (data) {
     gd_dataset_close(data);
     GD_TRY(status);

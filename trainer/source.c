@@ -13,7 +13,7 @@ static bool is_huggingface(const char *path) {
   return gd_file_exists(config);
 }
 
-gd_status gd_weight_source_open(gd_session *session, const char *path, gd_weight_source *out) {
+static gd_status open_source(gd_session *session, const char *path, bool peek, gd_weight_source *out) {
   memset(out, 0, sizeof *out);
   snprintf(out->path, sizeof out->path, "%s", path);
   bool first = !session || gd_session_rank(session) == 0;
@@ -23,13 +23,21 @@ gd_status gd_weight_source_open(gd_session *session, const char *path, gd_weight
     snprintf(out->tokenizer, sizeof out->tokenizer, "%s", path);
     return gd_huggingface_open(path, &out->huggingface);
   }
-  GD_TRY(gd_checkpoint_open(session, path, false, &out->checkpoint));
+  GD_TRY(peek ? gd_checkpoint_peek(path, &out->checkpoint) : gd_checkpoint_open(session, path, false, &out->checkpoint));
   if (!out->checkpoint)
     return gd_fail_user(
         GD_BAD_DATA,
         "%s: found neither a gptdist checkpoint (MANIFEST.pb, or a run's checkpoints/) nor a model folder (config.json)", path);
   snprintf(out->tokenizer, sizeof out->tokenizer, "%s", gd_checkpoint_tokenizer(out->checkpoint));
   return GD_OK;
+}
+
+gd_status gd_weight_source_open(gd_session *session, const char *path, gd_weight_source *out) {
+  return open_source(session, path, false, out);
+}
+
+gd_status gd_weight_source_peek(const char *path, gd_weight_source *out) {
+  return open_source(NULL, path, true, out);
 }
 
 gd_status gd_weight_source_model(const gd_weight_source *source, gd_spec *spec) {

@@ -15,6 +15,8 @@ typedef struct gd_weight_source {
 
 /* session may be NULL in a one-rank program. Collective over the job. GD_BAD_DATA, GD_USAGE. */
 GD_CHECKED gd_status gd_weight_source_open(gd_session *session, const char *path, gd_weight_source *out);
+/* For the model alone: a checkpoint's files are not hashed, so nothing may be read. Local. GD_BAD_DATA, GD_USAGE. */
+GD_CHECKED gd_status gd_weight_source_peek(const char *path, gd_weight_source *out);
 /* The model section of `spec` becomes the source's (init_from and dropout are left alone). */
 GD_CHECKED gd_status gd_weight_source_model(const gd_weight_source *source, gd_spec *spec);
 /* A gd_weights_reader; context: the gd_weight_source. */

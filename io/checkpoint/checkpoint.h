@@ -59,6 +59,8 @@ typedef struct gd_checkpoint gd_checkpoint;
  * folder holds no checkpoint at all; GD_BAD_DATA when all are bad (or only .bad ones are left), or the named one is; GD_IO when
  * the system refuses a read (nothing is set aside then). Collective over the job. */
 GD_CHECKED gd_status gd_checkpoint_open(gd_session *session, const char *path, bool set_aside, gd_checkpoint **out);
+/* The same of one process by the manifest alone, which is checked; its files are not: enough for the spec. Never set aside. */
+GD_CHECKED gd_status gd_checkpoint_peek(const char *path, gd_checkpoint **out);
 const char *gd_checkpoint_path(const gd_checkpoint *checkpoint);
 const gd_spec *gd_checkpoint_run_spec(const gd_checkpoint *checkpoint);
 const gd_run_state *gd_checkpoint_state(const gd_checkpoint *checkpoint);

@@ -145,7 +145,8 @@ static gd_status verify_files(gd_session *session, const char *folder, const gd_
   return GD_OK;
 }
 
-static gd_status try_open(gd_session *session, const char *folder, gd_checkpoint **out) {
+/* whole: all its files are hashed. */
+static gd_status try_open(gd_session *session, const char *folder, bool whole, gd_checkpoint **out) {
   gd_checkpoint *checkpoint = calloc(1, sizeof *checkpoint);
   gd_status status = checkpoint ? GD_OK : gd_fail(GD_NO_MEMORY, "no memory for a checkpoint");
   GD_TRY_GOTO(status, done, agree(session, status));
@@ -153,7 +154,7 @@ static gd_status try_open(gd_session *session, const char *folder, gd_checkpoint
   status = gd_path_join(checkpoint->tokenizer, sizeof checkpoint->tokenizer, folder, GD_MANIFEST_TOKENIZER);
   GD_TRY_GOTO(status, done, agree(session, status));
   GD_TRY_GOTO(status, done, read_manifest(session, folder, &checkpoint->manifest));
-  GD_TRY_GOTO(status, done, agree(session, verify_files(session, folder, &checkpoint->manifest)));
+  if (whole) GD_TRY_GOTO(status, done, agree(session, verify_files(session, folder, &checkpoint->manifest)));
   *out = checkpoint;
   return GD_OK;
 done:
@@ -176,19 +177,19 @@ static void put_away(gd_session *session, const char *folder, bool set_aside) {
                renamed[0] ? last_component(renamed) : "", fault.text);
 }
 
-gd_status gd_checkpoint_open(gd_session *session, const char *path, bool set_aside, gd_checkpoint **out) {
+static gd_status open_newest(gd_session *session, const char *path, bool set_aside, bool whole, gd_checkpoint **out) {
   candidates found = {0};
   *out = NULL;
   gd_status status = share_candidates(session, path, set_aside, &found);
-  if (status == GD_OK && found.named) status = try_open(session, found.folder, out);
+  if (status == GD_OK && found.named) status = try_open(session, found.folder, whole, out);
   for (int32_t i = 0; status == GD_OK && !found.named && i < found.count; i++) {
     char folder[GD_PATH_BYTES], name[32];
     gd_checkpoint_step_name(found.steps[i], name);
     GD_TRY_GOTO(status, done, gd_path_join(folder, sizeof folder, found.folder, name));
-    status = try_open(session, folder, out);
+    status = try_open(session, folder, whole, out);
     if (status == GD_OK) break;
     if (status != GD_BAD_DATA) goto done;
-    put_away(session, folder, set_aside);
+    if (whole) put_away(session, folder, set_aside);
     status = i + 1 < found.count ? GD_OK : gd_error_context(status, "no checkpoint in %s is whole", found.folder);
     /* Renames are seen by all ranks before the next is tried. */
     if (status == GD_OK) GD_TRY_GOTO(status, done, agree(session, GD_OK));
@@ -196,6 +197,14 @@ gd_status gd_checkpoint_open(gd_session *session, const char *path, bool set_asi
 done:
   free(found.steps);
   return status;
+}
+
+gd_status gd_checkpoint_open(gd_session *session, const char *path, bool set_aside, gd_checkpoint **out) {
+  return open_newest(session, path, set_aside, true, out);
+}
+
+gd_status gd_checkpoint_peek(const char *path, gd_checkpoint **out) {
+  return open_newest(NULL, path, false, false, out);
 }
 
 /* ---- what it holds ---- */

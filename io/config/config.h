@@ -105,6 +105,11 @@ void gd_config_defaults(gd_spec *out);
 /* Parses and stores one value. `where` starts the message ("run.yaml:12: optimizer.lr"). GD_USAGE. */
 GD_CHECKED gd_status gd_config_set(const gd_config_key *key, const char *value, const char *where, gd_spec *spec);
 
+/* The model's shape comes from weights to begin with (`brought`, of the folder `from`), and its keys' origins say so; dropout
+ * and init_std stay. GD_USAGE naming key, origin, found and expected where the run file or the command line says otherwise. */
+GD_CHECKED gd_status gd_config_adopt_model(const gd_model_spec *brought, const char *from, gd_spec *spec,
+                                           gd_config_origins *origins);
+
 /* The value as it stands in a resolved file, unquoted and on one line. Returns out. */
 const char *gd_config_value(const gd_config_key *key, const gd_spec *spec, char *out, size_t bytes);
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# A run file is what trains and what is planned: --dry-run --ranks plans a large job in one process from the file alone.
+# A run file is what trains and what is planned: --dry-run --ranks plans a large job in one process from the file alone; the
+# model of model.init_from counts for every program, and a key that contradicts it is refused.
 set -u
 command -v python3 >/dev/null || { echo 'skipped: no python3'; exit 77; }
 bin=$(cd "$1/bin" && pwd) || exit 1
@@ -63,5 +64,40 @@ echo "${small/RUN/first}" >first.yaml
 expect 0 '' train --config first.yaml --dry-run --ranks 4 --json
 holds "the data's vocabulary" 'd["vocabulary"] == 257 and d["ranks"] == 4'
 expect 64 'model.vocabulary: found 100, but the data' train --config first.yaml --set model.vocabulary=100 --dry-run
+
+# ---- the model comes from model.init_from ----
+
+expect 0 '' train --config first.yaml
+cat >second.yaml <<'END_OF_FILE'
+run: {directory: second, steps: 1, device: cpu}
+data: {path: data}
+model: {init_from: first, dropout: 0.1}
+batch: {global: 4}
+END_OF_FILE
+expect 0 '' train --config second.yaml --dry-run --json
+holds "a plan's shape" 'd["sequence"] == 16 and d["parameters"] == 257 * 32 + 16 * 32 + 64 + 2 * (12 * 32 * 32 + 13 * 32)'
+expect 0 '' data at --config second.yaml --step 0
+[ "$(sed -nE 's/.*tokens ([0-9]+) to ([0-9]+),.*/\1 \2/p' out | while read -r a b; do echo $((b - a)); done | sort -u)" = 16 ] ||
+  fail "windows are not the folder's 16 tokens: $(head -1 out)"
+expect 64 'model.layers: found 3 \(--set\), expected 2 as in model.init_from first' train --config second.yaml --set model.layers=3
+[ -e second ] && fail "a refused run left a folder"
+expect 64 'model.layers: found 3 \(--num-layers\), expected 2' train --config second.yaml --num-layers 3 --dry-run
+sed 's/dropout: 0.1/context: 64/' second.yaml >third.yaml
+expect 64 'model.context: found 64 \(third.yaml:3\), expected 16' data at --config third.yaml --step 0
+for key in heads=4 kv_heads=1 width=64 head_size=8 ffn=64 vocabulary=300 norm=rmsnorm activation=gelu position=rotary bias=false \
+  tied_head=false norm_epsilon=1e-6 rope_theta=500; do
+  expect 64 "model.${key%%=*}: found .* \\(--set\\), expected .* as in model.init_from first" train --config second.yaml --set "model.$key" --dry-run
+done
+# What is said again is no contradiction, nor a zero that comes to the same; nor what the weights do not fix.
+expect 0 '' train --config second.yaml --set model.layers=2 --set model.kv_heads=0 --set model.head_size=0 --set model.ffn=128 \
+  --set model.vocabulary=0 --set model.norm_epsilon=0.00001 --set model.init_std=0.3
+expect 0 '' train --config second/config.yaml --set run.directory=again
+grep -qE 'dropout: 0.100000001|dropout: 0.1' second/config.yaml || fail "dropout is not the run's"
+
+# ---- the model's shape is read without its weights, the weights are hashed before they are used ----
+
+cp -r first damaged && printf x | dd of="$(echo damaged/checkpoints/step-*/rank-00000.h5)" bs=1 seek=5000 conv=notrunc 2>/dev/null
+expect 0 '' train --config second.yaml --set model.init_from=damaged --dry-run
+expect 65 'rank-00000.h5: is damaged' train --config second.yaml --set model.init_from=damaged --set run.directory=fourth
 
 exit $failed
