@@ -122,12 +122,21 @@ static void slots_suffice_for_every_share(void **state) {
       }
 }
 
+/* A counter over single sequences holds one node a level and the new one; whole powers of two need one slot. */
+static void merged_slots_are_used_again(void **state) {
+  (void)state;
+  for (int32_t levels = 0; levels < 10; levels++) {
+    int64_t count = (int64_t)1 << levels;
+    assert_int_equal(gd_tree_counter_slots(0, count, 1), levels + 1);
+    assert_int_equal(gd_tree_counter_slots(0, count, count), 1);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(nodes_cover_any_range_once),
-      cmocka_unit_test(every_cut_gives_the_same_bits),
-      cmocka_unit_test(a_plain_running_sum_would_differ),
-      cmocka_unit_test(slots_suffice_for_every_share),
+      cmocka_unit_test(nodes_cover_any_range_once),       cmocka_unit_test(every_cut_gives_the_same_bits),
+      cmocka_unit_test(a_plain_running_sum_would_differ), cmocka_unit_test(slots_suffice_for_every_share),
+      cmocka_unit_test(merged_slots_are_used_again),
   };
   return cmocka_run_group_tests(tests, 0, 0);
 }
