@@ -144,7 +144,7 @@ gd_status gd_data_at(int argc, char **argv) {
     return gd_fail_user(GD_USAGE, "--rank: found %lld, expected 0 to %lld", (long long)rank, (long long)ranks - 1);
   gd_dataset *dataset = 0;
   gd_mesh mesh = {0};
-  gd_status status = gd_train_spec_open_data(&spec, &origins, &dataset);
+  gd_status status = gd_train_spec_open_data(&spec, &origins, true, &dataset);
   if (status == GD_OK) status = gd_train_spec_resolve(&spec, &origins, (int32_t)ranks);
   if (status == GD_OK)
     status = gd_mesh_init(&mesh, (int32_t)ranks, spec.parallel.tensor, spec.parallel.pipeline, spec.parallel.context);

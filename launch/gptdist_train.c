@@ -53,7 +53,7 @@ static gd_status load_spec(train *t) {
 /* Every rank opens the data. */
 static gd_status open_data(train *t) {
   gd_spec *spec = &t->spec;
-  GD_TRY(gd_train_spec_open_data(spec, &t->origins, &t->data));
+  GD_TRY(gd_train_spec_open_data(spec, &t->origins, gd_session_rank(t->session) == 0, &t->data));
   return gd_dataset_open_validation(&spec->data, gd_dataset_length(t->data), &t->validation);
 }
 

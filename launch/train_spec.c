@@ -1,6 +1,9 @@
 /* train_spec.c - makes the spec that trains out of run file, command line, the model to begin with and the data. */
 #include "launch/train_spec.h"
 
+#include <string.h>
+
+#include "io/tokenizer/tokenizer.h"
 #include "shard/base/log.h"
 #include "trainer/source.h"
 
@@ -15,12 +18,38 @@ gd_status gd_train_spec_load(const gd_command_line *line, gd_spec *spec, gd_conf
   return status == GD_OK ? gd_config_adopt_model(&brought.model, brought.model.init_from, spec, origins) : status;
 }
 
-gd_status gd_train_spec_open_data(gd_spec *spec, const gd_config_origins *origins, gd_dataset **out) {
+/* Ids mean the same to the data as to the weights: the tokenizer kept with a checkpoint is the data's. A model folder of others
+ * has no digest of ours. */
+static gd_status compare_tokenizers(const gd_spec *spec, const gd_dataset *data) {
+  const char *from = spec->model.init_from, *name = gd_dataset_tokenizer(data), *digest = gd_dataset_tokenizer_digest(data);
+  gd_weight_source source;
+  gd_tokenizer *tokenizer = 0;
+  gd_status status = gd_weight_source_peek(from, &source);
+  bool known = status == GD_OK && source.checkpoint && gd_folder_exists(source.tokenizer);
+  if (known) status = gd_tokenizer_open(source.tokenizer, &tokenizer);
+  if (status == GD_OK && !known)
+    gd_log(GD_LOG_INFO,
+           "model.init_from %s keeps no gptdist tokenizer to compare with the data's (%s, %d tokens): only the sizes were "
+           "compared",
+           from, name, gd_dataset_vocabulary(data));
+  if (status == GD_OK && known && strcmp(gd_tokenizer_digest(tokenizer), digest) != 0)
+    status = gd_fail_user(
+        GD_USAGE,
+        "data.path: %s was made with tokenizer %s (%.12s), but the weights of model.init_from %s belong to %s "
+        "(%.12s); prepare the data with --tokenizer %s",
+        spec->data.path[0], name, digest, from, gd_tokenizer_name(tokenizer), gd_tokenizer_digest(tokenizer), source.tokenizer);
+  if (tokenizer) gd_tokenizer_close(tokenizer);
+  gd_weight_source_close(&source);
+  return status;
+}
+
+gd_status gd_train_spec_open_data(gd_spec *spec, const gd_config_origins *origins, bool first, gd_dataset **out) {
   int32_t length = spec->batch.sequence ? spec->batch.sequence : spec->model.context;
   GD_TRY(gd_dataset_open(&spec->data, length, spec->batch.order, spec->run.seed, out));
   int32_t vocabulary = gd_dataset_vocabulary(*out);
   if (!spec->model.vocabulary) spec->model.vocabulary = vocabulary;
-  if (spec->model.vocabulary >= vocabulary) return GD_OK;
+  if (spec->model.vocabulary >= vocabulary)
+    return first && spec->model.init_from[0] ? gd_config_explain(compare_tokenizers(spec, *out), origins) : GD_OK;
   return gd_config_explain(gd_fail_user(GD_USAGE, "model.vocabulary: found %d, but the data's tokenizer has %d tokens",
                                         spec->model.vocabulary, vocabulary),
                            origins);
@@ -38,7 +67,7 @@ gd_status gd_train_spec_plan(const gd_command_line *line, int32_t ranks, gd_spec
                         "many tokens the tokenizer has (--set model.vocabulary=50257)");
   bool known = spec->model.vocabulary > 0;
   gd_dataset *data = 0;
-  gd_status status = spec->data.sources ? gd_train_spec_open_data(spec, origins, &data) : GD_OK;
+  gd_status status = spec->data.sources ? gd_train_spec_open_data(spec, origins, true, &data) : GD_OK;
   if (data) {
     gd_dataset_close(data);
     GD_TRY(status);

@@ -10,9 +10,10 @@
  * hashed yet). Local, one rank's work. GD_USAGE also where a key contradicts that model; what reading the folder gives. */
 GD_CHECKED gd_status gd_train_spec_load(const gd_command_line *line, gd_spec *spec, gd_config_origins *origins);
 
-/* Opens the training data for the spec's windows; its vocabulary counts where none was given. Local. GD_USAGE where the
- * data does not fit the model; what gd_dataset_open gives. */
-GD_CHECKED gd_status gd_train_spec_open_data(gd_spec *spec, const gd_config_origins *origins, gd_dataset **out);
+/* Opens the training data for the spec's windows; its vocabulary counts where none was given. first: this rank (one does) also
+ * compares the data's tokenizer with that of model.init_from. Local. GD_USAGE where the data does not fit the model; what
+ * gd_dataset_open gives. */
+GD_CHECKED gd_status gd_train_spec_open_data(gd_spec *spec, const gd_config_origins *origins, bool first, gd_dataset **out);
 
 /* gd_spec_resolve, and where each key that a fault names came from. Local. GD_USAGE. */
 GD_CHECKED gd_status gd_train_spec_resolve(gd_spec *spec, const gd_config_origins *origins, int32_t ranks);

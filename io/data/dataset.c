@@ -210,6 +210,12 @@ int32_t gd_dataset_vocabulary(const gd_dataset *dataset) {
 const char *gd_dataset_tokenizer_folder(const gd_dataset *dataset) {
   return dataset->tokenizer_folder;
 }
+const char *gd_dataset_tokenizer(const gd_dataset *dataset) {
+  return gd_split_info(dataset->splits[0])->tokenizer;
+}
+const char *gd_dataset_tokenizer_digest(const gd_dataset *dataset) {
+  return gd_split_info(dataset->splits[0])->tokenizer_digest;
+}
 const char *gd_dataset_digest(const gd_dataset *dataset) {
   return dataset->digest;
 }

@@ -54,6 +54,8 @@ int64_t gd_dataset_documents(const gd_dataset *dataset);
 int64_t gd_dataset_windows(const gd_dataset *dataset); /* of one epoch, over all sources */
 int32_t gd_dataset_vocabulary(const gd_dataset *dataset);
 const char *gd_dataset_tokenizer_folder(const gd_dataset *dataset); /* where gd_tokenizer_open finds it */
+const char *gd_dataset_tokenizer(const gd_dataset *dataset);        /* its name */
+const char *gd_dataset_tokenizer_digest(const gd_dataset *dataset); /* gd_tokenizer_digest of what made the tokens */
 const char *gd_dataset_digest(const gd_dataset *dataset);           /* SHA-256 over the indexes and weights, hexadecimal */
 
 /* Rows first_row .. first_row + count - 1 of `out` receive draws draw .. draw + count - 1; out->length is the dataset's length.

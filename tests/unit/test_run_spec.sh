@@ -100,4 +100,30 @@ cp -r first damaged && printf x | dd of="$(echo damaged/checkpoints/step-*/rank-
 expect 0 '' train --config second.yaml --set model.init_from=damaged --dry-run
 expect 65 'rank-00000.h5: is damaged' train --config second.yaml --set model.init_from=damaged --set run.directory=fourth
 
+# ---- the data's tokenizer is that of the weights ----
+
+# 257 tokens as "bytes" has, but other ones.
+python3 -c 'print("".join(chr(0x4e00 + i) for i in range(240)) + "abcdefghijklmnop")' >chars.txt
+"$bin/gptdist-data" prepare --tokenizer chars --output other chars.txt >out 2>said || fail "prepare with other characters"
+grep -q 'vocabulary 257' out || fail "the other tokenizer has another size: $(cat out)"
+told='data.path: other was made with tokenizer chars \([0-9a-f]{12}\), but the weights of model.init_from first belong to bytes \([0-9a-f]{12}\)'
+expect 64 "$told" train --config second.yaml --set data.path=other --set run.directory=fifth
+[ -e fifth ] && fail "a refused run left a folder"
+expect 64 "$told" train --config second.yaml --set data.path=other --dry-run
+expect 64 "$told" data at --config second.yaml --set data.path=other --step 0
+again=$(sed -nE 's/.*prepare the data with --tokenizer (.*)$/\1/p' said)
+"$bin/gptdist-data" prepare --tokenizer "$again" --output advised text.txt >out 2>said || fail "the advised tokenizer $again"
+expect 0 '' train --config second.yaml --set data.path=advised --dry-run
+grep -q compare said && fail "tokenizers were compared, yet it is said that they were not"
+cp -r first bare && rm -r bare/checkpoints/step-*/tokenizer
+expect 0 'model.init_from bare keeps no gptdist tokenizer to compare with the data.s \(bytes, 257 tokens\)' train --config second.yaml --set model.init_from=bare --dry-run
+
+# A Hugging Face folder: its shape by config.json, its tokenizer by size alone.
+stories=$source/../shared/data/models/stories260K
+if [ -d "$stories" ]; then
+  expect 0 'keeps no gptdist tokenizer to compare' train --config second.yaml --set "model.init_from=$stories" --dry-run --json
+  layers=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["num_hidden_layers"])' "$stories/config.json")
+  expect 64 "model.layers: found 9 \\(--set\\), expected $layers as in model.init_from" train --config second.yaml --set "model.init_from=$stories" --set model.layers=9 --dry-run
+fi
+
 exit $failed
