@@ -195,7 +195,7 @@ int main(int argc, char **argv) {
       .purpose = "trains a transformer",
       .usage =
           "--config F [--set section.key=value]... [--resume auto|none|DIR] [--allow-change KEY]\n       [--max-time T] "
-          "[--dry-run]",
+          "[--dry-run [--ranks N]]",
       .more =
           "Under mpirun every rank runs this same line; gptdist-run builds a good mpirun line.\n"
           "Exit codes: 0 done, 64 usage or configuration, 65 bad data or checkpoint, 70 internal error,\n"

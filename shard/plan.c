@@ -56,7 +56,7 @@ int32_t gd_plan_repeats(const gd_plan *plan, int32_t row, int32_t *rows) {
 
 const char *gd_plan_line(const gd_plan *plan, int32_t row, int32_t repeats, char *out, size_t bytes) {
   if (row < 0) {
-    snprintf(out, bytes, "%5s  %-14s %13s %7s %10s %8s  %s", "clock", "action", "micro-batches", "of them", "sequences",
+    snprintf(out, bytes, "%8s  %-14s %15s %7s %10s %8s  %s", "clock", "action", "micro-batches", "of them", "sequences",
              "layers", "waits for");
     return out;
   }
@@ -69,7 +69,7 @@ const char *gd_plan_line(const gd_plan *plan, int32_t row, int32_t repeats, char
   }
   snprintf(layers, sizeof layers, "%d-%d", a->first_layer, a->first_layer + a->layers - 1);
   bool mine = a->kind == GD_DO_UPDATE, all = a->micro < 0 && !mine;
-  snprintf(out, bytes, "%5d  %-14s %13s %7s %10d %8s  %s", a->clock, gd_action_name(a->kind), micro, count, a->sequences,
+  snprintf(out, bytes, "%8d  %-14s %15s %7s %10d %8s  %s", a->clock, gd_action_name(a->kind), micro, count, a->sequences,
            mine  ? "mine"
            : all ? "all"
                  : layers,

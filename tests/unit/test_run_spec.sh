@@ -81,6 +81,8 @@ expect 0 '' data at --config second.yaml --step 0
   fail "windows are not the folder's 16 tokens: $(head -1 out)"
 expect 64 'model.layers: found 3 \(--set\), expected 2 as in model.init_from first' train --config second.yaml --set model.layers=3
 [ -e second ] && fail "a refused run left a folder"
+timeout 60 mpirun --allow-run-as-root --oversubscribe --bind-to none -np 2 "$bin/gptdist-train" --config second.yaml --num-layers 3 >out 2>said
+[ "$(grep -c 'model.layers: found 3 (--num-layers), expected 2' said)" = 1 ] || fail "two ranks tell the contradiction not once"
 expect 64 'model.layers: found 3 \(--num-layers\), expected 2' train --config second.yaml --num-layers 3 --dry-run
 sed 's/dropout: 0.1/context: 64/' second.yaml >third.yaml
 expect 64 'model.context: found 64 \(third.yaml:3\), expected 16' data at --config third.yaml --step 0
