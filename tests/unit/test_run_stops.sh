@@ -43,7 +43,7 @@ seen() { # seen WORD...: exactly what the stand-in noted
 begin() { # begin PLAN ARGUMENT...: starts gptdist-run in the background
   printf '%s\n' "$1" >plan
   shift
-  rm -f seen run/exit.json requeued
+  rm -f seen out run/exit.json requeued
   : >seen
   "$bin/gptdist-run" "$@" -- ./gptdist-train --config run.yaml >out 2>&1 </dev/null &
   runner=$!
