@@ -27,7 +27,7 @@ static gd_status apply_override(const gd_config_override *override, gd_spec *spe
   } else {
     snprintf(where, sizeof where, "%.40s (%s)", override->option, key->name);
   }
-  GD_TRY(gd_config_yaml_set(key, override->value, where, spec));
+  GD_TRY(gd_config_set(key, override->value, where, spec));
   gd_config_set_origin(origins, key, override->option);
   return GD_OK;
 }

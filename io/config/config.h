@@ -102,7 +102,8 @@ GD_CHECKED gd_status gd_config_load_text(const char *name, const char *text, siz
 /* All defaults, nothing else. */
 void gd_config_defaults(gd_spec *out);
 
-/* Parses and stores one value. `where` starts the message ("run.yaml:12: optimizer.lr"). GD_USAGE. */
+/* Parses and stores one value; data.path also takes a YAML list in one line of text. `where` starts the message ("run.yaml:12:
+ * optimizer.lr"). GD_USAGE. */
 GD_CHECKED gd_status gd_config_set(const gd_config_key *key, const char *value, const char *where, gd_spec *spec);
 
 /* The model's shape comes from weights to begin with (`brought`, of the folder `from`), and its keys' origins say so; dropout

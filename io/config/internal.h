@@ -14,8 +14,8 @@ typedef struct gd_config_target {
 /* Reads the file and applies its keys (includes first). */
 GD_CHECKED gd_status gd_config_yaml_file(const char *path, gd_config_target *target);
 GD_CHECKED gd_status gd_config_yaml_text(const char *name, const char *text, size_t bytes, gd_config_target *target);
-/* gd_config_set, but data.path also takes a YAML list in one line of text. */
-GD_CHECKED gd_status gd_config_yaml_set(const gd_config_key *key, const char *value, const char *where, gd_spec *spec);
+/* gd_config_set without the list that data.path may be. */
+GD_CHECKED gd_status gd_config_set_scalar(const gd_config_key *key, const char *value, const char *where, gd_spec *spec);
 
 /* Adds one entry to data.path; weight_text NULL = 1. GD_USAGE. */
 GD_CHECKED gd_status gd_config_add_source(const char *path, const char *weight_text, const char *where, gd_spec *spec);

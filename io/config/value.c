@@ -209,7 +209,7 @@ static gd_status set_number(const gd_config_key *key, const char *value, const c
 
 _Static_assert(sizeof(gd_numerics) == sizeof(int) && sizeof(gd_dtype) == sizeof(int), "choices are stored as int");
 
-gd_status gd_config_set(const gd_config_key *key, const char *value, const char *where, gd_spec *spec) {
+gd_status gd_config_set_scalar(const gd_config_key *key, const char *value, const char *where, gd_spec *spec) {
   void *out = field(spec, key);
   switch (key->type) {
     case GD_KEY_BOOL: return set_bool(key, value, where, out);

@@ -124,8 +124,8 @@ static gd_status sources_of_line(const char *text, const char *where, gd_spec *s
   return status;
 }
 
-gd_status gd_config_yaml_set(const gd_config_key *key, const char *value, const char *where, gd_spec *spec) {
-  if (key->type != GD_KEY_SOURCES || (*value != '[' && *value != '{')) return gd_config_set(key, value, where, spec);
+gd_status gd_config_set(const gd_config_key *key, const char *value, const char *where, gd_spec *spec) {
+  if (key->type != GD_KEY_SOURCES || (*value != '[' && *value != '{')) return gd_config_set_scalar(key, value, where, spec);
   gd_config_clear_sources(spec);
   return sources_of_line(value, where, spec);
 }
@@ -146,8 +146,7 @@ static gd_status read_value(reader *r, const char *name, const yaml_node_t *key_
   }
   bool plain = value->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
   bool text = key->type == GD_KEY_STRING || key->type == GD_KEY_SOURCES;
-  return gd_config_yaml_set(key, plain && text && gd_config_is_null(scalar(value)) ? "" : scalar(value), where,
-                            r->target->spec);
+  return gd_config_set(key, plain && text && gd_config_is_null(scalar(value)) ? "" : scalar(value), where, r->target->spec);
 }
 
 static bool is_section(const char *name) {
