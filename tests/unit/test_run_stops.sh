@@ -25,6 +25,7 @@ echo start >>seen
 number=$(grep -c start seen)
 read -r code said < <(sed -n "${number}p" plan)
 [ -z "$said" ] || says "$said"
+[ "$code" != killed ] || kill -9 $$
 [ "$code" = work ] || exit "$code"
 while [ -e plan ]; do sleep 0.05; done
 SH2
@@ -182,6 +183,10 @@ seen start
 scene="an exit.json of the start before says nothing about this one"
 whole 137 "$(printf '74 {"code": 74, "reason": "the disk"}\n137\n137')" --max-restarts 2 --restart-pause 0
 seen start start start
+
+scene="mpirun that was killed is 128 and the signal, and is started again"
+whole 137 "$(printf 'killed\nkilled')" --max-restarts 1 --restart-pause 0
+seen start start
 
 scene="the pause is waited out"
 SECONDS=0
