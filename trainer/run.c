@@ -26,28 +26,34 @@ static void tell(gd_run *run, gd_run_event event) {
 
 /* ---- opening ---- */
 
-/* --resume none in a directory that holds checkpoints. */
-static gd_status tell_of_older(const gd_run *run) {
-  char folder[GD_PATH_BYTES + 32];
+/* --resume none in a directory that holds checkpoints, rank 0: they get other names before the new run takes theirs, or is
+ * taken for theirs. */
+static gd_status set_older_aside(const gd_run *run) {
+  char folder[GD_PATH_BYTES + 32], path[GD_PATH_BYTES], renamed[GD_PATH_BYTES], name[32];
   int64_t *steps;
   int32_t count;
   snprintf(folder, sizeof folder, "%s/checkpoints", run->spec.run.directory);
   GD_TRY(gd_checkpoint_list(folder, &steps, &count, 0));
   if (count)
-    gd_log(GD_LOG_WARNING,
-           "--resume none: starting anew; %d checkpoint%s in %s (newest: step %lld) will be set aside as step-N.old", count,
-           count == 1 ? "" : "s", folder, (long long)steps[0]);
+    gd_log(GD_LOG_WARNING, "--resume none: starting anew; %d checkpoint%s in %s (newest: step %lld) set aside as step-N.old",
+           count, count == 1 ? "" : "s", folder, (long long)steps[0]);
+  gd_status status = GD_OK;
+  for (int32_t i = 0; i < count && status == GD_OK; i++) {
+    gd_checkpoint_step_name(steps[i], name);
+    status = gd_path_join(path, sizeof path, folder, name);
+    if (status == GD_OK) status = gd_checkpoint_set_aside(path, "old", renamed);
+  }
   free(steps);
-  return GD_OK;
+  return status;
 }
 
 /* The checkpoint to resume from, or NULL to start. */
 static gd_status find_checkpoint(gd_run *run, const gd_run_options *options, gd_checkpoint **out) {
   char folder[GD_PATH_BYTES + 32];
   *out = 0;
-  if (options->resume == GD_RESUME_NONE) return tell_of_older(run);
+  bool first = gd_session_rank(run->session) == 0;
+  if (options->resume == GD_RESUME_NONE) return gd_session_agree(run->session, first ? set_older_aside(run) : GD_OK);
   if (options->resume == GD_RESUME_FROM) {
-    bool first = gd_session_rank(run->session) == 0;
     gd_status named = first ? gd_path_named(options->resume_from, GD_PATH_FOLDER, "a checkpoint or a run directory") : GD_OK;
     GD_TRY(gd_session_agree(run->session, named));
     GD_TRY(gd_checkpoint_open(run->session, options->resume_from, false, out));

@@ -77,7 +77,7 @@ static const gd_config_key keys[] = {
     NUMBER(FREE, FLOAT, model, init_std, "0.02", 0, 100, "", "initial weights: normal(0, init_std)"),
     STRING(FREE, model, init_from, "", "weights only, from a checkpoint or a Hugging Face folder; empty = random"),
 
-    {"data.path", GD_KEY_SOURCES, GD_CHANGE_FREE, offsetof(gd_spec, data), "", 0, 0, false, false, "", 0,
+    {"data.path", GD_KEY_SOURCES, GD_CHANGE_TOLD, offsetof(gd_spec, data), "", 0, 0, false, false, "", 0,
      "folder(s) of gptdist-data prepare: one, or a list of {path, weight}"},
     STRING(TOLD, data, validation, "", "validation shards; empty = PATH/validation of the first source where it exists"),
     BOOL(ASKED, data, mask_documents, "false", "attention does not look across documents"),

@@ -35,7 +35,7 @@ static void judge(void *context, const gd_config_key *key, const char *then, con
                              "goes on all the same)",
                              key->name, now, then, c->checkpoint, key->name);
   else if (asked || key->change == GD_CHANGE_TOLD)
-    gd_log(GD_LOG_INFO, "resume: %s was %s, is now %s", key->name, then, now);
+    gd_log(GD_LOG_INFO, "resume: %s was %s, is now %s", key->name, *then ? then : "(empty)", *now ? now : "(empty)");
 }
 
 gd_status gd_config_resume(const gd_spec *then, const gd_spec *now, const char *allowed, const char *checkpoint) {

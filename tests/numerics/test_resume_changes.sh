@@ -46,7 +46,10 @@ refused "another order" 64 batch.order sequential shuffled batch.order=sequentia
 check "... and goes on where it is allowed by name" again gpt2 base run.seed=8 batch.sequence=16 --allow-change=batch.sequence,run.seed
 check "... which is told" told run.seed 7 8
 
-# Told.
+# Told: the data too, where the run goes on in another directory (in its own the digests are compared).
+"$bin/gptdist-data" prepare --tokenizer bytes --output "$work/other" --validation-fraction 0.05 "$source/README.md" > /dev/null 2>&1
+check "other data in another directory go on" again gpt2 base "data.path=$work/other"
+check "... and are told" told data.path "$corpus" "$work/other"
 check "what a person may change goes on" again gpt2 base optimizer.lr=0.02 optimizer.beta2=0.9 model.dropout=0.2 schedule.kind=linear \
   batch.global=12
 check "the learning rate is told" told optimizer.lr 0.01 0.02
@@ -82,4 +85,6 @@ fi
 # A start anew beside older checkpoints says so.
 train base 1 gpt2 run.steps=2 schedule.warmup_steps=1 --resume=none
 check "--resume none names what it sets aside" grep -qF -- "--resume none: starting anew; 1 checkpoint in" "$work/base.out"
+check "... which is there whole, whatever the new run saves" eval '"$bin/gptdist-ckpt" verify "$work/base/checkpoints/step-00000002.old" > /dev/null'
+check "... and the new run has its own" eval '"$bin/gptdist-ckpt" verify "$work/base/checkpoints/step-00000002" > /dev/null'
 finish
