@@ -17,7 +17,9 @@
 
 typedef struct train {
   gd_command_line line;
-  const char *resume, *allow_change;
+  const char *resume;
+  gd_option_texts allow;
+  char allow_change[2048]; /* all of them, with commas between */
   int64_t max_time_s;
   bool dry_run;
   int64_t plan_ranks; /* --ranks; 0 = as many as there are */
@@ -170,6 +172,15 @@ static void exit_hook(void *context, gd_status code, const char *text) {
   if (t->spec.run.directory[0] && t->lock) gd_train_report_exit(t->spec.run.directory, (int)code, text);
 }
 
+static gd_status join_allowed(train *t) {
+  size_t used = 0;
+  for (int i = 0; i < t->allow.count; i++) {
+    used += (size_t)snprintf(t->allow_change + used, sizeof t->allow_change - used, "%s%s", i ? "," : "", t->allow.text[i]);
+    if (used >= sizeof t->allow_change) return gd_fail_user(GD_USAGE, "--allow-change: the list of keys is too long");
+  }
+  return GD_OK;
+}
+
 static void close_all(train *t) {
   gd_run_close(&t->run);
   if (t->data) gd_dataset_close(t->data);
@@ -183,8 +194,8 @@ int main(int argc, char **argv) {
   t.start = gd_machine_seconds();
   const gd_option options[] = {
       {"--resume", GD_OPTION_TEXT, &t.resume, "auto|none|DIR", "auto: go on from the newest checkpoint of run.directory", 0, 0},
-      {"--allow-change", GD_OPTION_TEXT, &t.allow_change, "KEY[,KEY]", "resume though these keys differ, and numbers with them",
-       0, 0},
+      {"--allow-change", GD_OPTION_TEXTS, &t.allow, "KEY[,KEY]", "resume though these keys differ, and numbers with them", 0,
+       0},
       {"--max-time", GD_OPTION_SECONDS, &t.max_time_s, "T", "stop, save and leave with 75 after T (90s, 30m, 2h)", 0, 0},
       {"--dry-run", GD_OPTION_FLAG, &t.dry_run, 0, "print layout, step table, memory, and stop; needs no data", 0, 0},
       {"--ranks", GD_OPTION_INTEGER, &t.plan_ranks, "N", "--dry-run: plan for N ranks, from this one process", 1, 1e6},
@@ -208,6 +219,7 @@ int main(int argc, char **argv) {
   gd_session_environment(&environment);
   gd_console_open("gptdist-train", environment.rank);
   gd_status status = gd_options_parse(&program, argc, argv, &t.line, &done);
+  if (status == GD_OK) status = join_allowed(&t);
   if (status != GD_OK || done) return gd_console_leave(status, false);
   status = gd_signals_install();
   if (status == GD_OK) status = gd_session_open(&t.session);

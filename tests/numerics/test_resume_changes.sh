@@ -45,6 +45,7 @@ refused "another sequence length" 64 batch.sequence 16 32 batch.sequence=16
 refused "another order" 64 batch.order sequential shuffled batch.order=sequential
 check "... and goes on where it is allowed by name" again gpt2 base run.seed=8 batch.sequence=16 --allow-change=batch.sequence,run.seed
 check "... which is told" told run.seed 7 8
+check "... or each by an option of its own" again gpt2 base run.seed=8 batch.sequence=16 --allow-change=batch.sequence --allow-change=run.seed
 
 # Told: the data too, where the run goes on in another directory (in its own the digests are compared).
 "$bin/gptdist-data" prepare --tokenizer bytes --output "$work/other" --validation-fraction 0.05 "$source/README.md" > /dev/null 2>&1
