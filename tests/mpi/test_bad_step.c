@@ -13,11 +13,7 @@
 
 #include <cmocka.h>
 
-#include "io/config/config.h"
-#include "trainer/step.h"
-#include "trainer/weights.h"
-
-enum { SEQUENCES = 4, LENGTH = 16, VOCABULARY = 61 };
+#include "tests/mpi/trained.h"
 
 typedef enum bad_kind {
   BAD_LOSS,     /* a NaN in the loss of one sequence of the last rank */
@@ -25,57 +21,16 @@ typedef enum bad_kind {
   FAULTS
 } bad_kind;
 
-static gd_session *session;
-static gd_device *device;
-
-typedef struct trained {
-  gd_spec spec;
-  gd_mesh mesh;
-  gd_model model;
-  gd_optimizer optimizer;
-  gd_step step;
-  gd_batch batch;
-} trained;
-
-static void good(gd_status status) {
-  if (status != GD_OK) fail_msg("%s", gd_error_text());
-}
-
 static void open_trained(trained *t, const char *zero, const char *dtype) {
   static const char shape[] =
       "model: {layers: 1, heads: 4, width: 32, context: 16, vocabulary: 61, dropout: 0.1}\n"
       "run: {steps: 9, threads: 1, seed: 5, device: cpu}\n"
       "batch: {global: 4}\n"
       "numerics: invariant\n";
-  int32_t ranks = gd_session_ranks(session);
-  const gd_config_override overrides[] = {{"--set", "parallel.tensor", ranks > 2 ? "2" : "1"},
+  const gd_config_override overrides[] = {{"--set", "parallel.tensor", gd_session_ranks(session) > 2 ? "2" : "1"},
                                           {"--set", "parallel.zero", zero},
                                           {"--set", "precision.dtype", dtype}};
-  good(gd_config_load_text("shape", shape, sizeof shape - 1, overrides, 3, &t->spec, 0));
-  good(gd_spec_resolve(&t->spec, ranks));
-  good(gd_mesh_init(&t->mesh, ranks, t->spec.parallel.tensor, 1, 1));
-  good(gd_model_open(session, device, &t->spec, &t->mesh, t->spec.batch.micro, false, 0, &t->model));
-  good(gd_model_read_weights(&t->model, gd_model_random_weights, &t->model));
-  good(gd_optimizer_open(&t->model, &t->optimizer));
-  good(gd_step_open(&t->model, &t->optimizer, &t->step));
-  good(gd_batch_open(SEQUENCES / t->model.data->size, LENGTH, &t->batch));
-}
-
-static void close_trained(trained *t) {
-  gd_batch_close(&t->batch);
-  gd_step_close(&t->step);
-  gd_optimizer_close(&t->optimizer);
-  gd_model_close(&t->model);
-}
-
-static void fill_batch(trained *t, int64_t number) {
-  int32_t first = t->model.data->rank * t->batch.sequences * LENGTH + (int32_t)number * 1000;
-  for (int32_t i = 0; i < t->batch.sequences * LENGTH; i++) {
-    t->batch.tokens[i] = (first + i) * 37 % VOCABULARY;
-    t->batch.targets[i] = (first + i + 1) * 37 % VOCABULARY;
-    t->batch.weights[i] = 1;
-    t->batch.document_starts[i] = 0;
-  }
+  open_trained_as(t, shape, overrides, 3);
 }
 
 static const gd_kernels_ops *real_ops;
@@ -174,24 +129,6 @@ static void a_step_with_a_bad_gradient_changes_nothing(void **state) {
   (void)state;
   check("1", "fp32", BAD_GRADIENT);
   check("0", "bf16", BAD_GRADIENT);
-}
-
-static int open_session(void **state) {
-  (void)state;
-  gd_spec spec;
-  gd_config_defaults(&spec);
-  spec.run.device = GD_DEVICE_CPU;
-  if (gd_session_open(&session) != GD_OK || gd_session_open_device(session, &spec, &device) != GD_OK) {
-    print_error("%s\n", gd_error_text());
-    return -1;
-  }
-  return 0;
-}
-
-static int close_session(void **state) {
-  (void)state;
-  gd_session_close(session);
-  return 0;
 }
 
 int main(void) {

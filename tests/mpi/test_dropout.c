@@ -14,28 +14,10 @@
 
 #include <cmocka.h>
 
-#include "io/config/config.h"
+#include "tests/mpi/trained.h"
 #include "trainer/model.h"
-#include "trainer/step.h"
-#include "trainer/weights.h"
 
-enum { SEQUENCES = 4, LENGTH = 16, VOCABULARY = 61, LAYERS = 2, STEP = 3, DIRECTIONS = 6, MOST_CALLS = 256 };
-
-static gd_session *session;
-static gd_device *device;
-
-typedef struct trained {
-  gd_spec spec;
-  gd_mesh mesh;
-  gd_model model;
-  gd_optimizer optimizer;
-  gd_step step;
-  gd_batch batch;
-} trained;
-
-static void good(gd_status status) {
-  if (status != GD_OK) fail_msg("%s", gd_error_text());
-}
+enum { LAYERS = 2, STEP = 3, DIRECTIONS = 6, MOST_CALLS = 256 };
 
 static const char gpt2[] =
     "model: {layers: 2, heads: 4, width: 32, context: 16, vocabulary: 61, dropout: 0.3, init_std: 0.15}\n"
@@ -52,32 +34,10 @@ static const char llama[] =
     "numerics: invariant\n";
 
 static void open_trained(trained *t, const char *shape, const char *micro) {
-  int32_t ranks = gd_session_ranks(session);
-  char tensor[16];
-  snprintf(tensor, sizeof tensor, "%d", ranks > 1 ? 2 : 1);
-  const gd_config_override overrides[] = {{"--set", "parallel.tensor", tensor}, {"--set", "batch.micro", micro}};
-  good(gd_config_load_text("shape", shape, strlen(shape), overrides, 2, &t->spec, 0));
-  good(gd_spec_resolve(&t->spec, ranks));
-  good(gd_mesh_init(&t->mesh, ranks, t->spec.parallel.tensor, 1, 1));
-  good(gd_model_open(session, device, &t->spec, &t->mesh, t->spec.batch.micro, false, 0, &t->model));
-  good(gd_model_read_weights(&t->model, gd_model_random_weights, &t->model));
-  good(gd_optimizer_open(&t->model, &t->optimizer));
-  good(gd_step_open(&t->model, &t->optimizer, &t->step));
-  good(gd_batch_open(SEQUENCES / t->model.data->size, LENGTH, &t->batch));
-  int32_t first = t->model.data->rank * t->batch.sequences * LENGTH;
-  for (int32_t i = 0; i < t->batch.sequences * LENGTH; i++) {
-    t->batch.tokens[i] = (first + i) * 37 % VOCABULARY;
-    t->batch.targets[i] = (first + i + 1) * 37 % VOCABULARY;
-    t->batch.weights[i] = 1;
-    t->batch.document_starts[i] = 0;
-  }
-}
-
-static void close_trained(trained *t) {
-  gd_batch_close(&t->batch);
-  gd_step_close(&t->step);
-  gd_optimizer_close(&t->optimizer);
-  gd_model_close(&t->model);
+  const gd_config_override overrides[] = {{"--set", "parallel.tensor", gd_session_ranks(session) > 1 ? "2" : "1"},
+                                          {"--set", "batch.micro", micro}};
+  open_trained_as(t, shape, overrides, 2);
+  fill_batch(t, 0);
 }
 
 /* A whole step that changes no weight: the sum of the losses, and the gradients in slot 0. */
@@ -263,24 +223,6 @@ static void every_place_has_a_mask_of_its_own(void **state) {
   }
   t.model.kernels.ops = real_ops;
   close_trained(&t);
-}
-
-static int open_session(void **state) {
-  (void)state;
-  gd_spec spec;
-  gd_config_defaults(&spec);
-  spec.run.device = GD_DEVICE_CPU;
-  if (gd_session_open(&session) != GD_OK || gd_session_open_device(session, &spec, &device) != GD_OK) {
-    print_error("%s\n", gd_error_text());
-    return -1;
-  }
-  return 0;
-}
-
-static int close_session(void **state) {
-  (void)state;
-  gd_session_close(session);
-  return 0;
 }
 
 int main(void) {
