@@ -56,6 +56,11 @@ while IFS=: read -r file line text; do
   fi
 done < <(grep -nE '^ *# *include *"io/' $(printf '%s\n' "${sources[@]}" | grep '^io/'))
 
+# No headers include each other in a circle (test_circles.sh looks at who calls whom).
+circle=$(grep -nHE '^ *# *include *"' $(printf '%s\n' "${sources[@]}" | grep -E '\.(h|cuh)$') |
+  sed -nE 's/^([^:]*):[0-9]*:[^"]*"([^"]*)".*/\1 \2/p' | tsort 2>&1 >/dev/null | sed 's/^tsort: //')
+[ -z "$circle" ] || complain "headers include each other in a circle: $(tr '\n' ' ' <<<"$circle")"
+
 # owner HEADER-PATTERN ALLOWED-FILES-PATTERN MOST
 owner() {
   local users file
