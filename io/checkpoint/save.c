@@ -384,6 +384,8 @@ gd_status gd_checkpoint_finish(gd_checkpoint_writer *writer, int64_t *step) {
     gd_error fault;
     gd_error_take(status, &fault);
     if (writer->rank == 0 && gd_folder_remove(writer->temporary) != GD_OK) gd_log_fault(GD_LOG_WARNING, "%s", gd_error_text());
+    /* Nobody leaves before: one rank's end is the end of all, and the half-written folder would stay. */
+    (void)agree(writer, GD_OK);
     status = gd_error_raise(&fault);
     (void)gd_error_context(status, "the checkpoint of step %" PRId64 " was not written; older ones are untouched",
                            writer->state.step);

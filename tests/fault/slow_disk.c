@@ -1,4 +1,4 @@
-/* slow_disk.c - a disk on which each write and each fsync takes its time: loaded before a program (LD_PRELOAD). SLOW_DISK is a
+/* slow_disk.c - a disk on which each write, fsync and removal takes its time: loaded before a program (LD_PRELOAD). SLOW_DISK is a
  * part of the paths that it holds, SLOW_DISK_MS what a call takes. SLOW_DISK_LOG, another path, gets a byte for each of them.
  */
 #include <dlfcn.h>
@@ -58,4 +58,9 @@ int fsync(int file) {
 int fdatasync(int file) {
   NEXT(fdatasync);
   return next(file);
+}
+
+int unlinkat(int file, const char *name, int flags) {
+  NEXT(unlinkat);
+  return next(file, name, flags);
 }
