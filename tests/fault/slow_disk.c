@@ -1,5 +1,6 @@
-/* slow_disk.c - a disk on which each write, fsync and removal takes its time: loaded before a program (LD_PRELOAD). SLOW_DISK is a
- * part of the paths that it holds, SLOW_DISK_MS what a call takes. SLOW_DISK_LOG, another path, gets a byte for each of them.
+/* slow_disk.c - a disk on which each write, fsync and removal takes its time: loaded before a program (LD_PRELOAD). SLOW_DISK
+ * is a part of the paths that it holds, SLOW_DISK_MS what a call takes. SLOW_DISK_LOG, another path, gets a byte for each of
+ * them.
  */
 #include <dlfcn.h>
 #include <fcntl.h>

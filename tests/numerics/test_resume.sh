@@ -29,7 +29,7 @@ resumes() { # TEXT WHOLE NAME RANKS CONFIG settings...
 }
 common="run.steps=8 checkpoint.keep=9"
 for config in gpt2 llama; do
-  dtype=$([ $config = gpt2 ] && echo bf16 || echo fp32)
+  dtype=$([ $config = gpt2 ] && echo $half || echo fp32)
   settings="$common precision.dtype=$dtype"
   # shellcheck disable=SC2086
   {

@@ -30,7 +30,7 @@ model() {
     "model.width=$(one_of 32 48 64) model.ffn=$(one_of 64 96 176) model.context=32 model.dropout=$(one_of 0 0.1 0.3)" \
     "model.norm=$(one_of layernorm rmsnorm) model.activation=$(one_of gelu_tanh gelu swiglu) model.bias=$(one_of true false)" \
     "model.position=$(one_of learned rotary) model.tied_head=$(one_of true false) model.init_std=0.1" \
-    "precision.dtype=$(one_of fp32 bf16) optimizer.kind=$(one_of adamw adamw sgd) optimizer.clip=$(one_of 0 0.5)" \
+    "precision.dtype=$(one_of fp32 $half) optimizer.kind=$(one_of adamw adamw sgd) optimizer.clip=$(one_of 0 0.5)" \
     "batch.sequence=$(one_of 16 32) batch.global=12 parallel.blocks=4 run.seed=$RANDOM"
 }
 

@@ -15,14 +15,14 @@ same_checkpoints() { # NAME NAME
   done
 }
 every="checkpoint.interval_steps=1 checkpoint.keep=9 validation.interval_steps=0"
-for layout in "fp32 1 1" "bf16 4 2"; do
+for layout in "fp32 1 1" "$half 4 2"; do
   read -r dtype ranks tensor <<< "$layout"
   # shellcheck disable=SC2086
   {
-    train waited-$dtype 1 gpt2 $every precision.dtype=$dtype checkpoint.background=false || finish
-    export SLOW_DISK=/rank-0 SLOW_DISK_MS=25 SLOW_DISK_LOG=$work/slowed-$dtype
-    if LD_PRELOAD=$slow train slow-$dtype "$ranks" gpt2 $every precision.dtype=$dtype parallel.tensor="$tensor"; then
-      check "$dtype, $ranks ranks, saves of every step under slow writes: the steps' own numbers" same_checkpoints waited-$dtype slow-$dtype
+    train waited-$ranks 1 gpt2 $every precision.dtype=$dtype checkpoint.background=false || finish
+    export SLOW_DISK=/rank-0 SLOW_DISK_MS=25 SLOW_DISK_LOG=$work/slowed-$ranks
+    if LD_PRELOAD=$slow train slow-$ranks "$ranks" gpt2 $every precision.dtype=$dtype parallel.tensor="$tensor"; then
+      check "$dtype, $ranks ranks, saves of every step under slow writes: the steps' own numbers" same_checkpoints waited-$ranks slow-$ranks
       check "$dtype, $ranks ranks: the writes were slowed" [ "$(stat -c %s "$SLOW_DISK_LOG" 2> /dev/null || echo 0)" -ge 12 ]
     else
       check "$dtype, $ranks ranks, saves of every step under slow writes" false
