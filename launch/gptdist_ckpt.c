@@ -59,7 +59,8 @@ static void print_text(const gd_checkpoint *checkpoint, bool settings) {
   printf("holds            %d tensors of %" PRId64 " elements: %s\n", m->tensor_count, total_elements(m), kinds_text(m->kinds));
   printf("written by       %d ranks: data %d, pipeline %d, context %d, tensor %d\n", m->mesh.ranks, m->mesh.size[GD_AXIS_DATA],
          m->mesh.size[GD_AXIS_PIPELINE], m->mesh.size[GD_AXIS_CONTEXT], m->mesh.size[GD_AXIS_TENSOR]);
-  printf("made with        gptdist %s on %s (%s), HDF5 %s\n", m->gptdist_version, m->host, m->isa, m->hdf5_version);
+  printf("made with        gptdist %s on %s (%s), HDF5 %s, numbers version %d\n", m->gptdist_version, m->host, m->isa,
+         m->hdf5_version, m->numbers_version);
   printf("files\n");
   for (int32_t i = 0; i < m->file_count; i++) printf("  %-32s %14" PRId64 " bytes\n", m->files[i].name, m->files[i].bytes);
   for (int32_t i = 0; i < m->tokenizer_count; i++)

@@ -15,10 +15,12 @@ static void print_layout(const gd_spec *spec, const gd_layout *layout, int32_t r
       "%d\n",
       (long long)gd_spec_parameters(spec), spec->model.layers, spec->model.width, spec->model.heads, spec->model.kv_heads,
       spec->model.ffn, spec->model.vocabulary, (long long)gd_spec_padded_vocabulary(spec), spec->model.context);
-  printf("layout     %d ranks = data %d x tensor %d, ZeRO %d, %d threads a rank, %s, numerics %s, %d blocks along tensor\n",
-         ranks, mesh->size[GD_AXIS_DATA], mesh->size[GD_AXIS_TENSOR], spec->parallel.zero, spec->run.threads,
-         gd_dtype_name(spec->precision.dtype), spec->numerics == GD_NUMERICS_FAST ? "fast" : "invariant",
-         spec->parallel.blocks);
+  printf(
+      "layout     %d ranks = data %d x tensor %d, ZeRO %d, %d threads a rank, %s, numerics %s, %d blocks along tensor, %d in "
+      "time\n",
+      ranks, mesh->size[GD_AXIS_DATA], mesh->size[GD_AXIS_TENSOR], spec->parallel.zero, spec->run.threads,
+      gd_dtype_name(spec->precision.dtype), spec->numerics == GD_NUMERICS_FAST ? "fast" : "invariant", spec->parallel.blocks,
+      spec->parallel.time_blocks);
   printf("batch      %d sequences x %d tokens a step, %d sequences a data rank in micro-batches of %d\n", spec->batch.global,
          spec->batch.sequence, spec->batch.global / mesh->size[GD_AXIS_DATA], spec->batch.micro);
 }

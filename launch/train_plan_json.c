@@ -34,8 +34,9 @@ void gd_train_plan_json(const gd_spec *spec, const gd_layout *layout, const gd_p
   gd_cost_of(layout, &cost);
   printf("{\"event\": \"plan\", \"parameters\": %" PRId64 ", \"vocabulary\": %d, \"padded_vocabulary\": %" PRId64,
          gd_spec_parameters(spec), spec->model.vocabulary, gd_spec_padded_vocabulary(spec));
-  printf(", \"ranks\": %d, \"data\": %d, \"tensor\": %d, \"zero\": %d, \"blocks\": %d, \"threads\": %d", mesh->ranks,
-         mesh->size[GD_AXIS_DATA], mesh->size[GD_AXIS_TENSOR], spec->parallel.zero, spec->parallel.blocks, spec->run.threads);
+  printf(", \"ranks\": %d, \"data\": %d, \"tensor\": %d, \"zero\": %d, \"blocks\": %d, \"time_blocks\": %d, \"threads\": %d",
+         mesh->ranks, mesh->size[GD_AXIS_DATA], mesh->size[GD_AXIS_TENSOR], spec->parallel.zero, spec->parallel.blocks,
+         spec->parallel.time_blocks, spec->run.threads);
   printf(", \"dtype\": \"%s\", \"numerics\": \"%s\", \"sequences\": %d, \"micro\": %d, \"sequence\": %d",
          gd_dtype_name(spec->precision.dtype), spec->numerics == GD_NUMERICS_FAST ? "fast" : "invariant", spec->batch.global,
          spec->batch.micro, spec->batch.sequence);

@@ -94,7 +94,7 @@ void gd_layout_activations(const gd_layout *layout, int32_t sequences, bool back
   work(&t, GD_W_ROW_TARGET, PHASE_HEAD, "target logit", "[B*T]", GD_FLOAT32, rows);
   work(&t, GD_W_ROW_LOSS, PHASE_HEAD, "loss of a row", "[B*T]", GD_FLOAT32, rows);
   if (backward) {
-    int64_t leaves = spec->numerics == GD_NUMERICS_INVARIANT ? (int64_t)sequences * s->all_blocks : tensor;
+    int64_t leaves = tensor * gd_layout_leaves(layout, some);
     int64_t widest = c > s->qkv ? c : s->qkv;
     if (s->up > widest) widest = s->up;
     work(&t, GD_W_GATHERED_GRADIENT, PHASE_ALWAYS, "gathered gradients", "[B*T][C]", stored, cut);

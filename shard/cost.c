@@ -3,28 +3,15 @@
 
 #include <string.h>
 
-#include "shard/tree.h"
-
-/* Gradient buffers of data rank `data_rank`: the levels of its counter over micro-batches. */
-static int32_t slots(const gd_layout *layout) {
-  const gd_batch_spec *batch = &layout->spec.batch;
-  if (layout->spec.numerics == GD_NUMERICS_FAST) return 1;
-  int64_t share = batch->global / layout->mesh.size[GD_AXIS_DATA], first = layout->coordinates[GD_AXIS_DATA] * share;
-  return gd_tree_counter_slots(first, first + share, batch->micro);
-}
+#include "shard/deal.h"
 
 static int64_t exchange_elements(const gd_layout *layout) {
   int32_t data = layout->mesh.size[GD_AXIS_DATA];
-  int64_t largest = 0, nodes = data, share = layout->spec.batch.global / data;
+  int64_t nodes = 0;
   gd_tree_node list[GD_TREE_MAX_NODES];
   if (data == 1) return 0;
-  for (int32_t i = 0; i < layout->bucket_count; i++)
-    if (layout->buckets[i].piece > largest) largest = layout->buckets[i].piece;
-  if (layout->spec.numerics == GD_NUMERICS_INVARIANT) {
-    nodes = 0;
-    for (int32_t d = 0; d < data; d++) nodes += gd_tree_nodes(d * share, (d + 1) * share, list);
-  }
-  return nodes * largest;
+  for (int32_t d = 0; d < data; d++) nodes += gd_deal_sums(&layout->spec, data, d, list);
+  return nodes * gd_layout_largest_piece(layout);
 }
 
 void gd_cost_of(const gd_layout *layout, gd_cost *out) {
@@ -34,7 +21,8 @@ void gd_cost_of(const gd_layout *layout, gd_cost *out) {
   int64_t moments = spec->optimizer.kind == GD_OPTIMIZER_ADAMW ? 2 : 1, masters = spec->precision.dtype == GD_FLOAT32 ? 0 : 1;
   memset(out, 0, sizeof *out);
   gd_layout_activations(layout, spec->batch.micro, true, &activations);
-  out->gradient_slots = slots(layout);
+  out->gradient_slots =
+      gd_deal_slots(spec, layout->mesh.size[GD_AXIS_DATA], layout->coordinates[GD_AXIS_DATA], spec->batch.micro);
   out->parameter_bytes = layout->arena_elems * stored;
   out->gradient_bytes = out->gradient_slots * layout->gradient_elems * 4;
   out->optimizer_bytes = (moments + masters) * layout->state_elems * 4;

@@ -244,6 +244,18 @@ static void place_state(gd_layout *layout) {
   }
 }
 
+/* The accumulator of a tied head, behind the gradients of the parameters. */
+static void add_tied_head(gd_layout *layout) {
+  gd_bucket *bucket = &layout->buckets[layout->bucket_count];
+  *bucket = layout->buckets[0];
+  snprintf(bucket->name, sizeof bucket->name, "tied_head");
+  bucket->offset = layout->arena_elems;
+  bucket->state_offset = -1;
+  layout->tied_head_bucket = layout->bucket_count;
+  layout->gradient_bucket_count++;
+  layout->gradient_elems += bucket->elements;
+}
+
 gd_status gd_layout_create(const gd_spec *spec, const gd_mesh *mesh, int32_t rank, gd_layout *out) {
   memset(out, 0, sizeof *out);
   out->spec = *spec;
@@ -252,7 +264,7 @@ gd_status gd_layout_create(const gd_spec *spec, const gd_mesh *mesh, int32_t ran
   gd_mesh_coordinates(mesh, rank, out->coordinates);
   out->shape = gd_shape_of(spec, out->coordinates[GD_AXIS_TENSOR], mesh->size[GD_AXIS_TENSOR]);
   out->layers = calloc((size_t)spec->model.layers, sizeof *out->layers);
-  out->buckets = calloc((size_t)spec->model.layers + 4, sizeof *out->buckets);
+  out->buckets = calloc((size_t)spec->model.layers + 5, sizeof *out->buckets);
   builder b = {.layout = out};
   gd_status status = GD_OK;
   if (!out->layers || !out->buckets)
@@ -264,13 +276,10 @@ gd_status gd_layout_create(const gd_spec *spec, const gd_mesh *mesh, int32_t ran
     return status;
   }
   out->arena_elems = out->gradient_elems = b.at;
+  out->gradient_bucket_count = out->bucket_count;
   out->tied_head_bucket = -1;
-  if (spec->model.tied_head) {
-    out->tied_head_offset = b.at;
-    out->tied_head_bucket = 0;
-    out->gradient_elems += out->buckets[0].elements;
-  }
   place_state(out);
+  if (spec->model.tied_head) add_tied_head(out);
   return GD_OK;
 }
 
@@ -283,12 +292,41 @@ void gd_layout_free(gd_layout *layout) {
   memset(layout, 0, sizeof *layout);
 }
 
+gd_range gd_layout_piece(const gd_layout *layout, int32_t bucket, int32_t data_rank) {
+  const gd_bucket *b = &layout->buckets[bucket];
+  return (gd_range){b->offset + data_rank * b->piece, b->piece};
+}
+
+gd_range gd_layout_updated(const gd_layout *layout, int32_t bucket) {
+  const gd_bucket *b = &layout->buckets[bucket];
+  if (layout->spec.parallel.zero >= 1) return gd_layout_piece(layout, bucket, layout->coordinates[GD_AXIS_DATA]);
+  return (gd_range){b->offset, b->elements};
+}
+
+int64_t gd_layout_largest_piece(const gd_layout *layout) {
+  int64_t largest = 0;
+  for (int32_t i = 0; i < layout->gradient_bucket_count; i++)
+    if (layout->buckets[i].piece > largest) largest = layout->buckets[i].piece;
+  return largest;
+}
+
+enum { LONGEST_CHAIN = 256 }; /* rows */
+
 int64_t gd_layout_leaf_rows(const gd_layout *layout, int64_t rows_here) {
-  if (layout->spec.numerics == GD_NUMERICS_FAST) return rows_here;
-  return layout->shape.sequence / layout->shape.all_blocks;
+  if (layout->spec.numerics == GD_NUMERICS_INVARIANT) return layout->shape.time_block / layout->shape.all_blocks;
+  return rows_here < LONGEST_CHAIN ? rows_here : LONGEST_CHAIN;
+}
+
+int64_t gd_layout_leaves(const gd_layout *layout, int64_t rows_here) {
+  int64_t leaf = gd_layout_leaf_rows(layout, rows_here);
+  return (rows_here + leaf - 1) / leaf;
+}
+
+int64_t gd_layout_token_leaf(const gd_layout *layout) {
+  return layout->spec.numerics == GD_NUMERICS_INVARIANT ? layout->shape.time_block : LONGEST_CHAIN;
 }
 
 int64_t gd_layout_time_leaf(const gd_layout *layout) {
   if (layout->spec.numerics == GD_NUMERICS_FAST) return 0;
-  return layout->shape.sequence < 256 ? layout->shape.sequence : 256;
+  return layout->shape.time_block < LONGEST_CHAIN ? layout->shape.time_block : LONGEST_CHAIN;
 }

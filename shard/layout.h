@@ -7,7 +7,8 @@
  * at a multiple of GD_UNIT_ELEMS. A block of "qkv" holds the query, key and value rows of its heads together.
  *  - SEGMENTS tie them: a dense piece of a parameter block in the flat arena is a box of a tensor.
  * Parameters lie in BUCKETS (token table, position table, each layer, final norm, head), a bucket's length being a multiple of
- * GD_UNIT_ELEMS * data, so that its `data` PIECES are even: piece d is what data rank d sums, saves and (ZeRO 1) updates.
+ * GD_UNIT_ELEMS * data, so that its `data` PIECES are even: piece d is what data rank d sums, saves and (ZeRO 1) updates. A
+ * tied head has a bucket too, of gradients alone, behind those of the parameters.
  */
 #ifndef GD_SHARD_LAYOUT_H
 #define GD_SHARD_LAYOUT_H
@@ -44,9 +45,9 @@ typedef struct gd_segment {
 
 typedef struct gd_bucket {
   char name[GD_NAME_BYTES];
-  int64_t offset, elements; /* in the arena */
+  int64_t offset, elements; /* in the arena, and in a gradient slot */
   int64_t piece;            /* elements / data */
-  int64_t state_offset;     /* of what this rank updates of the bucket, in the optimizer's arena */
+  int64_t state_offset;     /* of what this rank updates of the bucket, in the optimizer's arena; -1: gradients alone */
 } gd_bucket;
 
 /* Indices into parameters, -1 where the model has none. */
@@ -65,22 +66,34 @@ typedef struct gd_layout {
   int32_t tensor_count, parameter_count, segment_count, bucket_count;
   gd_tensor *tensors; /* sorted by name */
   gd_parameter *parameters;
-  gd_segment *segments; /* ascending offset */
+  gd_segment *segments;          /* ascending offset */
+  int32_t gradient_bucket_count; /* bucket_count, and the tied head's */
+  int32_t tied_head_bucket;      /* bucket_count, shaped like bucket 0, to which it is added; -1 = not tied */
   gd_bucket *buckets;
 
   int32_t token_table, position_table, final_norm_weight, final_norm_bias, head; /* head == token_table when tied */
   gd_layer_parameters *layers;
 
-  int64_t arena_elems;      /* parameters */
-  int64_t gradient_elems;   /* arena_elems, plus the head's own accumulator when tied */
-  int32_t tied_head_bucket; /* gradient-only bucket of a tied head, shaped like bucket 0; -1 = not tied */
-  int64_t tied_head_offset; /* its place in the gradient arena */
-  int64_t state_elems;      /* what this rank's optimizer updates: arena_elems (ZeRO 0) or its pieces (ZeRO 1) */
+  int64_t arena_elems;    /* parameters */
+  int64_t gradient_elems; /* of a slot: arena_elems, and the tied head's bucket */
+  int64_t state_elems;    /* what this rank's optimizer updates: arena_elems (ZeRO 0) or its pieces (ZeRO 1) */
 } gd_layout;
 
 /* Local. spec must be resolved. GD_NO_MEMORY. */
 GD_CHECKED gd_status gd_layout_create(const gd_spec *spec, const gd_mesh *mesh, int32_t rank, gd_layout *out);
 void gd_layout_free(gd_layout *layout);
+
+/* Elements [offset, offset + elements) of the arena, or of a gradient slot. */
+typedef struct gd_range {
+  int64_t offset, elements;
+} gd_range;
+
+/* The piece of a bucket that a data rank sums and saves; and what this rank's optimizer updates of it: its piece (ZeRO 1) or
+ * the whole of it. */
+gd_range gd_layout_piece(const gd_layout *layout, int32_t bucket, int32_t data_rank);
+gd_range gd_layout_updated(const gd_layout *layout, int32_t bucket);
+/* The largest piece of all gradient buckets, elements. */
+int64_t gd_layout_largest_piece(const gd_layout *layout);
 
 /* A dense run of elements that is one box: where it is in the arena and, if the range came from the optimizer's state, there.
  */
@@ -176,9 +189,13 @@ typedef struct gd_activations {
 /* backward: false is for inference: nothing is kept for backward, and all rows are on every tensor rank. Local. */
 void gd_layout_activations(const gd_layout *layout, int32_t sequences, bool backward, gd_activations *out);
 
-/* Rows of a leaf of vector gradients (norms, biases): T / R in invariant, all rows here in fast (design: leaves and tree). */
+/* Rows of a leaf of vector gradients (norms, biases): T / (K R) in invariant, at most 256 in fast, where the last leaf may be
+ * shorter; and the leaves of so many rows. */
 int64_t gd_layout_leaf_rows(const gd_layout *layout, int64_t rows_here);
-/* Inner leaf of weight gradients: min(T, 256) in invariant, 0 (one chain) in fast. */
+int64_t gd_layout_leaves(const gd_layout *layout, int64_t rows_here);
+/* Rows of a leaf of the token table's gradient: a time block in invariant, 256 in fast. */
+int64_t gd_layout_token_leaf(const gd_layout *layout);
+/* Inner leaf of weight gradients: min(T / K, 256) in invariant, 0 (one chain) in fast. */
 int64_t gd_layout_time_leaf(const gd_layout *layout);
 
 #endif

@@ -42,22 +42,20 @@ static gd_status cut_segment(box_list *list, const gd_segment *s, int64_t from, 
 
 gd_status gd_layout_owned(const gd_layout *layout, gd_ownership which, gd_owned_box **out, int32_t *count) {
   box_list list = {0};
-  bool zero = layout->spec.parallel.zero >= 1;
-  bool pieces = which == GD_OWN_SAVED || (which == GD_OWN_STATE && zero);
-  int64_t data_rank = layout->coordinates[GD_AXIS_DATA];
+  int32_t data_rank = layout->coordinates[GD_AXIS_DATA];
   gd_status status = GD_OK;
   for (int32_t i = 0; i < layout->segment_count && status == GD_OK; i++) {
     const gd_segment *s = &layout->segments[i];
     const gd_parameter *parameter = &layout->parameters[s->parameter];
     const gd_bucket *bucket = &layout->buckets[parameter->bucket];
     if (which == GD_OWN_SAVED && parameter->cut == GD_CUT_NONE && layout->coordinates[GD_AXIS_TENSOR] != 0) continue;
-    int64_t piece_start = bucket->offset + data_rank * bucket->piece;
-    int64_t start = pieces ? piece_start : bucket->offset, end = start + (pieces ? bucket->piece : bucket->elements);
-    int64_t from = s->offset > start ? s->offset : start;
+    gd_range updated = gd_layout_updated(layout, parameter->bucket), range = updated;
+    if (which == GD_OWN_SAVED) range = gd_layout_piece(layout, parameter->bucket, data_rank);
+    if (which == GD_OWN_ALL) range = (gd_range){bucket->offset, bucket->elements};
+    int64_t from = s->offset > range.offset ? s->offset : range.offset;
     int64_t to = s->offset + gd_box_elements(s->box);
-    if (to > end) to = end;
-    /* Where my optimizer keeps the bucket: the whole of it, or my piece. */
-    int64_t delta = bucket->state_offset - (zero ? piece_start : bucket->offset);
+    if (to > range.offset + range.elements) to = range.offset + range.elements;
+    int64_t delta = bucket->state_offset - updated.offset;
     if (from < to) status = cut_segment(&list, s, from - s->offset, to - s->offset, which == GD_OWN_ALL ? INT64_MIN : delta);
   }
   if (status != GD_OK) {

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "shard/deal.h"
+
 const char *gd_action_name(gd_action_kind kind) {
   static const char *const names[] = {"forward", "backward", "reduce_finish", "vote", "update", "gather"};
   return names[kind];
@@ -16,14 +18,15 @@ static void append(gd_plan *plan, gd_action action) {
 }
 
 gd_status gd_plan_create(const gd_spec *spec, const gd_mesh *mesh, gd_plan *out) {
-  int32_t share = spec->batch.global / mesh->size[GD_AXIS_DATA], micro = spec->batch.micro, layers = spec->model.layers;
-  int32_t micros = (share + micro - 1) / micro;
-  bool reduces = mesh->size[GD_AXIS_DATA] > 1;
+  int32_t data = mesh->size[GD_AXIS_DATA], layers = spec->model.layers, rounds = gd_deal_rounds(spec, data);
+  int32_t share = gd_deal_share(spec, data, 0).sequences;
+  bool reduces = data > 1;
   memset(out, 0, sizeof *out);
-  out->actions = calloc((size_t)(2 * micros + 4), sizeof *out->actions);
-  if (!out->actions) return gd_fail(GD_NO_MEMORY, "no memory for a step of %d micro-batches", micros);
-  for (int32_t m = 0; m < micros; m++) {
-    int32_t first = m * micro, count = first + micro > share ? share - first : micro;
+  out->actions = calloc((size_t)(2 * rounds + 4), sizeof *out->actions);
+  if (!out->actions) return gd_fail(GD_NO_MEMORY, "no memory for a step of %d micro-batches", rounds);
+  for (int32_t m = 0; m < rounds; m++) {
+    gd_deal round = gd_deal_round(spec, data, 0, m); /* data rank 0's stand where its share does */
+    int32_t first = (int32_t)round.first_sequence, count = round.sequences;
     append(out, (gd_action){0, GD_DO_FORWARD, m, first, count, 0, layers, ""});
     append(out, (gd_action){0, GD_DO_BACKWARD, m, first, count, 0, layers, ""});
   }

@@ -10,6 +10,8 @@ gd_shape gd_shape_of(const gd_spec *spec, int32_t tensor_rank, int32_t tensor_ra
   s.vocabulary = m->vocabulary;
   s.layers = m->layers;
   s.all_blocks = r;
+  s.time_blocks = spec->parallel.time_blocks;
+  s.time_block = s.sequence / s.time_blocks;
   s.blocks = r / tensor_ranks;
   s.first_block = tensor_rank * s.blocks;
   s.heads = m->heads / r;

@@ -15,6 +15,8 @@ typedef struct gd_shape {
   int32_t all_blocks;  /* R */
   int32_t blocks;      /* of them on this rank */
   int32_t first_block; /* of this rank */
+  int32_t time_blocks; /* K */
+  int64_t time_block;  /* tokens of one of them: T/K */
   /* Of one block, an R-th of the model: */
   int32_t heads, kv_heads;  /* H/R, Hkv/R */
   int32_t head_size;        /* D */

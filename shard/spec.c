@@ -33,6 +33,7 @@ gd_status gd_spec_resolve_model(gd_spec *spec) {
   if (model->position == GD_POSITION_ROTARY && model->head_size % 2)
     return gd_fail_user(GD_USAGE, "model.head_size: found %d, rotary positions need an even one", model->head_size);
   if (!spec->parallel.blocks) spec->parallel.blocks = spec->parallel.tensor > 0 ? spec->parallel.tensor : 1;
+  if (!spec->parallel.time_blocks) spec->parallel.time_blocks = 1;
   return GD_OK;
 }
 
@@ -100,6 +101,32 @@ static gd_status resolve_blocks(gd_spec *spec) {
   return GD_OK;
 }
 
+/* R is known. */
+static gd_status resolve_time_blocks(gd_spec *spec) {
+  enum { SHORTEST = 256 }; /* tokens: where a chain of a weight gradient is cut anyway */
+  gd_parallel_spec *parallel = &spec->parallel;
+  int64_t sequence = spec->batch.sequence, found = parallel->time_blocks;
+  bool invariant = spec->numerics == GD_NUMERICS_INVARIANT;
+  if (!found) {
+    int32_t k = invariant ? 8 : 1;
+    while (k > 1 && (sequence % ((int64_t)k * parallel->blocks) || sequence / k < SHORTEST)) k /= 2;
+    parallel->time_blocks = k;
+    return GD_OK;
+  }
+  if (!invariant && found != 1)
+    return gd_fail_user(GD_USAGE,
+                        "parallel.time_blocks: found %lld, but numerics: fast does not cut sequences; drop the key or set "
+                        "numerics: invariant",
+                        (long long)found);
+  if (found & (found - 1))
+    return gd_fail_user(GD_USAGE, "parallel.time_blocks: found %lld, expected a power of two", (long long)found);
+  if (invariant && sequence % (found * parallel->blocks))
+    return gd_fail_user(GD_USAGE,
+                        "parallel.time_blocks: found %lld, but %lld x parallel.blocks %d does not divide batch.sequence %lld",
+                        (long long)found, (long long)found, parallel->blocks, (long long)sequence);
+  return GD_OK;
+}
+
 static gd_status resolve_batch(gd_spec *spec, int32_t data) {
   gd_batch_spec *batch = &spec->batch;
   GD_TRY(positive("batch.global", batch->global));
@@ -149,7 +176,7 @@ gd_status gd_spec_resolve(gd_spec *spec, int32_t ranks) {
                         parallel->pipeline > 1 ? parallel->pipeline : parallel->context);
   if (parallel->zero > 1)
     return gd_fail_user(GD_USAGE, "parallel.zero: found %d; this version has ZeRO stages 0 and 1", parallel->zero);
-  int32_t asked_blocks = parallel->blocks;
+  int32_t asked_blocks = parallel->blocks, asked_time_blocks = parallel->time_blocks;
   int64_t model_ranks = (int64_t)parallel->tensor * parallel->pipeline * parallel->context;
   if (parallel->tensor < 1 || ranks % model_ranks)
     return gd_fail_user(GD_USAGE, "parallel.tensor: found %d, expected a divisor of the %d ranks of this job", parallel->tensor,
@@ -157,8 +184,10 @@ gd_status gd_spec_resolve(gd_spec *spec, int32_t ranks) {
   int32_t data = (int32_t)(ranks / model_ranks);
   GD_TRY(gd_spec_resolve_model(spec));
   parallel->blocks = asked_blocks;
+  parallel->time_blocks = asked_time_blocks;
   GD_TRY(resolve_batch(spec, data));
   GD_TRY(resolve_blocks(spec));
+  GD_TRY(resolve_time_blocks(spec));
   if ((int64_t)spec->batch.sequence % parallel->tensor)
     return gd_fail_user(
         GD_USAGE, "batch.sequence: found %d, expected a multiple of parallel.tensor %d (norms are cut along the sequence)",

@@ -13,6 +13,9 @@
 
 enum { GD_PATH_BYTES = 1024, GD_MAX_SOURCES = 16, GD_UNIT_ELEMS = 1024 };
 
+/* Of the sums of numerics: invariant (docs/rounding.md, "Versions of the numbers"). */
+enum { GD_NUMBERS_VERSION = 2 };
+
 /* What the kernels are made for: tiles of attention, and the sort of the embedding's gradient. */
 enum { GD_MAX_HEAD_SIZE = 256, GD_MAX_MICRO_TOKENS = 262144 };
 
@@ -69,6 +72,9 @@ typedef struct gd_parallel_spec {
   int32_t tensor, pipeline, context;
   int32_t zero;   /* ZeRO stage 0 to 3 (Rajbhandari et al. 2020); 2 and 3 are refused until built */
   int32_t blocks; /* R; 0 in the file: invariant: largest of 4, 2, 1 that divides; fast: = tensor */
+  /* K, time blocks of a sequence. 0 in the file: invariant: the largest of 8, 4, 2, 1 such that K R divides T and a block has
+   * at least 256 tokens, else 1; fast: 1 */
+  int32_t time_blocks;
 } gd_parallel_spec;
 
 typedef struct gd_batch_spec {
@@ -149,9 +155,9 @@ typedef struct gd_spec {
   gd_log_spec log;
 } gd_spec;
 
-/* Replaces the zeros that mean "derive it" (kv_heads, head_size, ffn, blocks, micro, sequence, decay_steps) for a job of
- * `ranks` ranks and checks what no single key can show: divisibility, contradictions, what is not built. model.vocabulary
- * must be known by then. Local. GD_USAGE with a text naming the keys, what was found and what would fit. */
+/* Replaces the zeros that mean "derive it" (kv_heads, head_size, ffn, blocks, time_blocks, micro, sequence, decay_steps) for a
+ * job of `ranks` ranks and checks what no single key can show: divisibility, contradictions, what is not built.
+ * model.vocabulary must be known by then. Local. GD_USAGE with a text naming the keys, what was found and what would fit. */
 GD_CHECKED gd_status gd_spec_resolve(gd_spec *spec, int32_t ranks);
 
 /* The model's part alone (generation and evaluation have no batch or optimizer): derives kv_heads, head_size, ffn. */

@@ -4,13 +4,7 @@
 
 #include <string.h>
 
-/* Gradient buffers that the counter over micro-batches needs at most: its levels. */
-static int32_t gradient_slots(const gd_model *model, int32_t sequences) {
-  const gd_spec *spec = &model->layout.spec;
-  if (spec->numerics == GD_NUMERICS_FAST) return 1;
-  int64_t share = spec->batch.global / model->data->size, first = model->data->rank * share;
-  return gd_tree_counter_slots(first, first + share, sequences);
-}
+#include "shard/deal.h"
 
 static gd_status take_memory(gd_model *model, int32_t sequences, int32_t cache_tokens) {
   const gd_layout *layout = &model->layout;
@@ -28,7 +22,7 @@ static gd_status take_memory(gd_model *model, int32_t sequences, int32_t cache_t
     return ops->alloc(device, bytes ? bytes : 1, &model->cache.memory);
   }
   /* Zeroed once: what no kernel writes (padding, unused positions) stays zero. */
-  model->slots = gradient_slots(model, sequences);
+  model->slots = gd_deal_slots(&layout->spec, model->data->size, model->data->rank, sequences);
   size_t gradient_bytes = (size_t)(model->slots * layout->gradient_elems) * sizeof(float);
   GD_TRY(ops->alloc(device, gradient_bytes, (void **)&model->gradients));
   return ops->fill(device->compute, model->gradients, 0, gradient_bytes);

@@ -45,7 +45,8 @@ typedef struct gd_model {
   uint64_t seed;
 } gd_model;
 
-/* Where a micro-batch's gradients go: complete nodes of the tree over the global batch's sequences, each in a gradient slot. */
+/* Where a micro-batch's gradients go: complete nodes of the tree over the global batch's time blocks (shard/deal.h), each in a
+ * gradient slot. */
 typedef struct gd_micro {
   int32_t sequences;
   int64_t rows, rows_here;
@@ -56,7 +57,7 @@ typedef struct gd_micro {
   bool last;              /* of the step: gradients of a bucket leave as soon as they are whole */
   int32_t position;       /* inference: position of the first row; rows are one sequence */
   int32_t node_count;
-  gd_tree_node nodes[GD_TREE_MAX_NODES]; /* first: sequence inside the micro-batch */
+  gd_tree_node nodes[GD_TREE_MAX_NODES]; /* in time blocks of this micro-batch, as its rows lie: block s K + k */
   int32_t slots[GD_TREE_MAX_NODES];
   int32_t merge_count;
   gd_tree_add merges[GD_TREE_MAX_NODES + GD_TREE_LEVELS]; /* slot additions once a bucket's backward is done */

@@ -20,6 +20,11 @@
 
 typedef struct gd_kernels gd_kernels;
 
+/* Leaves of `leaf_rows` rows each that so many rows are, and the end of one of them: the last may be short. leaf_rows 0: none.
+ */
+#define GD_LEAVES(rows, leaf_rows) ((leaf_rows) > 0 ? ((rows) + (leaf_rows)-1) / (leaf_rows) : 0)
+#define GD_LEAF_END(leaf, leaf_rows, rows) (((leaf) + 1) * (leaf_rows) < (rows) ? ((leaf) + 1) * (leaf_rows) : (rows))
+
 /* NT: C[m][n] = sum A[m][k] B[n][k]     a linear layer: x [rows, in] by W [out, in]
  * NN: C[m][n] = sum A[m][k] B[k][n]     its input gradient: dy [rows, out] by W [out, in]
  * TN: C[m][n] = sum A[k][m] B[k][n]     its weight gradient: dy [rows, out] by x [rows, in] */
@@ -59,8 +64,8 @@ typedef struct gd_norm_args {
   const void *dy;                       /* backward: [rows][width] stored */
   const void *dresidual;                /* added to dx before the one rounding; [rows][width] stored or NULL */
   void *dx;                             /* [rows][width] stored; may be dresidual */
-  int64_t leaf_rows;                    /* rows a leaf; divides rows */
-  float *dweight_leaves, *dbias_leaves; /* [rows / leaf_rows][width]: CHAIN over the rows of the leaf */
+  int64_t leaf_rows;                    /* rows a leaf; the last one may have fewer */
+  float *dweight_leaves, *dbias_leaves; /* [leaves][width]: CHAIN over the rows of the leaf */
 } gd_norm_args;
 
 /* out[i] (+)= TREE over leaves of in[leaf][i]. */
@@ -78,7 +83,7 @@ typedef struct gd_column_sums {
   int64_t rows, width, ld, leaf_rows;
   gd_dtype dtype;
   const void *x;
-  float *leaves; /* [rows / leaf_rows][width] */
+  float *leaves; /* [leaves][width]; the last leaf may have fewer rows */
 } gd_column_sums;
 
 /* gelu: y = gelu(x), x and y [rows][width]. swiglu: x [rows][2 * width], gate first; y = silu(gate) * up. backward: dx from dy
@@ -116,11 +121,11 @@ typedef struct gd_embedding {
   int64_t block_rows, block_stride;
   const void *weight;
   float *out; /* forward: [rows][width] */
-  /* backward: gradient[token] (+)= TREE over sequences holding it of (CHAIN over t of dx[t]); the rows of other tokens are
-   * written +0 (accumulate: left alone, and the chain over all rows goes on from the old value). */
-  int64_t sequence; /* rows a sequence */
-  const void *dx;   /* [rows][width] stored */
-  float *gradient;  /* blocks laid out as weight; float32 */
+  /* backward: gradient[token] (+)= TREE over the leaves holding it of (CHAIN over the rows of dx); the rows of other tokens are
+   * written +0 (accumulate: left alone; else old value + tree). */
+  int64_t leaf_rows; /* rows a leaf; the last one may have fewer */
+  const void *dx;    /* [rows][width] stored */
+  float *gradient;   /* blocks laid out as weight; float32 */
   bool accumulate;
 } gd_embedding;
 
@@ -172,10 +177,10 @@ typedef struct gd_attention {
   float dropout;
   gd_rng rng;
   int64_t first_sequence, first_head, all_heads, query_total, key_total;
-  /* backward: dq by CHAIN over key tiles ascending; dk, dv by TREE over the query heads of the group of TREE over query blocks
-   * (query_block rows at absolute positions; 0: one block) of CHAINs. positions must ascend. dq, dk, dv are laid out as q, k, v
-   * and are other memory. */
-  int32_t query_block;
+  /* backward: dq by CHAIN over key tiles ascending; dk, dv by TREE over time blocks (of time_block absolute positions; 0: one)
+   * of TREE over query blocks in it (of query_block rows; 0: one) of TREE over the query heads of the group of CHAINs over
+   * rows. positions must ascend. dq, dk, dv are laid out as q, k, v and are other memory. */
+  int32_t query_block, time_block;
   const void *dout; /* as out */
   void *dq, *dk, *dv;
   float *delta; /* scratch [batch][heads][query_length] */
@@ -240,8 +245,9 @@ typedef struct gd_vote {
   gd_verdict *verdict; /* applied_steps and bad_steps are read and updated */
 } gd_vote;
 
-/* One optimizer step on a flat range. AdamW (Loshchilov and Hutter 2019, algorithm 2; bias1, bias2 and the gradient's scale
- * from the verdict) or SGD with momentum (momentum buffer = first). Does nothing where verdict->apply is 0. */
+/* One optimizer step on a flat range; a gradient of -0 counts as +0. AdamW (Loshchilov and Hutter 2019, algorithm 2; bias1,
+ * bias2 and the gradient's scale from the verdict) or SGD with momentum (momentum buffer = first). Does nothing where
+ * verdict->apply is 0. */
 typedef struct gd_update {
   gd_optimizer_kind kind;
   int64_t elements; /* a multiple of GD_UNIT_ELEMS */

@@ -33,12 +33,9 @@ gd_status gd_model_loss(gd_model *model, const gd_micro *micro, float *sums, boo
 
 gd_status gd_model_backward(gd_model *model, const gd_micro *micro, gd_bucket_done *done, void *context) {
   const gd_layout *layout = &model->layout;
-  int32_t bucket = layout->bucket_count - 1;
-  /* The head's gradients were made with the loss. Buckets end in the reverse of their order in the arena. */
-  if (layout->tied_head_bucket >= 0)
-    GD_TRY(done(context, layout->bucket_count));
-  else
-    GD_TRY(done(context, bucket--));
+  int32_t bucket = layout->gradient_bucket_count - 1;
+  /* Buckets end in the reverse of their order. */
+  GD_TRY(done(context, bucket--)); /* head: its gradients were made with the loss */
   GD_TRY(done(context, bucket--)); /* final norm */
   for (int32_t layer = layout->shape.layers - 1; layer >= 0; layer--) {
     GD_TRY(gd_mlp_layer_backward(model, micro, layer));

@@ -16,8 +16,8 @@ GD_CHECKED gd_status gd_model_forward(gd_model *model, const gd_micro *micro);
  * gradient the head's backward is done too: DRESIDUAL holds the gradient of residual[L] and logits are gone. Collective over
  * tensor. */
 GD_CHECKED gd_status gd_model_loss(gd_model *model, const gd_micro *micro, float *sums, bool gradient);
-/* Layers and embedding, from DRESIDUAL. `done(context, bucket)` is called when all gradients of a bucket are enqueued;
- * bucket_count stands for the tied head's own accumulator. Collective over tensor. */
+/* Layers and embedding, from DRESIDUAL. `done(context, bucket)` is called when all gradients of a gradient bucket are enqueued.
+ * Collective over tensor. */
 typedef gd_status gd_bucket_done(void *context, int32_t bucket);
 GD_CHECKED gd_status gd_model_backward(gd_model *model, const gd_micro *micro, gd_bucket_done *done, void *context);
 

@@ -4,15 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool pieces(const gd_model *model) {
-  return model->layout.spec.parallel.zero >= 1;
-}
-
-/* The part of a bucket that this rank updates. */
-static void my_range(const gd_model *model, const gd_bucket *bucket, int64_t *offset, int64_t *elements) {
-  *offset = pieces(model) ? bucket->offset + model->data->rank * bucket->piece : bucket->offset;
-  *elements = pieces(model) ? bucket->piece : bucket->elements;
-}
+#include "shard/deal.h"
 
 static gd_status zeroed(gd_model *model, size_t bytes, void *out) {
   GD_TRY(model->device->ops->alloc(model->device, bytes ? bytes : 1, out));
@@ -39,10 +31,9 @@ static gd_status make_decay(gd_optimizer *optimizer) {
     memset(all + p->offset / GD_UNIT_ELEMS, p->decay, (size_t)(p->blocks * p->block_elems / GD_UNIT_ELEMS));
   }
   for (int32_t i = 0; i < layout->bucket_count; i++) {
-    int64_t offset, elements;
-    my_range(optimizer->model, &layout->buckets[i], &offset, &elements);
-    memcpy(state + layout->buckets[i].state_offset / GD_UNIT_ELEMS, all + offset / GD_UNIT_ELEMS,
-           (size_t)(elements / GD_UNIT_ELEMS));
+    gd_range updated = gd_layout_updated(layout, i);
+    memcpy(state + layout->buckets[i].state_offset / GD_UNIT_ELEMS, all + updated.offset / GD_UNIT_ELEMS,
+           (size_t)(updated.elements / GD_UNIT_ELEMS));
   }
   gd_status status = to_device(optimizer->model, state, mine, &optimizer->decay);
   free(all), free(state);
@@ -63,10 +54,9 @@ static gd_status copy_masters(gd_optimizer *optimizer) {
   gd_model *model = optimizer->model;
   for (int32_t i = 0; i < model->layout.bucket_count; i++) {
     const gd_bucket *bucket = &model->layout.buckets[i];
-    int64_t offset, elements;
-    my_range(model, bucket, &offset, &elements);
+    gd_range mine = gd_layout_updated(&model->layout, i);
     GD_TRY(model->kernels.ops->convert(&model->kernels, GD_FLOAT32, optimizer->master + bucket->state_offset, GD_BFLOAT16,
-                                       (gd_bfloat16 *)model->parameters + offset, elements));
+                                       (gd_bfloat16 *)model->parameters + mine.offset, mine.elements));
   }
   return GD_OK;
 }
@@ -74,7 +64,7 @@ static gd_status copy_masters(gd_optimizer *optimizer) {
 gd_status gd_optimizer_open(gd_model *model, gd_optimizer *out) {
   const gd_spec *spec = &model->layout.spec;
   size_t state = (size_t)model->layout.state_elems * sizeof(float);
-  size_t share = (size_t)spec->batch.global / (size_t)model->data->size;
+  size_t share = (size_t)gd_deal_share(spec, model->data->size, model->data->rank).sequences;
   memset(out, 0, sizeof *out);
   out->model = model;
   out->piece_units = gd_layout_piece_units(&model->layout);
@@ -112,16 +102,16 @@ gd_status gd_optimizer_vote(gd_optimizer *optimizer) {
   gd_stream *stream = model->device->compute;
   int64_t unit = 0;
   for (int32_t i = 0; i < layout->bucket_count; i++) {
-    const gd_bucket *bucket = &layout->buckets[i];
-    gd_unit_squares squares = {.units = bucket->piece / GD_UNIT_ELEMS, .sums = optimizer->unit_sums + unit};
-    squares.gradient = model->gradients + bucket->offset + model->data->rank * bucket->piece;
+    gd_range mine = gd_layout_piece(layout, i, model->data->rank);
+    gd_unit_squares squares = {.units = mine.elements / GD_UNIT_ELEMS, .sums = optimizer->unit_sums + unit};
+    squares.gradient = model->gradients + mine.offset;
     GD_TRY(model->kernels.ops->unit_squares(&model->kernels, &squares));
     unit += squares.units;
   }
   GD_TRY(model->world->ops->all_gather(model->world, stream, optimizer->unit_sums, optimizer->all_unit_sums,
                                        (size_t)optimizer->piece_units * sizeof(float)));
   GD_TRY(model->data->ops->all_gather(model->data, stream, optimizer->sequence_sums, optimizer->all_sequence_sums,
-                                      2 * (size_t)spec->batch.global / (size_t)model->data->size * sizeof(float)));
+                                      2 * (size_t)gd_deal_share(spec, model->data->size, 0).sequences * sizeof(float)));
   gd_vote vote = {.unit_sums = optimizer->all_unit_sums, .order = optimizer->order, .first = optimizer->first_unit};
   vote.tensors = optimizer->tensors;
   vote.sequence_sums = optimizer->all_sequence_sums;
@@ -142,14 +132,13 @@ gd_status gd_optimizer_update(gd_optimizer *optimizer, float lr) {
   const gd_optimizer_spec *spec = &model->layout.spec.optimizer;
   for (int32_t i = 0; i < model->layout.bucket_count; i++) {
     const gd_bucket *bucket = &model->layout.buckets[i];
-    int64_t offset, elements;
-    my_range(model, bucket, &offset, &elements);
-    gd_update update = {.kind = spec->kind, .elements = elements, .dtype = model->layout.shape.dtype};
-    update.master = gd_optimizer_weights(optimizer, bucket->state_offset, offset);
-    update.parameter = optimizer->master ? (gd_bfloat16 *)model->parameters + offset : 0;
+    gd_range mine = gd_layout_updated(&model->layout, i);
+    gd_update update = {.kind = spec->kind, .elements = mine.elements, .dtype = model->layout.shape.dtype};
+    update.master = gd_optimizer_weights(optimizer, bucket->state_offset, mine.offset);
+    update.parameter = optimizer->master ? (gd_bfloat16 *)model->parameters + mine.offset : 0;
     update.first = optimizer->first + bucket->state_offset;
     update.second = optimizer->second ? optimizer->second + bucket->state_offset : 0;
-    update.gradient = model->gradients + offset;
+    update.gradient = model->gradients + mine.offset;
     update.decay = optimizer->decay + bucket->state_offset / GD_UNIT_ELEMS;
     update.verdict = optimizer->verdict;
     update.lr = lr;
@@ -166,13 +155,13 @@ gd_status gd_optimizer_update(gd_optimizer *optimizer, float lr) {
 gd_status gd_optimizer_gather(gd_optimizer *optimizer) {
   gd_model *model = optimizer->model;
   size_t bytes = model->layout.shape.bytes;
-  if (!pieces(model) || model->data->size == 1) return GD_OK;
+  if (model->layout.spec.parallel.zero == 0 || model->data->size == 1) return GD_OK;
   for (int32_t i = 0; i < model->layout.bucket_count; i++) {
     const gd_bucket *bucket = &model->layout.buckets[i];
-    char *whole = (char *)model->parameters + (size_t)bucket->offset * bytes;
-    size_t piece = (size_t)bucket->piece * bytes;
-    GD_TRY(model->data->ops->all_gather(model->data, model->device->compute, whole + (size_t)model->data->rank * piece, whole,
-                                        piece));
+    gd_range mine = gd_layout_piece(&model->layout, i, model->data->rank);
+    char *parameters = model->parameters;
+    GD_TRY(model->data->ops->all_gather(model->data, model->device->compute, parameters + (size_t)mine.offset * bytes,
+                                        parameters + (size_t)bucket->offset * bytes, (size_t)mine.elements * bytes));
   }
   return GD_OK;
 }

@@ -42,21 +42,21 @@ gd_status gd_reduce_gather(gd_model *model, const gd_micro *micro, const void *l
 
 /* Leaves of the rows here, of one tensor rank. */
 static int64_t leaves_here(const gd_model *model, const gd_micro *micro) {
-  return micro->rows_here / gd_layout_leaf_rows(&model->layout, micro->rows_here);
+  return gd_layout_leaves(&model->layout, micro->rows_here);
 }
 
 float *gd_reduce_my_leaves(gd_model *model, const gd_micro *micro, gd_activation_id buffer, int64_t width) {
   return gd_model_float(model, buffer, 0) + model->tensor->rank * leaves_here(model, micro) * width;
 }
 
-/* Leaves [leaf][width] of the whole micro-batch into its slots, `per_sequence` leaves a sequence (0: all leaves are one
- * node's). */
-static gd_status into_slots(gd_model *model, const gd_micro *micro, const float *leaves, int64_t count, int64_t per_sequence,
+/* Leaves [leaf][width] of the whole micro-batch into its slots, `per_block` leaves a time block (0: all leaves are one node's).
+ */
+static gd_status into_slots(gd_model *model, const gd_micro *micro, const float *leaves, int64_t count, int64_t per_block,
                             int32_t parameter, int32_t block, int64_t width) {
   for (int32_t i = 0; i < micro->node_count; i++) {
     gd_tree_sum tree = {
-        .leaves = per_sequence ? micro->nodes[i].count * per_sequence : count, .elements = width, .dtype = GD_FLOAT32};
-    tree.in = leaves + (per_sequence ? micro->nodes[i].first * per_sequence * width : 0);
+        .leaves = per_block ? micro->nodes[i].count * per_block : count, .elements = width, .dtype = GD_FLOAT32};
+    tree.in = leaves + (per_block ? micro->nodes[i].first * per_block * width : 0);
     tree.leaf_stride = width;
     tree.out = gd_model_gradient(model, micro->slots[i], parameter, block);
     tree.accumulate = micro->accumulate;
@@ -65,7 +65,7 @@ static gd_status into_slots(gd_model *model, const gd_micro *micro, const float 
   return GD_OK;
 }
 
-static int64_t leaves_of_a_sequence(const gd_model *model) {
+static int64_t leaves_of_a_time_block(const gd_model *model) {
   const gd_spec *spec = &model->layout.spec;
   return spec->numerics == GD_NUMERICS_INVARIANT ? spec->parallel.blocks : 0;
 }
@@ -78,10 +78,11 @@ gd_status gd_reduce_vector(gd_model *model, const gd_micro *micro, gd_activation
     const float *mine = gd_reduce_my_leaves(model, micro, buffer, width);
     GD_TRY(model->tensor->ops->all_gather(model->tensor, model->device->compute, mine, all, bytes));
   }
-  return into_slots(model, micro, all, here * model->tensor->size, leaves_of_a_sequence(model), parameter, 0, width);
+  return into_slots(model, micro, all, here * model->tensor->size, leaves_of_a_time_block(model), parameter, 0, width);
 }
 
 gd_status gd_reduce_local_vector(gd_model *model, const gd_micro *micro, const float *leaves, int32_t parameter, int32_t block,
                                  int64_t width) {
-  return into_slots(model, micro, leaves, 1, leaves_of_a_sequence(model), parameter, block, width);
+  return into_slots(model, micro, leaves, gd_layout_leaves(&model->layout, micro->rows), leaves_of_a_time_block(model),
+                    parameter, block, width);
 }

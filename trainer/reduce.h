@@ -47,7 +47,7 @@ typedef struct gd_gradient_reducer {
 /* Who holds which nodes of the tree over the global batch, and the receive buffer (none on one data rank). Local. */
 GD_CHECKED gd_status gd_gradient_reducer_open(gd_model *model, gd_gradient_reducer *out);
 void gd_gradient_reducer_close(gd_gradient_reducer *reducer);
-/* Starts the exchange of a whole bucket (bucket_count: the tied head's accumulator); finishes the one under way first. The
+/* Starts the exchange of a whole gradient bucket; finishes the one under way first. The
  * slots of my nodes as the counter left them. Collective over data. */
 GD_CHECKED gd_status gd_gradient_reduce_start(gd_gradient_reducer *reducer, int32_t bucket, const gd_tree_counter *counter);
 /* Waits for the last exchange, adds the tied head's accumulator to the token table's; ZeRO 0: every rank gets all pieces. After

@@ -1,21 +1,11 @@
 /* reduce_gradients.c - the sum of gradients over the data axis: every rank holds complete nodes of the tree over the global
- * batch's sequences (one, unless its share is no aligned power of two); each bucket's piece d of every node goes to data rank
+ * batch's time blocks (one, unless its share is no aligned power of two); each bucket's piece d of every node goes to data rank
  * d, which finishes the tree. The exchange of a bucket runs beside the backward of the next one. */
 #include <stdlib.h>
 #include <string.h>
 
+#include "shard/deal.h"
 #include "trainer/reduce.h"
-
-/* Nodes of the sequences of data rank d, as its counter leaves them: fast keeps one running sum. */
-static int share_nodes(const gd_model *model, int32_t d, gd_tree_node nodes[GD_TREE_MAX_NODES]) {
-  const gd_spec *spec = &model->layout.spec;
-  int64_t share = spec->batch.global / model->data->size;
-  if (spec->numerics == GD_NUMERICS_FAST) {
-    nodes[0] = (gd_tree_node){d, 1};
-    return 1;
-  }
-  return gd_tree_nodes(d * share, (d + 1) * share, nodes);
-}
 
 static gd_status find_nodes(gd_gradient_reducer *reducer) {
   int32_t data = reducer->model->data->size;
@@ -23,7 +13,7 @@ static gd_status find_nodes(gd_gradient_reducer *reducer) {
   reducer->first_node = calloc((size_t)data + 1, sizeof *reducer->first_node);
   if (!reducer->first_node) return gd_fail(GD_NO_MEMORY, "no memory for the tree of %d data ranks", data);
   for (int32_t d = 0; d < data; d++) {
-    int count = share_nodes(reducer->model, d, share);
+    int count = gd_deal_sums(&reducer->model->layout.spec, data, d, share);
     reducer->first_node[d + 1] = reducer->first_node[d] + count;
     if (count > reducer->most_nodes) reducer->most_nodes = count;
   }
@@ -35,7 +25,7 @@ static gd_status find_nodes(gd_gradient_reducer *reducer) {
     return gd_fail(GD_NO_MEMORY, "no memory for the tree of %d nodes", reducer->nodes);
   }
   for (int32_t d = 0; d < data; d++) {
-    int count = share_nodes(reducer->model, d, share);
+    int count = gd_deal_sums(&reducer->model->layout.spec, data, d, share);
     memcpy(nodes + reducer->first_node[d], share, (size_t)count * sizeof *nodes);
   }
   reducer->add_count = gd_tree_finish(nodes, reducer->nodes, reducer->adds);
@@ -48,7 +38,6 @@ static gd_status find_nodes(gd_gradient_reducer *reducer) {
 gd_status gd_gradient_reducer_open(gd_model *model, gd_gradient_reducer *out) {
   const gd_device_ops *ops = model->device->ops;
   size_t data = (size_t)model->data->size;
-  int64_t largest = 0;
   memset(out, 0, sizeof *out);
   out->model = model;
   out->pending = -1;
@@ -61,9 +50,8 @@ gd_status gd_gradient_reducer_open(gd_model *model, gd_gradient_reducer *out) {
   GD_TRY(ops->event_create(model->device, &out->computed));
   GD_TRY(ops->event_create(model->device, &out->exchanged));
   if (data == 1) return GD_OK;
-  for (int32_t i = 0; i < model->layout.bucket_count; i++)
-    if (model->layout.buckets[i].piece > largest) largest = model->layout.buckets[i].piece;
-  return ops->alloc(model->device, (size_t)(largest * out->nodes) * sizeof(float), (void **)&out->received);
+  return ops->alloc(model->device, (size_t)(gd_layout_largest_piece(&model->layout) * out->nodes) * sizeof(float),
+                    (void **)&out->received);
 }
 
 void gd_gradient_reducer_close(gd_gradient_reducer *reducer) {
@@ -78,23 +66,14 @@ void gd_gradient_reducer_close(gd_gradient_reducer *reducer) {
   memset(reducer, 0, sizeof *reducer);
 }
 
-/* Offset in a gradient slot and piece length of a bucket, the tied head's accumulator included. */
-static void bucket_place(const gd_layout *layout, int32_t bucket, int64_t *offset, int64_t *elements, int64_t *piece) {
-  const gd_bucket *b = &layout->buckets[bucket == layout->bucket_count ? layout->tied_head_bucket : bucket];
-  *offset = bucket == layout->bucket_count ? layout->tied_head_offset : b->offset;
-  *elements = b->elements;
-  *piece = b->piece;
-}
-
 /* One data rank: the spine of my own nodes. The first node's slot is always 0. */
 static gd_status finish_alone(gd_gradient_reducer *reducer, int32_t bucket) {
   gd_model *model = reducer->model;
-  int64_t offset, elements, piece;
-  bucket_place(&model->layout, bucket, &offset, &elements, &piece);
+  const gd_bucket *b = &model->layout.buckets[bucket];
   for (int32_t i = 0; i < reducer->add_count; i++) {
-    float *to = model->gradients + reducer->my_slots[reducer->adds[i].to] * model->layout.gradient_elems + offset;
-    const float *from = model->gradients + reducer->my_slots[reducer->adds[i].from] * model->layout.gradient_elems + offset;
-    GD_TRY(model->kernels.ops->add(&model->kernels, to, from, elements));
+    float *to = model->gradients + reducer->my_slots[reducer->adds[i].to] * model->layout.gradient_elems + b->offset;
+    const float *from = model->gradients + reducer->my_slots[reducer->adds[i].from] * model->layout.gradient_elems + b->offset;
+    GD_TRY(model->kernels.ops->add(&model->kernels, to, from, b->elements));
   }
   return GD_OK;
 }
@@ -103,15 +82,14 @@ static gd_status finish_alone(gd_gradient_reducer *reducer, int32_t bucket) {
 static gd_status finish_pending(gd_gradient_reducer *reducer) {
   gd_model *model = reducer->model;
   const gd_device_ops *ops = model->device->ops;
-  int64_t offset, elements, piece;
   if (reducer->pending < 0) return GD_OK;
-  bucket_place(&model->layout, reducer->pending, &offset, &elements, &piece);
+  gd_range mine = gd_layout_piece(&model->layout, reducer->pending, model->data->rank);
+  int64_t piece = mine.elements;
   reducer->pending = -1;
   GD_TRY(ops->stream_wait(model->device->compute, reducer->exchanged));
-  float *mine = model->gradients + offset + model->data->rank * piece;
   gd_tree_sum tree = {
       .leaves = reducer->nodes, .elements = piece, .dtype = GD_FLOAT32, .in = reducer->received, .leaf_stride = piece};
-  tree.out = mine;
+  tree.out = model->gradients + mine.offset;
   if (!reducer->even) {
     for (int32_t i = 0; i < reducer->add_count; i++)
       GD_TRY(model->kernels.ops->add(&model->kernels, reducer->received + reducer->adds[i].to * piece,
@@ -125,13 +103,12 @@ gd_status gd_gradient_reduce_start(gd_gradient_reducer *reducer, int32_t bucket,
   gd_model *model = reducer->model;
   const gd_device_ops *ops = model->device->ops;
   int32_t data = model->data->size;
-  int64_t offset, elements, piece;
   reducer->my_nodes = counter->count;
   memcpy(reducer->my_slots, counter->slots, sizeof counter->slots);
   if (data == 1) return finish_alone(reducer, bucket);
   GD_TRY(finish_pending(reducer));
-  bucket_place(&model->layout, bucket, &offset, &elements, &piece);
-  size_t bytes = (size_t)piece * sizeof(float);
+  const gd_bucket *b = &model->layout.buckets[bucket];
+  size_t bytes = (size_t)b->piece * sizeof(float);
   GD_TRY(ops->event_record(reducer->computed, model->device->compute));
   GD_TRY(ops->stream_wait(model->device->communication, reducer->computed));
   for (int32_t round = 0; round < reducer->most_nodes; round++) {
@@ -143,7 +120,7 @@ gd_status gd_gradient_reduce_start(gd_gradient_reducer *reducer, int32_t bucket,
       reducer->receive_sizes[d] = has ? bytes : 0;
       reducer->receive_offsets[d] = (size_t)(reducer->first_node[d] + (has ? round : 0)) * bytes;
     }
-    const float *send = model->gradients + reducer->my_slots[sending ? round : 0] * model->layout.gradient_elems + offset;
+    const float *send = model->gradients + reducer->my_slots[sending ? round : 0] * model->layout.gradient_elems + b->offset;
     GD_TRY(model->data->ops->all_to_all_uneven(model->data, model->device->communication, send, reducer->send_sizes,
                                                reducer->send_offsets, reducer->received, reducer->receive_sizes,
                                                reducer->receive_offsets));
@@ -157,17 +134,17 @@ gd_status gd_gradient_reduce_finish(gd_gradient_reducer *reducer) {
   const gd_layout *layout = &model->layout;
   GD_TRY(finish_pending(reducer));
   if (layout->tied_head_bucket >= 0) {
-    const gd_bucket *table = &layout->buckets[layout->tied_head_bucket];
-    int64_t mine = model->data->rank * table->piece;
-    GD_TRY(model->kernels.ops->add(&model->kernels, model->gradients + table->offset + mine,
-                                   model->gradients + layout->tied_head_offset + mine, table->piece));
+    gd_range table = gd_layout_piece(layout, 0, model->data->rank);
+    gd_range head = gd_layout_piece(layout, layout->tied_head_bucket, model->data->rank);
+    GD_TRY(model->kernels.ops->add(&model->kernels, model->gradients + table.offset, model->gradients + head.offset,
+                                   table.elements));
   }
   if (layout->spec.parallel.zero >= 1 || model->data->size == 1) return GD_OK;
   for (int32_t i = 0; i < layout->bucket_count; i++) {
     const gd_bucket *b = &layout->buckets[i];
-    float *whole = model->gradients + b->offset;
-    GD_TRY(model->data->ops->all_gather(model->data, model->device->compute, whole + model->data->rank * b->piece, whole,
-                                        (size_t)b->piece * sizeof(float)));
+    gd_range mine = gd_layout_piece(layout, i, model->data->rank);
+    GD_TRY(model->data->ops->all_gather(model->data, model->device->compute, model->gradients + mine.offset,
+                                        model->gradients + b->offset, (size_t)mine.elements * sizeof(float)));
   }
   return GD_OK;
 }

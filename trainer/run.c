@@ -11,6 +11,7 @@
 #include "io/checkpoint/folder.h"
 #include "io/config/config.h"
 #include "shard/base/log.h"
+#include "shard/deal.h"
 #include "trainer/schedule.h"
 #include "trainer/source.h"
 
@@ -82,6 +83,12 @@ static gd_status start_fresh(gd_run *run) {
 static gd_status check_same_run(const gd_run *run, const gd_checkpoint *checkpoint, const char *allowed) {
   GD_TRY(gd_config_resume(gd_checkpoint_run_spec(checkpoint), &run->spec, allowed, gd_checkpoint_path(checkpoint)));
   int64_t step = gd_checkpoint_state(checkpoint)->step;
+  int32_t version = gd_checkpoint_numbers_version(checkpoint);
+  if (version != GD_NUMBERS_VERSION && run->spec.numerics == GD_NUMERICS_INVARIANT)
+    gd_log(GD_LOG_INFO,
+           "resume: %s has version %d of the numbers, this program version %d (docs/rounding.md): its weights and moments are "
+           "taken as they are, the sums of later steps round otherwise",
+           gd_checkpoint_path(checkpoint), version, GD_NUMBERS_VERSION);
   if (step > run->spec.run.steps)
     return gd_fail_user(GD_USAGE,
                         "run.steps: found %lld, but %s is at step %lld already; raise run.steps, or name an earlier "
@@ -113,11 +120,11 @@ static gd_status open_writer(gd_run *run) {
 
 static gd_status open_data(gd_run *run) {
   const gd_batch_spec *batch = &run->spec.batch;
-  int32_t share = batch->global / run->model.data->size;
-  gd_prefetch_plan plan = {.start_step = run->state.step, .draws_per_step = batch->global, .count = share};
-  plan.first_offset = (int64_t)run->model.data->rank * share;
+  gd_deal share = gd_deal_share(&run->spec, run->model.data->size, run->model.data->rank);
+  gd_prefetch_plan plan = {.start_step = run->state.step, .draws_per_step = batch->global, .count = share.sequences};
+  plan.first_offset = share.first_sequence;
   plan.depth = run->spec.data.prefetch;
-  GD_TRY(gd_batch_open(share, batch->sequence, &run->batch));
+  GD_TRY(gd_batch_open(share.sequences, batch->sequence, &run->batch));
   if (run->validation) GD_TRY(gd_validator_open(&run->model, run->validation, &run->validator));
   return gd_prefetch_open(run->data, &plan, &run->prefetch);
 }

@@ -4,19 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Start of my piece of a bucket in the arena and in my optimizer's state. */
-static void my_piece(const gd_model *model, const gd_bucket *bucket, int64_t *arena, int64_t *state) {
-  int64_t before = model->data->rank * bucket->piece;
-  *arena = bucket->offset + before;
-  *state = bucket->state_offset + (model->layout.spec.parallel.zero >= 1 ? 0 : before);
-}
-
 static gd_status make_boxes(gd_snapshot *snapshot) {
   const gd_model *model = snapshot->optimizer->model;
   const gd_layout *layout = &model->layout;
   gd_owned_box *owned;
   int32_t count, bucket = 0;
-  int64_t arena, state, before = 0;
+  int64_t before = 0;
   GD_TRY(gd_layout_owned(layout, GD_OWN_SAVED, &owned, &count));
   snapshot->boxes = calloc((size_t)(count * snapshot->kinds) + 1, sizeof *snapshot->boxes);
   if (!snapshot->boxes) {
@@ -26,9 +19,9 @@ static gd_status make_boxes(gd_snapshot *snapshot) {
   for (int32_t i = 0; i < count; i++) {
     while (owned[i].arena_offset >= layout->buckets[bucket].offset + layout->buckets[bucket].elements)
       before += layout->buckets[bucket++].piece;
-    my_piece(model, &layout->buckets[bucket], &arena, &state);
+    int64_t inside = owned[i].arena_offset - gd_layout_piece(layout, bucket, model->data->rank).offset;
     for (int32_t kind = 0; kind < snapshot->kinds; kind++) {
-      float *data = snapshot->memory + kind * snapshot->elements + before + (owned[i].arena_offset - arena);
+      float *data = snapshot->memory + kind * snapshot->elements + before + inside;
       snapshot->boxes[snapshot->count++] = (gd_checkpoint_box){owned[i].tensor, (gd_checkpoint_kind)kind, owned[i].box, data};
     }
   }
@@ -58,16 +51,16 @@ gd_status gd_snapshot_take(gd_snapshot *snapshot) {
   gd_optimizer *optimizer = snapshot->optimizer;
   gd_model *model = optimizer->model;
   gd_device *device = model->device;
-  int64_t before = 0, arena, state;
+  int64_t before = 0;
   for (int32_t i = 0; i < model->layout.bucket_count; i++) {
-    const gd_bucket *bucket = &model->layout.buckets[i];
-    my_piece(model, bucket, &arena, &state);
-    const float *from[3] = {gd_optimizer_weights(optimizer, state, arena), optimizer->first + state,
+    gd_range mine = gd_layout_piece(&model->layout, i, model->data->rank);
+    int64_t state = model->layout.buckets[i].state_offset + mine.offset - gd_layout_updated(&model->layout, i).offset;
+    const float *from[3] = {gd_optimizer_weights(optimizer, state, mine.offset), optimizer->first + state,
                             optimizer->second ? optimizer->second + state : 0};
     for (int32_t kind = 0; kind < snapshot->kinds; kind++)
       GD_TRY(device->ops->copy(device->compute, snapshot->memory + kind * snapshot->elements + before, from[kind],
-                               (size_t)bucket->piece * sizeof(float), GD_COPY_DEVICE_TO_HOST));
-    before += bucket->piece;
+                               (size_t)mine.elements * sizeof(float), GD_COPY_DEVICE_TO_HOST));
+    before += mine.elements;
   }
   return device->ops->stream_sync(device->compute);
 }

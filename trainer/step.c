@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "shard/deal.h"
 #include "trainer/model.h"
 
 gd_status gd_step_open(gd_model *model, gd_optimizer *optimizer, gd_step *out) {
@@ -19,7 +20,7 @@ void gd_step_close(gd_step *step) {
 }
 
 /* Decides where the gradients of this micro-batch go, before any kernel runs. fast: one running sum in slot 0. invariant: each
- * complete node of the tree over sequences gets a free slot; slots whose nodes are siblings merge when a bucket is done. */
+ * complete node of the tree over time blocks gets a free slot; slots whose nodes are siblings merge when a bucket is done. */
 static void place_gradients(gd_step *step) {
   gd_micro *micro = &step->micro;
   if (step->model->layout.spec.numerics == GD_NUMERICS_FAST) {
@@ -31,10 +32,11 @@ static void place_gradients(gd_step *step) {
     return;
   }
   gd_tree_node global[GD_TREE_MAX_NODES];
-  micro->node_count = gd_tree_nodes(micro->first_sequence, micro->first_sequence + micro->sequences, global);
+  const gd_layout *layout = &step->model->layout;
+  micro->node_count = gd_deal_nodes(&layout->spec, (gd_deal){micro->first_sequence, micro->sequences}, global);
   for (int32_t i = 0; i < micro->node_count; i++) {
     micro->slots[i] = gd_tree_counter_take(&step->counter);
-    micro->nodes[i] = (gd_tree_node){global[i].first - micro->first_sequence, global[i].count};
+    micro->nodes[i] = (gd_tree_node){global[i].first - micro->first_sequence * layout->shape.time_blocks, global[i].count};
   }
   for (int32_t i = 0; i < micro->node_count; i++)
     micro->merge_count += gd_tree_counter_push(&step->counter, global[i], micro->slots[i], micro->merges + micro->merge_count);
@@ -42,8 +44,9 @@ static void place_gradients(gd_step *step) {
 
 static gd_status forward(gd_step *step, const gd_action *action, int64_t number, const gd_batch *share) {
   gd_model *model = step->model;
-  int64_t t = share->length, row = action->first_sequence * t, mine = (int64_t)model->data->rank * share->sequences;
-  step->micro = gd_model_micro(model, action->sequences, mine + action->first_sequence, number);
+  int64_t row = action->first_sequence * (int64_t)share->length;
+  gd_deal mine = gd_deal_round(&model->layout.spec, model->data->size, model->data->rank, action->micro);
+  step->micro = gd_model_micro(model, mine.sequences, mine.first_sequence, number);
   step->micro.dropout = model->layout.spec.model.dropout;
   step->micro.accumulate = model->layout.spec.numerics == GD_NUMERICS_FAST && action->micro > 0;
   step->micro.last = action->first_sequence + action->sequences == share->sequences;
@@ -59,9 +62,8 @@ static gd_status bucket_done(void *context, int32_t bucket) {
   gd_step *step = context;
   gd_model *model = step->model;
   const gd_layout *layout = &model->layout;
-  bool tied = bucket == layout->bucket_count;
-  const gd_bucket *b = &layout->buckets[tied ? layout->tied_head_bucket : bucket];
-  float *base = model->gradients + (tied ? layout->tied_head_offset : b->offset);
+  const gd_bucket *b = &layout->buckets[bucket];
+  float *base = model->gradients + b->offset;
   for (int32_t i = 0; i < step->micro.merge_count; i++)
     GD_TRY(model->kernels.ops->add(&model->kernels, base + step->micro.merges[i].to * layout->gradient_elems,
                                    base + step->micro.merges[i].from * layout->gradient_elems, b->elements));

@@ -3,10 +3,12 @@
 
 #include <string.h>
 
+#include "shard/deal.h"
+
 gd_status gd_validator_open(gd_model *model, gd_dataset *dataset, gd_validator *out) {
   const gd_spec *spec = &model->layout.spec;
   gd_device *device = model->device;
-  int32_t share = spec->batch.global / model->data->size;
+  int32_t share = gd_deal_share(spec, model->data->size, model->data->rank).sequences;
   memset(out, 0, sizeof *out);
   out->model = model;
   out->dataset = dataset;
@@ -30,14 +32,15 @@ void gd_validator_close(gd_validator *validator) {
 static gd_status run_batch(gd_validator *v, int64_t first_draw, int64_t step, double *loss, double *targets) {
   gd_model *model = v->model;
   gd_device *device = model->device;
-  const gd_batch_spec *spec = &model->layout.spec.batch;
-  int32_t share = v->batch.sequences;
-  size_t bytes = 2 * (size_t)share * sizeof(float);
-  GD_TRY(gd_dataset_read(v->dataset, first_draw + model->data->rank * share, share, &v->batch, 0));
-  for (int32_t first = 0; first < share; first += spec->micro) {
-    int32_t count = first + spec->micro > share ? share - first : spec->micro;
-    int64_t row = (int64_t)first * spec->sequence;
-    gd_micro micro = gd_model_micro(model, count, first, step);
+  const gd_spec *spec = &model->layout.spec;
+  int32_t data = model->data->size, rank = model->data->rank;
+  gd_deal share = gd_deal_share(spec, data, rank);
+  size_t bytes = 2 * (size_t)share.sequences * sizeof(float);
+  GD_TRY(gd_dataset_read(v->dataset, first_draw + share.first_sequence, share.sequences, &v->batch, 0));
+  for (int32_t i = 0; i < gd_deal_rounds(spec, data); i++) {
+    gd_deal round = gd_deal_round(spec, data, rank, i);
+    int64_t first = round.first_sequence - share.first_sequence, row = first * spec->batch.sequence;
+    gd_micro micro = gd_model_micro(model, round.sequences, round.first_sequence, step);
     GD_TRY(gd_model_load_batch(model, &micro, v->batch.tokens + row, v->batch.targets + row, v->batch.weights + row,
                                v->batch.document_starts + row));
     GD_TRY(gd_model_forward(model, &micro));
@@ -47,7 +50,7 @@ static gd_status run_batch(gd_validator *v, int64_t first_draw, int64_t step, do
   GD_TRY(
       device->ops->copy(device->compute, v->host_sums, v->all_sums, bytes * (size_t)model->data->size, GD_COPY_DEVICE_TO_HOST));
   GD_TRY(device->ops->stream_sync(device->compute));
-  for (int32_t i = 0; i < spec->global; i++) {
+  for (int32_t i = 0; i < spec->batch.global; i++) {
     *loss += (double)v->host_sums[2 * i];
     *targets += (double)v->host_sums[2 * i + 1];
   }

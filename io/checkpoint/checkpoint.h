@@ -63,6 +63,8 @@ GD_CHECKED gd_status gd_checkpoint_open(gd_session *session, const char *path, b
 GD_CHECKED gd_status gd_checkpoint_peek(const char *path, gd_checkpoint **out);
 const char *gd_checkpoint_path(const gd_checkpoint *checkpoint);
 const gd_spec *gd_checkpoint_run_spec(const gd_checkpoint *checkpoint);
+/* GD_NUMBERS_VERSION of the program that wrote it. */
+int32_t gd_checkpoint_numbers_version(const gd_checkpoint *checkpoint);
 const gd_run_state *gd_checkpoint_state(const gd_checkpoint *checkpoint);
 const gd_mesh *gd_checkpoint_mesh(const gd_checkpoint *checkpoint);
 /* All of the manifest: files, boxes, versions (inspect). Lives as long as the checkpoint. */

@@ -215,6 +215,10 @@ const char *gd_checkpoint_path(const gd_checkpoint *checkpoint) {
 const gd_spec *gd_checkpoint_run_spec(const gd_checkpoint *checkpoint) {
   return &checkpoint->manifest.spec;
 }
+
+int32_t gd_checkpoint_numbers_version(const gd_checkpoint *checkpoint) {
+  return checkpoint->manifest.numbers_version;
+}
 const gd_run_state *gd_checkpoint_state(const gd_checkpoint *checkpoint) {
   return &checkpoint->manifest.state;
 }

@@ -155,6 +155,7 @@ static void put_boxes(pool *from, const gd_manifest *in, Gptdist__Manifest *out)
 static void put_all(pool *from, const gd_manifest *in, Gptdist__Manifest *out) {
   gptdist__manifest__init(out);
   SET(out, format_version, GD_MANIFEST_VERSION);
+  SET(out, numbers_version, (uint32_t)in->numbers_version);
   out->gptdist_version = take_text(from, in->gptdist_version);
   put_state(from, in, out);
   put_spec(from, in, out);
@@ -323,6 +324,9 @@ static gd_status get_all(const char *path, const Gptdist__Manifest *in, gd_manif
   if (in->format_version != GD_MANIFEST_VERSION)
     return gd_fail_user(GD_BAD_DATA, "%s: format version %u, this program reads version %d", path, in->format_version,
                         GD_MANIFEST_VERSION);
+  out->numbers_version = in->has_numbers_version ? (int32_t)in->numbers_version : 1;
+  if (out->numbers_version < 1)
+    return gd_fail_user(GD_BAD_DATA, "%s: numbers version %d, expected at least 1", path, out->numbers_version);
   if (in->gptdist_version && !get_text(out->gptdist_version, sizeof out->gptdist_version, in->gptdist_version))
     return gd_fail_user(GD_BAD_DATA, "%s: an improper version text", path);
   if (in->machine) {

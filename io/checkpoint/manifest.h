@@ -26,6 +26,7 @@ typedef struct gd_manifest_file {
 
 typedef struct gd_manifest {
   char gptdist_version[32], host[64], isa[32], hdf5_version[32];
+  int32_t numbers_version; /* GD_NUMBERS_VERSION of the program that wrote it */
   gd_spec spec;
   gd_mesh mesh;
   gd_run_state state;

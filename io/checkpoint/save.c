@@ -339,6 +339,7 @@ static gd_status set_hints(const gd_checkpoint_writer *writer) {
 
 /* Rank 0: manifest, rename, hints. Does not own the writer's tensors. */
 static gd_status publish(gd_checkpoint_writer *writer, gd_manifest *manifest) {
+  manifest->numbers_version = GD_NUMBERS_VERSION;
   snprintf(manifest->gptdist_version, sizeof manifest->gptdist_version, "%s", GPTDIST_VERSION);
   gethostname(manifest->host, sizeof manifest->host - 1);
   snprintf(manifest->isa, sizeof manifest->isa, "%s", writer->kernels);

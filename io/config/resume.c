@@ -40,8 +40,11 @@ static void judge(void *context, const gd_config_key *key, const char *then, con
 
 gd_status gd_config_resume(const gd_spec *then, const gd_spec *now, const char *allowed, const char *checkpoint) {
   comparison c = {.allowed = allowed, .checkpoint = checkpoint};
+  gd_spec before = *then;
   c.invariant = then->numerics == GD_NUMERICS_INVARIANT && now->numerics == GD_NUMERICS_INVARIANT;
-  gd_config_compare(then, now, judge, &c);
+  /* Version 1 of the numbers had no time blocks. */
+  if (!before.parallel.time_blocks) before.parallel.time_blocks = now->parallel.time_blocks;
+  gd_config_compare(&before, now, judge, &c);
   return c.status;
 }
 

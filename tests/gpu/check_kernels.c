@@ -205,7 +205,7 @@ static void case_rotary(side *s, const setting *set) {
 /* variant: 0 the whole table, 1 its second half, 2 accumulating. */
 static void case_embedding(side *s, const setting *set) {
   int64_t rows = 120, width = 300, vocabulary = 32, half = vocabulary / 2;
-  gd_embedding a = {.dtype = set->dtype, .rows = rows, .width = width, .sequence = 12, .block_rows = half};
+  gd_embedding a = {.dtype = set->dtype, .rows = rows, .width = width, .leaf_rows = 12, .block_rows = half};
   a.first_block = set->variant == 1;
   a.blocks = set->variant == 1 ? 1 : 2;
   a.block_stride = half * width + 64;

@@ -37,4 +37,11 @@ fi
 train other-seed 1 gpt2 run.seed=8 precision.dtype=fp32
 [ -s "$work/other-seed/metrics.jsonl" ] || check "the run with another seed" false
 check "another seed gives other bits" eval '! same_curve gpt2-fp32 other-seed > /dev/null'
+# Sequences of 32 tokens in 4 time blocks: a vector leaf has 2 rows.
+one_block=$(curve llama-fp32)
+extra=(parallel.time_blocks=4)
+rm -rf "$work"/gpt2-fp32 "$work"/llama-fp32
+sweep_of llama fp32 "$one"
+sweep_of gpt2 fp32 "$two"
+check "time blocks belong to the numbers" [ "$one_block" != "$(curve llama-fp32)" ]
 finish

@@ -466,6 +466,53 @@ static void query_blocks_are_leaves_of_the_tree(void **state) {
   free_problem(&part);
 }
 
+/* Rows [first, first + rows) of head `head` in a call of their own: dv of the one key/value head. */
+static void add_leaf(kernel_table *table, const problem *p, int32_t head, int32_t first, int32_t rows, float *dv) {
+  gd_attention a = p->a;
+  int64_t at = first * a.q_row + (int64_t)head * a.head_size;
+  a.heads = a.kv_heads = 1;
+  a.first_head += head;
+  a.query_length = rows;
+  a.query_block = 0;
+  a.query_start = first;
+  a.q = (float *)p->q + at;
+  a.dq = (float *)p->dq + at;
+  a.out = (float *)p->out + at;
+  a.dout = (float *)p->dout + at;
+  run(table, &a, true);
+  for (size_t i = 0; i < p->kv_elems; i++) dv[i] += ((float *)p->dv)[i];
+}
+
+/* 2 time blocks of 70 rows, each of query blocks of 32, 32 and 6 rows, each of 2 heads that share their values. */
+static void heads_lie_inside_query_blocks_inside_time_blocks(void **state) {
+  (void)state;
+  enum { TIME = 70, BLOCK = 32 };
+  shape s = {
+      .batch = 1, .heads = 2, .kv_heads = 1, .head_size = 32, .queries = 140, .keys = 140, .block = BLOCK, .dropout = 0.1f};
+  problem want = make_problem(s), part = make_problem(s);
+  kernel_table table;
+  assert_true(open_table("generic", 1, &table));
+  want.a.time_block = TIME;
+  run(&table, &want.a, true);
+  float *total = calloc(part.kv_elems, 4), *time = calloc(part.kv_elems, 4), *block = calloc(part.kv_elems, 4);
+  for (int32_t t = 0; t < 2; t++) {
+    memset(time, 0, part.kv_elems * 4);
+    for (int32_t first = 0; first < TIME; first += BLOCK) { /* (0 + 1) + 2 */
+      memset(block, 0, part.kv_elems * 4);
+      for (int32_t head = 0; head < 2; head++)
+        add_leaf(&table, &part, head, t * TIME + first, first + BLOCK < TIME ? BLOCK : TIME - first, block);
+      for (size_t i = 0; i < part.kv_elems; i++) time[i] += block[i];
+    }
+    for (size_t i = 0; i < part.kv_elems; i++) total[i] += time[i];
+  }
+  expect_same("dv", GD_FLOAT32, want.dv, total, part.kv_elems);
+  expect_same("dq", GD_FLOAT32, want.dq, part.dq, part.q_elems);
+  free(total), free(time), free(block);
+  close_table(&table);
+  free_problem(&want);
+  free_problem(&part);
+}
+
 /* With values of 1 an output is the sum of a row's weights after dropout: 1 in the mean, since what is left is scaled up by as
  * much as falls. Within four deviations; a row's variance is at most p / (1 - p). */
 static void dropout_keeps_the_mean(void **state) {
@@ -493,6 +540,7 @@ int main(void) {
       cmocka_unit_test(query_cuts_change_no_bit),
       cmocka_unit_test(batch_and_head_cuts_change_no_bit),
       cmocka_unit_test(query_blocks_are_leaves_of_the_tree),
+      cmocka_unit_test(heads_lie_inside_query_blocks_inside_time_blocks),
       cmocka_unit_test(dropout_keeps_the_mean),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -337,6 +337,14 @@ static void canonical_blocks_count_between_invariant_runs_alone(void **state) {
   assert_int_equal(gd_config_resume(&then, &spec, "run.seed,parallel.blocks", "c"), GD_OK);
   assert_int_equal(gd_config_resume(&then, &spec, "parallel.block,arallel.blocks", "c"), GD_USAGE);
   gd_error_clear();
+  spec.parallel.blocks = 4;
+  spec.parallel.time_blocks = 2;
+  then.parallel.time_blocks = 4;
+  assert_int_equal(gd_config_resume(&then, &spec, 0, "c"), GD_USAGE);
+  assert_non_null(strstr(gd_error_text(), "parallel.time_blocks: found 2, expected 4 as in c"));
+  gd_error_clear();
+  then.parallel.time_blocks = 0; /* saved before there were any */
+  assert_int_equal(gd_config_resume(&then, &spec, 0, "c"), GD_OK);
 }
 
 static void count_difference(void *context, const gd_config_key *key, const char *a, const char *b) {

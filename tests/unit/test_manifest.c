@@ -48,7 +48,8 @@ static gd_manifest_file file = {.name = "rank-00000.h5", .bytes = 4096};
 static gd_stored_box box = {.box = {0, 8, 0, 1}};
 
 static void make(gd_manifest *manifest) {
-  *manifest = (gd_manifest){.gptdist_version = "1.2.3", .host = "host", .isa = "generic", .hdf5_version = "1.10.8"};
+  *manifest = (gd_manifest){
+      .numbers_version = 7, .gptdist_version = "1.2.3", .host = "host", .isa = "generic", .hdf5_version = "1.10.8"};
   gd_config_defaults(&manifest->spec);
   assert_int_equal(gd_mesh_init(&manifest->mesh, 24, 2, 3, 1), GD_OK);
   manifest->tensors = &tensor;
@@ -93,6 +94,7 @@ static void test_every_key_and_every_number_of_the_state_come_back(void **state)
     assert_memory_equal(&in.state, &out.state, sizeof in.state);
     assert_memory_equal(in.mesh.size, out.mesh.size, sizeof in.mesh.size);
     assert_string_equal(in.gptdist_version, out.gptdist_version);
+    assert_int_equal(out.numbers_version, 7);
     assert_string_equal(in.host, out.host);
     gd_manifest_free(&out);
     gd_bytes_free(&bytes);
@@ -119,10 +121,28 @@ static void test_another_format_version_is_refused_by_its_number(void **state) {
   gd_bytes_free(&bytes);
 }
 
+/* Written before the field was there: it is the last one. */
+static void test_a_manifest_without_a_version_of_the_numbers_has_the_first(void **state) {
+  (void)state;
+  gd_manifest in, out;
+  gd_bytes bytes = {0};
+  make(&in);
+  assert_int_equal(gd_manifest_encode(&in, &bytes), GD_OK);
+  assert_memory_equal(bytes.bytes + bytes.count - 2, "\x58\x07", 2); /* field 11 */
+  assert_int_equal(gd_manifest_decode("MANIFEST.pb", bytes.bytes, bytes.count - 2, &out), GD_OK);
+  assert_int_equal(out.numbers_version, 1);
+  gd_manifest_free(&out);
+  bytes.bytes[bytes.count - 1] = 0;
+  assert_int_equal(gd_manifest_decode("MANIFEST.pb", bytes.bytes, bytes.count, &out), GD_BAD_DATA);
+  assert_non_null(strstr(gd_error_text(), "numbers version 0"));
+  gd_bytes_free(&bytes);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_every_key_and_every_number_of_the_state_come_back),
       cmocka_unit_test(test_another_format_version_is_refused_by_its_number),
+      cmocka_unit_test(test_a_manifest_without_a_version_of_the_numbers_has_the_first),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

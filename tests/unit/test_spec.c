@@ -122,6 +122,50 @@ static void a_sequence_that_blocks_do_not_divide_names_what_would(void **state) 
   }
 }
 
+/* K: the largest of 8, 4, 2, 1 with whole leaves of at least 256 tokens; one that is set is checked. */
+static void time_blocks_are_as_long_as_a_chain(void **state) {
+  (void)state;
+  const struct {
+    gd_numerics numerics;
+    int32_t blocks, asked, sequence, chosen;
+    const char *message; /* NULL: taken */
+  } cases[] = {
+      {GD_NUMERICS_INVARIANT, 4, 0, 256, 1, 0},
+      {GD_NUMERICS_INVARIANT, 4, 0, 511, 0, "batch.sequence: found 511"},
+      {GD_NUMERICS_INVARIANT, 4, 0, 512, 2, 0},
+      {GD_NUMERICS_INVARIANT, 4, 0, 1024, 4, 0},
+      {GD_NUMERICS_INVARIANT, 4, 0, 1028, 1, 0}, /* 1028 = 4 * 257 */
+      {GD_NUMERICS_INVARIANT, 4, 0, 2048, 8, 0},
+      {GD_NUMERICS_INVARIANT, 1, 0, 1028, 4, 0},
+      {GD_NUMERICS_INVARIANT, 4, 0, 65536, 8, 0},
+      {GD_NUMERICS_INVARIANT, 4, 16, 64, 16, 0},
+      {GD_NUMERICS_INVARIANT, 4, 3, 64, 0, "parallel.time_blocks: found 3, expected a power of two"},
+      {GD_NUMERICS_INVARIANT, 4, 32, 64, 0,
+       "parallel.time_blocks: found 32, but 32 x parallel.blocks 4 does not divide batch.sequence 64"},
+      {GD_NUMERICS_FAST, 0, 0, 2048, 1, 0},
+      {GD_NUMERICS_FAST, 0, 1, 2048, 1, 0},
+      {GD_NUMERICS_FAST, 0, 2, 2048, 0, "parallel.time_blocks: found 2, but numerics: fast does not cut sequences"},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    gd_spec spec = load(gpt2);
+    spec.numerics = cases[i].numerics;
+    spec.model.context = 65536;
+    spec.batch.global = spec.batch.micro = 2;
+    spec.parallel.blocks = cases[i].blocks;
+    spec.parallel.time_blocks = cases[i].asked;
+    spec.batch.sequence = cases[i].sequence;
+    gd_status status = gd_spec_resolve(&spec, 1);
+    if (cases[i].message) {
+      assert_int_equal(status, GD_USAGE);
+      if (strncmp(gd_error_text(), cases[i].message, strlen(cases[i].message)) != 0) fail_msg("%s", gd_error_text());
+    } else if (status != GD_OK) {
+      fail_msg("case %zu: %s", i, gd_error_text());
+    } else {
+      assert_int_equal(spec.parallel.time_blocks, cases[i].chosen);
+    }
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(parameters_are_counted_once),
@@ -129,6 +173,7 @@ int main(void) {
       cmocka_unit_test(the_vocabulary_is_padded_to_sixteen_a_block),
       cmocka_unit_test(operations_of_a_token),
       cmocka_unit_test(a_sequence_that_blocks_do_not_divide_names_what_would),
+      cmocka_unit_test(time_blocks_are_as_long_as_a_chain),
   };
   return cmocka_run_group_tests(tests, 0, 0);
 }

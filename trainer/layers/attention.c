@@ -48,6 +48,7 @@ static gd_attention block_arguments(const gd_model *model, const gd_micro *micro
   a.all_heads = (int64_t)s->heads * s->all_blocks;
   a.query_total = a.key_total = t;
   a.query_block = 128;
+  a.time_block = (int32_t)s->time_block;
   return a;
 }
 

@@ -12,7 +12,7 @@ static gd_embedding common(const gd_model *model, const gd_micro *micro) {
   args.blocks = table->blocks;
   args.block_rows = table->block_rows;
   args.block_stride = table->block_elems;
-  args.sequence = layout->shape.sequence;
+  args.leaf_rows = gd_layout_token_leaf(layout);
   return args;
 }
 
@@ -34,15 +34,15 @@ gd_status gd_embedding_layer_forward(gd_model *model, const gd_micro *micro) {
   return model->kernels.ops->rows_finish(&model->kernels, &finish);
 }
 
-/* Rows t of all sequences of a node: one leaf a sequence. */
+/* Rows t of all sequences of a node: one leaf a sequence, for the other time blocks of it hold no row t. */
 static gd_status position_gradient(gd_model *model, const gd_micro *micro, const void *dx) {
   const gd_shape *shape = &model->layout.shape;
   if (model->layout.position_table < 0) return GD_OK;
   for (int32_t i = 0; i < micro->node_count; i++) {
-    gd_tree_sum sum = {.leaves = micro->nodes[i].count, .elements = shape->sequence * shape->width};
+    gd_tree_sum sum = {.leaves = micro->nodes[i].count / shape->time_blocks, .elements = shape->sequence * shape->width};
     sum.dtype = shape->dtype;
     sum.leaf_stride = sum.elements;
-    sum.in = (const char *)dx + (size_t)(micro->nodes[i].first * sum.elements) * shape->bytes;
+    sum.in = (const char *)dx + (size_t)(micro->nodes[i].first * shape->time_block * shape->width) * shape->bytes;
     sum.out = gd_model_gradient(model, micro->slots[i], model->layout.position_table, 0);
     sum.accumulate = micro->accumulate;
     GD_TRY(model->kernels.ops->tree_sum(&model->kernels, &sum));
@@ -67,8 +67,8 @@ gd_status gd_embedding_layer_backward(gd_model *model, const gd_micro *micro) {
   gd_embedding args = common(model, micro);
   const int32_t *tokens = args.tokens;
   for (int32_t i = 0; i < micro->node_count; i++) {
-    int64_t row = micro->nodes[i].first * args.sequence;
-    args.rows = micro->nodes[i].count * args.sequence;
+    int64_t row = micro->nodes[i].first * shape->time_block;
+    args.rows = micro->nodes[i].count * shape->time_block;
     args.tokens = tokens + row;
     args.dx = (const char *)all + (size_t)(row * args.width) * shape->bytes;
     args.gradient = gd_model_gradient(model, micro->slots[i], model->layout.token_table, 0);

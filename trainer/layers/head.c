@@ -96,7 +96,7 @@ static gd_status backward(gd_model *model, const gd_micro *micro, const head *h,
   }
   /* A tied head adds to an accumulator of its own, as far behind the table's as the two buckets are apart. */
   int64_t apart =
-      layout->tied_head_bucket < 0 ? 0 : layout->tied_head_offset - layout->buckets[layout->tied_head_bucket].offset;
+      layout->tied_head_bucket < 0 ? 0 : layout->buckets[layout->tied_head_bucket].offset - layout->buckets[0].offset;
   GD_TRY(gd_linear_backward_weight(model, micro, layout->head, h->logits, h->ld, x, apart));
   GD_TRY(gd_linear_column_backward_input(model, layout->head, h->logits, micro->rows, h->ld,
                                          gd_model_float(model, GD_W_PARTIAL, 0)));

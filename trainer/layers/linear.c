@@ -84,7 +84,7 @@ gd_status gd_linear_row_backward_input(gd_model *model, int32_t weight, const vo
 gd_status gd_linear_backward_weight(gd_model *model, const gd_micro *micro, int32_t weight, const void *dy, int64_t dy_ld,
                                     const void *x, int64_t gradient_offset) {
   const gd_parameter *w = parameter_of(model, weight);
-  int64_t t = model->layout.shape.sequence, time_leaf = gd_layout_time_leaf(&model->layout);
+  int64_t t = model->layout.shape.time_block, time_leaf = gd_layout_time_leaf(&model->layout);
   size_t bytes = model->layout.shape.bytes;
   bool column = w->cut == GD_CUT_COLUMN;
   if (!dy_ld) dy_ld = w->block_rows;
@@ -94,7 +94,7 @@ gd_status gd_linear_backward_weight(gd_model *model, const gd_micro *micro, int3
     for (int32_t i = 0; i < micro->node_count; i++) {
       gd_tree_node node = micro->nodes[i];
       gd_matmul product = {.form = GD_MATMUL_TN, .m = w->block_rows, .n = w->block_cols, .dtype = stored(model)};
-      /* invariant: one leaf a sequence, cut in time; fast: one chain over all rows */
+      /* invariant: a leaf a time block, its chain cut; fast: one chain over all rows */
       product.k = time_leaf ? t : node.count * t;
       product.leaves = time_leaf ? node.count : 1;
       product.k_leaf = time_leaf;

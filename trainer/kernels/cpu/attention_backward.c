@@ -1,9 +1,9 @@
 /* attention_backward.c - gradients of attention, the weights recomputed from the log of the sum of exp (Dao 2023, algorithm 2).
  *
- * dq of a row is one chain over key tiles ascending. dk and dv of a key tile are a tree over the query heads of the group of
- * trees over query blocks, each block one chain over its rows ascending. Two ways to the same bits: one pass over (key tile,
- * head, query block) with all of dq in scratch memory, or, where that does not fit or there are too few key/value heads for the
- * threads, a pass for dq and a pass for dk and dv. */
+ * dq of a row is one chain over key tiles ascending. dk and dv of a key tile are a tree over time blocks of trees over
+ * query blocks of trees over the query heads of the group, each leaf one chain over its rows ascending. Two ways to the same
+ * bits: one pass over (key tile, head, query block) with all of dq in scratch memory, or, where that does not fit or there are
+ * too few key/value heads for the threads, a pass for dq and a pass for dk and dv. */
 #include "trainer/kernels/cpu/attention_tile.h"
 #include "trainer/kernels/cpu/math.h"
 #include "trainer/kernels/cpu/parallel.h"
@@ -198,26 +198,51 @@ static void merge(const backward_rows *b, int top) {
   }
 }
 
-/* The nodes of a tree lie in the slots from `base` on. */
-static void close_nodes(const backward_rows *b, tree_stack *tree, int base, int64_t next) {
-  while (tree_closes(tree, next)) merge(b, base + tree->depth--);
+static void close_nodes(const backward_rows *b, tree_stack *tree, int64_t next) {
+  while (tree_closes(tree, next)) merge(b, tree->depth--);
 }
 
-static void close_all(const backward_rows *b, tree_stack *tree, int base) {
-  while (tree->depth > 1) merge(b, base + tree->depth--);
+static void close_all(const backward_rows *b, tree_stack *tree) {
+  while (tree->depth > 1) merge(b, tree->depth--);
 }
 
 /* ---- dk and dv of one key tile ---- */
 
-static int64_t query_block_end(const gd_attention *a, int64_t query, int64_t *block) {
-  if (a->query_block <= 0) {
-    *block = 0;
-    return a->query_length;
+/* Numbers of leaves: time block, query block in it and head of the group as the digits of one number, each with room up to a
+ * power of two, so that one tree over them is the three nested ones. */
+typedef struct leaf_numbers {
+  int64_t time_block, query_block; /* rows */
+  int64_t blocks, heads;           /* room for them */
+} leaf_numbers;
+
+static int64_t power_of_two_from(int64_t n) {
+  int64_t power = 1;
+  while (power < n) power *= 2;
+  return power;
+}
+
+static leaf_numbers leaf_numbers_of(const gd_attention *a) {
+  leaf_numbers n = {a->time_block > 0 ? a->time_block : INT32_MAX, 0, 0, 0};
+  n.query_block = a->query_block > 0 && a->query_block < n.time_block ? a->query_block : n.time_block;
+  n.blocks = power_of_two_from((n.time_block + n.query_block - 1) / n.query_block);
+  n.heads = power_of_two_from(a->heads / a->kv_heads);
+  return n;
+}
+
+/* The leaf of a row, for the first head of the group. */
+static int64_t leaf_number(const gd_attention *a, const leaf_numbers *n, int64_t query) {
+  int64_t position = query_position(a, query);
+  return (position / n->time_block * n->blocks + position % n->time_block / n->query_block) * n->heads;
+}
+
+/* The end of the rows that are one leaf with row `query`. */
+static int64_t leaf_end(const gd_attention *a, const leaf_numbers *n, int64_t query) {
+  int64_t leaf = leaf_number(a, n, query), end = query + 1;
+  if (!a->positions) {
+    int64_t inside = query_position(a, query) % n->time_block, left = n->query_block - inside % n->query_block;
+    end = query + (left < n->time_block - inside ? left : n->time_block - inside);
   }
-  *block = query_position(a, query) / a->query_block;
-  int64_t end = query + 1;
-  if (!a->positions) end = (*block + 1) * a->query_block - a->query_start;
-  while (a->positions && end < a->query_length && query_position(a, end) / a->query_block == *block) end++;
+  while (a->positions && end < a->query_length && leaf_number(a, n, end) == leaf) end++;
   return end < a->query_length ? end : a->query_length;
 }
 
@@ -257,24 +282,21 @@ static void store_key_gradients(const backward_rows *b, int32_t key, bool seen) 
 /* dq: NULL, or [group][query_length][width]. */
 static void key_tile_gradients(backward_rows *b, int32_t key, float *dq) {
   const gd_attention *a = b->a;
-  tree_stack heads = {.depth = 0};
+  const leaf_numbers numbers = leaf_numbers_of(a);
+  tree_stack tree = {.depth = 0};
   load_keys(b, key, dq != NULL);
-  for (int64_t g = 0; g < b->shape.group; g++) {
-    tree_stack blocks = {.depth = 0};
-    int64_t block, end;
-    close_nodes(b, &heads, 0, g);
-    for (int64_t query = 0; query < a->query_length; query = end) {
-      end = query_block_end(a, query, &block);
-      close_nodes(b, &blocks, heads.depth, block);
-      if (leaf_gradients(b, b->kv_head * b->shape.group + g, query, end, key, heads.depth + blocks.depth,
+  for (int64_t query = 0, end; query < a->query_length; query = end) {
+    end = leaf_end(a, &numbers, query);
+    int64_t leaf = leaf_number(a, &numbers, query);
+    for (int64_t g = 0; g < b->shape.group; g++) {
+      close_nodes(b, &tree, leaf + g);
+      if (leaf_gradients(b, b->kv_head * b->shape.group + g, query, end, key, tree.depth,
                          dq ? dq + g * a->query_length * b->shape.width : NULL))
-        tree_enter(&blocks, block);
+        tree_enter(&tree, leaf + g);
     }
-    close_all(b, &blocks, heads.depth);
-    if (blocks.depth) tree_enter(&heads, g);
   }
-  close_all(b, &heads, 0);
-  store_key_gradients(b, key, heads.depth > 0);
+  close_all(b, &tree);
+  store_key_gradients(b, key, tree.depth > 0);
 }
 
 /* ---- the passes ---- */
@@ -328,13 +350,11 @@ static void row_deltas(const gd_attention *a, int64_t sequence, int64_t query) {
   }
 }
 
-/* Slots that the trees of a key tile hold at most: a node a level, and one to build in. */
-static int slots_needed(const gd_attention *a, int64_t group) {
-  int64_t block;
+/* Slots that the tree of a key tile holds at most: a node a level, and one to build in. */
+static int slots_needed(const gd_attention *a) {
+  const leaf_numbers numbers = leaf_numbers_of(a);
   int slots = 3;
-  (void)query_block_end(a, a->query_length - 1, &block);
-  for (; block > 0; block /= 2) slots++;
-  for (; group > 1; group /= 2) slots++;
+  for (int64_t last = leaf_number(a, &numbers, a->query_length - 1) + numbers.heads - 1; last > 0; last /= 2) slots++;
   return slots;
 }
 
@@ -350,7 +370,7 @@ static gd_status attention_backward_run(const gd_attention *a, const gd_cpu_cont
       return gd_fail(GD_BUG, "attention: backward needs ascending positions; query %d stands at %d", i, a->positions[i]);
   }
   int threads = gd_parallel_threads(context->threads, rows * a->heads * a->head_size);
-  int64_t pool_slots = slots_needed(a, shape.group), dq_at = pool_slots * slot_elems(&shape);
+  int64_t pool_slots = slots_needed(a), dq_at = pool_slots * slot_elems(&shape);
   if (dq_at > POOL_ELEMS)
     return gd_fail(GD_BUG, "attention: too many query blocks of %d for head size %d", (int)a->query_block, (int)a->head_size);
   bool together = dq_at + (shape.group * a->query_length + ROW_GROUP) * shape.width <= POOL_ELEMS &&

@@ -56,24 +56,23 @@ static int64_t sorted_rows(const gd_embedding *a, uint64_t *first_buffer, uint64
 static void gradient_row(const gd_embedding *a, float *gradient, const uint64_t *keys, int64_t count) {
   for (int64_t c = 0; c < a->width; c += VF_LANES) {
     int n = vf_left(c, a->width);
-    vf chain = a->accumulate ? vf_load_as(GD_FLOAT32, gradient, c, n) : vf_zero();
-    int64_t sequence = -1;
+    vf chain = vf_zero();
+    int64_t leaf = -1;
     vector_tree tree;
     tree.nodes.depth = 0;
     for (int64_t i = 0; i < count; i++) {
       int64_t row = (int64_t)(keys[i] & 0xffffffffu);
-      if (!a->accumulate && row / a->sequence != sequence) {
-        if (sequence >= 0) vector_tree_push(&tree, sequence, chain);
+      if (row / a->leaf_rows != leaf) {
+        if (leaf >= 0) vector_tree_push(&tree, leaf, chain);
         chain = vf_zero();
-        sequence = row / a->sequence;
+        leaf = row / a->leaf_rows;
       }
       chain = vf_add(chain, vf_load_as(a->dtype, a->dx, row * a->width + c, n));
     }
-    if (!a->accumulate && count > 0) {
-      vector_tree_push(&tree, sequence, chain);
-      chain = vector_tree_root(&tree);
-    }
-    vf_store_as(GD_FLOAT32, gradient, c, chain, n);
+    if (count > 0) vector_tree_push(&tree, leaf, chain);
+    vf sum = vector_tree_root(&tree);
+    if (a->accumulate) sum = vf_add(vf_load_as(GD_FLOAT32, gradient, c, n), sum);
+    vf_store_as(GD_FLOAT32, gradient, c, sum, n);
   }
 }
 

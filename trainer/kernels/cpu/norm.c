@@ -74,7 +74,7 @@ static void backward_leaf(const gd_norm_args *a, int64_t leaf, int64_t from, int
   for (int64_t c = from; c < to; c += VF_LANES) {
     int n = vf_left(c, to);
     vf dweight = vf_zero(), dbias = vf_zero();
-    for (int64_t row = leaf * a->leaf_rows; row < (leaf + 1) * a->leaf_rows; row++) {
+    for (int64_t row = leaf * a->leaf_rows; row < GD_LEAF_END(leaf, a->leaf_rows, a->rows); row++) {
       vf dy = vf_load_as(a->dtype, a->dy, row * a->width + c, n);
       vf middle = vf_set1(a->mean ? a->mean[row] : 0.0f);
       vf x = vf_mul(vf_sub(vf_load_as(a->dtype, a->x, row * a->width + c, n), middle), vf_set1(a->rstd[row]));
@@ -88,8 +88,7 @@ static void backward_leaf(const gd_norm_args *a, int64_t leaf, int64_t from, int
 
 static gd_status norm_backward_run(const gd_norm_args *a, const gd_cpu_context *context) {
   enum { CHUNK = 64 };
-  int64_t leaves = a->leaf_rows > 0 ? a->rows / a->leaf_rows : 0, chunks = (a->width + CHUNK - 1) / CHUNK;
-  if (!a->dweight_leaves) leaves = 0;
+  int64_t leaves = a->dweight_leaves ? GD_LEAVES(a->rows, a->leaf_rows) : 0, chunks = (a->width + CHUNK - 1) / CHUNK;
 #pragma omp parallel num_threads(gd_parallel_threads(context->threads, a->rows * a->width))
   {
     int64_t first, end;

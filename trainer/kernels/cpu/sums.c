@@ -28,7 +28,7 @@ static gd_status tree_sum_run(const gd_tree_sum *a, const gd_cpu_context *contex
 GD_CPU_KERNEL(tree_sum, gd_tree_sum, NULL, 0) /* out may be a leaf of in */
 
 static gd_status column_sums_run(const gd_column_sums *a, const gd_cpu_context *context) {
-  int64_t leaves = a->leaf_rows > 0 ? a->rows / a->leaf_rows : 0;
+  int64_t leaves = GD_LEAVES(a->rows, a->leaf_rows);
   enum { CHUNK = 64 }; /* columns a thread takes at a time: whole cache lines of both dtypes */
   int64_t chunks = (a->width + CHUNK - 1) / CHUNK;
 #pragma omp parallel num_threads(gd_parallel_threads(context->threads, a->rows * a->width))
@@ -39,7 +39,7 @@ static gd_status column_sums_run(const gd_column_sums *a, const gd_cpu_context *
       int64_t leaf = item / chunks, from = item % chunks * CHUNK;
       int64_t to = from + CHUNK < a->width ? from + CHUNK : a->width;
       vf sum[CHUNK / VF_LANES] = {vf_zero(), vf_zero(), vf_zero(), vf_zero()};
-      for (int64_t row = leaf * a->leaf_rows; row < (leaf + 1) * a->leaf_rows; row++) {
+      for (int64_t row = leaf * a->leaf_rows; row < GD_LEAF_END(leaf, a->leaf_rows, a->rows); row++) {
         int64_t c = from;
         for (int j = 0; c < to; j++, c += VF_LANES)
           sum[j] = vf_add(sum[j], vf_load_as(a->dtype, a->x, row * a->ld + c, vf_left(c, to)));
@@ -51,7 +51,7 @@ static gd_status column_sums_run(const gd_column_sums *a, const gd_cpu_context *
   }
   return GD_OK;
 }
-GD_CPU_KERNEL(column_sums, gd_column_sums, args->leaves, args->rows / args->leaf_rows * args->width * 4)
+GD_CPU_KERNEL(column_sums, gd_column_sums, args->leaves, GD_LEAVES(args->rows, args->leaf_rows) * args->width * 4)
 
 typedef struct convert_args {
   gd_dtype to_dtype, from_dtype;

@@ -2,7 +2,7 @@
  *
  * Backward links the rows that hold the same token into lists in ascending order: a warp a row looks for the next row of its
  * token, so every link has one writer and the lists do not depend on timing. Then the first row of each list walks it, a thread
- * a column: chains within a sequence, the tree over all sequences with the absent ones left out. */
+ * a column: chains within a leaf, the tree over all leaves with the absent ones left out. */
 #include "trainer/kernels/cuda/common.cuh"
 
 /* Where the token's row lies among the blocks here, in elements from the start of the table; -1: not here. */
@@ -70,27 +70,21 @@ static __global__ void walk_lists(gd_embedding a, const int32_t *next, const int
   if (at < 0 || inner[row] || c >= a.width) return;
   const T *dx = (const T *)a.dx;
   float *gradient = a.gradient + at + c;
-  if (a.accumulate) {
-    float chain = *gradient;
-    for (; row >= 0; row = next[row]) chain += load(dx, row * a.width + c);
-    *gradient = chain;
-    return;
-  }
   present_tree tree;
   tree.depth = 0;
   float chain = 0.0f;
-  int64_t sequence = row / a.sequence;
+  int64_t leaf = row / a.leaf_rows;
   for (; row >= 0; row = next[row]) {
-    if (row / a.sequence != sequence) {
-      present_push(&tree, sequence, chain);
+    if (row / a.leaf_rows != leaf) {
+      present_push(&tree, leaf, chain);
       chain = 0.0f;
-      sequence = row / a.sequence;
+      leaf = row / a.leaf_rows;
     }
     chain += load(dx, row * a.width + c);
   }
-  present_push(&tree, sequence, chain);
+  present_push(&tree, leaf, chain);
   while (tree.depth > 1) merge_top(&tree);
-  *gradient = tree.values[0];
+  *gradient = a.accumulate ? *gradient + tree.values[0] : tree.values[0];
 }
 
 gd_status gd_cuda_embedding_forward(gd_kernels *kernels, const gd_embedding *args) {

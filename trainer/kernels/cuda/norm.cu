@@ -60,7 +60,8 @@ static __global__ void backward_leaves(gd_norm_args a) {
   if (c >= a.width) return;
   const T *x = (const T *)a.x, *dy = (const T *)a.dy;
   float dweight = 0.0f, dbias = 0.0f;
-  for (int64_t row = leaf * a.leaf_rows; row < (leaf + 1) * a.leaf_rows; row++) {
+  int64_t end = GD_LEAF_END(leaf, a.leaf_rows, a.rows);
+  for (int64_t row = leaf * a.leaf_rows; row < end; row++) {
     float d = load(dy, row * a.width + c);
     float normal = (load(x, row * a.width + c) - (a.mean ? a.mean[row] : 0.0f)) * a.rstd[row];
     dweight = fmaf(d, normal, dweight);
@@ -81,7 +82,7 @@ gd_status gd_cuda_norm_forward(gd_kernels *kernels, const gd_norm_args *args) {
 gd_status gd_cuda_norm_backward(gd_kernels *kernels, const gd_norm_args *args) {
   if (args->rows == 0) return GD_OK;
   cudaStream_t stream = enter(kernels);
-  int64_t leaves = args->dweight_leaves && args->leaf_rows > 0 ? args->rows / args->leaf_rows : 0;
+  int64_t leaves = args->dweight_leaves ? GD_LEAVES(args->rows, args->leaf_rows) : 0;
   dim3 grid((unsigned)blocks_of(args->width, FLAT_THREADS), (unsigned)leaves);
   GD_TRY(check_grid("norm_backward", args->rows, leaves));
   /* First: dx may be the memory of dy. */

@@ -84,7 +84,7 @@ static __global__ void decide(gd_vote a, const double *scratch) {
 static __global__ void update_flat(gd_update a) {
   int64_t i = flat_index();
   if (i >= a.elements || !a.verdict->apply) return;
-  float g = a.gradient[i] * a.verdict->scale, p = a.master[i];
+  float g = fmaf(a.gradient[i], a.verdict->scale, 0.0f), p = a.master[i]; /* -0 becomes +0 */
   float shrink = a.decay && a.decay[i / GD_UNIT_ELEMS] ? a.lr * a.weight_decay : 0.0f;
   p = fmaf(-shrink, p, p); /* decoupled decay */
   if (a.kind == GD_OPTIMIZER_ADAMW) {

@@ -20,7 +20,8 @@ static __global__ void sum_columns(gd_column_sums a) {
   if (c >= a.width) return;
   const T *x = (const T *)a.x;
   float sum = 0.0f;
-  for (int64_t row = leaf * a.leaf_rows; row < (leaf + 1) * a.leaf_rows; row++) sum += load(x, row * a.ld + c);
+  int64_t end = GD_LEAF_END(leaf, a.leaf_rows, a.rows);
+  for (int64_t row = leaf * a.leaf_rows; row < end; row++) sum += load(x, row * a.ld + c);
   a.leaves[leaf * a.width + c] = sum;
 }
 
@@ -51,7 +52,7 @@ gd_status gd_cuda_tree_sum(gd_kernels *kernels, const gd_tree_sum *args) {
 }
 
 gd_status gd_cuda_column_sums(gd_kernels *kernels, const gd_column_sums *args) {
-  int64_t leaves = args->leaf_rows > 0 ? args->rows / args->leaf_rows : 0;
+  int64_t leaves = GD_LEAVES(args->rows, args->leaf_rows);
   if (leaves == 0 || args->width == 0) return GD_OK;
   dim3 grid((unsigned)blocks_of(args->width, FLAT_THREADS), (unsigned)leaves);
   GD_TRY(check_grid("column_sums", 1, leaves));
