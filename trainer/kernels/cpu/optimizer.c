@@ -89,8 +89,9 @@ static inline vf sgd(const factors *f, vf p, vf g, float *first) {
 static void update_unit(const gd_update *a, const factors *f, int64_t unit) {
   vf shrink = vf_set1(a->decay && a->decay[unit] ? a->lr * a->weight_decay : 0.0f);
   for (int64_t i = unit * GD_UNIT_ELEMS; i < (unit + 1) * GD_UNIT_ELEMS; i += VF_LANES) {
-    vf g = vf_fma(vf_load(a->gradient + i), f->scale, vf_zero()), p = vf_load(a->master + i); /* -0 becomes +0 */
-    p = vf_fnma(shrink, p, p);                                                                /* decoupled decay */
+    /* A gradient of -0 becomes +0. */
+    vf g = vf_fma(vf_load(a->gradient + i), f->scale, vf_zero()), p = vf_load(a->master + i);
+    p = vf_fnma(shrink, p, p); /* decoupled decay */
     p = a->kind == GD_OPTIMIZER_ADAMW ? adamw(f, p, g, a->first + i, a->second + i)
                                       : sgd(f, p, g, a->first ? a->first + i : NULL);
     vf_store(a->master + i, p);
