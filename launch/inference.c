@@ -97,7 +97,7 @@ gd_status gd_inference_open(gd_session *session, const gd_inference_options *opt
   GD_TRY_GOTO(status, end, gd_mesh_init(&out->mesh, gd_session_ranks(session), spec->parallel.tensor, 1, 1));
   GD_TRY_GOTO(status, end, gd_session_open_device(session, spec, &out->device));
   GD_TRY_GOTO(status, end, gd_precision_settle(session, out->device, false, spec));
-  GD_TRY_GOTO(status, end, gd_model_open(session, out->device, spec, &out->mesh, 1, true, capacity, &out->model));
+  GD_TRY_GOTO(status, end, gd_model_open(session, out->device, spec, &out->mesh, true, capacity, &out->model));
   status = gd_model_read_weights(&out->model, gd_weight_source_read, &source);
 end:
   gd_weight_source_close(&source);

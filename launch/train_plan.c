@@ -38,18 +38,19 @@ static void print_steps(const gd_plan *plan) {
 
 static void print_cost(const gd_layout *layout) {
   gd_cost cost;
+  gd_memory memory[GD_MEMORY_IDS];
   gd_cost_of(layout, &cost);
+  gd_memory_of_training(layout, memory);
   printf("\nmemory of rank 0 by arena (MiB)\n");
-  printf("  parameters   %12.1f\n", mib(cost.parameter_bytes));
-  printf("  gradients    %12.1f   %d buffer%s\n", mib(cost.gradient_bytes), cost.gradient_slots,
-         cost.gradient_slots == 1 ? "" : "s");
-  printf("  optimizer    %12.1f\n", mib(cost.optimizer_bytes));
-  printf("  activations  %12.1f\n", mib(cost.activation_bytes));
-  printf("  workspace    %12.1f\n", mib(cost.workspace_bytes));
-  printf("  exchange     %12.1f\n", mib(cost.exchange_bytes));
-  printf("  total        %12.1f\n", mib(cost.total_bytes));
-  printf("  host memory for a save %.1f MiB; a checkpoint on disk %.1f MiB (whole job)\n", mib(cost.snapshot_bytes),
-         mib(cost.checkpoint_bytes));
+  for (int group = 0; group < GD_MEMORY_HOST; group++) {
+    int64_t bytes = gd_memory_group_bytes(memory, (gd_memory_group)group), buffers = 1;
+    if (group == GD_MEMORY_GRADIENTS) buffers = bytes / (layout->gradient_elems * 4);
+    printf("  %-12s %12.1f", gd_memory_group_name((gd_memory_group)group), mib(bytes));
+    printf(buffers > 1 ? "   %d buffers\n" : "\n", (int)buffers);
+  }
+  printf("  total        %12.1f\n", mib(gd_memory_device_bytes(memory)));
+  printf("  host memory for a save %.1f MiB; a checkpoint on disk %.1f MiB (whole job)\n",
+         mib(memory[GD_M_HOST_SNAPSHOT].bytes), mib(cost.checkpoint_bytes));
   printf("\nstep       %lld tokens, %.4g TFLOP; rank 0 sends %.1f MiB over the data axis, %.1f MiB over the tensor axis\n",
          (long long)cost.step_tokens, cost.step_flops / 1e12, cost.data_traffic_bytes / 1048576.0,
          cost.tensor_traffic_bytes / 1048576.0);

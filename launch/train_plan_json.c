@@ -31,7 +31,9 @@ static void print_steps(const gd_plan *plan) {
 void gd_train_plan_json(const gd_spec *spec, const gd_layout *layout, const gd_plan *plan) {
   const gd_mesh *mesh = &layout->mesh;
   gd_cost cost;
+  gd_memory memory[GD_MEMORY_IDS];
   gd_cost_of(layout, &cost);
+  gd_memory_of_training(layout, memory);
   printf("{\"event\": \"plan\", \"parameters\": %" PRId64 ", \"vocabulary\": %d, \"padded_vocabulary\": %" PRId64,
          gd_spec_parameters(spec), spec->model.vocabulary, gd_spec_padded_vocabulary(spec));
   printf(", \"ranks\": %d, \"data\": %d, \"tensor\": %d, \"zero\": %d, \"blocks\": %d, \"time_blocks\": %d, \"threads\": %d",
@@ -40,20 +42,15 @@ void gd_train_plan_json(const gd_spec *spec, const gd_layout *layout, const gd_p
   printf(", \"dtype\": \"%s\", \"numerics\": \"%s\", \"sequences\": %d, \"micro\": %d, \"sequence\": %d",
          gd_dtype_name(spec->precision.dtype), spec->numerics == GD_NUMERICS_FAST ? "fast" : "invariant", spec->batch.global,
          spec->batch.micro, spec->batch.sequence);
-  const struct {
-    const char *name;
-    int64_t bytes;
-  } arenas[] = {{"parameters", cost.parameter_bytes}, {"gradients", cost.gradient_bytes},
-                {"optimizer", cost.optimizer_bytes},  {"activations", cost.activation_bytes},
-                {"workspace", cost.workspace_bytes},  {"exchange", cost.exchange_bytes},
-                {"total", cost.total_bytes}};
   printf(", \"memory_bytes\": {");
-  for (size_t i = 0; i < sizeof arenas / sizeof *arenas; i++)
-    printf("%s\"%s\": %" PRId64, comma(i == 0), arenas[i].name, arenas[i].bytes);
+  for (int group = 0; group < GD_MEMORY_HOST; group++)
+    printf("\"%s\": %" PRId64 ", ", gd_memory_group_name((gd_memory_group)group),
+           gd_memory_group_bytes(memory, (gd_memory_group)group));
+  printf("\"total\": %" PRId64, gd_memory_device_bytes(memory));
   printf("}, \"snapshot_bytes\": %" PRId64 ", \"checkpoint_bytes\": %" PRId64 ", \"step_tokens\": %" PRId64
          ", \"step_flops\": %.9g, \"data_bytes_sent\": %.9g, \"tensor_bytes_sent\": %.9g, \"step_rows\": %d",
-         cost.snapshot_bytes, cost.checkpoint_bytes, cost.step_tokens, cost.step_flops, (double)cost.data_traffic_bytes,
-         (double)cost.tensor_traffic_bytes, plan->count);
+         memory[GD_M_HOST_SNAPSHOT].bytes, cost.checkpoint_bytes, cost.step_tokens, cost.step_flops,
+         (double)cost.data_traffic_bytes, (double)cost.tensor_traffic_bytes, plan->count);
   print_steps(plan);
   printf("}\n");
 }

@@ -73,6 +73,13 @@ int64_t gd_layout_piece_units(const gd_layout *layout) {
   return units;
 }
 
+int64_t gd_layout_norm_units(const gd_layout *layout) {
+  int64_t units = 0;
+  for (int32_t i = 0; i < layout->parameter_count; i++)
+    units += layout->parameters[i].block_elems / GD_UNIT_ELEMS * layout->parameters[i].all_blocks;
+  return units;
+}
+
 /* Where the unit that holds element `arena` of tensor rank `tensor` lies in the gathered vector: ranks in world order. */
 static int32_t gathered_index(const gd_layout *layout, const gd_bucket *bucket, int64_t units_before, int64_t arena,
                               int32_t tensor, int64_t piece_units) {
@@ -91,8 +98,7 @@ static int by_name(const void *a, const void *b, void *base) {
 
 gd_status gd_layout_norm_order(const gd_layout *layout, int32_t **order, int32_t **first, int32_t *parameters) {
   int32_t n = layout->parameter_count;
-  int64_t piece_units = gd_layout_piece_units(layout), total = 0;
-  for (int32_t i = 0; i < n; i++) total += layout->parameters[i].block_elems / GD_UNIT_ELEMS * layout->parameters[i].all_blocks;
+  int64_t piece_units = gd_layout_piece_units(layout), total = gd_layout_norm_units(layout);
   int32_t *names = malloc((size_t)n * sizeof *names);
   int64_t *before = calloc((size_t)layout->bucket_count + 1, sizeof *before);
   *order = malloc((size_t)total * sizeof **order);

@@ -4,44 +4,57 @@
 
 #include <string.h>
 
-#include "shard/deal.h"
-
-static gd_status take_memory(gd_model *model, int32_t sequences, int32_t cache_tokens) {
-  const gd_layout *layout = &model->layout;
-  const gd_shape *shape = &layout->shape;
+gd_status gd_model_take(gd_model *model, gd_memory_id id, bool zeroed, void *out) {
   const gd_device_ops *ops = model->device->ops;
-  gd_device *device = model->device;
-  size_t parameter_bytes = (size_t)layout->arena_elems * shape->bytes;
-  GD_TRY(ops->alloc(device, parameter_bytes, &model->parameters));
-  GD_TRY(ops->fill(device->compute, model->parameters, 0, parameter_bytes));
-  GD_TRY(ops->alloc(device, (size_t)model->activations.kept_bytes, (void **)&model->kept));
-  GD_TRY(ops->alloc(device, (size_t)model->activations.workspace_bytes, (void **)&model->workspace));
-  if (model->inference) {
-    model->cache.capacity = cache_tokens;
-    size_t bytes = (size_t)(shape->layers * shape->blocks * cache_tokens * 2 * shape->kv) * shape->bytes;
-    return ops->alloc(device, bytes ? bytes : 1, &model->cache.memory);
-  }
-  /* Zeroed once: what no kernel writes (padding, unused positions) stays zero. */
-  model->slots = gd_deal_slots(&layout->spec, model->data->size, model->data->rank, sequences);
-  size_t gradient_bytes = (size_t)(model->slots * layout->gradient_elems) * sizeof(float);
-  GD_TRY(ops->alloc(device, gradient_bytes, (void **)&model->gradients));
-  return ops->fill(device->compute, model->gradients, 0, gradient_bytes);
+  size_t bytes = (size_t)model->memory[id].bytes;
+  void **memory = out;
+  *memory = NULL;
+  if (model->taken[id]) return gd_fail(GD_BUG, "%s: taken twice", model->memory[id].name);
+  if (bytes == 0) return GD_OK;
+  bool host = model->memory[id].group == GD_MEMORY_HOST;
+  GD_TRY(host ? ops->alloc_host(model->device, bytes, memory) : ops->alloc(model->device, bytes, memory));
+  model->taken[id] = true;
+  return zeroed ? ops->fill(model->device->compute, *memory, 0, bytes) : GD_OK;
 }
 
-gd_status gd_model_open(gd_session *session, gd_device *device, const gd_spec *spec, const gd_mesh *mesh, int32_t sequences,
-                        bool inference, int32_t cache_tokens, gd_model *out) {
+void gd_model_give(gd_model *model, gd_memory_id id, void *memory) {
+  if (!memory) return;
+  const gd_device_ops *ops = model->device->ops;
+  model->taken[id] = false;
+  if (model->memory[id].group == GD_MEMORY_HOST)
+    ops->free_host(model->device, memory);
+  else
+    ops->free(model->device, memory);
+}
+
+static gd_status take_memory(gd_model *model, int32_t cache_tokens) {
+  GD_TRY(gd_model_take(model, GD_M_PARAMETERS, true, &model->parameters));
+  GD_TRY(gd_model_take(model, GD_M_ACTIVATIONS, false, &model->kept));
+  GD_TRY(gd_model_take(model, GD_M_WORKSPACE, false, &model->workspace));
+  GD_TRY(gd_model_take(model, GD_M_CACHE, false, &model->cache.memory));
+  model->cache.capacity = cache_tokens;
+  /* Zeroed once: what no kernel writes (padding, unused positions) stays zero. */
+  return gd_model_take(model, GD_M_GRADIENTS, true, &model->gradients);
+}
+
+gd_status gd_model_open(gd_session *session, gd_device *device, const gd_spec *spec, const gd_mesh *mesh, bool inference,
+                        int32_t cache_tokens, gd_model *out) {
   memset(out, 0, sizeof *out);
   out->session = session;
   out->device = device;
   out->inference = inference;
   out->seed = spec->run.seed;
   GD_TRY(gd_layout_create(spec, mesh, gd_session_rank(session), &out->layout));
-  gd_layout_activations(&out->layout, sequences, !inference, &out->activations);
+  gd_layout_activations(&out->layout, inference ? 1 : spec->batch.micro, !inference, &out->activations);
+  if (inference)
+    gd_memory_of_inference(&out->layout, cache_tokens, out->memory);
+  else
+    gd_memory_of_training(&out->layout, out->memory);
   GD_TRY(gd_session_group(session, mesh, GD_MASK_TENSOR, &out->tensor));
   GD_TRY(gd_session_group(session, mesh, GD_MASK_DATA, &out->data));
   GD_TRY(gd_session_group(session, mesh, GD_MASK_WORLD, &out->world));
   GD_TRY(gd_model_open_kernels(session, device, spec->run.threads, &out->kernels));
-  return take_memory(out, sequences, cache_tokens);
+  return take_memory(out, cache_tokens);
 }
 
 gd_status gd_model_open_kernels(gd_session *session, gd_device *device, int32_t threads, gd_kernels *out) {
@@ -50,10 +63,11 @@ gd_status gd_model_open_kernels(gd_session *session, gd_device *device, int32_t 
 
 void gd_model_close(gd_model *model) {
   if (!model->device) return;
-  const gd_device_ops *ops = model->device->ops;
-  void *memory[] = {model->parameters, model->gradients, model->kept, model->workspace, model->cache.memory};
-  for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
-    if (memory[i]) ops->free(model->device, memory[i]);
+  gd_model_give(model, GD_M_PARAMETERS, model->parameters);
+  gd_model_give(model, GD_M_GRADIENTS, model->gradients);
+  gd_model_give(model, GD_M_ACTIVATIONS, model->kept);
+  gd_model_give(model, GD_M_WORKSPACE, model->workspace);
+  gd_model_give(model, GD_M_CACHE, model->cache.memory);
   if (model->kernels.ops) gd_kernels_close(&model->kernels);
   gd_layout_free(&model->layout);
   memset(model, 0, sizeof *model);

@@ -11,7 +11,7 @@
 #define GD_TRAINER_ARENAS_H
 
 #include "comm/session.h"
-#include "shard/layout.h"
+#include "shard/memory.h"
 #include "shard/tree.h"
 #include "trainer/kernels.h"
 
@@ -37,11 +37,12 @@ typedef struct gd_model {
   gd_kernels kernels;
   gd_group *tensor, *data, *world;
   bool inference;         /* no backward, no gradients, all rows on every tensor rank */
-  int32_t slots;          /* gradient buffers: the levels of the binary counter over micro-batches; 1 in fast */
   void *parameters;       /* arena_elems stored */
   float *gradients;       /* [slots][gradient_elems] */
   char *kept, *workspace; /* layout's activation arenas */
   gd_cache cache;         /* inference only */
+  gd_memory memory[GD_MEMORY_IDS];
+  bool taken[GD_MEMORY_IDS];
   uint64_t seed;
 } gd_model;
 
@@ -63,11 +64,15 @@ typedef struct gd_micro {
   gd_tree_add merges[GD_TREE_MAX_NODES + GD_TREE_LEVELS]; /* slot additions once a bucket's backward is done */
 } gd_micro;
 
-/* Takes the memory for micro-batches of at most `sequences` sequences. For inference spec->batch.sequence is the most rows of
- * one call and cache_tokens the capacity of the cache. Collective over the job. GD_NO_MEMORY. */
+/* Takes the memory for micro-batches of at most spec->batch.micro sequences. For inference spec->batch.sequence is the most
+ * rows of one call and cache_tokens the capacity of the cache. Collective over the job. GD_NO_MEMORY. */
 GD_CHECKED gd_status gd_model_open(gd_session *session, gd_device *device, const gd_spec *spec, const gd_mesh *mesh,
-                                   int32_t sequences, bool inference, int32_t cache_tokens, gd_model *out);
+                                   bool inference, int32_t cache_tokens, gd_model *out);
 void gd_model_close(gd_model *model);
+/* Memory by its name in shard/memory.h, once; *out is NULL where its size is 0. `zeroed`: filled on the compute stream. Give it
+ * back with gd_model_give. Local. GD_NO_MEMORY. */
+GD_CHECKED gd_status gd_model_take(gd_model *model, gd_memory_id id, bool zeroed, void *out);
+void gd_model_give(gd_model *model, gd_memory_id id, void *memory);
 /* The kernels of the session's device. Local. */
 GD_CHECKED gd_status gd_model_open_kernels(gd_session *session, gd_device *device, int32_t threads, gd_kernels *out);
 

@@ -6,14 +6,13 @@
 
 #include "shard/deal.h"
 
-static gd_status zeroed(gd_model *model, size_t bytes, void *out) {
-  GD_TRY(model->device->ops->alloc(model->device, bytes ? bytes : 1, out));
-  return model->device->ops->fill(model->device->compute, *(void **)out, 0, bytes);
-}
+_Static_assert(sizeof(gd_verdict) == GD_VERDICT_BYTES, "the plan counts the verdict");
 
-static gd_status to_device(gd_model *model, const void *host, size_t bytes, void *out) {
-  GD_TRY(model->device->ops->alloc(model->device, bytes ? bytes : 1, out));
-  GD_TRY(model->device->ops->copy(model->device->compute, *(void **)out, host, bytes, GD_COPY_HOST_TO_DEVICE));
+/* Takes memory and fills it from the host. */
+static gd_status take_copy(gd_model *model, gd_memory_id id, const void *host, void *out) {
+  GD_TRY(gd_model_take(model, id, false, out));
+  GD_TRY(model->device->ops->copy(model->device->compute, *(void **)out, host, (size_t)model->memory[id].bytes,
+                                  GD_COPY_HOST_TO_DEVICE));
   return model->device->ops->stream_sync(model->device->compute);
 }
 
@@ -35,7 +34,7 @@ static gd_status make_decay(gd_optimizer *optimizer) {
     memcpy(state + layout->buckets[i].state_offset / GD_UNIT_ELEMS, all + updated.offset / GD_UNIT_ELEMS,
            (size_t)(updated.elements / GD_UNIT_ELEMS));
   }
-  gd_status status = to_device(optimizer->model, state, mine, &optimizer->decay);
+  gd_status status = take_copy(optimizer->model, GD_M_DECAY, state, &optimizer->decay);
   free(all), free(state);
   return status;
 }
@@ -43,9 +42,8 @@ static gd_status make_decay(gd_optimizer *optimizer) {
 static gd_status make_order(gd_optimizer *optimizer) {
   int32_t *order, *first;
   GD_TRY(gd_layout_norm_order(&optimizer->model->layout, &order, &first, &optimizer->tensors));
-  gd_status status = to_device(optimizer->model, order, (size_t)first[optimizer->tensors] * sizeof *order, &optimizer->order);
-  if (status == GD_OK)
-    status = to_device(optimizer->model, first, ((size_t)optimizer->tensors + 1) * sizeof *first, &optimizer->first_unit);
+  gd_status status = take_copy(optimizer->model, GD_M_UNIT_ORDER, order, &optimizer->order);
+  if (status == GD_OK) status = take_copy(optimizer->model, GD_M_FIRST_UNITS, first, &optimizer->first_unit);
   free(order), free(first);
   return status;
 }
@@ -62,36 +60,38 @@ static gd_status copy_masters(gd_optimizer *optimizer) {
 }
 
 gd_status gd_optimizer_open(gd_model *model, gd_optimizer *out) {
-  const gd_spec *spec = &model->layout.spec;
-  size_t state = (size_t)model->layout.state_elems * sizeof(float);
-  size_t share = (size_t)gd_deal_share(spec, model->data->size, model->data->rank).sequences;
   memset(out, 0, sizeof *out);
   out->model = model;
   out->piece_units = gd_layout_piece_units(&model->layout);
-  GD_TRY(zeroed(model, state, &out->first));
-  if (spec->optimizer.kind == GD_OPTIMIZER_ADAMW) GD_TRY(zeroed(model, state, &out->second));
-  GD_TRY(zeroed(model, sizeof *out->verdict, &out->verdict));
-  GD_TRY(zeroed(model, (size_t)out->piece_units * sizeof(float), &out->unit_sums));
-  GD_TRY(zeroed(model, (size_t)(out->piece_units * model->world->size) * sizeof(float), &out->all_unit_sums));
-  GD_TRY(zeroed(model, 2 * share * sizeof(float), &out->sequence_sums));
-  GD_TRY(zeroed(model, 2 * (size_t)spec->batch.global * sizeof(float), &out->all_sequence_sums));
-  GD_TRY(model->device->ops->alloc_host(model->device, sizeof *out->host_verdict, (void **)&out->host_verdict));
+  GD_TRY(gd_model_take(model, GD_M_FIRST, true, &out->first));
+  GD_TRY(gd_model_take(model, GD_M_SECOND, true, &out->second));
+  GD_TRY(gd_model_take(model, GD_M_VERDICT, true, &out->verdict));
+  GD_TRY(gd_model_take(model, GD_M_UNIT_SUMS, true, &out->unit_sums));
+  GD_TRY(gd_model_take(model, GD_M_ALL_UNIT_SUMS, true, &out->all_unit_sums));
+  GD_TRY(gd_model_take(model, GD_M_SEQUENCE_SUMS, true, &out->sequence_sums));
+  GD_TRY(gd_model_take(model, GD_M_ALL_SEQUENCE_SUMS, true, &out->all_sequence_sums));
+  GD_TRY(gd_model_take(model, GD_M_HOST_VERDICT, false, &out->host_verdict));
   GD_TRY(make_decay(out));
   GD_TRY(make_order(out));
-  if (spec->precision.dtype == GD_FLOAT32) return GD_OK;
-  GD_TRY(zeroed(model, state, &out->master));
-  return copy_masters(out);
+  GD_TRY(gd_model_take(model, GD_M_MASTER, true, &out->master));
+  return out->master ? copy_masters(out) : GD_OK;
 }
 
 void gd_optimizer_close(gd_optimizer *optimizer) {
   if (!optimizer->model) return;
-  gd_device *device = optimizer->model->device;
-  void *memory[] = {optimizer->master,        optimizer->first,      optimizer->second,           optimizer->decay,
-                    optimizer->verdict,       optimizer->unit_sums,  optimizer->all_unit_sums,    optimizer->order,
-                    optimizer->sequence_sums, optimizer->first_unit, optimizer->all_sequence_sums};
-  for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
-    if (memory[i]) device->ops->free(device, memory[i]);
-  if (optimizer->host_verdict) device->ops->free_host(device, optimizer->host_verdict);
+  gd_model *model = optimizer->model;
+  gd_model_give(model, GD_M_MASTER, optimizer->master);
+  gd_model_give(model, GD_M_FIRST, optimizer->first);
+  gd_model_give(model, GD_M_SECOND, optimizer->second);
+  gd_model_give(model, GD_M_DECAY, optimizer->decay);
+  gd_model_give(model, GD_M_VERDICT, optimizer->verdict);
+  gd_model_give(model, GD_M_UNIT_SUMS, optimizer->unit_sums);
+  gd_model_give(model, GD_M_ALL_UNIT_SUMS, optimizer->all_unit_sums);
+  gd_model_give(model, GD_M_UNIT_ORDER, optimizer->order);
+  gd_model_give(model, GD_M_FIRST_UNITS, optimizer->first_unit);
+  gd_model_give(model, GD_M_SEQUENCE_SUMS, optimizer->sequence_sums);
+  gd_model_give(model, GD_M_ALL_SEQUENCE_SUMS, optimizer->all_sequence_sums);
+  gd_model_give(model, GD_M_HOST_VERDICT, optimizer->host_verdict);
   memset(optimizer, 0, sizeof *optimizer);
 }
 

@@ -49,9 +49,7 @@ gd_status gd_gradient_reducer_open(gd_model *model, gd_gradient_reducer *out) {
   out->receive_offsets = out->send_sizes + 3 * data;
   GD_TRY(ops->event_create(model->device, &out->computed));
   GD_TRY(ops->event_create(model->device, &out->exchanged));
-  if (data == 1) return GD_OK;
-  return ops->alloc(model->device, (size_t)(gd_layout_largest_piece(&model->layout) * out->nodes) * sizeof(float),
-                    (void **)&out->received);
+  return gd_model_take(model, GD_M_EXCHANGE, false, &out->received);
 }
 
 void gd_gradient_reducer_close(gd_gradient_reducer *reducer) {
@@ -59,7 +57,7 @@ void gd_gradient_reducer_close(gd_gradient_reducer *reducer) {
   const gd_device_ops *ops = reducer->model->device->ops;
   if (reducer->computed) ops->event_destroy(reducer->computed);
   if (reducer->exchanged) ops->event_destroy(reducer->exchanged);
-  if (reducer->received) ops->free(reducer->model->device, reducer->received);
+  gd_model_give(reducer->model, GD_M_EXCHANGE, reducer->received);
   free(reducer->first_node);
   free(reducer->adds);
   free(reducer->send_sizes);

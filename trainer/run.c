@@ -147,7 +147,7 @@ gd_status gd_run_open(gd_session *session, gd_device *device, const gd_spec *spe
   GD_TRY(find_checkpoint(out, options, &checkpoint));
   gd_status status = checkpoint ? check_same_run(out, checkpoint, options->allowed_changes) : GD_OK;
   if (checkpoint) status = gd_session_agree(session, status); /* all ranks find the same: said once, by rank 0 */
-  if (status == GD_OK) status = gd_model_open(session, device, spec, &out->mesh, spec->batch.micro, false, 0, &out->model);
+  if (status == GD_OK) status = gd_model_open(session, device, spec, &out->mesh, false, 0, &out->model);
   if (checkpoint) {
     if (status == GD_OK) status = resume(out, checkpoint);
     gd_checkpoint_close(checkpoint);
@@ -163,8 +163,8 @@ gd_status gd_run_open(gd_session *session, gd_device *device, const gd_spec *spe
   GD_TRY(gd_step_open(&out->model, &out->optimizer, &out->step));
   GD_TRY(open_writer(out));
   GD_TRY(open_data(out));
-  GD_TRY(device->ops->alloc(device, 2 * sizeof *out->flags, (void **)&out->flags));
-  return device->ops->alloc_host(device, 2 * sizeof *out->host_flags, (void **)&out->host_flags);
+  GD_TRY(gd_model_take(&out->model, GD_M_FLAGS, false, &out->flags));
+  return gd_model_take(&out->model, GD_M_HOST_FLAGS, false, &out->host_flags);
 }
 
 /* ---- working ---- */
@@ -319,8 +319,8 @@ void gd_run_close(gd_run *run) {
   if (!run->device) return;
   if (run->prefetch) gd_prefetch_close(run->prefetch);
   if (run->writer) gd_checkpoint_writer_close(run->writer);
-  if (run->flags) run->device->ops->free(run->device, run->flags);
-  if (run->host_flags) run->device->ops->free_host(run->device, run->host_flags);
+  gd_model_give(&run->model, GD_M_FLAGS, run->flags);
+  gd_model_give(&run->model, GD_M_HOST_FLAGS, run->host_flags);
   gd_batch_close(&run->batch);
   gd_validator_close(&run->validator);
   gd_snapshot_close(&run->snapshot);

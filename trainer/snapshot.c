@@ -35,14 +35,12 @@ gd_status gd_snapshot_open(gd_optimizer *optimizer, gd_snapshot *out) {
   out->optimizer = optimizer;
   out->kinds = optimizer->second ? 3 : 2;
   out->elements = gd_layout_piece_units(&model->layout) * GD_UNIT_ELEMS;
-  GD_TRY(model->device->ops->alloc_host(model->device, (size_t)(out->kinds * out->elements) * sizeof(float),
-                                        (void **)&out->memory));
+  GD_TRY(gd_model_take(model, GD_M_HOST_SNAPSHOT, false, &out->memory));
   return make_boxes(out);
 }
 
 void gd_snapshot_close(gd_snapshot *snapshot) {
-  if (snapshot->memory)
-    snapshot->optimizer->model->device->ops->free_host(snapshot->optimizer->model->device, snapshot->memory);
+  if (snapshot->optimizer) gd_model_give(snapshot->optimizer->model, GD_M_HOST_SNAPSHOT, snapshot->memory);
   free(snapshot->boxes);
   memset(snapshot, 0, sizeof *snapshot);
 }

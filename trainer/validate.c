@@ -7,24 +7,22 @@
 
 gd_status gd_validator_open(gd_model *model, gd_dataset *dataset, gd_validator *out) {
   const gd_spec *spec = &model->layout.spec;
-  gd_device *device = model->device;
   int32_t share = gd_deal_share(spec, model->data->size, model->data->rank).sequences;
   memset(out, 0, sizeof *out);
   out->model = model;
   out->dataset = dataset;
   GD_TRY(gd_batch_open(share, spec->batch.sequence, &out->batch));
-  GD_TRY(device->ops->alloc(device, 2 * (size_t)share * sizeof(float), (void **)&out->sums));
-  GD_TRY(device->ops->alloc(device, 2 * (size_t)spec->batch.global * sizeof(float), (void **)&out->all_sums));
-  return device->ops->alloc_host(device, 2 * (size_t)spec->batch.global * sizeof(float), (void **)&out->host_sums);
+  GD_TRY(gd_model_take(model, GD_M_VALIDATION_SUMS, false, &out->sums));
+  GD_TRY(gd_model_take(model, GD_M_ALL_VALIDATION_SUMS, false, &out->all_sums));
+  return gd_model_take(model, GD_M_HOST_VALIDATION, false, &out->host_sums);
 }
 
 void gd_validator_close(gd_validator *validator) {
   if (!validator->model) return;
-  gd_device *device = validator->model->device;
   gd_batch_close(&validator->batch);
-  if (validator->sums) device->ops->free(device, validator->sums);
-  if (validator->all_sums) device->ops->free(device, validator->all_sums);
-  if (validator->host_sums) device->ops->free_host(device, validator->host_sums);
+  gd_model_give(validator->model, GD_M_VALIDATION_SUMS, validator->sums);
+  gd_model_give(validator->model, GD_M_ALL_VALIDATION_SUMS, validator->all_sums);
+  gd_model_give(validator->model, GD_M_HOST_VALIDATION, validator->host_sums);
   memset(validator, 0, sizeof *validator);
 }
 

@@ -190,7 +190,7 @@ static void run_steps(const layout_case *c, const gd_spec *spec, const char *fol
   gd_batch batch;
   gd_weight_source source;
   good(gd_mesh_init(&mesh, gd_session_ranks(session), c->tensor, 1, 1));
-  good(gd_model_open(session, device, spec, &mesh, spec->batch.micro, false, 0, &model));
+  good(gd_model_open(session, device, spec, &mesh, false, 0, &model));
   good(gd_weight_source_open(session, folder, &source));
   good(gd_model_read_weights(&model, gd_weight_source_read, &source));
   gd_weight_source_close(&source);
@@ -229,7 +229,7 @@ static void run_logits(const layout_case *c, const gd_spec *spec, const char *fo
   for (int i = 0; i < LENGTH; i++) tokens[i] = (int32_t)text[i];
   free(text);
   good(gd_mesh_init(&mesh, gd_session_ranks(session), c->tensor, 1, 1));
-  good(gd_model_open(session, on, spec, &mesh, 1, true, LENGTH, &model));
+  good(gd_model_open(session, on, spec, &mesh, true, LENGTH, &model));
   good(gd_weight_source_open(session, folder, &source));
   good(gd_model_read_weights(&model, gd_weight_source_read, &source));
   gd_weight_source_close(&source);

@@ -33,7 +33,7 @@ static inline void open_trained_as(trained *t, const char *text, const gd_config
   good(gd_config_load_text("shape", text, strlen(text), overrides, count, &t->spec, 0));
   good(gd_spec_resolve(&t->spec, ranks));
   good(gd_mesh_init(&t->mesh, ranks, t->spec.parallel.tensor, 1, 1));
-  good(gd_model_open(session, device, &t->spec, &t->mesh, t->spec.batch.micro, false, 0, &t->model));
+  good(gd_model_open(session, device, &t->spec, &t->mesh, false, 0, &t->model));
   good(gd_model_read_weights(&t->model, gd_model_random_weights, &t->model));
   good(gd_optimizer_open(&t->model, &t->optimizer));
   good(gd_step_open(&t->model, &t->optimizer, &t->step));

@@ -83,7 +83,7 @@ static void run(const char *numerics, const char *dtype) {
   counted.alloc_host = counted_alloc_host;
   device->ops = &counted;
   good(gd_mesh_init(&mesh, 1, 1, 1, 1));
-  good(gd_model_open(session, device, &spec, &mesh, spec.batch.micro, false, 0, &model));
+  good(gd_model_open(session, device, &spec, &mesh, false, 0, &model));
   good(gd_model_read_weights(&model, gd_model_random_weights, &model));
   good(gd_optimizer_open(&model, &optimizer));
   good(gd_step_open(&model, &optimizer, &step));

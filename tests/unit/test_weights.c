@@ -182,7 +182,7 @@ static void open_model(const char *shape, const char *seed, gd_model *out) {
   good(gd_spec_resolve(&spec, 1));
   assert_int_equal(spec.parallel.blocks, 4);
   good(gd_mesh_init(&mesh, 1, 1, 1, 1));
-  good(gd_model_open(session, device, &spec, &mesh, 1, false, 0, out));
+  good(gd_model_open(session, device, &spec, &mesh, false, 0, out));
   good(gd_model_read_weights(out, gd_model_random_weights, out));
 }
 

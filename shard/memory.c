@@ -1,0 +1,103 @@
+/* memory.c - the one place that counts the bytes of a rank. */
+#include "shard/memory.h"
+
+#include <string.h>
+
+#include "shard/deal.h"
+
+static const gd_memory names[GD_MEMORY_IDS] = {
+    [GD_M_PARAMETERS] = {"parameters", GD_MEMORY_PARAMETERS, 0},
+    [GD_M_GRADIENTS] = {"gradients", GD_MEMORY_GRADIENTS, 0},
+    [GD_M_MASTER] = {"master weights", GD_MEMORY_OPTIMIZER, 0},
+    [GD_M_FIRST] = {"first moments", GD_MEMORY_OPTIMIZER, 0},
+    [GD_M_SECOND] = {"second moments", GD_MEMORY_OPTIMIZER, 0},
+    [GD_M_DECAY] = {"weight decay", GD_MEMORY_OPTIMIZER, 0},
+    [GD_M_ACTIVATIONS] = {"activations", GD_MEMORY_ACTIVATIONS, 0},
+    [GD_M_WORKSPACE] = {"workspace", GD_MEMORY_WORKSPACE, 0},
+    [GD_M_CACHE] = {"keys and values", GD_MEMORY_ACTIVATIONS, 0},
+    [GD_M_EXCHANGE] = {"received gradients", GD_MEMORY_EXCHANGE, 0},
+    [GD_M_UNIT_SUMS] = {"sums of units", GD_MEMORY_VOTE, 0},
+    [GD_M_ALL_UNIT_SUMS] = {"sums of all units", GD_MEMORY_VOTE, 0},
+    [GD_M_UNIT_ORDER] = {"order of units", GD_MEMORY_VOTE, 0},
+    [GD_M_FIRST_UNITS] = {"first units", GD_MEMORY_VOTE, 0},
+    [GD_M_SEQUENCE_SUMS] = {"sums of sequences", GD_MEMORY_VOTE, 0},
+    [GD_M_ALL_SEQUENCE_SUMS] = {"sums of all sequences", GD_MEMORY_VOTE, 0},
+    [GD_M_VALIDATION_SUMS] = {"sums of validation", GD_MEMORY_VOTE, 0},
+    [GD_M_ALL_VALIDATION_SUMS] = {"sums of all validation", GD_MEMORY_VOTE, 0},
+    [GD_M_VERDICT] = {"verdict", GD_MEMORY_VOTE, 0},
+    [GD_M_FLAGS] = {"flags", GD_MEMORY_VOTE, 0},
+    [GD_M_HOST_SNAPSHOT] = {"snapshot", GD_MEMORY_HOST, 0},
+    [GD_M_HOST_VALIDATION] = {"validation on the host", GD_MEMORY_HOST, 0},
+    [GD_M_HOST_VERDICT] = {"verdict on the host", GD_MEMORY_HOST, 0},
+    [GD_M_HOST_FLAGS] = {"flags on the host", GD_MEMORY_HOST, 0},
+};
+
+static int64_t exchange_elements(const gd_layout *layout) {
+  int32_t data = layout->mesh.size[GD_AXIS_DATA];
+  int64_t nodes = 0;
+  gd_tree_node list[GD_TREE_MAX_NODES];
+  if (data == 1) return 0;
+  for (int32_t d = 0; d < data; d++) nodes += gd_deal_sums(&layout->spec, data, d, list);
+  return nodes * gd_layout_largest_piece(layout);
+}
+
+void gd_memory_of_training(const gd_layout *layout, gd_memory out[GD_MEMORY_IDS]) {
+  const gd_spec *spec = &layout->spec;
+  int32_t data = layout->mesh.size[GD_AXIS_DATA], rank = layout->coordinates[GD_AXIS_DATA];
+  int64_t stored = (int64_t)gd_dtype_bytes(spec->precision.dtype), global = spec->batch.global;
+  int64_t share = gd_deal_share(spec, data, rank).sequences, units = gd_layout_piece_units(layout);
+  bool adam = spec->optimizer.kind == GD_OPTIMIZER_ADAMW, validates = spec->validation.interval_steps > 0;
+  gd_activations activations;
+  gd_layout_activations(layout, spec->batch.micro, true, &activations);
+  memcpy(out, names, sizeof names);
+  out[GD_M_PARAMETERS].bytes = layout->arena_elems * stored;
+  out[GD_M_GRADIENTS].bytes = gd_deal_slots(spec, data, rank, spec->batch.micro) * layout->gradient_elems * 4;
+  out[GD_M_MASTER].bytes = spec->precision.dtype == GD_FLOAT32 ? 0 : layout->state_elems * 4;
+  out[GD_M_FIRST].bytes = layout->state_elems * 4;
+  out[GD_M_SECOND].bytes = adam ? layout->state_elems * 4 : 0;
+  out[GD_M_DECAY].bytes = layout->state_elems / GD_UNIT_ELEMS;
+  out[GD_M_ACTIVATIONS].bytes = activations.kept_bytes;
+  out[GD_M_WORKSPACE].bytes = activations.workspace_bytes;
+  out[GD_M_EXCHANGE].bytes = exchange_elements(layout) * 4;
+  out[GD_M_UNIT_SUMS].bytes = units * 4;
+  out[GD_M_ALL_UNIT_SUMS].bytes = layout->mesh.ranks * units * 4;
+  out[GD_M_UNIT_ORDER].bytes = gd_layout_norm_units(layout) * 4;
+  out[GD_M_FIRST_UNITS].bytes = (layout->parameter_count + 1) * 4;
+  out[GD_M_SEQUENCE_SUMS].bytes = 2 * share * 4;
+  out[GD_M_ALL_SEQUENCE_SUMS].bytes = 2 * global * 4;
+  out[GD_M_VALIDATION_SUMS].bytes = validates ? 2 * share * 4 : 0;
+  out[GD_M_ALL_VALIDATION_SUMS].bytes = out[GD_M_HOST_VALIDATION].bytes = validates ? 2 * global * 4 : 0;
+  out[GD_M_VERDICT].bytes = out[GD_M_HOST_VERDICT].bytes = GD_VERDICT_BYTES;
+  out[GD_M_FLAGS].bytes = out[GD_M_HOST_FLAGS].bytes = 2 * 4;
+  out[GD_M_HOST_SNAPSHOT].bytes = (adam ? 3 : 2) * units * GD_UNIT_ELEMS * 4;
+}
+
+void gd_memory_of_inference(const gd_layout *layout, int32_t cache_tokens, gd_memory out[GD_MEMORY_IDS]) {
+  const gd_shape *s = &layout->shape;
+  gd_activations activations;
+  gd_layout_activations(layout, 1, false, &activations);
+  memcpy(out, names, sizeof names);
+  out[GD_M_PARAMETERS].bytes = layout->arena_elems * (int64_t)s->bytes;
+  out[GD_M_ACTIVATIONS].bytes = activations.kept_bytes;
+  out[GD_M_WORKSPACE].bytes = activations.workspace_bytes;
+  out[GD_M_CACHE].bytes = (int64_t)s->layers * s->blocks * cache_tokens * 2 * s->kv * (int64_t)s->bytes;
+}
+
+const char *gd_memory_group_name(gd_memory_group group) {
+  static const char *const texts[] = {"parameters", "gradients", "optimizer", "activations",
+                                      "workspace",  "exchange",  "vote",      "host"};
+  return texts[group];
+}
+
+int64_t gd_memory_group_bytes(const gd_memory memory[GD_MEMORY_IDS], gd_memory_group group) {
+  int64_t bytes = 0;
+  for (int i = 0; i < GD_MEMORY_IDS; i++)
+    if (memory[i].group == group) bytes += memory[i].bytes;
+  return bytes;
+}
+
+int64_t gd_memory_device_bytes(const gd_memory memory[GD_MEMORY_IDS]) {
+  int64_t bytes = 0;
+  for (int group = 0; group < GD_MEMORY_HOST; group++) bytes += gd_memory_group_bytes(memory, (gd_memory_group)group);
+  return bytes;
+}

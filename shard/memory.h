@@ -1,0 +1,71 @@
+/* memory.h - what a rank takes from its device and as host memory that copies reach, by name and bytes: the trainer takes each
+ * of these once (gd_model_take), of this size, and the plan prints them, so what is planned is what is taken. Memory of the
+ * kernels themselves (scratch of threads, workspace of a library) is not among them.
+ */
+#ifndef GD_SHARD_MEMORY_H
+#define GD_SHARD_MEMORY_H
+
+#include "shard/layout.h"
+
+/* sizeof(gd_verdict), which is the kernels' business. */
+enum { GD_VERDICT_BYTES = 64 };
+
+typedef enum gd_memory_id {
+  GD_M_PARAMETERS, /* stored */
+  GD_M_GRADIENTS,  /* [slots][gradient_elems] float32 */
+  GD_M_MASTER,     /* [state_elems] float32, bfloat16 runs */
+  GD_M_FIRST,      /* [state_elems] float32 */
+  GD_M_SECOND,     /* [state_elems] float32, AdamW */
+  GD_M_DECAY,      /* [state_elems / unit] bytes */
+  GD_M_ACTIVATIONS,
+  GD_M_WORKSPACE,
+  GD_M_CACHE,               /* keys and values, inference */
+  GD_M_EXCHANGE,            /* received gradients, data > 1 */
+  GD_M_UNIT_SUMS,           /* [units of my pieces] float32 */
+  GD_M_ALL_UNIT_SUMS,       /* [ranks][units of my pieces] float32 */
+  GD_M_UNIT_ORDER,          /* [units of the model] int32 */
+  GD_M_FIRST_UNITS,         /* [parameters + 1] int32 */
+  GD_M_SEQUENCE_SUMS,       /* [share][2] float32 */
+  GD_M_ALL_SEQUENCE_SUMS,   /* [global][2] float32 */
+  GD_M_VALIDATION_SUMS,     /* [share][2] float32, where there is a validation */
+  GD_M_ALL_VALIDATION_SUMS, /* [global][2] float32 */
+  GD_M_VERDICT,
+  GD_M_FLAGS,           /* [2] int32 */
+  GD_M_HOST_SNAPSHOT,   /* [kinds][elements of my pieces] float32 */
+  GD_M_HOST_VALIDATION, /* [global][2] float32 */
+  GD_M_HOST_VERDICT,
+  GD_M_HOST_FLAGS,
+  GD_MEMORY_IDS
+} gd_memory_id;
+
+/* How a plan groups them. */
+typedef enum gd_memory_group {
+  GD_MEMORY_PARAMETERS,
+  GD_MEMORY_GRADIENTS,
+  GD_MEMORY_OPTIMIZER,
+  GD_MEMORY_ACTIVATIONS,
+  GD_MEMORY_WORKSPACE,
+  GD_MEMORY_EXCHANGE,
+  GD_MEMORY_VOTE, /* gradient norm, losses, verdict, flags */
+  GD_MEMORY_HOST,
+  GD_MEMORY_GROUPS
+} gd_memory_group;
+
+typedef struct gd_memory {
+  const char *name;
+  gd_memory_group group;
+  int64_t bytes; /* 0: not taken */
+} gd_memory;
+
+/* A training run with micro-batches of batch.micro sequences. A run without a validation split does not take what belongs to
+ * it. Local. */
+void gd_memory_of_training(const gd_layout *layout, gd_memory out[GD_MEMORY_IDS]);
+/* Inference: batch.sequence rows at most a call, `cache_tokens` keys and values. Local. */
+void gd_memory_of_inference(const gd_layout *layout, int32_t cache_tokens, gd_memory out[GD_MEMORY_IDS]);
+
+const char *gd_memory_group_name(gd_memory_group group);
+int64_t gd_memory_group_bytes(const gd_memory memory[GD_MEMORY_IDS], gd_memory_group group);
+/* All groups of the device. */
+int64_t gd_memory_device_bytes(const gd_memory memory[GD_MEMORY_IDS]);
+
+#endif
