@@ -1,9 +1,10 @@
 /* collectives.h - moving bytes between the ranks of a group, on a stream.
  *
- * Back ends: collectives_self.c (one rank, no MPI), collectives_mpi.c, collectives_nccl.c. Every call is collective over the
- * group: all members make the same calls in the same order on that group. It returns once enqueued; the data is there when
- * the stream has passed it. Pointers are device pointers of the stream's device; counts are bytes unless the name says
- * elements. Send and receive buffers must not overlap except where IN PLACE is allowed.
+ * Back ends: collectives_self.c (one rank, no MPI), collectives_mpi.c, collectives_nccl.c. Every call but exchange is
+ * collective over the group: all members make the same calls in the same order on that group. It returns once enqueued, and has
+ * read its lists and tables by then; the data is there when the stream has passed it. Pointers are device pointers of the
+ * stream's device; counts are bytes unless the name says elements. Send and receive buffers must not overlap except where IN
+ * PLACE is allowed.
  *
  * Only all_reduce and reduce_scatter compute, and in an order of the back end's choice: the trainer asks them for maxima alone,
  * in every mode; its sums travel as they are and are added by trainer/reduce.c and trainer/reduce_gradients.c.
@@ -22,24 +23,33 @@ typedef enum gd_reduction { GD_SUM, GD_MAX } gd_reduction;
 
 typedef struct gd_group gd_group;
 
+typedef enum gd_direction { GD_SEND, GD_RECEIVE } gd_direction;
+
+/* One message of an exchange: `bytes` of the buffer to a peer, or from it into the buffer. Zero bytes are allowed. */
+typedef struct gd_message {
+  gd_direction direction;
+  int32_t peer; /* a rank of the group; may be my own */
+  void *buffer; /* only read where it is sent */
+  size_t bytes;
+} gd_message;
+
 typedef struct gd_collectives_ops {
   const char *name; /* "self", "mpi", "nccl" */
   /* recv[r * bytes ...] = send of rank r. IN PLACE: send == recv + rank * bytes. */
   gd_status (*all_gather)(gd_group *group, gd_stream *stream, const void *send, void *recv, size_t bytes);
-  /* recv + offsets[r] = sizes[r] bytes of rank r; sizes and offsets have group->size entries, the same on every rank, and
-   * are read before the call returns. IN PLACE: send == recv + offsets[rank]. */
+  /* recv + offsets[r] = sizes[r] bytes of rank r; sizes and offsets have group->size entries, the same on every rank.
+   * IN PLACE: send == recv + offsets[rank]. */
   gd_status (*all_gather_uneven)(gd_group *group, gd_stream *stream, const void *send, void *recv, const size_t *sizes,
                                  const size_t *offsets);
   /* recv[r * bytes] = rank r's send[my rank * bytes]. */
   gd_status (*all_to_all)(gd_group *group, gd_stream *stream, const void *send, void *recv, size_t bytes);
   gd_status (*all_to_all_uneven)(gd_group *group, gd_stream *stream, const void *send, const size_t *send_sizes,
                                  const size_t *send_offsets, void *recv, const size_t *recv_sizes, const size_t *recv_offsets);
-  gd_status (*scatter)(gd_group *group, gd_stream *stream, const void *send, void *recv, size_t bytes, int root);
-  gd_status (*gather)(gd_group *group, gd_stream *stream, const void *send, void *recv, size_t bytes, int root);
   gd_status (*broadcast)(gd_group *group, gd_stream *stream, void *buffer, size_t bytes, int root);
-  /* Point to point: matched in order for each pair of ranks. */
-  gd_status (*send)(gd_group *group, gd_stream *stream, const void *buffer, size_t bytes, int to);
-  gd_status (*receive)(gd_group *group, gd_stream *stream, void *buffer, size_t bytes, int from);
+  /* Point to point, not collective: only ranks that send or receive call it. All messages of a call progress together, so two
+   * ranks may both send before they receive. For each pair of ranks and each direction the k-th message sent in a call is the
+   * k-th received in the peer's call, and has its size; the calls of a pair match in order. */
+  gd_status (*exchange)(gd_group *group, gd_stream *stream, const gd_message *messages, int32_t count);
   /* Everywhere: buffer[i] = reduction over ranks, in place. float32, int32 and int64. */
   gd_status (*all_reduce)(gd_group *group, gd_stream *stream, void *buffer, size_t elements, gd_dtype dtype, gd_reduction op);
   /* recv[0 .. elements_each) = reduction over ranks of send[my rank * elements_each ...]. float32. */
@@ -53,7 +63,8 @@ struct gd_group {
   int32_t rank; /* mine in the group */
   int32_t size;
   char name[32];     /* for hang reports: "world", "data", "tensor", "data+tensor" */
-  uint64_t sequence; /* calls made so far */
+  uint64_t sequence; /* collective calls made so far */
+  uint64_t messages; /* exchanges made so far: numbered apart, since not every member makes them */
 };
 
 /* Every collective back end calls this as it starts and ends a call on a group, so that a hang report can name it. The

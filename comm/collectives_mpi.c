@@ -10,12 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "comm/group.h"
+
 size_t gd_collectives_mpi_count_limit = INT_MAX;
 
 typedef struct mpi_group {
   gd_group base;
   MPI_Comm comm;
-  uint64_t messages; /* sends and receives so far: they are counted apart, since not every member makes them */
 } mpi_group;
 
 typedef enum call_kind {
@@ -23,22 +24,17 @@ typedef enum call_kind {
   ALL_GATHER_UNEVEN,
   ALL_TO_ALL,
   ALL_TO_ALL_UNEVEN,
-  SCATTER,
-  GATHER,
   BROADCAST,
-  SEND,
-  RECEIVE,
+  EXCHANGE,
   ALL_REDUCE,
   REDUCE_SCATTER
 } call_kind;
 
-static const char *const names[] = {"all_gather",    "all_gather_uneven", "all_to_all", "all_to_all_uneven", "scatter",
-                                    "gather",        "broadcast",         "send",       "receive",           "all_reduce",
-                                    "reduce_scatter"};
+static const char *const names[] = {"all_gather", "all_gather_uneven", "all_to_all", "all_to_all_uneven",
+                                    "broadcast",  "exchange",          "all_reduce", "reduce_scatter"};
 
-/* The arguments of every task. Uneven calls carry a heap array of 4 * size entries: the send sizes, send offsets, receive
- * sizes and receive offsets; the task frees it (a stream that has
- * failed runs no task, and the process ends soon after). */
+/* The arguments of every task. A task frees its list (a stream that has failed runs no task, and the process ends soon after).
+ */
 typedef struct call {
   mpi_group *group;
   call_kind kind;
@@ -46,10 +42,11 @@ typedef struct call {
   const void *send;
   void *recv;
   size_t bytes; /* or elements */
-  size_t *blocks;
+  void *list;   /* gd_message[count]; ALL_GATHER_UNEVEN: size_t[2 * size], sizes and offsets */
+  int32_t count;
   gd_dtype dtype;
   gd_reduction op;
-  int peer; /* root, to, from */
+  int root;
 } call;
 
 /* `bytes` bytes as *count elements of *type. */
@@ -92,6 +89,7 @@ static void trace(const call *c, bool end) {
 
 static gd_status finish(const call *c, int code) {
   trace(c, true);
+  free(c->list);
   return gd_mpi_fault(code, names[c->kind], c->group->base.name);
 }
 
@@ -103,28 +101,19 @@ static const char *offset(const void *base, size_t bytes) {
 
 static gd_status run_even(void *arguments) {
   const call *c = arguments;
-  const mpi_group *group = c->group;
-  size_t rank = (size_t)group->base.rank;
-  bool root = group->base.rank == c->peer;
   trace(c, false);
   block b;
   int code = block_open(c->bytes, &b);
   if (code == MPI_SUCCESS) {
     void *recv = c->recv;
     const void *send = c->send;
-    bool gathers = c->kind == ALL_GATHER || (c->kind == GATHER && root);
-    if (gathers && send == offset(recv, rank * c->bytes)) send = MPI_IN_PLACE;
-    if (c->kind == SCATTER && root && recv == offset(send, rank * c->bytes)) recv = MPI_IN_PLACE;
+    if (c->kind == ALL_GATHER && send == offset(recv, (size_t)c->group->base.rank * c->bytes)) send = MPI_IN_PLACE;
     MPI_Request request;
-    MPI_Comm comm = group->comm;
+    MPI_Comm comm = c->group->comm;
     switch (c->kind) {
       case ALL_GATHER: code = MPI_Iallgather(send, b.count, b.type, recv, b.count, b.type, comm, &request); break;
       case ALL_TO_ALL: code = MPI_Ialltoall(send, b.count, b.type, recv, b.count, b.type, comm, &request); break;
-      case SCATTER: code = MPI_Iscatter(send, b.count, b.type, recv, b.count, b.type, c->peer, comm, &request); break;
-      case GATHER: code = MPI_Igather(send, b.count, b.type, recv, b.count, b.type, c->peer, comm, &request); break;
-      case BROADCAST: code = MPI_Ibcast(recv, b.count, b.type, c->peer, comm, &request); break;
-      case SEND: code = MPI_Isend(send, b.count, b.type, c->peer, 0, comm, &request); break;
-      default: code = MPI_Irecv(recv, b.count, b.type, c->peer, 0, comm, &request); break;
+      default: code = MPI_Ibcast(recv, b.count, b.type, c->root, comm, &request); break;
     }
     code = gd_mpi_finish(code, &request);
     block_close(&b);
@@ -142,40 +131,47 @@ static bool as_ints(const size_t *sizes, const size_t *offsets, int n, int *coun
   return true;
 }
 
-/* All-to-all of blocks of any size: every non-empty block is one message. */
-static int exchange(const call *c, const size_t *send_sizes, const size_t *send_offsets, const size_t *recv_sizes,
-                    const size_t *recv_offsets) {
-  int n = c->group->base.size, me = c->group->base.rank, open = 0, code = MPI_SUCCESS;
-  MPI_Request *requests = malloc(2 * (size_t)n * sizeof *requests);
-  if (!requests) return MPI_ERR_NO_MEM;
-  for (int step = 0; step < n && code == MPI_SUCCESS; step++) {
-    int from = (me - step + n) % n, to = (me + step) % n;
-    void *target = (char *)c->recv + recv_offsets[from];
-    const char *source = offset(c->send, send_offsets[to]);
-    if (step == 0) {
-      if (send_sizes[me] && source != target) memcpy(target, source, send_sizes[me]);
-      continue;
-    }
+/* Starts those messages of the list that leave this rank, or reach it; *open counts the requests. */
+static int start_messages(const call *c, gd_direction direction, MPI_Request *requests, int32_t *open) {
+  const gd_message *end = (const gd_message *)c->list + c->count;
+  int tag = c->kind == EXCHANGE ? 0 : 1, code = MPI_SUCCESS;
+  for (const gd_message *m = c->list; m < end && code == MPI_SUCCESS; m++) {
+    if (m->direction != direction || m->peer == c->group->base.rank) continue;
     block b;
-    if (recv_sizes[from]) {
-      code = block_open(recv_sizes[from], &b);
-      if (code == MPI_SUCCESS) code = MPI_Irecv(target, b.count, b.type, from, 1, c->group->comm, &requests[open]);
-      if (code == MPI_SUCCESS) open++;
-      block_close(&b);
-    }
-    if (send_sizes[to] && code == MPI_SUCCESS) {
-      code = block_open(send_sizes[to], &b);
-      if (code == MPI_SUCCESS) code = MPI_Isend(source, b.count, b.type, to, 1, c->group->comm, &requests[open]);
-      if (code == MPI_SUCCESS) open++;
-      block_close(&b);
-    }
+    MPI_Request *request = &requests[*open];
+    code = block_open(m->bytes, &b);
+    if (code == MPI_SUCCESS)
+      code = direction == GD_SEND ? MPI_Isend(m->buffer, b.count, b.type, m->peer, tag, c->group->comm, request)
+                                  : MPI_Irecv(m->buffer, b.count, b.type, m->peer, tag, c->group->comm, request);
+    if (code == MPI_SUCCESS) ++*open;
+    block_close(&b);
   }
-  for (int i = 0; i < open; i++) {
+  return code;
+}
+
+/* All are under way before the first is waited for, so that no order of sends and receives can lock up. */
+static int move_messages(const call *c) {
+  MPI_Request *requests = malloc(((size_t)c->count + 1) * sizeof *requests);
+  if (!requests) return MPI_ERR_NO_MEM;
+  int32_t open = 0;
+  int code = start_messages(c, GD_RECEIVE, requests, &open);
+  if (code == MPI_SUCCESS) code = start_messages(c, GD_SEND, requests, &open);
+  for (int32_t i = 0; i < open; i++) {
     int ended = gd_mpi_finish(MPI_SUCCESS, &requests[i]);
     if (code == MPI_SUCCESS) code = ended;
   }
   free(requests);
   return code;
+}
+
+static gd_status run_messages(void *arguments) {
+  const call *c = arguments;
+  trace(c, false);
+  gd_own_message own = {NULL, NULL};
+  while (gd_messages_next_own(&c->group->base, c->list, c->count, &own))
+    if (own.send->bytes && own.send->buffer != own.receive->buffer)
+      memcpy(own.receive->buffer, own.send->buffer, own.send->bytes);
+  return finish(c, move_messages(c));
 }
 
 /* All-gather of blocks of any size: one broadcast a rank. */
@@ -195,34 +191,24 @@ static int broadcasts(const call *c, const size_t *sizes, const size_t *offsets)
   return code;
 }
 
-static gd_status run_uneven(void *arguments) {
+static gd_status run_all_gather_uneven(void *arguments) {
   const call *c = arguments;
   int n = c->group->base.size, me = c->group->base.rank, code;
-  const size_t *send_sizes = c->blocks, *send_offsets = send_sizes + n, *recv_sizes = send_offsets + n;
-  const size_t *recv_offsets = recv_sizes + n;
-  bool gathers = c->kind == ALL_GATHER_UNEVEN;
+  const size_t *sizes = c->list, *offsets = sizes + n;
   trace(c, false);
-  int *counts = malloc(4 * (size_t)n * sizeof *counts);
-  int *recv_counts = counts + n, *send_places = recv_counts + n, *recv_places = send_places + n;
+  int *counts = malloc(2 * (size_t)n * sizeof *counts), *places = counts + n;
   if (!counts) {
     code = MPI_ERR_NO_MEM;
-  } else if (gathers) {
+  } else if (as_ints(sizes, offsets, n, counts, places)) {
     /* Whether the blocks fit is the same on every rank: all have the same sizes and offsets. */
-    if (as_ints(recv_sizes, recv_offsets, n, recv_counts, recv_places)) {
-      const void *send = c->send == offset(c->recv, recv_offsets[me]) ? MPI_IN_PLACE : c->send;
-      MPI_Request request;
-      code = MPI_Iallgatherv(send, recv_counts[me], MPI_BYTE, c->recv, recv_counts, recv_places, MPI_BYTE, c->group->comm,
-                             &request);
-      code = gd_mpi_finish(code, &request);
-    } else {
-      code = broadcasts(c, recv_sizes, recv_offsets);
-    }
+    const void *send = c->send == offset(c->recv, offsets[me]) ? MPI_IN_PLACE : c->send;
+    MPI_Request request;
+    code = MPI_Iallgatherv(send, counts[me], MPI_BYTE, c->recv, counts, places, MPI_BYTE, c->group->comm, &request);
+    code = gd_mpi_finish(code, &request);
   } else {
-    /* Sizes differ between ranks here, so one rank cannot know whether the others' fit MPI_Alltoallv: always messages. */
-    code = exchange(c, send_sizes, send_offsets, recv_sizes, recv_offsets);
+    code = broadcasts(c, sizes, offsets);
   }
   free(counts);
-  free(c->blocks);
   return finish(c, code);
 }
 
@@ -268,14 +254,9 @@ static gd_status run_reduce(void *arguments) {
 /* The slots: fill a call and enqueue it. */
 
 static gd_status enqueue(gd_stream *stream, gd_stream_task *task, call *c, void *output, size_t output_bytes) {
-  bool alone = c->kind == SEND || c->kind == RECEIVE;
-  c->sequence = alone ? ++c->group->messages : ++c->group->base.sequence;
+  gd_group *group = &c->group->base;
+  c->sequence = c->kind == EXCHANGE ? ++group->messages : ++group->sequence;
   return stream->device->ops->enqueue(stream, task, c, sizeof *c, output_bytes ? output : NULL, output_bytes);
-}
-
-static gd_status check_rank(const gd_group *group, const char *name, int rank) {
-  if (rank >= 0 && rank < group->size) return GD_OK;
-  return gd_fail(GD_BUG, "%s: rank %d in group %s of %d ranks", name, rank, group->name, group->size);
 }
 
 static gd_status mpi_all_gather(gd_group *group, gd_stream *stream, const void *send, void *recv, size_t bytes) {
@@ -286,70 +267,54 @@ static gd_status mpi_all_gather(gd_group *group, gd_stream *stream, const void *
   return enqueue(stream, run_even, &c, recv, in_place ? 0 : all);
 }
 
+static gd_status mpi_all_gather_uneven(gd_group *group, gd_stream *stream, const void *send, void *recv, const size_t *sizes,
+                                       const size_t *offsets) {
+  call c = {.group = (mpi_group *)group, .kind = ALL_GATHER_UNEVEN, .send = send, .recv = recv};
+  size_t n = (size_t)group->size, *tables = malloc(2 * n * sizeof *tables);
+  if (!tables) return gd_fail(GD_NO_MEMORY, "out of memory for the blocks of %s", names[c.kind]);
+  memcpy(tables, sizes, n * sizeof *tables);
+  memcpy(tables + n, offsets, n * sizeof *tables);
+  c.list = tables;
+  /* The blocks may leave gaps that stay as they are, so the output is not named. */
+  return enqueue(stream, run_all_gather_uneven, &c, NULL, 0);
+}
+
 static gd_status mpi_all_to_all(gd_group *group, gd_stream *stream, const void *send, void *recv, size_t bytes) {
   call c = {.group = (mpi_group *)group, .kind = ALL_TO_ALL, .send = send, .recv = recv, .bytes = bytes};
   return enqueue(stream, run_even, &c, recv, bytes * (size_t)group->size);
 }
 
-static gd_status mpi_scatter(gd_group *group, gd_stream *stream, const void *send, void *recv, size_t bytes, int root) {
-  call c = {.group = (mpi_group *)group, .kind = SCATTER, .send = send, .recv = recv, .bytes = bytes, .peer = root};
-  GD_TRY(check_rank(group, names[c.kind], root));
-  bool in_place = group->rank == root && recv == offset(send, (size_t)root * bytes);
-  return enqueue(stream, run_even, &c, recv, in_place ? 0 : bytes);
-}
-
-static gd_status mpi_gather(gd_group *group, gd_stream *stream, const void *send, void *recv, size_t bytes, int root) {
-  call c = {.group = (mpi_group *)group, .kind = GATHER, .send = send, .recv = recv, .bytes = bytes, .peer = root};
-  GD_TRY(check_rank(group, names[c.kind], root));
-  bool writes = group->rank == root && send != offset(recv, (size_t)root * bytes);
-  return enqueue(stream, run_even, &c, recv, writes ? bytes * (size_t)group->size : 0);
-}
-
-static gd_status mpi_broadcast(gd_group *group, gd_stream *stream, void *buffer, size_t bytes, int root) {
-  call c = {.group = (mpi_group *)group, .kind = BROADCAST, .send = buffer, .recv = buffer, .bytes = bytes, .peer = root};
-  GD_TRY(check_rank(group, names[c.kind], root));
-  return enqueue(stream, run_even, &c, buffer, group->rank == root ? 0 : bytes);
-}
-
-static gd_status mpi_send(gd_group *group, gd_stream *stream, const void *buffer, size_t bytes, int to) {
-  call c = {.group = (mpi_group *)group, .kind = SEND, .send = buffer, .bytes = bytes, .peer = to};
-  GD_TRY(check_rank(group, names[c.kind], to));
-  return enqueue(stream, run_even, &c, NULL, 0);
-}
-
-static gd_status mpi_receive(gd_group *group, gd_stream *stream, void *buffer, size_t bytes, int from) {
-  call c = {.group = (mpi_group *)group, .kind = RECEIVE, .recv = buffer, .bytes = bytes, .peer = from};
-  GD_TRY(check_rank(group, names[c.kind], from));
-  return enqueue(stream, run_even, &c, buffer, bytes);
-}
-
-/* The caller's arrays are read now; the task reads this copy. NULL send sizes: the receive ones (all-gather). */
-static gd_status copy_blocks(call *c, const size_t *send_sizes, const size_t *send_offsets, const size_t *recv_sizes,
-                             const size_t *recv_offsets) {
-  size_t n = (size_t)c->group->base.size, bytes = n * sizeof(size_t);
-  c->blocks = calloc(4 * n, sizeof(size_t));
-  if (!c->blocks) return gd_fail(GD_NO_MEMORY, "out of memory for the blocks of %s", names[c->kind]);
-  if (send_sizes) memcpy(c->blocks, send_sizes, bytes);
-  if (send_offsets) memcpy(c->blocks + n, send_offsets, bytes);
-  memcpy(c->blocks + 2 * n, recv_sizes, bytes);
-  memcpy(c->blocks + 3 * n, recv_offsets, bytes);
-  return GD_OK;
-}
-
-static gd_status mpi_all_gather_uneven(gd_group *group, gd_stream *stream, const void *send, void *recv, const size_t *sizes,
-                                       const size_t *offsets) {
-  call c = {.group = (mpi_group *)group, .kind = ALL_GATHER_UNEVEN, .send = send, .recv = recv};
-  GD_TRY(copy_blocks(&c, NULL, NULL, sizes, offsets));
-  /* The blocks may leave gaps that stay as they are, so the output is not named. */
-  return enqueue(stream, run_uneven, &c, NULL, 0);
-}
-
+/* Sizes differ between ranks here, so one rank cannot know whether the others' fit MPI_Alltoallv: always messages. */
 static gd_status mpi_all_to_all_uneven(gd_group *group, gd_stream *stream, const void *send, const size_t *send_sizes,
                                        const size_t *send_offsets, void *recv, const size_t *recv_sizes,
                                        const size_t *recv_offsets) {
-  call c = {.group = (mpi_group *)group, .kind = ALL_TO_ALL_UNEVEN, .send = send, .recv = recv};
-  GD_TRY(copy_blocks(&c, send_sizes, send_offsets, recv_sizes, recv_offsets));
-  return enqueue(stream, run_uneven, &c, NULL, 0);
+  call c = {.group = (mpi_group *)group, .kind = ALL_TO_ALL_UNEVEN};
+  const gd_parts out = {.base = send, .sizes = send_sizes, .offsets = send_offsets};
+  const gd_parts in = {.base = recv, .sizes = recv_sizes, .offsets = recv_offsets};
+  gd_message *list;
+  GD_TRY(gd_messages_of_parts(group, names[c.kind], &out, &in, &list, &c.count));
+  c.list = list;
+  return enqueue(stream, run_messages, &c, NULL, 0);
+}
+
+static gd_status mpi_broadcast(gd_group *group, gd_stream *stream, void *buffer, size_t bytes, int root) {
+  call c = {.group = (mpi_group *)group, .kind = BROADCAST, .recv = buffer, .bytes = bytes, .root = root};
+  if (root < 0 || root >= group->size)
+    return gd_fail(GD_BUG, "%s: rank %d in group %s of %d ranks", names[c.kind], root, group->name, group->size);
+  return enqueue(stream, run_even, &c, buffer, group->rank == root ? 0 : bytes);
+}
+
+static gd_status mpi_exchange(gd_group *group, gd_stream *stream, const gd_message *messages, int32_t count) {
+  call c = {.group = (mpi_group *)group, .kind = EXCHANGE, .count = count};
+  GD_TRY(gd_messages_check(group, names[c.kind], messages, count));
+  size_t bytes = (size_t)count * sizeof *messages;
+  c.list = malloc(bytes + 1);
+  if (!c.list) return gd_fail(GD_NO_MEMORY, "out of memory for the messages of %s", names[c.kind]);
+  if (count) memcpy(c.list, messages, bytes);
+  /* One output can be named: the first that is received. */
+  const gd_message *in = messages, *end = messages + count;
+  while (in < end && in->direction != GD_RECEIVE) in++;
+  return enqueue(stream, run_messages, &c, in < end ? in->buffer : NULL, in < end ? in->bytes : 0);
 }
 
 static gd_status mpi_all_reduce(gd_group *group, gd_stream *stream, void *buffer, size_t elements, gd_dtype dtype,
@@ -380,11 +345,8 @@ static const gd_collectives_ops mpi_ops = {
     .all_gather_uneven = mpi_all_gather_uneven,
     .all_to_all = mpi_all_to_all,
     .all_to_all_uneven = mpi_all_to_all_uneven,
-    .scatter = mpi_scatter,
-    .gather = mpi_gather,
     .broadcast = mpi_broadcast,
-    .send = mpi_send,
-    .receive = mpi_receive,
+    .exchange = mpi_exchange,
     .all_reduce = mpi_all_reduce,
     .reduce_scatter = mpi_reduce_scatter,
     .destroy = mpi_destroy,

@@ -1,6 +1,6 @@
 /* collectives_nccl.c - collectives between GPUs. Groups are split from one communicator of all ranks; communicators do not
- * block, so that a peer that never comes shows as a fault with a deadline and not as a hang. Even exchanges use NCCL's own
- * collectives, uneven ones and all-to-alls are grouped sends and receives.
+ * block, so that a peer that never comes shows as a fault with a deadline and not as a hang. Where NCCL has no collective of
+ * its own (uneven parts, all-to-alls), a call is a list of messages, as an exchange is: grouped sends and receives.
  *
  * The trace hook hears `end` when the host next looks: before each call of the group and after each wait on the device. */
 #include <cuda_runtime_api.h>
@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "comm/device_cuda.h"
+#include "comm/group.h"
 
 /* A program without the session has no hook: the symbol is then absent. */
 extern gd_collectives_trace *gd_collectives_trace_hook __attribute__((weak));
@@ -106,200 +107,132 @@ static gd_status settled(nccl_group *g, const char *call, ncclResult_t result) {
 
 /* ---- begin and end of a call ---- */
 
-static gd_status begin(nccl_group *g, gd_stream *stream, const char *call, cudaStream_t *out) {
-  if (g->failed) return gd_fail(GD_RANK_FAILED, "%s on group %s, which failed before", call, g->base.name);
-  *out = gd_cuda_stream_enter(stream);
+typedef struct nccl_call {
+  const char *name;
+  uint64_t sequence;
+  cudaStream_t stream;
+} nccl_call;
+
+static gd_status begin_numbered(nccl_group *g, gd_stream *stream, const char *name, uint64_t *counter, nccl_call *out) {
+  if (g->failed) return gd_fail(GD_RANK_FAILED, "%s on group %s, which failed before", name, g->base.name);
+  cudaStream_t handle = gd_cuda_stream_enter(stream);
   pthread_mutex_lock(&lock);
   poll_group(g);
   pthread_mutex_unlock(&lock);
-  g->base.sequence++;
-  trace(g, call, g->base.sequence, false);
+  *out = (nccl_call){name, ++*counter, handle};
+  trace(g, name, out->sequence, false);
   return GD_OK;
 }
 
-static gd_status end(nccl_group *g, cudaStream_t stream, const char *call, ncclResult_t result) {
-  GD_TRY(settled(g, call, result));
+static gd_status begin(nccl_group *g, gd_stream *stream, const char *name, nccl_call *out) {
+  return begin_numbered(g, stream, name, &g->base.sequence, out);
+}
+
+static gd_status end(nccl_group *g, const nccl_call *c, ncclResult_t result) {
+  GD_TRY(settled(g, c->name, result));
   /* With the ring full the newest place is used again: the end of a later call says that the earlier ones have ended. */
   pthread_mutex_lock(&lock);
   if (g->pending < MARKS) g->pending++;
   mark *m = &g->marks[(g->first + g->pending - 1) % MARKS];
-  m->call = call;
-  m->sequence = g->base.sequence;
-  cudaError_t error = cudaEventRecord(m->event, stream);
+  m->call = c->name;
+  m->sequence = c->sequence;
+  cudaError_t error = cudaEventRecord(m->event, c->stream);
   if (error != cudaSuccess) g->pending--;
   pthread_mutex_unlock(&lock);
-  return error == cudaSuccess ? GD_OK : gd_cuda_fault(error, call);
+  return error == cudaSuccess ? GD_OK : gd_cuda_fault(error, c->name);
 }
 
-/* ---- even ---- */
+/* ---- NCCL's own ---- */
 
 static gd_status nccl_all_gather(gd_group *group, gd_stream *stream, const void *send, void *recv, size_t bytes) {
   nccl_group *g = group_of(group);
-  cudaStream_t s;
-  GD_TRY(begin(g, stream, "all_gather", &s));
-  return end(g, s, "all_gather", bytes ? ncclAllGather(send, recv, bytes, ncclInt8, g->comm, s) : ncclSuccess);
+  nccl_call c;
+  GD_TRY(begin(g, stream, "all_gather", &c));
+  return end(g, &c, bytes ? ncclAllGather(send, recv, bytes, ncclInt8, g->comm, c.stream) : ncclSuccess);
 }
 
 static gd_status nccl_broadcast(gd_group *group, gd_stream *stream, void *buffer, size_t bytes, int root) {
   nccl_group *g = group_of(group);
-  cudaStream_t s;
-  GD_TRY(begin(g, stream, "broadcast", &s));
-  return end(g, s, "broadcast", bytes ? ncclBroadcast(buffer, buffer, bytes, ncclInt8, root, g->comm, s) : ncclSuccess);
+  nccl_call c;
+  GD_TRY(begin(g, stream, "broadcast", &c));
+  return end(g, &c, bytes ? ncclBroadcast(buffer, buffer, bytes, ncclInt8, root, g->comm, c.stream) : ncclSuccess);
 }
 
-/* ---- grouped sends and receives ---- */
+/* ---- messages ---- */
 
-/* One exchange with every rank: part r of the send and of the receive buffer. A NULL size table means `even` bytes each, at
- * r * even. A NULL buffer takes no part. */
-typedef struct exchange {
-  const char *call;
-  const char *send;
-  const size_t *send_sizes, *send_offsets;
-  char *recv;
-  const size_t *recv_sizes, *recv_offsets;
-  size_t even;
-  int send_only_to, recv_only_from; /* -1: all */
-} exchange;
-
-static size_t size_at(const size_t *sizes, size_t even, int r) {
-  return sizes ? sizes[r] : even;
+/* A rank's own messages do not go through NCCL; in place they are there already. */
+static gd_status copy_own(const nccl_group *g, const nccl_call *c, const gd_message *messages, int32_t count) {
+  gd_own_message own = {NULL, NULL};
+  while (gd_messages_next_own(&g->base, messages, count, &own)) {
+    if (own.send->bytes == 0 || own.send->buffer == own.receive->buffer) continue;
+    cudaError_t error =
+        cudaMemcpyAsync(own.receive->buffer, own.send->buffer, own.send->bytes, cudaMemcpyDeviceToDevice, c->stream);
+    if (error != cudaSuccess) return gd_cuda_fault(error, c->name);
+  }
+  return GD_OK;
 }
 
-static size_t offset_at(const size_t *offsets, size_t even, int r) {
-  return offsets ? offsets[r] : (size_t)r * even;
-}
-
-/* A rank's own part does not go through NCCL; in place it is there already. */
-static gd_status copy_own(const exchange *x, int me, cudaStream_t stream) {
-  if (!x->send || !x->recv || (x->send_only_to >= 0 && x->send_only_to != me) ||
-      (x->recv_only_from >= 0 && x->recv_only_from != me))
-    return GD_OK;
-  const char *from = x->send + offset_at(x->send_offsets, x->even, me);
-  char *to = x->recv + offset_at(x->recv_offsets, x->even, me);
-  size_t bytes = size_at(x->recv_sizes, x->even, me);
-  if (bytes == 0 || from == to) return GD_OK;
-  cudaError_t error = cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream);
-  return error == cudaSuccess ? GD_OK : gd_cuda_fault(error, x->call);
-}
-
-static ncclResult_t enqueue_parts(const exchange *x, nccl_group *g, cudaStream_t stream) {
-  int me = g->base.rank;
-  for (int i = 1; i < g->base.size; i++) {
-    /* Each rank starts with another peer. */
-    int to = (me + i) % g->base.size, from = (me + g->base.size - i) % g->base.size;
-    size_t out = x->send ? size_at(x->send_sizes, x->even, to) : 0, in = x->recv ? size_at(x->recv_sizes, x->even, from) : 0;
-    if (x->send_only_to >= 0 && x->send_only_to != to) out = 0;
-    if (x->recv_only_from >= 0 && x->recv_only_from != from) in = 0;
-    ncclResult_t result = ncclSuccess;
-    if (out) result = ncclSend(x->send + offset_at(x->send_offsets, x->even, to), out, ncclInt8, to, g->comm, stream);
-    if (result != ncclSuccess && result != ncclInProgress) return result;
-    if (in) result = ncclRecv(x->recv + offset_at(x->recv_offsets, x->even, from), in, ncclInt8, from, g->comm, stream);
+static ncclResult_t enqueue_messages(const nccl_group *g, const nccl_call *c, const gd_message *messages, int32_t count) {
+  ncclResult_t result = ncclSuccess;
+  for (const gd_message *m = messages; m < messages + count; m++) {
+    if (m->peer == g->base.rank || m->bytes == 0) continue;
+    result = m->direction == GD_SEND ? ncclSend(m->buffer, m->bytes, ncclInt8, m->peer, g->comm, c->stream)
+                                     : ncclRecv(m->buffer, m->bytes, ncclInt8, m->peer, g->comm, c->stream);
     if (result != ncclSuccess && result != ncclInProgress) return result;
   }
   return ncclSuccess;
 }
 
-static gd_status run_exchange(gd_group *group, gd_stream *stream, const exchange *x) {
-  nccl_group *g = group_of(group);
-  cudaStream_t s;
-  GD_TRY(begin(g, stream, x->call, &s));
-  GD_TRY(copy_own(x, g->base.rank, s));
+/* The rest of a call that has begun. */
+static gd_status run_messages(nccl_group *g, const nccl_call *c, const gd_message *messages, int32_t count) {
+  GD_TRY(copy_own(g, c, messages, count));
   ncclResult_t result = ncclGroupStart();
   if (result == ncclSuccess) {
-    ncclResult_t parts = enqueue_parts(x, g, s);
+    ncclResult_t parts = enqueue_messages(g, c, messages, count);
     result = ncclGroupEnd();
     if (parts != ncclSuccess) result = parts;
   }
-  return end(g, s, x->call, result);
+  return end(g, c, result);
+}
+
+static gd_status nccl_exchange(gd_group *group, gd_stream *stream, const gd_message *messages, int32_t count) {
+  nccl_call c;
+  GD_TRY(gd_messages_check(group, "exchange", messages, count));
+  GD_TRY(begin_numbered(group_of(group), stream, "exchange", &group->messages, &c));
+  return run_messages(group_of(group), &c, messages, count);
+}
+
+static gd_status run_parts(gd_group *group, gd_stream *stream, const char *name, const gd_parts *send,
+                           const gd_parts *receive) {
+  nccl_call c;
+  gd_message *messages;
+  int32_t count;
+  GD_TRY(gd_messages_of_parts(group, name, send, receive, &messages, &count));
+  gd_status status = begin(group_of(group), stream, name, &c);
+  if (status == GD_OK) status = run_messages(group_of(group), &c, messages, count);
+  free(messages);
+  return status;
 }
 
 static gd_status nccl_all_gather_uneven(gd_group *group, gd_stream *stream, const void *send, void *recv, const size_t *sizes,
                                         const size_t *offsets) {
-  /* Every peer gets the same part: mine. As tables of size and offset by peer that is one value repeated. */
-  nccl_group *g = group_of(group);
-  cudaStream_t s;
-  int me = g->base.rank;
-  GD_TRY(begin(g, stream, "all_gather_uneven", &s));
-  exchange own = {.call = "all_gather_uneven",
-                  .send = (const char *)send - offsets[me],
-                  .send_offsets = offsets,
-                  .recv = recv,
-                  .recv_sizes = sizes,
-                  .recv_offsets = offsets,
-                  .send_only_to = -1,
-                  .recv_only_from = -1};
-  GD_TRY(copy_own(&own, me, s));
-  ncclResult_t result = ncclGroupStart(), parts = ncclSuccess;
-  if (result == ncclSuccess) {
-    for (int i = 1; i < g->base.size && (parts == ncclSuccess || parts == ncclInProgress); i++) {
-      int to = (me + i) % g->base.size, from = (me + g->base.size - i) % g->base.size;
-      if (sizes[me]) parts = ncclSend(send, sizes[me], ncclInt8, to, g->comm, s);
-      if (parts != ncclSuccess && parts != ncclInProgress) break;
-      if (sizes[from]) parts = ncclRecv((char *)recv + offsets[from], sizes[from], ncclInt8, from, g->comm, s);
-    }
-    result = ncclGroupEnd();
-    if (parts != ncclSuccess && parts != ncclInProgress) result = parts;
-  }
-  return end(g, s, "all_gather_uneven", result);
+  const gd_parts out = {.base = send, .bytes = sizes[group->rank]}; /* the same for everybody */
+  const gd_parts in = {.base = recv, .sizes = sizes, .offsets = offsets};
+  return run_parts(group, stream, "all_gather_uneven", &out, &in);
 }
 
 static gd_status nccl_all_to_all(gd_group *group, gd_stream *stream, const void *send, void *recv, size_t bytes) {
-  const exchange x = {
-      .call = "all_to_all", .send = send, .recv = recv, .even = bytes, .send_only_to = -1, .recv_only_from = -1};
-  return run_exchange(group, stream, &x);
+  const gd_parts out = {.base = send, .bytes = bytes, .stride = bytes};
+  const gd_parts in = {.base = recv, .bytes = bytes, .stride = bytes};
+  return run_parts(group, stream, "all_to_all", &out, &in);
 }
 
 static gd_status nccl_all_to_all_uneven(gd_group *group, gd_stream *stream, const void *send, const size_t *send_sizes,
                                         const size_t *send_offsets, void *recv, const size_t *recv_sizes,
                                         const size_t *recv_offsets) {
-  const exchange x = {.call = "all_to_all_uneven",
-                      .send = send,
-                      .send_sizes = send_sizes,
-                      .send_offsets = send_offsets,
-                      .recv = recv,
-                      .recv_sizes = recv_sizes,
-                      .recv_offsets = recv_offsets,
-                      .send_only_to = -1,
-                      .recv_only_from = -1};
-  return run_exchange(group, stream, &x);
-}
-
-/* The root's send is [size][bytes], everyone's receive is one part. */
-static gd_status nccl_scatter(gd_group *group, gd_stream *stream, const void *send, void *recv, size_t bytes, int root) {
-  /* The receive buffer is addressed as the part of the root; that address is only formed, never read below its start. */
-  const exchange x = {.call = "scatter",
-                      .send = group->rank == root ? send : NULL,
-                      .recv = (char *)recv - (size_t)root * bytes,
-                      .even = bytes,
-                      .send_only_to = -1,
-                      .recv_only_from = root};
-  return run_exchange(group, stream, &x);
-}
-
-static gd_status nccl_gather(gd_group *group, gd_stream *stream, const void *send, void *recv, size_t bytes, int root) {
-  const exchange x = {.call = "gather",
-                      .send = (const char *)send - (size_t)root * bytes,
-                      .recv = group->rank == root ? recv : NULL,
-                      .even = bytes,
-                      .send_only_to = root,
-                      .recv_only_from = -1};
-  return run_exchange(group, stream, &x);
-}
-
-static gd_status nccl_send(gd_group *group, gd_stream *stream, const void *buffer, size_t bytes, int to) {
-  nccl_group *g = group_of(group);
-  cudaStream_t s;
-  if (to == g->base.rank) return gd_fail(GD_BUG, "rank %d of group %s sends to itself", to, g->base.name);
-  GD_TRY(begin(g, stream, "send", &s));
-  return end(g, s, "send", bytes ? ncclSend(buffer, bytes, ncclInt8, to, g->comm, s) : ncclSuccess);
-}
-
-static gd_status nccl_receive(gd_group *group, gd_stream *stream, void *buffer, size_t bytes, int from) {
-  nccl_group *g = group_of(group);
-  cudaStream_t s;
-  if (from == g->base.rank) return gd_fail(GD_BUG, "rank %d of group %s receives from itself", from, g->base.name);
-  GD_TRY(begin(g, stream, "receive", &s));
-  return end(g, s, "receive", bytes ? ncclRecv(buffer, bytes, ncclInt8, from, g->comm, s) : ncclSuccess);
+  const gd_parts out = {.base = send, .sizes = send_sizes, .offsets = send_offsets};
+  const gd_parts in = {.base = recv, .sizes = recv_sizes, .offsets = recv_offsets};
+  return run_parts(group, stream, "all_to_all_uneven", &out, &in);
 }
 
 /* ---- reductions ---- */
@@ -317,23 +250,22 @@ static gd_status nccl_all_reduce(gd_group *group, gd_stream *stream, void *buffe
                                  gd_reduction op) {
   nccl_group *g = group_of(group);
   ncclDataType_t type = ncclFloat32;
-  cudaStream_t s;
+  nccl_call c;
   GD_TRY(reduction_type(dtype, "all_reduce", &type));
-  GD_TRY(begin(g, stream, "all_reduce", &s));
+  GD_TRY(begin(g, stream, "all_reduce", &c));
   ncclRedOp_t how = op == GD_MAX ? ncclMax : ncclSum;
-  return end(g, s, "all_reduce", elements ? ncclAllReduce(buffer, buffer, elements, type, how, g->comm, s) : ncclSuccess);
+  return end(g, &c, elements ? ncclAllReduce(buffer, buffer, elements, type, how, g->comm, c.stream) : ncclSuccess);
 }
 
 static gd_status nccl_reduce_scatter(gd_group *group, gd_stream *stream, const void *send, void *recv, size_t elements_each,
                                      gd_dtype dtype, gd_reduction op) {
   nccl_group *g = group_of(group);
   ncclDataType_t type = ncclFloat32;
-  cudaStream_t s;
+  nccl_call c;
   GD_TRY(reduction_type(dtype, "reduce_scatter", &type));
-  GD_TRY(begin(g, stream, "reduce_scatter", &s));
+  GD_TRY(begin(g, stream, "reduce_scatter", &c));
   ncclRedOp_t how = op == GD_MAX ? ncclMax : ncclSum;
-  return end(g, s, "reduce_scatter",
-             elements_each ? ncclReduceScatter(send, recv, elements_each, type, how, g->comm, s) : ncclSuccess);
+  return end(g, &c, elements_each ? ncclReduceScatter(send, recv, elements_each, type, how, g->comm, c.stream) : ncclSuccess);
 }
 
 /* ---- groups ---- */
@@ -364,11 +296,8 @@ const gd_collectives_ops gd_nccl_ops = {
     .all_gather_uneven = nccl_all_gather_uneven,
     .all_to_all = nccl_all_to_all,
     .all_to_all_uneven = nccl_all_to_all_uneven,
-    .scatter = nccl_scatter,
-    .gather = nccl_gather,
     .broadcast = nccl_broadcast,
-    .send = nccl_send,
-    .receive = nccl_receive,
+    .exchange = nccl_exchange,
     .all_reduce = nccl_all_reduce,
     .reduce_scatter = nccl_reduce_scatter,
     .destroy = nccl_destroy,

@@ -2,12 +2,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "comm/collectives.h"
+#include "comm/group.h"
 
-static gd_status move(gd_group *group, gd_stream *stream, const void *from, void *to, size_t bytes) {
-  group->sequence++;
+static gd_status copy(gd_stream *stream, const void *from, void *to, size_t bytes) {
   if (from == to || bytes == 0) return GD_OK;
   return stream->device->ops->copy(stream, to, from, bytes, GD_COPY_DEVICE_TO_DEVICE);
+}
+
+/* A whole collective. */
+static gd_status move(gd_group *group, gd_stream *stream, const void *from, void *to, size_t bytes) {
+  group->sequence++;
+  return copy(stream, from, to, bytes);
 }
 
 static gd_status self_all_gather(gd_group *group, gd_stream *stream, const void *send, void *recv, size_t bytes) {
@@ -27,25 +32,18 @@ static gd_status self_all_to_all_uneven(gd_group *group, gd_stream *stream, cons
   return move(group, stream, (const char *)send + send_offsets[0], (char *)recv + recv_offsets[0], send_sizes[0]);
 }
 
-static gd_status self_rooted(gd_group *group, gd_stream *stream, const void *send, void *recv, size_t bytes, int root) {
-  if (root != 0) return gd_fail(GD_BUG, "root %d in a group of one rank", root);
-  return move(group, stream, send, recv, bytes);
-}
-
 static gd_status self_broadcast(gd_group *group, gd_stream *stream, void *buffer, size_t bytes, int root) {
-  return self_rooted(group, stream, buffer, buffer, bytes, root);
+  if (root != 0) return gd_fail(GD_BUG, "root %d in a group of one rank", root);
+  return move(group, stream, buffer, buffer, bytes);
 }
 
-static gd_status self_send(gd_group *group, gd_stream *stream, const void *buffer, size_t bytes, int to) {
-  (void)stream;
-  (void)buffer;
-  return gd_fail(GD_BUG, "group %s has one rank: cannot send %zu bytes to rank %d", group->name, bytes, to);
-}
-
-static gd_status self_receive(gd_group *group, gd_stream *stream, void *buffer, size_t bytes, int from) {
-  (void)stream;
-  (void)buffer;
-  return gd_fail(GD_BUG, "group %s has one rank: cannot receive %zu bytes from rank %d", group->name, bytes, from);
+static gd_status self_exchange(gd_group *group, gd_stream *stream, const gd_message *messages, int32_t count) {
+  GD_TRY(gd_messages_check(group, "exchange", messages, count));
+  group->messages++;
+  gd_own_message own = {NULL, NULL};
+  while (gd_messages_next_own(group, messages, count, &own))
+    GD_TRY(copy(stream, own.send->buffer, own.receive->buffer, own.send->bytes));
+  return GD_OK;
 }
 
 static gd_status self_all_reduce(gd_group *group, gd_stream *stream, void *buffer, size_t elements, gd_dtype dtype,
@@ -70,11 +68,8 @@ static const gd_collectives_ops self_ops = {
     .all_gather_uneven = self_all_gather_uneven,
     .all_to_all = self_all_gather,
     .all_to_all_uneven = self_all_to_all_uneven,
-    .scatter = self_rooted,
-    .gather = self_rooted,
     .broadcast = self_broadcast,
-    .send = self_send,
-    .receive = self_receive,
+    .exchange = self_exchange,
     .all_reduce = self_all_reduce,
     .reduce_scatter = self_reduce_scatter,
     .destroy = self_destroy,

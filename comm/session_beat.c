@@ -14,7 +14,7 @@ static void changed_now(gd_session *session) {
 
 static void enter(gd_session *session, int entry, const char *call, uint64_t sequence) {
   gd_beat_group *at = &session->beat.group[entry];
-  bool message = !strcmp(call, "send") || !strcmp(call, "receive");
+  bool message = !strcmp(call, "exchange");
   at->sequence = sequence;
   at->place = message ? GD_WATCH_IN_MESSAGE : GD_WATCH_IN_COLLECTIVE;
   if (!message) at->entered = sequence;

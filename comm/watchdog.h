@@ -17,7 +17,7 @@ enum {
 typedef enum gd_watch_place {
   GD_WATCH_OUTSIDE,
   GD_WATCH_IN_COLLECTIVE,
-  GD_WATCH_IN_MESSAGE /* send or receive: not every member makes them, so their numbers say nothing about others */
+  GD_WATCH_IN_MESSAGE /* exchange: not every member makes it, so its numbers say nothing about others */
 } gd_watch_place;
 
 /* What one rank is doing in one group. */

@@ -14,7 +14,7 @@
 enum { TABLE_POINTER = sizeof(void (*)(void)) };
 static_assert(sizeof(gd_kernels_ops) == 28 * TABLE_POINTER, "name, bfloat16 and 26 functions");
 static_assert(sizeof(gd_device_ops) == 17 * TABLE_POINTER, "name and 16 functions");
-static_assert(sizeof(gd_collectives_ops) == 13 * TABLE_POINTER, "name and 12 functions");
+static_assert(sizeof(gd_collectives_ops) == 10 * TABLE_POINTER, "name and 9 functions");
 
 /* The index of the first empty slot of the bytes [from, bytes) of a table; -1: all are filled. */
 static inline int table_empty_slot(const void *table, size_t from, size_t bytes) {

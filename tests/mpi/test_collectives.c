@@ -149,47 +149,93 @@ static void all_to_all_uneven(gd_device *device) {
   }
 }
 
-static void rooted(gd_device *device) {
+static void broadcast(gd_device *device) {
   int n = world->size, me = world->rank;
   for (unsigned s = 0; s < SIZES; s++)
     for (int root = 0; root < n; root++) {
       size_t bytes = sizes[s];
-      unsigned char *all = buffer(bytes * (size_t)n), *mine = buffer(bytes);
-      fill(mine, me, bytes, 0, s);
-      assert_int_equal(world->ops->gather(world, device->communication, mine, me == root ? all : NULL, bytes, root), GD_OK);
-      sync(device);
-      for (int r = 0; r < n && me == root; r++) check(all + (size_t)r * bytes, r, bytes, 0, s);
-      if (me == root) fill(all, root, bytes * (size_t)n, 0, s + 100);
-      assert_int_equal(world->ops->scatter(world, device->communication, me == root ? all : NULL, mine, bytes, root), GD_OK);
-      sync(device);
-      check(mine, root, bytes, (size_t)me * bytes, s + 100);
-      if (me == root) fill(mine, root, bytes, 0, s + 200);
+      unsigned char *mine = buffer(bytes);
+      if (me == root) fill(mine, root, bytes, 0, s);
       assert_int_equal(world->ops->broadcast(world, device->communication, mine, bytes, root), GD_OK);
       sync(device);
-      check(mine, root, bytes, 0, s + 200);
-      free(all);
+      check(mine, root, bytes, 0, s);
       free(mine);
     }
 }
 
-static void ring_of_messages(gd_device *device) {
-  int n = world->size, me = world->rank;
-  if (n == 1) return;
-  for (unsigned s = 0; s < SIZES; s++) {
-    size_t bytes = sizes[s];
-    unsigned char *send = buffer(bytes), *recv = buffer(bytes);
-    fill(send, me, bytes, 0, s);
-    for (int turn = 0; turn < 2; turn++) { /* even ranks send first, so that no order of blocking calls can lock up */
-      gd_status status = (me + turn) % 2 == 0
-                             ? world->ops->send(world, device->communication, send, bytes, (me + 1) % n)
-                             : world->ops->receive(world, device->communication, recv, bytes, (me + n - 1) % n);
-      assert_int_equal(status, GD_OK);
+/* Makes the call and spoils the list, which was read by then. */
+static void exchange(gd_device *device, gd_message *list, int32_t count) {
+  assert_int_equal(world->ops->exchange(world, device->communication, list, count), GD_OK);
+  memset(list, 0xEE, (size_t)count * sizeof *list);
+  sync(device);
+}
+
+/* The sizes of messages: the last is above what MPI sends before it is asked for. */
+static const size_t lengths[] = {0, 1, 7, 8, 5000, 300000};
+enum { LENGTHS = sizeof lengths / sizeof *lengths };
+
+static void exchange_in_a_ring(gd_device *device) {
+  int n = world->size, me = world->rank, next = (me + 1) % n, previous = (me + n - 1) % n;
+  for (unsigned s = 0; s < LENGTHS; s++)
+    for (int receive_first = 0; receive_first < 2; receive_first++) {
+      unsigned char *out = buffer(lengths[s]), *in = buffer(lengths[s]);
+      fill(out, me, lengths[s], 0, s);
+      gd_message list[2];
+      list[receive_first] = (gd_message){GD_SEND, next, out, lengths[s]};
+      list[!receive_first] = (gd_message){GD_RECEIVE, previous, in, lengths[s]};
+      exchange(device, list, 2);
+      check(in, previous, lengths[s], 0, s);
+      assert_int_equal(in[lengths[s]], 0xEE);
+      free(out);
+      free(in);
     }
-    sync(device);
-    check(recv, (me + n - 1) % n, bytes, 0, s);
-    free(send);
-    free(recv);
+}
+
+/* Message k from a to b. */
+static size_t length_of(int a, int b, int k) {
+  return lengths[(a + 2 * b + k) % LENGTHS];
+}
+static unsigned round_of(int b, int k) {
+  return (unsigned)(b * 3 + k);
+}
+
+/* Every rank sends all its messages to everybody, itself too, before it receives; three to each, of several sizes. */
+static void exchange_with_everybody(gd_device *device) {
+  enum { EACH = 3, MOST = 2 * EACH * 4 };
+  int n = world->size, me = world->rank, count = 0;
+  gd_message list[MOST];
+  unsigned char *buffers[MOST];
+  for (int k = 0; k < EACH; k++)
+    for (int r = n - 1; r >= 0; r--, count++) {
+      buffers[count] = buffer(length_of(me, r, k));
+      fill(buffers[count], me, length_of(me, r, k), 0, round_of(r, k));
+      list[count] = (gd_message){GD_SEND, r, buffers[count], length_of(me, r, k)};
+    }
+  for (int r = 0; r < n; r++)
+    for (int k = 0; k < EACH; k++, count++) {
+      buffers[count] = buffer(length_of(r, me, k));
+      list[count] = (gd_message){GD_RECEIVE, r, buffers[count], length_of(r, me, k)};
+    }
+  exchange(device, list, count);
+  for (int r = 0; r < n; r++)
+    for (int k = 0; k < EACH; k++) check(buffers[EACH * n + r * EACH + k], r, length_of(r, me, k), 0, round_of(me, k));
+  for (int i = 0; i < count; i++) free(buffers[i]);
+}
+
+/* The first and the last rank alone, each call twice: the calls of a pair match in order. Nobody else takes part, and no
+ * message at all is none. */
+static void exchange_of_two(gd_device *device) {
+  int n = world->size, me = world->rank, peer = n - 1 - me;
+  exchange(device, NULL, 0);
+  if (n == 1 || (me != 0 && me != n - 1)) return;
+  unsigned char out[2][100], in[2][100];
+  for (unsigned k = 0; k < 2; k++) {
+    fill(out[k], me, sizeof out[k], 0, k);
+    gd_message list[] = {{GD_SEND, peer, out[k], sizeof out[k]}, {GD_RECEIVE, peer, in[k], sizeof in[k]}};
+    assert_int_equal(world->ops->exchange(world, device->communication, list, 2), GD_OK);
   }
+  sync(device);
+  for (unsigned k = 0; k < 2; k++) check(in[k], peer, sizeof in[k], 0, k);
 }
 
 static void reductions(gd_device *device) {
@@ -244,13 +290,21 @@ static void all_to_all_uneven_transposes_blocks_of_any_size(void **state) {
   (void)state;
   everywhere(all_to_all_uneven);
 }
-static void gather_scatter_and_broadcast_work_from_every_root(void **state) {
+static void broadcast_works_from_every_root(void **state) {
   (void)state;
-  everywhere(rooted);
+  everywhere(broadcast);
 }
-static void messages_go_round_a_ring(void **state) {
+static void messages_go_round_a_ring_whatever_comes_first(void **state) {
   (void)state;
-  everywhere(ring_of_messages);
+  everywhere(exchange_in_a_ring);
+}
+static void messages_of_a_pair_match_in_order_when_all_send_first(void **state) {
+  (void)state;
+  everywhere(exchange_with_everybody);
+}
+static void two_ranks_exchange_without_the_others(void **state) {
+  (void)state;
+  everywhere(exchange_of_two);
 }
 static void reductions_of_whole_numbers_are_exact(void **state) {
   (void)state;
@@ -267,6 +321,25 @@ static void a_reduction_of_bfloat16_is_refused(void **state) {
   gd_error_clear();
 }
 
+static void refused(const gd_message *list, int32_t count, const char *text) {
+  assert_int_equal(world->ops->exchange(world, cpu.communication, list, count), GD_BUG);
+  if (!strstr(gd_error_text(), text)) fail_msg("\"%s\" is not in \"%s\"", text, gd_error_text());
+  gd_error_clear();
+}
+
+static void messages_to_oneself_must_pair_up(void **state) {
+  (void)state;
+  unsigned char out[8] = {0}, in[8];
+  int32_t me = world->rank, n = world->size;
+  const gd_message send = {GD_SEND, me, out, 8}, receive = {GD_RECEIVE, me, in, 8}, less = {GD_RECEIVE, me, in, 7};
+  refused((gd_message[]){send}, 1, "sends itself what it does not receive");
+  refused((gd_message[]){receive}, 1, "receives from itself what it does not send");
+  refused((gd_message[]){send, receive, receive}, 3, "receives from itself what it does not send");
+  refused((gd_message[]){less, send}, 2, "sends itself 8 bytes and receives 7");
+  refused((gd_message[]){{GD_SEND, n, out, 8}}, 1, "exchange: message 0 is with rank");
+  refused((gd_message[]){send, receive, {GD_RECEIVE, -1, in, 8}}, 3, "exchange: message 2 is with rank -1");
+}
+
 /* The fault is found where the call runs, and raised where the stream is waited for. */
 static void a_message_that_does_not_fit_names_call_and_group(void **state) {
   (void)state;
@@ -275,12 +348,14 @@ static void a_message_that_does_not_fit_names_call_and_group(void **state) {
   gd_device own;
   assert_int_equal(gd_device_open_cpu(&own), GD_OK);
   if (world->rank == 0) {
-    assert_int_equal(world->ops->send(world, own.communication, bytes, sizeof bytes, 1), GD_OK);
+    const gd_message send = {GD_SEND, 1, bytes, sizeof bytes};
+    assert_int_equal(world->ops->exchange(world, own.communication, &send, 1), GD_OK);
     assert_int_equal(own.ops->stream_sync(own.communication), GD_OK);
   } else {
-    assert_int_equal(world->ops->receive(world, own.communication, bytes, 10, 0), GD_OK);
+    const gd_message receive = {GD_RECEIVE, 0, bytes, 10};
+    assert_int_equal(world->ops->exchange(world, own.communication, &receive, 1), GD_OK);
     assert_int_equal(own.ops->stream_sync(own.communication), GD_RANK_FAILED);
-    assert_non_null(strstr(gd_error_text(), "receive of group world failed: MPI_ERR_TRUNCATE"));
+    assert_non_null(strstr(gd_error_text(), "exchange of group world failed: MPI_ERR_TRUNCATE"));
     gd_error_clear();
   }
   own.ops->close(&own);
@@ -360,8 +435,11 @@ int main(void) {
       cmocka_unit_test(all_gather_uneven_joins_blocks_and_leaves_gaps),
       cmocka_unit_test(all_to_all_transposes_equal_blocks),
       cmocka_unit_test(all_to_all_uneven_transposes_blocks_of_any_size),
-      cmocka_unit_test(gather_scatter_and_broadcast_work_from_every_root),
-      cmocka_unit_test(messages_go_round_a_ring),
+      cmocka_unit_test(broadcast_works_from_every_root),
+      cmocka_unit_test(messages_go_round_a_ring_whatever_comes_first),
+      cmocka_unit_test(messages_of_a_pair_match_in_order_when_all_send_first),
+      cmocka_unit_test(two_ranks_exchange_without_the_others),
+      cmocka_unit_test(messages_to_oneself_must_pair_up),
       cmocka_unit_test(reductions_of_whole_numbers_are_exact),
       cmocka_unit_test(a_reduction_of_bfloat16_is_refused),
       cmocka_unit_test(a_message_that_does_not_fit_names_call_and_group),

@@ -43,7 +43,7 @@ static int reset(void **state) {
 
 static void inside(int r, int g, const char *call, uint64_t sequence) {
   gd_beat_group *at = &ranks[r].beat.group[g];
-  at->place = !strcmp(call, "receive") ? GD_WATCH_IN_MESSAGE : GD_WATCH_IN_COLLECTIVE;
+  at->place = !strcmp(call, "exchange") ? GD_WATCH_IN_MESSAGE : GD_WATCH_IN_COLLECTIVE;
   if (at->place == GD_WATCH_IN_COLLECTIVE) at->entered = sequence;
   at->sequence = sequence;
   snprintf(at->call, sizeof at->call, "%s", call);
@@ -150,12 +150,12 @@ static void ranks_that_wait_for_each_other_are_all_listed(void **state) {
   assert_non_null(strstr(report, "rank 1 on n0: step 120, phase backward, in agree #482 of group control"));
 }
 
-static void a_lonely_receive_is_described(void **state) {
+static void a_lonely_exchange_is_described(void **state) {
   (void)state;
-  inside(2, DATA, "receive", 5);
+  inside(2, DATA, "exchange", 5);
   told();
   assert_non_null(strstr(report, "no rank is behind"));
-  assert_non_null(strstr(report, "rank 2 on n1: step 120, phase backward, in receive #5 of group data"));
+  assert_non_null(strstr(report, "rank 2 on n1: step 120, phase backward, in exchange #5 of group data"));
 }
 
 static void a_long_report_is_cut_and_ends(void **state) {
@@ -178,7 +178,7 @@ int main(void) {
       cmocka_unit_test_setup(a_stopped_process_inside_a_call_is_named, reset),
       cmocka_unit_test_setup(groups_of_the_same_name_are_told_apart, reset),
       cmocka_unit_test_setup(ranks_that_wait_for_each_other_are_all_listed, reset),
-      cmocka_unit_test_setup(a_lonely_receive_is_described, reset),
+      cmocka_unit_test_setup(a_lonely_exchange_is_described, reset),
       cmocka_unit_test_setup(a_long_report_is_cut_and_ends, reset),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
