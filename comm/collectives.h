@@ -58,6 +58,19 @@ typedef struct gd_collectives_ops {
   void (*destroy)(gd_group *group);
 } gd_collectives_ops;
 
+/* What a group has moved: calls, and bytes by rank of the group; my own entry stays 0. It counts what a call means, when it is
+ * made and whatever the back end makes of it:
+ *   all_gather, all_gather_uneven   my part to each other rank, part r from rank r
+ *   all_to_all, all_to_all_uneven   part r to rank r, and the part that it has for me from it
+ *   broadcast                       the buffer from the root to each other rank
+ *   exchange                        the messages
+ *   all_reduce                      the buffer to and from each other rank, since it enters everybody's result
+ *   reduce_scatter                  the elements_each of a rank's result to it, and as many of mine from it */
+typedef struct gd_traffic {
+  int64_t calls;
+  int64_t *sent, *received; /* size entries each */
+} gd_traffic;
+
 struct gd_group {
   const gd_collectives_ops *ops;
   int32_t rank; /* mine in the group */
@@ -65,7 +78,12 @@ struct gd_group {
   char name[32];     /* for hang reports: "world", "data", "tensor", "data+tensor" */
   uint64_t sequence; /* collective calls made so far */
   uint64_t messages; /* exchanges made so far: numbered apart, since not every member makes them */
+  gd_traffic traffic;
 };
+
+/* Copies what was counted into *calls and the `size` entries of sent and received (NULL: not wanted) and begins at 0 again. On
+ * the thread that makes the calls. Local. */
+void gd_group_take_traffic(gd_group *group, int64_t *calls, int64_t *sent, int64_t *received);
 
 /* Every collective back end calls this as it starts and ends a call on a group, so that a hang report can name it. The
  * session sets the function; NULL (the start value) does nothing. `call` is a static text; `end` false then true. */

@@ -264,6 +264,7 @@ static gd_status mpi_all_gather(gd_group *group, gd_stream *stream, const void *
   /* In place, the output holds the input: nothing to poison. */
   size_t all = bytes * (size_t)group->size;
   bool in_place = send == offset(recv, (size_t)group->rank * bytes);
+  gd_group_count_even(group, bytes);
   return enqueue(stream, run_even, &c, recv, in_place ? 0 : all);
 }
 
@@ -275,12 +276,15 @@ static gd_status mpi_all_gather_uneven(gd_group *group, gd_stream *stream, const
   memcpy(tables, sizes, n * sizeof *tables);
   memcpy(tables + n, offsets, n * sizeof *tables);
   c.list = tables;
+  const gd_parts out = {.bytes = sizes[group->rank]}, in = {.sizes = sizes};
+  gd_group_count_parts(group, &out, &in);
   /* The blocks may leave gaps that stay as they are, so the output is not named. */
   return enqueue(stream, run_all_gather_uneven, &c, NULL, 0);
 }
 
 static gd_status mpi_all_to_all(gd_group *group, gd_stream *stream, const void *send, void *recv, size_t bytes) {
   call c = {.group = (mpi_group *)group, .kind = ALL_TO_ALL, .send = send, .recv = recv, .bytes = bytes};
+  gd_group_count_even(group, bytes);
   return enqueue(stream, run_even, &c, recv, bytes * (size_t)group->size);
 }
 
@@ -294,6 +298,7 @@ static gd_status mpi_all_to_all_uneven(gd_group *group, gd_stream *stream, const
   gd_message *list;
   GD_TRY(gd_messages_of_parts(group, names[c.kind], &out, &in, &list, &c.count));
   c.list = list;
+  gd_group_count_messages(group, list, c.count);
   return enqueue(stream, run_messages, &c, NULL, 0);
 }
 
@@ -301,6 +306,7 @@ static gd_status mpi_broadcast(gd_group *group, gd_stream *stream, void *buffer,
   call c = {.group = (mpi_group *)group, .kind = BROADCAST, .recv = buffer, .bytes = bytes, .root = root};
   if (root < 0 || root >= group->size)
     return gd_fail(GD_BUG, "%s: rank %d in group %s of %d ranks", names[c.kind], root, group->name, group->size);
+  gd_group_count_broadcast(group, bytes, root);
   return enqueue(stream, run_even, &c, buffer, group->rank == root ? 0 : bytes);
 }
 
@@ -311,6 +317,7 @@ static gd_status mpi_exchange(gd_group *group, gd_stream *stream, const gd_messa
   c.list = malloc(bytes + 1);
   if (!c.list) return gd_fail(GD_NO_MEMORY, "out of memory for the messages of %s", names[c.kind]);
   if (count) memcpy(c.list, messages, bytes);
+  gd_group_count_messages(group, messages, count);
   /* One output can be named: the first that is received. */
   const gd_message *in = messages, *end = messages + count;
   while (in < end && in->direction != GD_RECEIVE) in++;
@@ -321,6 +328,7 @@ static gd_status mpi_all_reduce(gd_group *group, gd_stream *stream, void *buffer
                                 gd_reduction op) {
   call c = {.group = (mpi_group *)group, .kind = ALL_REDUCE, .recv = buffer, .bytes = elements, .dtype = dtype, .op = op};
   if (element_type(dtype) == MPI_DATATYPE_NULL) return gd_fail(GD_BUG, "all_reduce of %s", gd_dtype_name(dtype));
+  gd_group_count_even(group, elements * gd_dtype_bytes(dtype));
   return enqueue(stream, run_reduce, &c, NULL, 0);
 }
 
@@ -330,12 +338,15 @@ static gd_status mpi_reduce_scatter(gd_group *group, gd_stream *stream, const vo
   c.dtype = dtype;
   c.op = op;
   if (element_type(dtype) == MPI_DATATYPE_NULL) return gd_fail(GD_BUG, "reduce_scatter of %s", gd_dtype_name(dtype));
-  return enqueue(stream, run_reduce, &c, recv, elements_each * gd_dtype_bytes(dtype));
+  size_t bytes = elements_each * gd_dtype_bytes(dtype);
+  gd_group_count_even(group, bytes);
+  return enqueue(stream, run_reduce, &c, recv, bytes);
 }
 
 static void mpi_destroy(gd_group *group) {
   mpi_group *own = (mpi_group *)group;
   if (own->comm != MPI_COMM_NULL) MPI_Comm_free(&own->comm);
+  gd_group_close(group);
   free(own);
 }
 
@@ -364,12 +375,11 @@ gd_status gd_collectives_mpi_group(const char *name, int32_t color, int32_t key,
   if (code == MPI_SUCCESS) code = MPI_Comm_rank(group->comm, &rank);
   if (code == MPI_SUCCESS) code = MPI_Comm_size(group->comm, &size);
   gd_status status = gd_mpi_fault(code, "MPI_Comm_split", name);
+  if (status == GD_OK) status = gd_group_open(&group->base, rank, size);
   if (status != GD_OK) {
     mpi_destroy(&group->base);
     return status;
   }
-  group->base.rank = rank;
-  group->base.size = size;
   *out = &group->base;
   return GD_OK;
 }

@@ -148,6 +148,7 @@ static gd_status nccl_all_gather(gd_group *group, gd_stream *stream, const void 
   nccl_group *g = group_of(group);
   nccl_call c;
   GD_TRY(begin(g, stream, "all_gather", &c));
+  gd_group_count_even(group, bytes);
   return end(g, &c, bytes ? ncclAllGather(send, recv, bytes, ncclInt8, g->comm, c.stream) : ncclSuccess);
 }
 
@@ -155,6 +156,7 @@ static gd_status nccl_broadcast(gd_group *group, gd_stream *stream, void *buffer
   nccl_group *g = group_of(group);
   nccl_call c;
   GD_TRY(begin(g, stream, "broadcast", &c));
+  gd_group_count_broadcast(group, bytes, root);
   return end(g, &c, bytes ? ncclBroadcast(buffer, buffer, bytes, ncclInt8, root, g->comm, c.stream) : ncclSuccess);
 }
 
@@ -185,6 +187,7 @@ static ncclResult_t enqueue_messages(const nccl_group *g, const nccl_call *c, co
 
 /* The rest of a call that has begun. */
 static gd_status run_messages(nccl_group *g, const nccl_call *c, const gd_message *messages, int32_t count) {
+  gd_group_count_messages(&g->base, messages, count);
   GD_TRY(copy_own(g, c, messages, count));
   ncclResult_t result = ncclGroupStart();
   if (result == ncclSuccess) {
@@ -253,6 +256,7 @@ static gd_status nccl_all_reduce(gd_group *group, gd_stream *stream, void *buffe
   nccl_call c;
   GD_TRY(reduction_type(dtype, "all_reduce", &type));
   GD_TRY(begin(g, stream, "all_reduce", &c));
+  gd_group_count_even(group, elements * gd_dtype_bytes(dtype));
   ncclRedOp_t how = op == GD_MAX ? ncclMax : ncclSum;
   return end(g, &c, elements ? ncclAllReduce(buffer, buffer, elements, type, how, g->comm, c.stream) : ncclSuccess);
 }
@@ -264,6 +268,7 @@ static gd_status nccl_reduce_scatter(gd_group *group, gd_stream *stream, const v
   nccl_call c;
   GD_TRY(reduction_type(dtype, "reduce_scatter", &type));
   GD_TRY(begin(g, stream, "reduce_scatter", &c));
+  gd_group_count_even(group, elements_each * gd_dtype_bytes(dtype));
   ncclRedOp_t how = op == GD_MAX ? ncclMax : ncclSum;
   return end(g, &c, elements_each ? ncclReduceScatter(send, recv, elements_each, type, how, g->comm, c.stream) : ncclSuccess);
 }
@@ -287,6 +292,7 @@ static void nccl_destroy(gd_group *group) {
   }
   for (int i = 0; i < MARKS; i++)
     if (g->marks[i].event) (void)cudaEventDestroy(g->marks[i].event);
+  gd_group_close(group);
   free(g);
 }
 
@@ -343,12 +349,11 @@ static gd_status group_finish(nccl_group *g, const char *call, ncclResult_t resu
   int rank = 0, size = 0;
   if (status == GD_OK) status = settled(g, call, ncclCommUserRank(g->comm, &rank));
   if (status == GD_OK) status = settled(g, call, ncclCommCount(g->comm, &size));
+  if (status == GD_OK) status = gd_group_open(&g->base, rank, size);
   if (status != GD_OK) {
     nccl_destroy(&g->base);
     return status;
   }
-  g->base.rank = rank;
-  g->base.size = size;
   *out = &g->base;
   return GD_OK;
 }

@@ -12,6 +12,7 @@ static gd_status copy(gd_stream *stream, const void *from, void *to, size_t byte
 /* A whole collective. */
 static gd_status move(gd_group *group, gd_stream *stream, const void *from, void *to, size_t bytes) {
   group->sequence++;
+  gd_group_count_even(group, bytes);
   return copy(stream, from, to, bytes);
 }
 
@@ -40,6 +41,7 @@ static gd_status self_broadcast(gd_group *group, gd_stream *stream, void *buffer
 static gd_status self_exchange(gd_group *group, gd_stream *stream, const gd_message *messages, int32_t count) {
   GD_TRY(gd_messages_check(group, "exchange", messages, count));
   group->messages++;
+  gd_group_count_messages(group, messages, count);
   gd_own_message own = {NULL, NULL};
   while (gd_messages_next_own(group, messages, count, &own))
     GD_TRY(copy(stream, own.send->buffer, own.receive->buffer, own.send->bytes));
@@ -59,6 +61,7 @@ static gd_status self_reduce_scatter(gd_group *group, gd_stream *stream, const v
 }
 
 static void self_destroy(gd_group *group) {
+  gd_group_close(group);
   free(group);
 }
 
@@ -79,8 +82,12 @@ gd_status gd_collectives_self_group(const char *name, gd_group **out) {
   gd_group *group = calloc(1, sizeof *group);
   if (!group) return gd_fail(GD_NO_MEMORY, "out of memory for group %s", name);
   group->ops = &self_ops;
-  group->size = 1;
   snprintf(group->name, sizeof group->name, "%s", name);
+  gd_status status = gd_group_open(group, 0, 1);
+  if (status != GD_OK) {
+    self_destroy(group);
+    return status;
+  }
   *out = group;
   return GD_OK;
 }

@@ -1,7 +1,30 @@
-/* group.c - what the back ends of collectives.h share: lists of messages. */
+/* group.c - what the back ends of collectives.h share: counters, lists of messages. */
 #include "comm/group.h"
 
 #include <stdlib.h>
+#include <string.h>
+
+gd_status gd_group_open(gd_group *group, int32_t rank, int32_t size) {
+  group->rank = rank;
+  group->size = size;
+  group->traffic.sent = calloc(2 * (size_t)size, sizeof(int64_t));
+  if (!group->traffic.sent) return gd_fail(GD_NO_MEMORY, "out of memory for the counters of group %s", group->name);
+  group->traffic.received = group->traffic.sent + size;
+  return GD_OK;
+}
+
+void gd_group_close(gd_group *group) {
+  free(group->traffic.sent);
+}
+
+void gd_group_take_traffic(gd_group *group, int64_t *calls, int64_t *sent, int64_t *received) {
+  size_t bytes = (size_t)group->size * sizeof(int64_t);
+  if (calls) *calls = group->traffic.calls;
+  if (sent) memcpy(sent, group->traffic.sent, bytes);
+  if (received) memcpy(received, group->traffic.received, bytes);
+  group->traffic.calls = 0;
+  memset(group->traffic.sent, 0, 2 * bytes);
+}
 
 /* The first message to or from myself at or behind `from`; NULL: none. */
 static const gd_message *find_own(const gd_group *group, gd_direction direction, const gd_message *from,
@@ -34,9 +57,45 @@ gd_status gd_messages_check(const gd_group *group, const char *call, const gd_me
   return GD_OK;
 }
 
+static size_t bytes_of(const gd_parts *parts, int32_t r) {
+  return parts->sizes ? parts->sizes[r] : parts->bytes;
+}
+
+void gd_group_count_parts(gd_group *group, const gd_parts *sent, const gd_parts *received) {
+  group->traffic.calls++;
+  for (int32_t r = 0; r < group->size; r++) {
+    if (r == group->rank) continue;
+    group->traffic.sent[r] += (int64_t)bytes_of(sent, r);
+    group->traffic.received[r] += (int64_t)bytes_of(received, r);
+  }
+}
+
+void gd_group_count_even(gd_group *group, size_t bytes) {
+  const gd_parts each = {.bytes = bytes};
+  gd_group_count_parts(group, &each, &each);
+}
+
+void gd_group_count_messages(gd_group *group, const gd_message *messages, int32_t count) {
+  group->traffic.calls++;
+  for (const gd_message *m = messages; m < messages + count; m++) {
+    if (m->peer == group->rank) continue;
+    int64_t *bytes = m->direction == GD_SEND ? group->traffic.sent : group->traffic.received;
+    bytes[m->peer] += (int64_t)m->bytes;
+  }
+}
+
+void gd_group_count_broadcast(gd_group *group, size_t bytes, int32_t root) {
+  const gd_parts all = {.bytes = bytes}, none = {.bytes = 0};
+  const gd_message from_root = {.direction = GD_RECEIVE, .peer = root, .bytes = bytes};
+  if (group->rank == root)
+    gd_group_count_parts(group, &all, &none);
+  else
+    gd_group_count_messages(group, &from_root, 1);
+}
+
 static gd_message part_of(const gd_parts *parts, gd_direction direction, int32_t r) {
   size_t offset = parts->offsets ? parts->offsets[r] : (size_t)r * parts->stride;
-  size_t bytes = parts->sizes ? parts->sizes[r] : parts->bytes;
+  size_t bytes = bytes_of(parts, r);
   return (gd_message){direction, r, bytes ? (char *)(uintptr_t)parts->base + offset : NULL, bytes};
 }
 

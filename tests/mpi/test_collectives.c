@@ -274,6 +274,74 @@ static void reductions(gd_device *device) {
   }
 }
 
+/* What the group counted since the last time is one call, and sent[r] and received[r] bytes to and from rank r, of mine none.
+ */
+static void counted(const char *call, const size_t *sent, const size_t *received) {
+  int64_t calls, out[16], in[16];
+  gd_group_take_traffic(world, &calls, out, in);
+  if (calls != 1) fail_msg("%s: %d calls", call, (int)calls);
+  for (int r = 0; r < world->size; r++) {
+    int64_t to = r == world->rank ? 0 : (int64_t)sent[r], from = r == world->rank ? 0 : (int64_t)received[r];
+    if (out[r] != to || in[r] != from)
+      fail_msg("%s: %d bytes to rank %d and %d from it, not %d and %d", call, (int)out[r], r, (int)in[r], (int)to, (int)from);
+  }
+}
+
+static void counted_even(const char *call, size_t bytes) {
+  size_t each[16];
+  for (int r = 0; r < world->size; r++) each[r] = bytes;
+  counted(call, each, each);
+}
+
+static void traffic(gd_device *device) {
+  int n = world->size, me = world->rank;
+  gd_stream *on = device->communication;
+  const gd_collectives_ops *ops = world->ops;
+  enum { PART = 64 };
+  static unsigned char a[16 * PART], b[16 * PART];
+  size_t parts[16], in[16], at[16], alike[16], none[16] = {0};
+  for (int r = 0; r < n; r++) {
+    parts[r] = uneven(me, r, 8);
+    in[r] = uneven(r, me, 8);
+    at[r] = (size_t)r * PART;
+  }
+  gd_group_take_traffic(world, NULL, NULL, NULL);
+  assert_int_equal(ops->all_gather(world, on, a, b, 10), GD_OK);
+  counted_even("all_gather", 10);
+  assert_int_equal(ops->all_gather(world, on, b + 12 * me, b, 12), GD_OK);
+  counted_even("all_gather in place", 12);
+  size_t sizes_of_all[16];
+  for (int r = 0; r < n; r++) sizes_of_all[r] = r == 1 ? 0 : (size_t)r + 3;
+  for (int r = 0; r < n; r++) alike[r] = sizes_of_all[me];
+  assert_int_equal(ops->all_gather_uneven(world, on, a, b, sizes_of_all, at), GD_OK);
+  counted("all_gather_uneven", alike, sizes_of_all);
+  assert_int_equal(ops->all_to_all(world, on, a, b, 6), GD_OK);
+  counted_even("all_to_all", 6);
+  assert_int_equal(ops->all_to_all_uneven(world, on, a, parts, at, b, in, at), GD_OK);
+  counted("all_to_all_uneven", parts, in);
+  for (int root = 0; root < n; root++) {
+    size_t from_root[16] = {0};
+    from_root[root] = 9;
+    for (int r = 0; r < n; r++) alike[r] = 9;
+    assert_int_equal(ops->broadcast(world, on, b, 9, root), GD_OK);
+    counted("broadcast", me == root ? alike : none, me == root ? none : from_root);
+  }
+  assert_int_equal(ops->all_reduce(world, on, b, 5, GD_INT64, GD_MAX), GD_OK);
+  counted_even("all_reduce", 40);
+  assert_int_equal(ops->reduce_scatter(world, on, a, b, 3, GD_FLOAT32, GD_SUM), GD_OK);
+  counted_even("reduce_scatter", 12);
+  /* Two messages to the next rank, and one to myself. */
+  int next = (me + 1) % n, previous = (me + n - 1) % n;
+  const gd_message list[] = {{GD_SEND, next, a, 7},        {GD_SEND, next, a, 4},
+                             {GD_RECEIVE, previous, b, 7}, {GD_RECEIVE, previous, b + PART, 4},
+                             {GD_SEND, me, a, 50},         {GD_RECEIVE, me, b + 2 * PART, 50}};
+  size_t to[16] = {0}, from[16] = {0};
+  to[next] = from[previous] = 11;
+  assert_int_equal(ops->exchange(world, on, list, 6), GD_OK);
+  counted("exchange", to, from);
+  sync(device);
+}
+
 static void all_gather_joins_equal_blocks(void **state) {
   (void)state;
   everywhere(all_gather);
@@ -311,6 +379,11 @@ static void reductions_of_whole_numbers_are_exact(void **state) {
   everywhere(reductions);
 }
 
+static void every_call_counts_its_bytes_by_peer(void **state) {
+  (void)state;
+  everywhere(traffic);
+}
+
 static void a_reduction_of_bfloat16_is_refused(void **state) {
   (void)state;
   uint16_t values[4] = {0};
@@ -332,12 +405,14 @@ static void messages_to_oneself_must_pair_up(void **state) {
   unsigned char out[8] = {0}, in[8];
   int32_t me = world->rank, n = world->size;
   const gd_message send = {GD_SEND, me, out, 8}, receive = {GD_RECEIVE, me, in, 8}, less = {GD_RECEIVE, me, in, 7};
+  gd_group_take_traffic(world, NULL, NULL, NULL);
   refused((gd_message[]){send}, 1, "sends itself what it does not receive");
   refused((gd_message[]){receive}, 1, "receives from itself what it does not send");
   refused((gd_message[]){send, receive, receive}, 3, "receives from itself what it does not send");
   refused((gd_message[]){less, send}, 2, "sends itself 8 bytes and receives 7");
   refused((gd_message[]){{GD_SEND, n, out, 8}}, 1, "exchange: message 0 is with rank");
   refused((gd_message[]){send, receive, {GD_RECEIVE, -1, in, 8}}, 3, "exchange: message 2 is with rank -1");
+  assert_int_equal(world->traffic.calls, 0);
 }
 
 /* The fault is found where the call runs, and raised where the stream is waited for. */
@@ -440,6 +515,7 @@ int main(void) {
       cmocka_unit_test(messages_of_a_pair_match_in_order_when_all_send_first),
       cmocka_unit_test(two_ranks_exchange_without_the_others),
       cmocka_unit_test(messages_to_oneself_must_pair_up),
+      cmocka_unit_test(every_call_counts_its_bytes_by_peer),
       cmocka_unit_test(reductions_of_whole_numbers_are_exact),
       cmocka_unit_test(a_reduction_of_bfloat16_is_refused),
       cmocka_unit_test(a_message_that_does_not_fit_names_call_and_group),
