@@ -256,7 +256,7 @@ static gd_status run_reduce(void *arguments) {
 static gd_status enqueue(gd_stream *stream, gd_stream_task *task, call *c, void *output, size_t output_bytes) {
   gd_group *group = &c->group->base;
   c->sequence = c->kind == EXCHANGE ? ++group->messages : ++group->sequence;
-  return stream->device->ops->enqueue(stream, task, c, sizeof *c, output_bytes ? output : NULL, output_bytes);
+  return stream->device->ops->enqueue(stream, names[c->kind], task, c, sizeof *c, output_bytes ? output : NULL, output_bytes);
 }
 
 static gd_status mpi_all_gather(gd_group *group, gd_stream *stream, const void *send, void *recv, size_t bytes) {

@@ -36,10 +36,11 @@ typedef struct gd_device_ops {
   /* Both return once enqueued; the result is ready when the stream has passed it. */
   gd_status (*copy)(gd_stream *stream, void *to, const void *from, size_t bytes, gd_copy_kind kind);
   gd_status (*fill)(gd_stream *stream, void *to, int byte, size_t bytes);
-  /* Runs task(copy of arguments) in stream order on a host thread. arguments_bytes <= 512. `output` (may be NULL) and
-   * output_bytes name memory that the task writes: the lazy device poisons it until the task has run. */
-  gd_status (*enqueue)(gd_stream *stream, gd_stream_task *task, const void *arguments, size_t arguments_bytes, void *output,
-                       size_t output_bytes);
+  /* Runs task(copy of arguments) in stream order on a host thread. `name`, a static text, says in hang reports what it does.
+   * arguments_bytes <= 512. `output` (may be NULL) and output_bytes name memory that the task writes: the lazy device poisons
+   * it until the task has run. */
+  gd_status (*enqueue)(gd_stream *stream, const char *name, gd_stream_task *task, const void *arguments, size_t arguments_bytes,
+                       void *output, size_t output_bytes);
   gd_status (*event_create)(gd_device *device, gd_event **out);
   void (*event_destroy)(gd_event *event);
   gd_status (*event_record)(gd_event *event, gd_stream *stream);
@@ -63,7 +64,23 @@ struct gd_device {
 /* The first member of every back end's stream, so that callers need no device to use one. */
 struct gd_stream {
   gd_device *device;
+  const char *running; /* behind gd_stream_running */
 };
+
+/* The name of the host task that the stream is running; NULL: none. Any thread. */
+static inline const char *gd_stream_running(const gd_stream *stream) {
+  return __atomic_load_n(&stream->running, __ATOMIC_RELAXED);
+}
+
+/* How back ends run a task, so that its name stands with the stream meanwhile. A task may enqueue on a stream that runs it
+ * inside the call: the outer one goes on after that. */
+GD_CHECKED static inline gd_status gd_stream_run(gd_stream *stream, const char *name, gd_stream_task *task, void *arguments) {
+  const char *outer = gd_stream_running(stream);
+  __atomic_store_n(&stream->running, name, __ATOMIC_RELAXED);
+  gd_status status = task(arguments);
+  __atomic_store_n(&stream->running, outer, __ATOMIC_RELAXED);
+  return status;
+}
 
 /* Opens the CPU device, or one of the two for tests. Local. */
 GD_CHECKED gd_status gd_device_open_cpu(gd_device *out);

@@ -64,7 +64,7 @@ static void run_operation(state *device, stream *s, gd_operation *operation) {
     drop_reference(operation->event);
   } else if (s->fault.code == GD_OK) {
     pthread_mutex_unlock(&device->lock);
-    gd_status status = operation->task(operation->arguments);
+    gd_status status = gd_stream_run(&s->base, operation->name, operation->task, operation->arguments);
     gd_progress();
     pthread_mutex_lock(&device->lock);
     if (status != GD_OK) gd_error_take(status, &s->fault);
@@ -103,8 +103,8 @@ static gd_status append(state *device, stream *s, gd_operation_kind kind, gd_ope
   return GD_OK;
 }
 
-static gd_status cpu_enqueue(gd_stream *base, gd_stream_task *task, const void *arguments, size_t arguments_bytes, void *output,
-                             size_t output_bytes) {
+static gd_status cpu_enqueue(gd_stream *base, const char *name, gd_stream_task *task, const void *arguments,
+                             size_t arguments_bytes, void *output, size_t output_bytes) {
   stream *s = (stream *)base;
   (void)output;
   (void)output_bytes;
@@ -113,7 +113,7 @@ static gd_status cpu_enqueue(gd_stream *base, gd_stream_task *task, const void *
     if (s->fault.code != GD_OK) return gd_error_raise(&s->fault);
     alignas(16) unsigned char copy[GD_TASK_BYTES];
     if (arguments_bytes) memcpy(copy, arguments, arguments_bytes);
-    gd_status status = task(copy);
+    gd_status status = gd_stream_run(base, name, task, copy);
     gd_progress();
     if (status != GD_OK) gd_error_take(status, &s->fault);
     return status;
@@ -123,6 +123,7 @@ static gd_status cpu_enqueue(gd_stream *base, gd_stream_task *task, const void *
   gd_operation *operation;
   gd_status status = s->fault.code != GD_OK ? gd_error_raise(&s->fault) : append(device, s, GD_OPERATION_TASK, &operation);
   if (status == GD_OK) {
+    operation->name = name;
     operation->task = task;
     if (arguments_bytes) memcpy(operation->arguments, arguments, arguments_bytes);
   }

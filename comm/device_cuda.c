@@ -27,6 +27,8 @@ typedef struct chunk {
 typedef struct task_node {
   struct task_node *next_spare, *next_all;
   struct state *device;
+  gd_stream *stream;
+  const char *name;
   gd_stream_task *task;
   _Alignas(16) unsigned char arguments[TASK_BYTES];
 } task_node;
@@ -231,7 +233,7 @@ static void CUDART_CB run_task(void *argument) {
   pthread_mutex_lock(&own->lock);
   bool skip = own->fault.code != GD_OK;
   pthread_mutex_unlock(&own->lock);
-  gd_status status = skip ? GD_OK : node->task(node->arguments);
+  gd_status status = skip ? GD_OK : gd_stream_run(node->stream, node->name, node->task, node->arguments);
   pthread_mutex_lock(&own->lock);
   if (status != GD_OK && own->fault.code == GD_OK) gd_error_take(status, &own->fault);
   node->next_spare = own->spare;
@@ -254,8 +256,8 @@ static gd_status take_node(state *own, task_node **out) {
   return node ? GD_OK : gd_fail(GD_NO_MEMORY, "out of memory for a queued task");
 }
 
-static gd_status cuda_enqueue(gd_stream *base, gd_stream_task *task, const void *arguments, size_t arguments_bytes,
-                              void *output, size_t output_bytes) {
+static gd_status cuda_enqueue(gd_stream *base, const char *name, gd_stream_task *task, const void *arguments,
+                              size_t arguments_bytes, void *output, size_t output_bytes) {
   (void)output;
   (void)output_bytes;
   if (arguments_bytes > TASK_BYTES)
@@ -263,6 +265,8 @@ static gd_status cuda_enqueue(gd_stream *base, gd_stream_task *task, const void 
   state *own = state_of(base->device);
   task_node *node;
   GD_TRY(take_node(own, &node));
+  node->stream = base;
+  node->name = name;
   node->task = task;
   if (arguments_bytes) memcpy(node->arguments, arguments, arguments_bytes);
   cudaError_t error = cudaLaunchHostFunc(gd_cuda_stream_enter(base), run_task, node);

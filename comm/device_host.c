@@ -17,6 +17,7 @@ gd_status gd_operation_push(gd_operation_queue *queue, gd_operation_kind kind, g
   if (!operation) return gd_fail(GD_NO_MEMORY, "out of memory for a queued operation");
   operation->next = NULL;
   operation->kind = kind;
+  operation->name = NULL;
   operation->task = NULL;
   operation->output = NULL;
   operation->output_bytes = 0;
@@ -83,13 +84,14 @@ gd_status gd_host_copy(gd_stream *stream, void *to, const void *from, size_t byt
   /* Overlapping copies must not be poisoned: the poison would reach the source. */
   const char *target = to, *source = from;
   bool apart = target + bytes <= source || source + bytes <= target;
-  return stream->device->ops->enqueue(stream, gd_copy_task, &arguments, sizeof arguments, apart ? to : NULL, apart ? bytes : 0);
+  return stream->device->ops->enqueue(stream, "copy", gd_copy_task, &arguments, sizeof arguments, apart ? to : NULL,
+                                      apart ? bytes : 0);
 }
 
 gd_status gd_host_fill(gd_stream *stream, void *to, int byte, size_t bytes) {
   if (bytes == 0) return GD_OK;
   gd_fill_arguments arguments = {to, bytes, byte};
-  return stream->device->ops->enqueue(stream, gd_fill_task, &arguments, sizeof arguments, to, bytes);
+  return stream->device->ops->enqueue(stream, "fill", gd_fill_task, &arguments, sizeof arguments, to, bytes);
 }
 
 gd_status gd_host_alloc(gd_device *device, size_t bytes, void **out) {

@@ -15,6 +15,7 @@ typedef enum gd_operation_kind { GD_OPERATION_TASK, GD_OPERATION_RECORD, GD_OPER
 typedef struct gd_operation {
   struct gd_operation *next;
   gd_operation_kind kind;
+  const char *name;     /* TASK */
   gd_stream_task *task; /* TASK */
   void *output;         /* TASK: memory the lazy device poisons */
   size_t output_bytes;

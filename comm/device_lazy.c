@@ -60,7 +60,7 @@ static void run_task(stream *s) {
   s->poisoned = false;
   s->running = true;
   if (s->fault.code == GD_OK) {
-    gd_status status = operation->task(operation->arguments);
+    gd_status status = gd_stream_run(&s->base, operation->name, operation->task, operation->arguments);
     gd_progress();
     if (status != GD_OK) gd_error_take(status, &s->fault);
   }
@@ -129,8 +129,8 @@ static void run_first(stream *s) {
   settle_all(state_of(s->base.device));
 }
 
-static gd_status lazy_enqueue(gd_stream *base, gd_stream_task *task, const void *arguments, size_t arguments_bytes,
-                              void *output, size_t output_bytes) {
+static gd_status lazy_enqueue(gd_stream *base, const char *name, gd_stream_task *task, const void *arguments,
+                              size_t arguments_bytes, void *output, size_t output_bytes) {
   stream *s = (stream *)base;
   state *device = state_of(base->device);
   GD_TRY(gd_operation_check_arguments(arguments_bytes));
@@ -139,6 +139,7 @@ static gd_status lazy_enqueue(gd_stream *base, gd_stream_task *task, const void 
   gd_status status =
       s->fault.code != GD_OK ? gd_error_raise(&s->fault) : gd_operation_push(&s->queue, GD_OPERATION_TASK, &operation);
   if (status == GD_OK) {
+    operation->name = name;
     operation->task = task;
     operation->output = output;
     operation->output_bytes = output_bytes;

@@ -1,4 +1,5 @@
-/* session_beat.c - what this rank is doing, as its heartbeat tells it: phase, step, and the call under way in each group. */
+/* session_beat.c - what this rank is doing, as its heartbeat tells it: phase, step, the call under way in each group, and the
+ * task that each stream of the device runs. */
 #include <stdio.h>
 #include <string.h>
 
@@ -60,12 +61,35 @@ void gd_session_progress(gd_session *session, const char *phase, int64_t step) {
   pthread_mutex_unlock(&session->beat_lock);
 }
 
+void gd_session_watch_device(gd_session *session, bool open) {
+  pthread_mutex_lock(&session->beat_lock);
+  session->device_open = open;
+  pthread_mutex_unlock(&session->beat_lock);
+}
+
+static bool is_call_under_way(const gd_beat *beat, const char *name) {
+  for (int g = 0; g < GD_WATCH_GROUPS; g++)
+    if (beat->group[g].place != GD_WATCH_OUTSIDE && !strcmp(beat->group[g].call, name)) return true;
+  return false;
+}
+
+/* What the streams run; a collective in host memory is a task too, and is named by its group already. */
+static void take_tasks(const gd_session *session, gd_beat *out) {
+  if (!session->device_open) return;
+  const gd_stream *streams[GD_WATCH_STREAMS] = {session->device.compute, session->device.communication};
+  for (int s = 0; s < GD_WATCH_STREAMS; s++) {
+    const char *name = gd_stream_running(streams[s]);
+    if (name && !is_call_under_way(out, name)) snprintf(out->task[s], sizeof out->task[s], "%s", name);
+  }
+}
+
 void gd_session_take_beat(gd_session *session, gd_beat *out) {
   pthread_mutex_lock(&session->beat_lock);
   uint64_t work = gd_progress_count();
   if (work != session->work) changed_now(session);
   session->work = work;
   *out = session->beat;
+  take_tasks(session, out);
   out->idle_ms = gd_machine_now_ms() - session->changed_ms;
   pthread_mutex_unlock(&session->beat_lock);
 }

@@ -116,7 +116,7 @@ gd_status gd_session_open_device(gd_session *session, const gd_spec *spec, gd_de
                                        : gd_device_open_cpu(&session->device);
   status = gd_session_agree(session, status);
   if (status != GD_OK) return status;
-  session->device_open = true;
+  gd_session_watch_device(session, true);
   if (session->rank == 0) gd_log(GD_LOG_INFO, "device: %s%s%s", session->device.description, why[0] ? "; " : "", why);
   *out = &session->device;
   return GD_OK;
@@ -211,7 +211,8 @@ void gd_session_device_close(gd_session *session) {
     session->entry[i].group = NULL;
   }
   if (session->cuda_world) session->cuda_world->ops->destroy(session->cuda_world);
-  if (session->device_open) session->device.ops->close(&session->device);
-  session->device_open = false;
+  bool open = session->device_open;
+  gd_session_watch_device(session, false);
+  if (open) session->device.ops->close(&session->device);
   close_library(session);
 }

@@ -31,7 +31,7 @@ struct gd_session {
   gd_session_entry entry[GD_SESSION_GROUPS];
   int32_t entries;
   gd_device device;
-  bool device_open;
+  bool device_open;                  /* also under beat_lock: the control thread looks at the device's streams */
   const gd_cuda_backend_table *cuda; /* NULL on a CPU device */
   void *cuda_library;
   gd_group *cuda_world;
@@ -81,6 +81,8 @@ void gd_session_call_begin(gd_session *session, int entry, const char *call);
 void gd_session_call_end(gd_session *session, int entry);
 /* Has collectives traced for this session (NULL: no more). */
 void gd_session_trace(gd_session *session);
+/* The device is open, and its streams say in heartbeats what they run; or it is about to close. */
+void gd_session_watch_device(gd_session *session, bool open);
 /* This rank's heartbeat as of now. */
 void gd_session_take_beat(gd_session *session, gd_beat *out);
 /* Counts now as progress: the time before says nothing. */

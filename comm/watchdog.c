@@ -90,11 +90,17 @@ static void add_position(const gd_watch *watch, int32_t r, text *t) {
   add(t, "phase %s", beat->phase[0] ? beat->phase : "start");
 }
 
+/* The calls under way, and what else its streams run. */
 static void add_calls(const gd_watch *watch, int32_t r, text *t) {
+  static const char *const streams[GD_WATCH_STREAMS] = {"compute", "communication"};
   for (int g = 0; g < GD_WATCH_GROUPS; g++) {
     const gd_beat_group *at = &watch->rank[r].beat.group[g];
     if (at->place != GD_WATCH_OUTSIDE)
       add(t, ", in %s #%llu of group %s", at->call, (unsigned long long)at->sequence, watch->group_name[g]);
+  }
+  for (int s = 0; s < GD_WATCH_STREAMS; s++) {
+    const char *task = watch->rank[r].beat.task[s];
+    if (task[0]) add(t, ", running %s on the %s stream", task, streams[s]);
   }
 }
 

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 enum {
+  GD_WATCH_STREAMS = 2,     /* compute, communication */
   GD_WATCH_GROUPS = 16,     /* groups that are told apart; the first two are below */
   GD_WATCH_AGREE = 0,       /* gd_session_agree: all ranks */
   GD_WATCH_SESSION = 1,     /* gd_session_broadcast, all_gather, barrier: all ranks */
@@ -34,6 +35,7 @@ typedef struct gd_beat {
   int64_t idle_ms; /* since its phase, step or calls last changed */
   char phase[32];
   gd_beat_group group[GD_WATCH_GROUPS];
+  char task[GD_WATCH_STREAMS][32]; /* the host task that a stream runs; "": none, or one of the calls above */
 } gd_beat;
 
 typedef struct gd_watched_rank {
@@ -59,7 +61,7 @@ bool gd_watch_stuck(const gd_watch *watch, int64_t now_ms, int64_t deadline_ms);
 /* Who keeps whom waiting, one rank a line, at most eight. */
 void gd_watch_report(const gd_watch *watch, int64_t now_ms, int64_t deadline_ms, char *out, size_t out_bytes);
 
-/* "step 12, phase backward, in all_to_all #482 of group tensor" */
+/* "step 12, phase backward, in all_to_all #482 of group tensor, running attention_backward on the compute stream" */
 void gd_watch_where(const gd_watch *watch, int32_t rank, char *out, size_t out_bytes);
 
 #endif

@@ -51,8 +51,9 @@ grep -q '^LOG.*\.c:[0-9]' "$out/log" && complain 'a source line on the terminal'
 grep -q "^DEBUG rank 0: raised at .*\.c:[0-9]* misbehave, rank 2 on $host" "$out/log" || complain 'no place for the log'
 play stop 2 2 76 "rank 2 on $host has not entered all_gather #21 of group world (step 20, phase backward)"
 play sleep 1 2 76 "in step 20, phase forward; waiting for it: ranks 0 2 3"
+play hang-in-task 3 2 76 "in step 20, phase backward, running long_sum on the communication stream; waiting for it: ranks 0 1 2"
 play stop 0 2 76 "rank 0 on $host does not answer"
-play agree-stop 3 2 76 "rank 3 on $host has not entered agree #1 of group control"
+play agree-stop 3 2 76 "rank 3 on $host has not entered agree #2 of group control"
 # Who works is not stuck, and who waits for somebody who works is not either.
 play slow 2 2 0 'LOG rank 0: a slow rank was waited for'
 play slow 0 2 0 'LOG rank 0: a slow rank was waited for'

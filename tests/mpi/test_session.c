@@ -142,11 +142,20 @@ static _Noreturn void leave_well(const char *text) {
   exit(0);
 }
 
-static void misbehave(const char *scene) {
+static gd_status sleep_long(void *arguments) {
+  (void)arguments;
+  nanosleep(&(struct timespec){.tv_sec = 300}, NULL);
+  return GD_OK;
+}
+
+static void misbehave(const char *scene, gd_device *device) {
   if (!strcmp(scene, "kill")) raise(SIGKILL);
   if (!strcmp(scene, "stop")) raise(SIGSTOP);
   if (!strcmp(scene, "exit")) _exit(3);
-  if (!strcmp(scene, "sleep")) nanosleep(&(struct timespec){.tv_sec = 300}, NULL);
+  if (!strcmp(scene, "sleep")) (void)sleep_long(NULL);
+  if (!strcmp(scene, "hang-in-task") &&
+      device->ops->enqueue(device->communication, "long_sum", sleep_long, NULL, 0, NULL, 0) != GD_OK)
+    gd_session_abort(session, GD_BUG, gd_error_text());
   if (!strcmp(scene, "slow")) work(8);
   if (!strcmp(scene, "abort") || !strcmp(scene, "dead-disk")) gd_session_abort(session, GD_BAD_DATA, "the corpus is broken");
   if (!strcmp(scene, "fault")) {
@@ -158,10 +167,12 @@ static void misbehave(const char *scene) {
 /* Twenty good steps, then one rank misbehaves while the others sit in an all_gather or in an agreement. */
 static gd_status play(const char *scene, int32_t who) {
   gd_mesh mesh;
-  gd_device device;
+  gd_device *device;
   gd_group *world;
+  gd_spec spec = {.run.device = GD_DEVICE_CPU};
   GD_TRY(gd_mesh_init(&mesh, ranks, 1, 1, 1));
-  GD_TRY(gd_device_open_cpu(&device));
+  GD_TRY(gd_session_open_device(session, &spec, &device));
+  gd_log_set_sink(print_line, NULL);
   GD_TRY(gd_session_group(session, &mesh, GD_MASK_WORLD, &world));
   gd_session_set_exit_hook(session, exit_hook, NULL);
   bool in_agree = !strncmp(scene, "agree-", 6), everyone = !strcmp(scene, "everyone-aborts");
@@ -176,14 +187,14 @@ static gd_status play(const char *scene, int32_t who) {
       gd_status status = gd_session_agree(session, rank == who ? gd_fail_user(GD_IO, "disk of rank %d is full", rank) : GD_OK);
       gd_session_abort(session, status, gd_error_text());
     }
-    if (step == 20 && rank == who) misbehave(scene);
+    if (step == 20 && rank == who) misbehave(scene, device);
     if (step == 60 && !strcmp(scene, "slow")) leave_well("a slow rank was waited for");
     if (step == 20 && pause && rank == 0) fprintf(stderr, "READY %d\n", (int)getpid());
     if (step == 20 && in_agree) GD_TRY(gd_session_agree(session, GD_OK));
     gd_session_progress(session, "backward", step);
     int64_t mine = enough ? -1 : step;
-    GD_TRY(world->ops->all_gather(world, device.communication, &mine, all, sizeof mine));
-    GD_TRY(device.ops->stream_sync(device.communication));
+    GD_TRY(world->ops->all_gather(world, device->communication, &mine, all, sizeof mine));
+    GD_TRY(device->ops->stream_sync(device->communication));
     if (all[0] < 0) leave_well("everybody went on");
   }
   return GD_OK;
@@ -195,6 +206,7 @@ static int choose_device(bool cuda) {
   memset(&spec, 0, sizeof spec);
   spec.run.device = cuda ? GD_DEVICE_CUDA : GD_DEVICE_AUTO;
   gd_device *device;
+  gd_log_set_sink(print_line, NULL);
   gd_status status = gd_session_open_device(session, &spec, &device);
   if (status != GD_OK) gd_session_abort(session, status, gd_error_text());
   gd_session_close(session);
@@ -202,7 +214,6 @@ static int choose_device(bool cuda) {
 }
 
 static int run_scene(char **arguments) {
-  gd_log_set_sink(print_line, NULL);
   if (!strcmp(arguments[1], "device")) return choose_device(!strcmp(arguments[2], "cuda"));
   /* As gptdist-train does: when a rank dies, mpirun sends TERM to the others at once and KILL a second later. Without a handler
    * the one rank that reports races with TERM, and on a busy machine the report is lost. */

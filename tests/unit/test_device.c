@@ -47,7 +47,7 @@ static void streams_run_in_order(void **state) {
       int list[N], used = 0;
       for (int i = 0; i < N; i++) {
         append_arguments a = {list, &used, i, 0};
-        ok(device->ops->enqueue(streams[s], append, &a, sizeof a, NULL, 0));
+        ok(device->ops->enqueue(streams[s], "append", append, &a, sizeof a, NULL, 0));
         assert_int_equal(a.value, i);
       }
       ok(device->ops->stream_sync(streams[s]));
@@ -98,10 +98,10 @@ static void an_event_orders_two_streams(void **state) {
     int list[64], used = 0;
     for (int i = 0; i < 32; i++) { /* the event is used again and again */
       append_arguments a = {list, &used, 2 * i, i < 3 ? 5 : 0}, b = {list, &used, 2 * i + 1, 0};
-      ok(device->ops->enqueue(device->communication, append, &a, sizeof a, NULL, 0));
+      ok(device->ops->enqueue(device->communication, "append", append, &a, sizeof a, NULL, 0));
       ok(device->ops->event_record(event, device->communication));
       ok(device->ops->stream_wait(device->compute, event));
-      ok(device->ops->enqueue(device->compute, append, &b, sizeof b, NULL, 0));
+      ok(device->ops->enqueue(device->compute, "append", append, &b, sizeof b, NULL, 0));
       ok(device->ops->event_record(event, device->compute));
       ok(device->ops->stream_wait(device->communication, event));
     }
@@ -125,10 +125,10 @@ static void an_event_orders_two_other_streams(void **state) {
     ok(device->ops->event_create(device, &event));
     int list[2], used = 0;
     append_arguments a = {list, &used, 1, 50}, b = {list, &used, 2, 0};
-    ok(device->ops->enqueue(device->communication, append, &a, sizeof a, NULL, 0));
+    ok(device->ops->enqueue(device->communication, "append", append, &a, sizeof a, NULL, 0));
     ok(device->ops->event_record(event, device->communication));
     ok(device->ops->stream_wait(third, event));
-    ok(device->ops->enqueue(third, append, &b, sizeof b, NULL, 0));
+    ok(device->ops->enqueue(third, "append", append, &b, sizeof b, NULL, 0));
     ok(device->ops->stream_sync(third));
     assert_int_equal(used, 2);
     assert_int_equal(list[0], 1);
@@ -146,9 +146,9 @@ static void event_sync_waits_for_its_record_only(void **state) {
   ok(device->ops->event_create(device, &event));
   int list[2], used = 0;
   append_arguments a = {list, &used, 1, 0}, b = {list, &used, 2, 0};
-  ok(device->ops->enqueue(device->communication, append, &a, sizeof a, NULL, 0));
+  ok(device->ops->enqueue(device->communication, "append", append, &a, sizeof a, NULL, 0));
   ok(device->ops->event_record(event, device->communication));
-  ok(device->ops->enqueue(device->communication, append, &b, sizeof b, NULL, 0));
+  ok(device->ops->enqueue(device->communication, "append", append, &b, sizeof b, NULL, 0));
   ok(device->ops->event_sync(event));
   assert_int_equal(used, 1);
   device->ops->event_destroy(event);
@@ -166,10 +166,10 @@ static void the_first_fault_comes_back_with_its_text(void **state) {
     ok(device.ops->event_create(&device, &event));
     int one = 1, two = 2, list[4], used = 0;
     append_arguments a = {list, &used, 0, 0};
-    ok(device.ops->enqueue(device.communication, fail_task, &one, sizeof one, NULL, 0));
+    ok(device.ops->enqueue(device.communication, "fail", fail_task, &one, sizeof one, NULL, 0));
     /* The fault may or may not be known yet: what comes after it is refused or skipped. */
-    (void)!device.ops->enqueue(device.communication, fail_task, &two, sizeof two, NULL, 0);
-    (void)!device.ops->enqueue(device.communication, append, &a, sizeof a, NULL, 0);
+    (void)!device.ops->enqueue(device.communication, "fail", fail_task, &two, sizeof two, NULL, 0);
+    (void)!device.ops->enqueue(device.communication, "append", append, &a, sizeof a, NULL, 0);
     ok(device.ops->event_record(event, device.communication));
     gd_error_clear();
     assert_int_equal(device.ops->stream_sync(device.communication), GD_BAD_DATA);
@@ -187,11 +187,51 @@ static void the_first_fault_comes_back_with_its_text(void **state) {
   gd_error_clear();
 }
 
+typedef struct look_arguments {
+  const gd_stream *stream;
+  const char **seen;
+} look_arguments;
+
+static gd_status look(void *arguments) {
+  const look_arguments *a = arguments;
+  *a->seen = gd_stream_running(a->stream);
+  return GD_OK;
+}
+
+/* On the inline stream the outer task goes on after one that it enqueued. */
+static gd_status look_inside(void *arguments) {
+  look_arguments *a = arguments;
+  const char *inner = NULL;
+  look_arguments in = {a->stream, &inner};
+  GD_TRY(a->stream->device->ops->enqueue((gd_stream *)(uintptr_t)a->stream, "inner", look, &in, sizeof in, NULL, 0));
+  if (!inner || strcmp(inner, "inner") != 0) return gd_fail(GD_BUG, "the inner task is called %s", inner ? inner : "nothing");
+  return look(arguments);
+}
+
+static void a_stream_says_which_task_it_runs(void **state) {
+  (void)state;
+  for (int d = 0; d < DEVICES; d++)
+    for (int s = 0; s < 2; s++) {
+      gd_stream *stream = s == 0 ? devices[d].compute : devices[d].communication;
+      const char *seen = NULL;
+      look_arguments a = {stream, &seen};
+      assert_null(gd_stream_running(stream));
+      ok(devices[d].ops->enqueue(stream, "look around", look, &a, sizeof a, NULL, 0));
+      ok(devices[d].ops->stream_sync(stream));
+      assert_string_equal(seen, "look around");
+      assert_null(gd_stream_running(stream));
+    }
+  const char *seen = NULL;
+  look_arguments a = {devices[CPU].compute, &seen};
+  ok(devices[CPU].ops->enqueue(devices[CPU].compute, "outer", look_inside, &a, sizeof a, NULL, 0));
+  assert_string_equal(seen, "outer");
+}
+
 static void arguments_above_the_limit_are_refused(void **state) {
   (void)state;
   static char big[513];
   for (int d = 0; d < DEVICES; d++)
-    assert_int_equal(devices[d].ops->enqueue(devices[d].compute, fail_task, big, sizeof big, NULL, 0), GD_BUG);
+    assert_int_equal(devices[d].ops->enqueue(devices[d].compute, "fail", fail_task, big, sizeof big, NULL, 0), GD_BUG);
   gd_error_clear();
 }
 
@@ -202,7 +242,7 @@ static void nothing_runs_before_it_is_waited_for(void **state) {
   gd_device *device = &devices[LAZY];
   int list[1], used = 0;
   append_arguments a = {list, &used, 5, 0};
-  ok(device->ops->enqueue(device->compute, append, &a, sizeof a, NULL, 0));
+  ok(device->ops->enqueue(device->compute, "append", append, &a, sizeof a, NULL, 0));
   ok(device->ops->stream_sync(device->communication));
   assert_int_equal(used, 0);
   ok(device->ops->stream_sync(device->compute));
@@ -263,11 +303,11 @@ static void communication_runs_at_once_and_compute_when_it_is_waited_for(void **
   ok(device->ops->stream_create(device, &third));
   int list[4], used = 0;
   append_arguments a = {list, &used, 1, 0}, b = {list, &used, 2, 0}, c = {list, &used, 3, 0};
-  ok(device->ops->enqueue(device->compute, append, &a, sizeof a, NULL, 0));
+  ok(device->ops->enqueue(device->compute, "append", append, &a, sizeof a, NULL, 0));
   assert_int_equal(used, 0);
-  ok(device->ops->enqueue(device->communication, append, &b, sizeof b, NULL, 0));
+  ok(device->ops->enqueue(device->communication, "append", append, &b, sizeof b, NULL, 0));
   assert_int_equal(used, 1);
-  ok(device->ops->enqueue(third, append, &c, sizeof c, NULL, 0));
+  ok(device->ops->enqueue(third, "append", append, &c, sizeof c, NULL, 0));
   assert_int_equal(used, 2);
   ok(device->ops->stream_sync(device->compute));
   assert_int_equal(used, 3);
@@ -318,13 +358,13 @@ static void early_streams_wait_for_each_other(void **state) {
   ok(device->ops->event_create(device, &sent));
   int list[3], used = 0;
   append_arguments a = {list, &used, 1, 0}, b = {list, &used, 2, 0}, c = {list, &used, 3, 0};
-  ok(device->ops->enqueue(device->compute, append, &a, sizeof a, NULL, 0));
+  ok(device->ops->enqueue(device->compute, "append", append, &a, sizeof a, NULL, 0));
   ok(device->ops->event_record(computed, device->compute));
   ok(device->ops->stream_wait(third, computed));
-  ok(device->ops->enqueue(third, append, &b, sizeof b, NULL, 0));
+  ok(device->ops->enqueue(third, "append", append, &b, sizeof b, NULL, 0));
   ok(device->ops->event_record(sent, third));
   ok(device->ops->stream_wait(device->communication, sent));
-  ok(device->ops->enqueue(device->communication, append, &c, sizeof c, NULL, 0));
+  ok(device->ops->enqueue(device->communication, "append", append, &c, sizeof c, NULL, 0));
   assert_int_equal(used, 0);
   ok(device->ops->event_sync(computed));
   assert_int_equal(used, 3);
@@ -356,6 +396,7 @@ int main(void) {
       cmocka_unit_test(an_event_orders_two_other_streams),
       cmocka_unit_test(event_sync_waits_for_its_record_only),
       cmocka_unit_test(the_first_fault_comes_back_with_its_text),
+      cmocka_unit_test(a_stream_says_which_task_it_runs),
       cmocka_unit_test(arguments_above_the_limit_are_refused),
       cmocka_unit_test(nothing_runs_before_it_is_waited_for),
       cmocka_unit_test(a_missing_wait_reads_nan),

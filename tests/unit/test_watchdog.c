@@ -158,6 +158,21 @@ static void a_lonely_exchange_is_described(void **state) {
   assert_non_null(strstr(report, "rank 2 on n1: step 120, phase backward, in exchange #5 of group data"));
 }
 
+static void a_task_that_hangs_is_named(void **state) {
+  (void)state;
+  for (int r = 0; r < 3; r++) inside(r, GD_WATCH_AGREE, "agree", 482);
+  snprintf(ranks[3].beat.task[0], sizeof ranks[3].beat.task[0], "attention_backward");
+  assert_string_equal(told(),
+                      "rank 3 on n1 has not entered agree #482 of group control (step 120, phase backward); its last progress "
+                      "was 11 s ago in step 120, phase backward, running attention_backward on the compute stream; waiting "
+                      "for it: ranks 0 1 2");
+  inside(3, GD_WATCH_AGREE, "agree", 482);
+  snprintf(ranks[3].beat.task[1], sizeof ranks[3].beat.task[1], "copy");
+  assert_non_null(strstr(told(),
+                         "rank 3 on n1: step 120, phase backward, in agree #482 of group control, running "
+                         "attention_backward on the compute stream, running copy on the communication stream, since"));
+}
+
 static void a_long_report_is_cut_and_ends(void **state) {
   (void)state;
   char small[40];
@@ -179,6 +194,7 @@ int main(void) {
       cmocka_unit_test_setup(groups_of_the_same_name_are_told_apart, reset),
       cmocka_unit_test_setup(ranks_that_wait_for_each_other_are_all_listed, reset),
       cmocka_unit_test_setup(a_lonely_exchange_is_described, reset),
+      cmocka_unit_test_setup(a_task_that_hangs_is_named, reset),
       cmocka_unit_test_setup(a_long_report_is_cut_and_ends, reset),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -33,19 +33,19 @@ static inline void *gd_cpu_scratch(const gd_cpu_context *context, int thread) {
 
 /* Defines the slot GD_CPU(name) over `static gd_status name_run(const type *args, const gd_cpu_context *context)`. output and
  * bytes (of the variable args) name what the task writes and does not read, for the lazy device. */
-#define GD_CPU_KERNEL(name, type, output, bytes)                                                                       \
-  typedef struct name##_call {                                                                                         \
-    type args;                                                                                                         \
-    gd_cpu_context context;                                                                                            \
-  } name##_call;                                                                                                       \
-  static_assert(sizeof(name##_call) <= 512, "arguments of a task");                                                    \
-  static gd_status name##_task(void *arguments) {                                                                      \
-    const name##_call *call = arguments;                                                                               \
-    return name##_run(&call->args, &call->context);                                                                    \
-  }                                                                                                                    \
-  gd_status GD_CPU(name)(gd_kernels * kernels, const type *args) {                                                     \
-    name##_call call = {*args, gd_cpu_context_of(kernels)};                                                            \
-    return kernels->device->ops->enqueue(kernels->stream, name##_task, &call, sizeof call, (output), (size_t)(bytes)); \
+#define GD_CPU_KERNEL(name, type, output, bytes)                                                                              \
+  typedef struct name##_call {                                                                                                \
+    type args;                                                                                                                \
+    gd_cpu_context context;                                                                                                   \
+  } name##_call;                                                                                                              \
+  static_assert(sizeof(name##_call) <= 512, "arguments of a task");                                                           \
+  static gd_status name##_task(void *arguments) {                                                                             \
+    const name##_call *call = arguments;                                                                                      \
+    return name##_run(&call->args, &call->context);                                                                           \
+  }                                                                                                                           \
+  gd_status GD_CPU(name)(gd_kernels * kernels, const type *args) {                                                            \
+    name##_call call = {*args, gd_cpu_context_of(kernels)};                                                                   \
+    return kernels->device->ops->enqueue(kernels->stream, #name, name##_task, &call, sizeof call, (output), (size_t)(bytes)); \
   }
 
 gd_status GD_CPU(matmul)(gd_kernels *kernels, const gd_matmul *args);
