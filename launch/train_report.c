@@ -90,6 +90,17 @@ static gd_status step_line(gd_train_report *report, const gd_run_event *e) {
   return GD_OK;
 }
 
+static gd_status profile_line(gd_train_report *report, const gd_run_event *e) {
+  const gd_run *run = report->run;
+  gd_bytes fields = {0};
+  double peak = report->peak_flops / gd_session_ranks(run->session);
+  gd_status status = gd_train_profile_tell(run->profile, peak, run->spec.run.threads, &fields);
+  gd_metrics_line line = {.event = GD_METRICS_PROFILE, .step = e->step, .tokens = e->tokens, .fields = fields.bytes};
+  if (status == GD_OK && fields.count) status = tell(report, &line);
+  gd_bytes_free(&fields);
+  return status;
+}
+
 gd_status gd_train_report_event(gd_train_report *report, const gd_run_event *e) {
   gd_metrics_line line = {.step = e->step, .tokens = e->tokens, .loss = e->loss, .ms = e->ms};
   switch (e->kind) {
@@ -110,6 +121,7 @@ gd_status gd_train_report_event(gd_train_report *report, const gd_run_event *e) 
       else
         gd_log(GD_LOG_INFO, "stopped at step %lld of %lld (%s), checkpointed; the same command goes on from here",
                (long long)e->step, (long long)report->run->spec.run.steps, e->stop == GD_STOP_TIME ? "--max-time" : "signal");
+      if (report->run->profile) GD_TRY(profile_line(report, e));
       return tell(report, &line);
   }
   return GD_OK;

@@ -2,6 +2,7 @@
 #ifndef GD_LAUNCH_TRAIN_REPORT_H
 #define GD_LAUNCH_TRAIN_REPORT_H
 
+#include "io/base/files.h"
 #include "trainer/run.h"
 
 typedef struct gd_train_report gd_train_report;
@@ -11,6 +12,11 @@ typedef struct gd_train_report gd_train_report;
 GD_CHECKED gd_status gd_train_report_open(const gd_run *run, double peak_flops, bool json, gd_train_report **out);
 GD_CHECKED gd_status gd_train_report_event(gd_train_report *report, const gd_run_event *event);
 void gd_train_report_close(gd_train_report *report);
+
+/* log.profile: the table of rank 0's kernels, as log lines for people and as the fields of the "profile" line. peak_flops: of
+ * this rank, 0 = unknown. Measures how fast memory is copied, half a second. Nothing where no step was counted. GD_NO_MEMORY.
+ * Local. */
+GD_CHECKED gd_status gd_train_profile_tell(const gd_profile *profile, double peak_flops, int32_t threads, gd_bytes *fields);
 
 /* RUN/exit.json: {"code": 0, "reason": "..."}; written by rename. Faults are dropped: there is nobody left to tell. */
 void gd_train_report_exit(const char *directory, int code, const char *reason);

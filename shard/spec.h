@@ -136,6 +136,7 @@ typedef struct gd_guard_spec {
 typedef struct gd_log_spec {
   int64_t interval_steps;
   bool tensorboard;
+  bool profile; /* rank 0 times its kernels */
 } gd_log_spec;
 
 typedef struct gd_spec {

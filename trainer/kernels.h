@@ -300,6 +300,7 @@ struct gd_kernels {
   gd_stream *stream; /* the device's compute stream */
   int32_t threads;   /* CPU: OpenMP threads of a kernel */
   void *state;
+  struct gd_profile *profile; /* of wrappers in ops (kernels/profile.h), else NULL */
 };
 
 /* The table for a device: on the CPU the best instruction set of this processor, or the one GPTDIST_ISA names (generic, avx2,

@@ -142,6 +142,7 @@ gd_status gd_run_open(gd_session *session, gd_device *device, const gd_spec *spe
   out->saved_step = out->marks_best = -1;
   out->state = (gd_run_state){.best_validation = INFINITY, .best_step = -1};
   gd_checkpoint *checkpoint;
+  if (spec->log.profile) GD_TRY(gd_session_agree(session, gd_profile_check(device)));
   GD_TRY(gd_mesh_init(&out->mesh, gd_session_ranks(session), spec->parallel.tensor, spec->parallel.pipeline,
                       spec->parallel.context));
   GD_TRY(find_checkpoint(out, options, &checkpoint));
@@ -160,6 +161,7 @@ gd_status gd_run_open(gd_session *session, gd_device *device, const gd_spec *spe
     GD_TRY(gd_optimizer_open(&out->model, &out->optimizer));
   }
   out->start_step = out->state.step;
+  if (spec->log.profile && gd_session_rank(session) == 0) GD_TRY(gd_profile_open(&out->model.kernels, &out->profile));
   GD_TRY(gd_step_open(&out->model, &out->optimizer, &out->step));
   GD_TRY(open_writer(out));
   GD_TRY(open_data(out));
@@ -246,9 +248,11 @@ static gd_status train_step(gd_run *run) {
   gd_verdict verdict;
   double start = now_ms();
   gd_session_progress(run->session, "data", number);
+  if (run->profile) gd_profile_begin(run->profile);
   GD_TRY(gd_prefetch_next(run->prefetch, &run->batch));
   GD_TRY(gd_step_run(&run->step, number, &run->batch, (float)event.lr));
   GD_TRY(gd_optimizer_read_verdict(&run->optimizer, &verdict));
+  if (run->profile) gd_profile_end(run->profile);
   event.ms = now_ms() - start;
   event.loss = verdict.loss_sum / verdict.weight_sum;
   event.gradient_norm = verdict.gradient_norm;
@@ -325,6 +329,7 @@ void gd_run_close(gd_run *run) {
   gd_validator_close(&run->validator);
   gd_snapshot_close(&run->snapshot);
   gd_step_close(&run->step);
+  gd_profile_close(run->profile);
   gd_optimizer_close(&run->optimizer);
   gd_model_close(&run->model);
   memset(run, 0, sizeof *run);

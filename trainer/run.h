@@ -4,6 +4,7 @@
 
 #include "io/checkpoint/checkpoint.h"
 #include "io/data/dataset.h"
+#include "trainer/kernels/profile.h"
 #include "trainer/snapshot.h"
 #include "trainer/step.h"
 #include "trainer/validate.h"
@@ -43,6 +44,7 @@ typedef struct gd_run {
   gd_model model;         /* arenas: parameters, gradients, activations, workspace */
   gd_optimizer optimizer; /* arena: optimizer */
   gd_step step;
+  gd_profile *profile; /* log.profile on rank 0, else NULL */
   gd_snapshot snapshot;
   gd_dataset *data, *validation; /* validation NULL: none */
   gd_validator validator;

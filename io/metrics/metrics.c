@@ -22,7 +22,7 @@ struct gd_metrics {
   gd_tensorboard *board; /* NULL: not wanted */
 };
 
-static const char *const names[] = {"start", "train", "validation", "checkpoint", "end"};
+static const char *const names[] = {"start", "train", "validation", "checkpoint", "profile", "end"};
 
 /* ---- cutting back ---- */
 
@@ -36,7 +36,8 @@ static bool belongs(const char *line, size_t count, int64_t step) {
     return false;
   }
   const char *event = gd_json_string(gd_json_get(root, "event"));
-  bool keep = event && strcmp(event, "end") != 0 && gd_json_integer(gd_json_get(root, "step"), &at) && at <= step;
+  bool lasting = event && strcmp(event, "end") != 0 && strcmp(event, "profile") != 0;
+  bool keep = lasting && gd_json_integer(gd_json_get(root, "step"), &at) && at <= step;
   if (keep && at == step && strcmp(event, "validation") == 0) keep = false;
   gd_json_free(root);
   return keep;
@@ -119,6 +120,7 @@ gd_status gd_metrics_format(const gd_metrics_line *line, gd_bytes *out) {
     GD_TRY(gd_bytes_printf(out, ", \"memory_bytes\": %" PRId64 ", \"skipped\": %s", line->memory_bytes,
                            line->skipped ? "true" : "false"));
   }
+  if (line->event == GD_METRICS_PROFILE) GD_TRY(gd_bytes_append(out, line->fields, strlen(line->fields)));
   return gd_bytes_printf(out, "}\n");
 }
 

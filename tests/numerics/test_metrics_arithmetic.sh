@@ -1,6 +1,6 @@
 #!/bin/bash
 # What metrics.jsonl and the terminal say of tokens, speed and work, against arithmetic from the settings alone, on one rank and on
-# four, before and behind a resume.
+# four, before and behind a resume; and that the profile of the kernels adds up to it.
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh"
 settings="run.steps=6 batch.global=12 batch.sequence=32 checkpoint.interval_steps=2 validation.interval_steps=0 precision.dtype=fp32"
@@ -39,6 +39,35 @@ printed() {
     END { if (!seen) print "no line of a step"; exit bad || !seen }' "$work/$1.out"
 }
 
+# profiled NAME RANKS FLOPS_PER_TOKEN WIDTH QUERIES: operations and calls of log.profile in the 5 steps behind the first. They are the
+# figure of the train lines but for two differences: the vocabulary is multiplied with its padding (257 to 320), and attention is
+# counted for the keys that a query sees, 33 of 2 * 32 on average, with the scores computed again in backward (14 for 12).
+profiled() {
+  grep '"event": "profile"' "$work/$1/metrics.jsonl" | awk -v ranks="$2" -v flops="$3" -v width="$4" -v queries="$5" '
+    function field(text, name) { match(text, "\"" name "\": [^,}]*"); return substr(text, RSTART + length(name) + 4, RLENGTH - length(name) - 4) + 0 }
+    function wrong(what, found, expected) { if (found != expected) { printf "%s: found %.0f, expected %.0f\n", what, found, expected; bad = 1 } }
+    { lines++
+      tokens = 5 * 12 * 32 / ranks
+      attention = 12 * 2 * queries * 32
+      wrong("steps", field($0, "steps"), 5)
+      split($0, half, "\"products\":")
+      count = split(half[1], part, "{")
+      for (i = 3; i <= count; i++) { # 1 and 2: the line itself
+        name = part[i]; sub(/^[^:]*: "/, "", name); sub(/".*/, "", name)
+        calls[name] = field(part[i], "calls"); work[name] = field(part[i], "operations")
+        seconds += field(part[i], "seconds") }
+      count = split(half[2], part, "{")
+      for (i = 2; i <= count; i++) { shape_calls += field(part[i], "calls"); shape_work += field(part[i], "operations") }
+      wrong("products", work["matmul"], tokens * (flops - attention + 6 * (320 - 257) * width))
+      wrong("attention forward", work["attention_forward"], tokens * attention / 3 * 33 / 64)
+      wrong("attention backward", work["attention_backward"], tokens * attention / 3 * 33 / 64 * 10 / 4)
+      wrong("calls of attention", calls["attention_forward"], 5 * 2 * 4 / (ranks > 1 ? 2 : 1))
+      wrong("calls, by shape", shape_calls, calls["matmul"])
+      wrong("products, by shape", shape_work, work["matmul"])
+      if (seconds <= 0 || seconds > field($0, "seconds")) wrong("seconds in kernels", seconds, field($0, "seconds")) }
+    END { if (lines != 1) { print lines + 0 " lines"; bad = 1 } exit bad }'
+}
+
 # Products of a token, forward and twice that backward, 2 operations each: query, key, value, projection, the mlp and the head; and
 # scores and weighted values over a whole sequence of 32.
 vocabulary=257 # bytes, and the end of a text
@@ -46,14 +75,19 @@ gpt2=$((3 * 2 * (2 * (32 * 96 + 32 * 32 + 32 * 128 + 128 * 32) + vocabulary * 32
 llama=$((3 * 2 * (2 * (64 * 64 + 2 * 64 * 32 + 64 * 64 + 3 * 64 * 96) + vocabulary * 64) + 3 * 2 * 2 * 2 * 32 * 64))
 # shellcheck disable=SC2086
 for config in gpt2 llama; do
-  train "$config-1" 1 $config $settings
-  train "$config-4" 4 $config $settings parallel.tensor=2
+  train "$config-1" 1 $config $settings log.profile=true
+  train "$config-4" 4 $config $settings log.profile=true parallel.tensor=2
   check "$config: one rank" arithmetic "$config-1" "${!config}"
   check "$config: one rank, printed" printed "$config-1"
   check "$config: four ranks" arithmetic "$config-4" "${!config}"
   check "$config: four ranks, printed" printed "$config-4"
-  train "$config-again" 2 $config $settings run.steps=4 schedule.decay_steps=6
-  train "$config-again" 1 $config $settings schedule.decay_steps=6
+  read -r width queries <<< "$([ $config = gpt2 ] && echo 32 32 || echo 64 64)"
+  check "$config: one rank, its kernels" profiled "$config-1" 1 "${!config}" "$width" "$queries"
+  check "$config: four ranks, the first one's kernels" profiled "$config-4" 4 "${!config}" "$width" "$queries"
+  check "$config: the table is printed" grep -q "^kernels of rank 0 in 5 steps, " "$work/$config-1.out"
+  train "$config-again" 2 $config $settings run.steps=4 schedule.decay_steps=4
+  train "$config-again" 1 $config $settings schedule.decay_steps=4
+  check "$config: the same numbers without a profile" same_curve "$config-1" "$config-again"
   check "$config: stopped and resumed" arithmetic "$config-again" "${!config}"
 done
 finish

@@ -54,8 +54,9 @@ echo '{"goal": "say", "sol1": "the same", "sol2": "times", "label": 0}' >piqa.js
 
 expect 1 output,bytes,vocabulary,train_tokens,train_documents,validation_tokens,validation_documents,seconds data prepare --json --tokenizer bytes --validation-fraction 0.2 --output data text.txt
 expect 3+ 'event=start:step,tokens event=train:step,tokens,loss,lr,grad_norm,ms,tokens_per_s,tflops,mfu,memory_bytes,skipped
-  event=validation:loss,ms event=checkpoint:step,ms event=end:step,tokens' \
-  train "${settings[@]}" --json --set validation.interval_steps=1 --set validation.batches=1
+  event=validation:loss,ms event=checkpoint:step,ms event=end:step,tokens
+  event=profile:step,tokens,steps,seconds,peak_operations_per_s,copy_bytes_per_s,kernels,products' \
+  train "${settings[@]}" --json --set log.profile=true --set validation.interval_steps=1 --set validation.batches=1
 python3 - <<'END' || { echo 'FAILED: stdout of training is not metrics.jsonl'; failed=1; }
 assert open("out").read() == open("run/metrics.jsonl").read()
 END

@@ -68,6 +68,8 @@ static void write_steps(int64_t resumed, int64_t last, bool board) {
       assert_int_equal(gd_metrics_write(metrics, &line), GD_OK);
     }
   }
+  gd_metrics_line profile = {.event = GD_METRICS_PROFILE, .step = last, .tokens = last * 512, .fields = ", \"steps\": 3"};
+  assert_int_equal(gd_metrics_write(metrics, &profile), GD_OK);
   gd_metrics_line end = {.event = GD_METRICS_END, .step = last, .tokens = last * 512};
   assert_int_equal(gd_metrics_write(metrics, &end), GD_OK);
   gd_metrics_close(metrics);
@@ -87,6 +89,7 @@ static void test_a_line_holds_the_fields_in_order_and_floats_come_back_bit_for_b
       "{\"event\": \"train\", \"step\": 1, \"tokens\": 512, \"loss\": 2.5, \"lr\": 0.00100000005, \"grad_norm\": 0.333333333, "
       "\"ms\": 12.5, \"tokens_per_s\": 1000000, \"tflops\": 0.25, \"mfu\": null, \"memory_bytes\": 1073741824, \"skipped\": "
       "false}\n"
+      "{\"event\": \"profile\", \"step\": 1, \"tokens\": 512, \"steps\": 3}\n"
       "{\"event\": \"end\", \"step\": 1, \"tokens\": 512}\n";
   assert_string_equal(text, expected);
   free(text);

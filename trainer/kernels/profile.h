@@ -1,0 +1,49 @@
+/* profile.h - how long each kernel of a step takes (log.profile): a table of wrappers around the device's own, put in place for
+ * the steps that are counted and taken away behind them, so that a run without a profile is as it was. CPU device only, where a
+ * kernel runs inside the call that enqueues it; all local, and only on the thread that enqueues. */
+#ifndef GD_TRAINER_KERNELS_PROFILE_H
+#define GD_TRAINER_KERNELS_PROFILE_H
+
+#include "trainer/kernels/work.h"
+
+enum {
+  GD_PROFILE_KERNELS = 24,  /* functions of gd_kernels_ops that compute */
+  GD_PROFILE_PRODUCTS = 128 /* shapes of products told apart; those that come later are summed in one row */
+};
+
+typedef struct gd_profile gd_profile;
+
+typedef struct gd_profile_row {
+  char name[64]; /* the kernel, or form and shape of a product: "NT 2048 x 768 x 384", "TN 768 x 384 x 256, 8 leaves" */
+  int64_t calls;
+  double seconds;
+  gd_work work; /* of all calls */
+} gd_profile_row;
+
+/* What was counted; rows by time, the longest first, those without a call left out. */
+typedef struct gd_profile_table {
+  int64_t steps;
+  double seconds; /* of the steps, kernels and all else */
+  int32_t kernel_count, product_count;
+  gd_profile_row kernels[GD_PROFILE_KERNELS];
+  gd_profile_row products[GD_PROFILE_PRODUCTS + 1]; /* matmul, by shape */
+} gd_profile_table;
+
+/* Whether kernels of this device can be timed. GD_USAGE naming the key and the device. */
+GD_CHECKED gd_status gd_profile_check(const gd_device *device);
+
+/* kernels stay the caller's, and must stay open and where they are. GD_USAGE as gd_profile_check, GD_NO_MEMORY. */
+GD_CHECKED gd_status gd_profile_open(gd_kernels *kernels, gd_profile **out);
+void gd_profile_close(gd_profile *profile);
+
+/* Around a step. The first one takes its memory from the system page by page: it is forgotten when a second one begins. */
+void gd_profile_begin(gd_profile *profile);
+void gd_profile_end(gd_profile *profile);
+
+void gd_profile_read(const gd_profile *profile, gd_profile_table *out);
+
+/* Bytes a second, read and written, at which `threads` threads copy memory that no cache holds (the best of some tries). 0
+ * where there is no memory for it. About half a second. */
+double gd_profile_copy_rate(int32_t threads);
+
+#endif
