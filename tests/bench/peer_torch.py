@@ -1,121 +1,240 @@
 #!/usr/bin/env python3
-"""The same whole training steps as tests/bench/bench_run in Debian's PyTorch (apt install python3-torch), for comparison on one machine.
+"""The same whole training steps as tests/bench/bench_run in PyTorch, each way that may be its fastest, for comparison on one machine.
 
-usage: python3 peer_torch.py [--steps N] [--models 124M,30M] [--threads 1,2] [--dtypes fp32,autocast,bf16] [--processes 1,2]
-A step: forward, cross entropy, backward, global-norm clipping, AdamW on float32 parameters (bf16: on bfloat16 parameters).
-  autocast  torch.autocast bfloat16, float32 parameters      bf16  parameters and activations bfloat16
---processes 2 adds two processes of one thread, half the batch each, gradients summed with gloo (DistributedDataParallel).
-PyTorch multiplies float32 matrices with the BLAS that libblas.so.3 points to; with Debian's reference libblas3 it is tens of times slower:
-install libopenblas0-pthread first, and unset OPENBLAS_CORETYPE where it is set.
-Prints one line a case: the median of the steps after the second, in tokens/s.
+usage: python3 peer_torch.py [--venv FOLDER] [--steps N] [--models 124M,30M] [--precisions fp32,autocast,master]
+                             [--modes eager,default] [--layouts 1x1,1x2,2x1]
+  --venv FOLDER  a virtual environment with torch to run in; made there, with the newest torch that pip finds, where none is yet
+A step: forward, cross entropy, backward, global-norm clipping, AdamW on float32 weights: scaled_dot_product_attention, fused AdamW
+(foreach where a build lacks it).
+  fp32      all of it
+  autocast  bfloat16: torch.autocast, float32 parameters
+  master    bfloat16: parameters, activations and gradients bfloat16, the optimizer on a float32 copy of the weights
+--modes: eager, and modes of torch.compile (default, max-autotune-no-cudagraphs, ...); one that fails is told, and its case runs eager.
+--layouts: processes x threads; more than one process has its part of the batch, gradients summed with gloo (DistributedDataParallel).
+Prints one line a case, the median of the steps after the third (the first ones compile) in tokens/s, then the best of each group.
 """
 import argparse
 import os
+import shutil
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
-
-import torch
-from torch import nn
-from torch.nn import functional as F
+import venv
 
 MODELS = {  # layers, heads, width, context, batch, sequence; V = 50257 padded to 50304
     "124M": (12, 12, 768, 1024, 4, 64),
     "30M": (6, 6, 384, 1024, 8, 256),
+    "tiny": (2, 2, 32, 64, 4, 32),  # to see that everything runs
 }
 VOCABULARY = 50304
+UNCOUNTED = 3
+VENV_BYTES = 12 << 30  # a wheel with CUDA libraries, and what pip keeps while it unpacks
 
 
-class Block(nn.Module):
-    def __init__(self, width, heads):
-        super().__init__()
-        self.heads = heads
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv, self.projection = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+def make_model(layers, heads, width, context):
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
 
-    def forward(self, x, mask):
-        b, t, c = x.shape
-        q, k, v = (y.view(b, t, self.heads, c // self.heads).transpose(1, 2) for y in self.qkv(self.norm1(x)).split(c, dim=2))
-        scores = (q @ k.transpose(-2, -1)) * (c // self.heads) ** -0.5
-        weights = torch.softmax(scores.masked_fill(mask, float("-inf")), dim=-1)
-        x = x + self.projection((weights @ v).transpose(1, 2).reshape(b, t, c))
-        return x + self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh"))
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+            self.qkv, self.projection = nn.Linear(width, 3 * width), nn.Linear(width, width)
+            self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+        def forward(self, x):
+            b, t, c = x.shape
+            q, k, v = (y.view(b, t, heads, c // heads).transpose(1, 2) for y in self.qkv(self.norm1(x)).split(c, dim=2))
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+            x = x + self.projection(y.transpose(1, 2).reshape(b, t, c))
+            return x + self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh"))
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.tokens, self.positions = nn.Embedding(VOCABULARY, width), nn.Embedding(context, width)
+            self.blocks = nn.ModuleList(Block() for _ in range(layers))
+            self.norm = nn.LayerNorm(width)
+            for p in self.parameters():
+                if p.dim() == 2:
+                    nn.init.normal_(p, std=0.02)
+
+        def forward(self, tokens, targets):
+            x = self.tokens(tokens) + self.positions.weight[: tokens.shape[1]]
+            for block in self.blocks:
+                x = block(x)
+            logits = F.linear(self.norm(x), self.tokens.weight)
+            return F.cross_entropy(logits.view(-1, VOCABULARY).float(), targets.view(-1))
+
+    return Model()
 
 
-class Model(nn.Module):
-    def __init__(self, layers, heads, width, context):
-        super().__init__()
-        self.tokens, self.positions = nn.Embedding(VOCABULARY, width), nn.Embedding(context, width)
-        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
-        self.norm = nn.LayerNorm(width)
-        for p in self.parameters():
-            if p.dim() == 2:
-                nn.init.normal_(p, std=0.02)
+class Weights:
+    """What the optimizer works on: the parameters, or float32 copies of bfloat16 ones."""
 
-    def forward(self, tokens, targets, mask):
-        x = self.tokens(tokens) + self.positions(torch.arange(tokens.shape[1]))
-        for block in self.blocks:
-            x = block(x, mask)
-        logits = self.norm(x) @ self.tokens.weight.T
-        return F.cross_entropy(logits.view(-1, VOCABULARY).float(), targets.view(-1))
+    def __init__(self, model, precision):
+        import torch
+
+        self.parameters = list(model.parameters())
+        self.masters = self.parameters
+        if precision == "master":
+            model.to(torch.bfloat16)
+            self.masters = [p.detach().float().requires_grad_() for p in self.parameters]
+        groups = [dict(params=[m for m in self.masters if m.dim() == 2], weight_decay=0.1),
+                  dict(params=[m for m in self.masters if m.dim() == 1], weight_decay=0.0)]
+        settings = dict(lr=6e-4, betas=(0.9, 0.95))
+        try:
+            self.optimizer, self.kind = torch.optim.AdamW(groups, fused=True, **settings), "fused"
+        except (RuntimeError, TypeError):
+            self.optimizer, self.kind = torch.optim.AdamW(groups, foreach=True, **settings), "foreach"
+
+    def update(self):
+        import torch
+
+        copies = self.masters is not self.parameters
+        if copies:
+            for master, p in zip(self.masters, self.parameters):
+                master.grad = p.grad.float()
+        torch.nn.utils.clip_grad_norm_(self.masters, 1.0)
+        self.optimizer.step()
+        if copies:
+            with torch.no_grad():
+                torch._foreach_copy_(self.parameters, self.masters)
+        for p in self.parameters:
+            p.grad = None
 
 
-def measure(name, dtype, threads, steps, rank=0, processes=1):
+def measure(name, precision, mode, processes, threads, steps):
+    """Seconds of each counted step, and the kind of optimizer."""
+    import torch
+
     layers, heads, width, context, batch, sequence = MODELS[name]
     torch.set_num_threads(threads)
     torch.manual_seed(1)
-    model = Model(layers, heads, width, context)
-    if dtype == "bf16":
-        model = model.to(torch.bfloat16)
+    model = make_model(layers, heads, width, context)
+    weights = Weights(model, precision)
     run = model
     if processes > 1:
-        run = nn.parallel.DistributedDataParallel(model)
-    matrices = [p for p in model.parameters() if p.dim() == 2]
-    vectors = [p for p in model.parameters() if p.dim() == 1]
-    optimizer = torch.optim.AdamW([dict(params=matrices, weight_decay=0.1), dict(params=vectors, weight_decay=0.0)],
-                                  lr=6e-4, betas=(0.9, 0.95), foreach=False)
-    mask = torch.ones(sequence, sequence, dtype=torch.bool).triu(1)
+        run = torch.nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True, static_graph=True)
+    if mode != "eager":
+        run = torch.compile(run, mode=None if mode == "default" else mode)
     times = []
-    for _ in range(steps):
+    for _ in range(steps + UNCOUNTED):
         text = torch.randint(0, 50257, (batch // processes, sequence + 1))
         began = time.perf_counter()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == "autocast"):
-            loss = run(text[:, :-1], text[:, 1:].contiguous(), mask)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "autocast"):
+            loss = run(text[:, :-1], text[:, 1:].contiguous())
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        weights.update()
+        loss = loss.item()
         times.append(time.perf_counter() - began)
+    if not loss == loss or loss > 20:
+        raise ArithmeticError(f"the loss is {loss}")
+    return times[UNCOUNTED:], weights.kind
+
+
+def worker(rank, processes, threads, name, precision, mode, steps, folder):
+    """One process of a case; the first one leaves its result in folder/result."""
+    import torch
+
+    if processes > 1:
+        torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=processes)
+    times, kind = measure(name, precision, mode, processes, threads, steps)
     if rank == 0:
-        median = statistics.median(times[2:])
-        kind = f"{processes} processes x {threads} threads" if processes > 1 else f"{threads} threads"
-        print(f"{name:5} {dtype:9} {kind:24} {batch * sequence / median:8.0f} tokens/s   {1000 * median:7.0f} ms a step", flush=True)
+        with open(f"{folder}/result", "w") as out:
+            print(statistics.median(times), kind, file=out)
+    if processes > 1:
+        torch.distributed.destroy_process_group()
 
 
-def worker(rank, processes, name, dtype, steps):
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="29617")
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=processes)
-    measure(name, dtype, 1, steps, rank, processes)
-    torch.distributed.destroy_process_group()
+def run_case(name, precision, mode, processes, threads, steps):
+    """(seconds a step, kind of optimizer) in fresh processes, so that no case finds another's threads and compiled code; or a text."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = dict(os.environ, OMP_NUM_THREADS=str(threads), GLOO_SOCKET_IFNAME="lo", CUDA_VISIBLE_DEVICES="")
+        environment.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # large pages for tensors
+        jobs = [subprocess.Popen([sys.executable, __file__, "--worker", str(rank), str(processes), str(threads), name, precision, mode,
+                                  str(steps), folder], env=environment, stdout=subprocess.DEVNULL, stderr=open(f"{folder}/said-{rank}", "w"))
+                for rank in range(processes)]
+        while any(job.poll() is None for job in jobs):
+            if any(job.poll() not in (None, 0) for job in jobs):
+                for job in jobs:
+                    job.kill()
+            time.sleep(0.2)
+        if all(job.returncode == 0 for job in jobs):
+            median, kind = open(f"{folder}/result").read().split()
+            return float(median), kind
+        failed = next((r for r in range(processes) if jobs[r].returncode > 0), 0)
+        said = [line.strip() for line in open(f"{folder}/said-{failed}") if line.strip()]
+        faults = [line for line in said if "Error" in line] or said
+        return (faults or [f"left with {jobs[failed].returncode}"])[-1][:160]
+
+
+def report(name, precision, mode, processes, threads, steps, modes):
+    """Runs and prints a case, eager where its mode fails and no other case is. Returns (tokens/s, how) or None."""
+    result = run_case(name, precision, mode, processes, threads, steps)
+    if isinstance(result, str):
+        print(f"{name:5} {processes} x {threads} {precision:9} {mode:10} failed: {result}", flush=True)
+        return None if "eager" in modes else report(name, precision, "eager", processes, threads, steps, ["eager"])
+    _, _, _, _, batch, sequence = MODELS[name]
+    speed = batch * sequence / result[0]
+    print(f"{name:5} {processes} x {threads} {precision:9} {mode:10} {speed:9.0f} tokens/s {1000 * result[0]:9.1f} ms a step"
+          f"   {result[1]} AdamW", flush=True)
+    return speed, f"{precision}, {mode}"
+
+
+def enter(folder):
+    """Goes on in the virtual environment; makes it first where it is none, and fetches torch where it has none."""
+    python = os.path.join(os.path.abspath(folder), "bin", "python")
+    if os.path.realpath(sys.prefix) == os.path.realpath(folder):
+        return
+    if not os.path.exists(python):
+        os.makedirs(folder, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+        if free < VENV_BYTES:
+            sys.exit(f"--venv {folder}: {free >> 30} GiB free, expected {VENV_BYTES >> 30}")
+        venv.create(folder, with_pip=True)
+    if subprocess.run([python, "-c", "import torch"], stderr=subprocess.DEVNULL).returncode != 0:
+        subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-cache-dir", "torch", "numpy"], check=True)
+    os.execv(python, [python, os.path.abspath(__file__)] + sys.argv[1:])
 
 
 def main():
+    if sys.argv[1:2] == ["--worker"]:
+        rank, processes, threads, name, precision, mode, steps, folder = sys.argv[2:]
+        worker(int(rank), int(processes), int(threads), name, precision, mode, int(steps), folder)
+        return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--venv")
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--models", default="124M,30M")
-    parser.add_argument("--threads", default="1,2")
-    parser.add_argument("--dtypes", default="fp32,autocast,bf16")
-    parser.add_argument("--processes", default="1,2")
+    parser.add_argument("--precisions", default="fp32,autocast,master")
+    parser.add_argument("--modes", default="eager,default")
+    parser.add_argument("--layouts", default="1x1,1x2,2x1")
     options = parser.parse_args()
-    print("PyTorch", torch.__version__)
+    if options.venv:
+        enter(options.venv)
+    try:
+        import torch
+    except ImportError:
+        sys.exit("no torch here: --venv FOLDER makes a virtual environment with it")
+    print(f"PyTorch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, "
+          f"oneDNN {'there' if torch.backends.mkldnn.is_available() else 'missing'}, {os.cpu_count()} cores")
     for name in options.models.split(","):
-        for dtype in options.dtypes.split(","):
-            for processes in map(int, options.processes.split(",")):
-                if processes == 1:
-                    for threads in map(int, options.threads.split(",")):
-                        measure(name, dtype, threads, options.steps)
-                else:
-                    torch.multiprocessing.spawn(worker, (processes, name, dtype, options.steps), nprocs=processes)
+        for layout in options.layouts.split(","):
+            processes, threads = map(int, layout.split("x"))
+            best = {}
+            for precision in options.precisions.split(","):
+                modes = options.modes.split(",")
+                for mode in modes:
+                    result = report(name, precision, mode, processes, threads, options.steps, modes)
+                    dtype = "fp32" if precision == "fp32" else "bf16"
+                    if result and result > best.get(dtype, (0, "")):
+                        best[dtype] = result
+            for dtype, (speed, how) in best.items():
+                print(f"{name:5} {processes} x {threads} best {dtype}: {speed:.0f} tokens/s ({how})", flush=True)
 
 
 if __name__ == "__main__":
