@@ -50,6 +50,8 @@ static void sums_are_counted(void **state) {
   expect(gd_work_tree_sum(&t), 100 * (6 + 8), 300, "three leaves and the old value");
   gd_column_sums c = {.rows = 6, .width = 10, .leaf_rows = 2, .dtype = GD_FLOAT32};
   expect(gd_work_column_sums(&c), 4 * (60 + 30), 60, "three leaves of columns");
+  c.leaf_rows = 4;
+  expect(gd_work_column_sums(&c), 4 * (60 + 20), 60, "the last leaf is short");
   expect(gd_work_add(7), 84, 7, "add");
   expect(gd_work_convert(GD_BFLOAT16, GD_FLOAT32, 7), 42, 0, "convert");
 }
