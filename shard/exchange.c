@@ -192,6 +192,21 @@ gd_status gd_exchange_create(const gd_spec *spec, int32_t data_ranks, int32_t da
   return status;
 }
 
+int64_t gd_exchange_received(const gd_spec *spec, int32_t data_ranks, int32_t data_rank) {
+  const builder b = {.spec = spec, .data_ranks = data_ranks, .rank = data_rank};
+  gd_tree_node nodes[GD_TREE_MAX_NODES];
+  int32_t pieces = data_ranks, bit = 1;
+  int64_t received = 0;
+  for (; pieces % 2 == 0; bit *= 2) {
+    pieces /= 2;
+    int32_t peers = (data_rank ^ bit) / bit * bit; /* the first of the ranks whose sums the peer has */
+    received += (int64_t)pieces * nodes_of(&b, peers, peers + bit, nodes);
+  }
+  for (int32_t first = 0; first < data_ranks; first += bit)
+    if (first != data_rank / bit * bit) received += nodes_of(&b, first, first + bit, nodes);
+  return received;
+}
+
 void gd_exchange_free(gd_exchange *exchange) {
   free(exchange->stage);
   free(exchange->buffer);

@@ -45,5 +45,7 @@ typedef struct gd_exchange {
 /* Local. spec must be resolved. GD_NO_MEMORY. */
 GD_CHECKED gd_status gd_exchange_create(const gd_spec *spec, int32_t data_ranks, int32_t data_rank, gd_exchange *out);
 void gd_exchange_free(gd_exchange *exchange);
+/* received_pieces alone, without memory. Local. */
+int64_t gd_exchange_received(const gd_spec *spec, int32_t data_ranks, int32_t data_rank);
 
 #endif

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "shard/deal.h"
+
 /* One logical tensor's part of a parameter block: `rows` x `cols` of the tensor a block, cut along rows or columns. */
 typedef struct part {
   const char *suffix;
@@ -294,7 +296,7 @@ void gd_layout_free(gd_layout *layout) {
 
 gd_range gd_layout_piece(const gd_layout *layout, int32_t bucket, int32_t data_rank) {
   const gd_bucket *b = &layout->buckets[bucket];
-  return (gd_range){b->offset + data_rank * b->piece, b->piece};
+  return (gd_range){b->offset + gd_deal_piece(layout->mesh.size[GD_AXIS_DATA], data_rank) * b->piece, b->piece};
 }
 
 gd_range gd_layout_updated(const gd_layout *layout, int32_t bucket) {

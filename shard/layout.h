@@ -7,8 +7,8 @@
  * at a multiple of GD_UNIT_ELEMS. A block of "qkv" holds the query, key and value rows of its heads together.
  *  - SEGMENTS tie them: a dense piece of a parameter block in the flat arena is a box of a tensor.
  * Parameters lie in BUCKETS (token table, position table, each layer, final norm, head), a bucket's length being a multiple of
- * GD_UNIT_ELEMS * data, so that its `data` PIECES are even: piece d is what data rank d sums, saves and (ZeRO 1) updates. A
- * tied head has a bucket too, of gradients alone, behind those of the parameters.
+ * GD_UNIT_ELEMS * data, so that its `data` PIECES are even: gd_deal_piece says which of them a data rank sums, saves and (ZeRO
+ * 1) updates. A tied head has a bucket too, of gradients alone, behind those of the parameters.
  */
 #ifndef GD_SHARD_LAYOUT_H
 #define GD_SHARD_LAYOUT_H

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "shard/deal.h"
+#include "shard/exchange.h"
 
 static const gd_memory names[GD_MEMORY_IDS] = {
     [GD_M_PARAMETERS] = {"parameters", GD_MEMORY_PARAMETERS, 0},
@@ -32,15 +32,6 @@ static const gd_memory names[GD_MEMORY_IDS] = {
     [GD_M_HOST_FLAGS] = {"flags on the host", GD_MEMORY_HOST, 0},
 };
 
-static int64_t exchange_elements(const gd_layout *layout) {
-  int32_t data = layout->mesh.size[GD_AXIS_DATA];
-  int64_t nodes = 0;
-  gd_tree_node list[GD_TREE_MAX_NODES];
-  if (data == 1) return 0;
-  for (int32_t d = 0; d < data; d++) nodes += gd_deal_sums(&layout->spec, data, d, list);
-  return nodes * gd_layout_largest_piece(layout);
-}
-
 void gd_memory_of_training(const gd_layout *layout, gd_memory out[GD_MEMORY_IDS]) {
   const gd_spec *spec = &layout->spec;
   int32_t data = layout->mesh.size[GD_AXIS_DATA], rank = layout->coordinates[GD_AXIS_DATA];
@@ -58,7 +49,7 @@ void gd_memory_of_training(const gd_layout *layout, gd_memory out[GD_MEMORY_IDS]
   out[GD_M_DECAY].bytes = layout->state_elems / GD_UNIT_ELEMS;
   out[GD_M_ACTIVATIONS].bytes = activations.kept_bytes;
   out[GD_M_WORKSPACE].bytes = activations.workspace_bytes;
-  out[GD_M_EXCHANGE].bytes = exchange_elements(layout) * 4;
+  out[GD_M_EXCHANGE].bytes = gd_exchange_received(spec, data, rank) * gd_layout_largest_piece(layout) * 4;
   out[GD_M_UNIT_SUMS].bytes = units * 4;
   out[GD_M_ALL_UNIT_SUMS].bytes = layout->mesh.ranks * units * 4;
   out[GD_M_UNIT_ORDER].bytes = gd_layout_norm_units(layout) * 4;

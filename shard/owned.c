@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "shard/deal.h"
 #include "shard/layout.h"
 
 typedef struct box_list {
@@ -86,7 +87,7 @@ static int32_t gathered_index(const gd_layout *layout, const gd_bucket *bucket, 
   int64_t inside = arena - bucket->offset;
   int32_t coordinates[GD_AXES] = {0};
   coordinates[GD_AXIS_TENSOR] = tensor;
-  coordinates[GD_AXIS_DATA] = (int32_t)(inside / bucket->piece);
+  coordinates[GD_AXIS_DATA] = gd_deal_piece_owner(layout->mesh.size[GD_AXIS_DATA], (int32_t)(inside / bucket->piece));
   int64_t rank = gd_mesh_rank(&layout->mesh, coordinates);
   return (int32_t)(rank * piece_units + units_before + inside % bucket->piece / GD_UNIT_ELEMS);
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "shard/deal.h"
+#include "trainer/reduce.h"
 
 _Static_assert(sizeof(gd_verdict) == GD_VERDICT_BYTES, "the plan counts the verdict");
 
@@ -73,6 +74,9 @@ gd_status gd_optimizer_open(gd_model *model, gd_optimizer *out) {
   GD_TRY(gd_model_take(model, GD_M_HOST_VERDICT, false, &out->host_verdict));
   GD_TRY(make_decay(out));
   GD_TRY(make_order(out));
+  out->sizes = calloc(2 * (size_t)model->data->size, sizeof *out->sizes);
+  if (!out->sizes) return gd_fail(GD_NO_MEMORY, "no memory for the pieces of %d data ranks", model->data->size);
+  out->offsets = out->sizes + model->data->size;
   GD_TRY(gd_model_take(model, GD_M_MASTER, true, &out->master));
   return out->master ? copy_masters(out) : GD_OK;
 }
@@ -92,6 +96,7 @@ void gd_optimizer_close(gd_optimizer *optimizer) {
   gd_model_give(model, GD_M_SEQUENCE_SUMS, optimizer->sequence_sums);
   gd_model_give(model, GD_M_ALL_SEQUENCE_SUMS, optimizer->all_sequence_sums);
   gd_model_give(model, GD_M_HOST_VERDICT, optimizer->host_verdict);
+  free(optimizer->sizes);
   memset(optimizer, 0, sizeof *optimizer);
 }
 
@@ -154,15 +159,10 @@ gd_status gd_optimizer_update(gd_optimizer *optimizer, float lr) {
 
 gd_status gd_optimizer_gather(gd_optimizer *optimizer) {
   gd_model *model = optimizer->model;
-  size_t bytes = model->layout.shape.bytes;
   if (model->layout.spec.parallel.zero == 0 || model->data->size == 1) return GD_OK;
-  for (int32_t i = 0; i < model->layout.bucket_count; i++) {
-    const gd_bucket *bucket = &model->layout.buckets[i];
-    gd_range mine = gd_layout_piece(&model->layout, i, model->data->rank);
-    char *parameters = model->parameters;
-    GD_TRY(model->data->ops->all_gather(model->data, model->device->compute, parameters + (size_t)mine.offset * bytes,
-                                        parameters + (size_t)bucket->offset * bytes, (size_t)mine.elements * bytes));
-  }
+  for (int32_t i = 0; i < model->layout.bucket_count; i++)
+    GD_TRY(gd_reduce_gather_pieces(model, model->device->compute, i, model->parameters, model->layout.shape.bytes,
+                                   optimizer->sizes, optimizer->offsets));
   return GD_OK;
 }
 

@@ -4,6 +4,7 @@
 #ifndef GD_TRAINER_REDUCE_H
 #define GD_TRAINER_REDUCE_H
 
+#include "shard/exchange.h"
 #include "trainer/arenas.h"
 
 /* partial[rows][C] float32 of every tensor rank -> *sum = [rows_here][C], the rows of this rank (inference: all rows). The sum
@@ -30,28 +31,29 @@ GD_CHECKED gd_status gd_reduce_local_vector(gd_model *model, const gd_micro *mic
 
 typedef struct gd_gradient_reducer {
   gd_model *model;
-  float *received; /* [nodes of all data ranks][largest piece] */
-  int32_t pending; /* bucket whose exchange is under way, -1 = none */
-  gd_event *computed, *exchanged;
-  int32_t nodes;    /* complete nodes of all data ranks */
-  int32_t my_nodes; /* mine, and their slots */
-  int32_t my_slots[GD_TREE_MAX_NODES];
-  int32_t *first_node; /* [data + 1]: nodes of data rank d are first_node[d] .. */
-  int32_t most_nodes;  /* of any rank */
-  int32_t add_count;
-  gd_tree_add *adds; /* finishing additions over the nodes */
-  bool even;         /* all nodes of one size: one tree kernel does */
-  size_t *send_sizes, *send_offsets, *receive_sizes, *receive_offsets;
+  gd_stream *stream;  /* where it sums: the communication stream, or, on one data rank, the compute stream */
+  gd_kernels kernels; /* the model's, on that stream */
+  gd_exchange exchange;
+  float *received;             /* nodes of other ranks */
+  gd_event *computed, *summed; /* gradients of a bucket; all sums */
+  gd_message *messages;        /* of the longest stage */
+  size_t *sizes, *offsets;     /* [data], of a gather */
 } gd_gradient_reducer;
 
-/* Who holds which nodes of the tree over the global batch, and the receive buffer (none on one data rank). Local. */
+/* Who swaps what with whom, and the memory for what is received (none on one data rank). Local. */
 GD_CHECKED gd_status gd_gradient_reducer_open(gd_model *model, gd_gradient_reducer *out);
 void gd_gradient_reducer_close(gd_gradient_reducer *reducer);
-/* Starts the exchange of a whole gradient bucket; finishes the one under way first. The
- * slots of my nodes as the counter left them. Collective over data. */
+/* Enqueues the sum of a whole gradient bucket, behind what is on the compute stream so far. The
+ * slots of my sums as the counter left them. Collective over data. */
 GD_CHECKED gd_status gd_gradient_reduce_start(gd_gradient_reducer *reducer, int32_t bucket, const gd_tree_counter *counter);
-/* Waits for the last exchange, adds the tied head's accumulator to the token table's; ZeRO 0: every rank gets all pieces. After
- * this slot 0 holds the sums: of my pieces (ZeRO 1), of everything (ZeRO 0). Collective over data. */
+/* Behind all buckets: adds the tied head's accumulator to the token table's; ZeRO 0: every rank gets all pieces. What is
+ * enqueued on the compute stream afterwards finds the sums in slot 0: of my pieces (ZeRO 1), of everything (ZeRO 0). Collective
+ * over data. */
 GD_CHECKED gd_status gd_gradient_reduce_finish(gd_gradient_reducer *reducer);
+
+/* The pieces of a bucket from their data ranks to all of them, in place: `arena` holds elements of `bytes` each as the layout
+ * says. sizes and offsets are scratch, [data] each. Collective over data. */
+GD_CHECKED gd_status gd_reduce_gather_pieces(gd_model *model, gd_stream *stream, int32_t bucket, void *arena, size_t bytes,
+                                             size_t *sizes, size_t *offsets);
 
 #endif

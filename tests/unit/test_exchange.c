@@ -133,6 +133,7 @@ static void check(const gd_spec *spec, int32_t n) {
       at += e->message[m].pieces;
     }
     assert_int_equal(at, e->received_pieces);
+    assert_int_equal(gd_exchange_received(spec, n, r), at);
     free(ranks[r].buffers);
     gd_exchange_free(e);
   }

@@ -133,8 +133,8 @@ static int64_t unit_name(const gd_layout *layout, int64_t arena) {
 /* The units that all ranks send, taken in the order of the norm: parameters by name, their blocks, their units. */
 static void the_norm_takes_parameters_by_name(void **state) {
   (void)state;
-  const int32_t cases[4][2] = {{1, 1}, {4, 2}, {3, 1}, {8, 4}};
-  for (int k = 0; k < 4; k++) {
+  const int32_t cases[5][2] = {{1, 1}, {4, 2}, {3, 1}, {8, 4}, {8, 1}};
+  for (int k = 0; k < 5; k++) {
     gd_spec spec = small_spec(k % 2, cases[k][1], 1);
     gd_mesh mesh;
     gd_layout layout;
@@ -146,7 +146,7 @@ static void the_norm_takes_parameters_by_name(void **state) {
     for (int32_t rank = 0; rank < cases[k][0]; rank++) {
       assert_int_equal(gd_layout_create(&spec, &mesh, rank, &layout), GD_OK);
       for (int32_t b = 0; b < layout.bucket_count; b++) {
-        int64_t start = layout.buckets[b].offset + layout.coordinates[GD_AXIS_DATA] * layout.buckets[b].piece;
+        int64_t start = gd_layout_piece(&layout, b, layout.coordinates[GD_AXIS_DATA]).offset;
         for (int64_t u = 0; u < layout.buckets[b].piece; u += GD_UNIT_ELEMS) {
           assert_true(at < 4096);
           gathered[at++] = unit_name(&layout, start + u);
