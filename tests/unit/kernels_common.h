@@ -122,6 +122,19 @@ static inline void assert_near(gd_dtype dtype, double got, double want, double r
   }
 }
 
+/* A row sum by its definition (docs/rounding.md, "Lanes"): of a, or of the products a b where b is given. */
+static inline float row_sum_of(const float *a, const float *b, int64_t count) {
+  float lanes[128] = {0};
+  for (int64_t i = 0; i < count; i++) lanes[i % 128] = b ? fmaf(a[i], b[i], lanes[i % 128]) : lanes[i % 128] + a[i];
+  for (int half = 64; half > 0; half /= 2)
+    for (int i = 0; i < half; i++) lanes[i] += lanes[i + half];
+  return lanes[0];
+}
+
+/* Widths around the number of lanes. */
+static const int64_t row_widths[] = {1, 3, 17, 127, 128, 129, 300, 768, 1600};
+enum { ROW_WIDTHS = sizeof row_widths / sizeof row_widths[0] };
+
 static inline void assert_same_bits(const void *a, const void *b, size_t bytes, const char *what) {
   if (memcmp(a, b, bytes) == 0) return;
   const unsigned char *x = a, *y = b;

@@ -513,6 +513,32 @@ static void heads_lie_inside_query_blocks_inside_time_blocks(void **state) {
   free_problem(&part);
 }
 
+/* The deltas of backward, each a row sum of 128 lanes. */
+static void deltas_have_128_lanes(void **state) {
+  (void)state;
+  static const int32_t sizes[] = {1, 17, 64, 127, 128, 129, 256};
+  for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
+    for (int isa = 0; isa < ISAS; isa++) {
+      shape s = {.batch = 1, .heads = 1, .kv_heads = 1, .head_size = sizes[i], .queries = 3, .keys = 3};
+      kernel_table table;
+      if (!open_table(isas[isa], 1, &table)) continue;
+      problem p = make_problem(s);
+      run(&table, &p.a, true);
+      for (int r = 0; r < s.queries; r++) {
+        float lanes[128] = {0};
+        for (int d = 0; d < sizes[i]; d++) {
+          int at = r * sizes[i] + d;
+          lanes[d % 128] = fmaf(((float *)p.dout)[at], ((float *)p.out)[at], lanes[d % 128]);
+        }
+        for (int half = 64; half > 0; half /= 2)
+          for (int l = 0; l < half; l++) lanes[l] += lanes[l + half];
+        assert_true(p.delta[r] == lanes[0]);
+      }
+      close_table(&table);
+      free_problem(&p);
+    }
+}
+
 /* With values of 1 an output is the sum of a row's weights after dropout: 1 in the mean, since what is left is scaled up by as
  * much as falls. Within four deviations; a row's variance is at most p / (1 - p). */
 static void dropout_keeps_the_mean(void **state) {
@@ -541,6 +567,7 @@ int main(void) {
       cmocka_unit_test(batch_and_head_cuts_change_no_bit),
       cmocka_unit_test(query_blocks_are_leaves_of_the_tree),
       cmocka_unit_test(heads_lie_inside_query_blocks_inside_time_blocks),
+      cmocka_unit_test(deltas_have_128_lanes),
       cmocka_unit_test(dropout_keeps_the_mean),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

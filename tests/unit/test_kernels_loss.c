@@ -143,6 +143,29 @@ static void rows_and_isa_change_no_bit(void **state) {
   tensor_free(&whole.gradient);
 }
 
+static void sums_of_exponentials_have_128_lanes(void **state) {
+  (void)state;
+  random_state = 41;
+  for (int w = 0; w < ROW_WIDTHS; w++) {
+    float x[1600], e[1600], largest = -INFINITY, sum, target_logit;
+    int64_t width = row_widths[w];
+    for (int64_t c = 0; c < width; c++) x[c] = 5.0f * random_float();
+    for (int isa = 0; isa < ISAS; isa++) {
+      gd_kernels kernels;
+      if (!open_isa(isa_names[isa], 1, &kernels)) continue;
+      memcpy(e, x, sizeof e);
+      gd_loss args = {.rows = 1, .columns = width, .valid_columns = width, .logits = e, .ld = width, .row_max = &largest};
+      args.targets = (const int32_t[]){0};
+      args.block_sum = &sum;
+      args.block_target = &target_logit;
+      assert_int_equal(kernels.ops->loss_max(&kernels, &args), GD_OK);
+      assert_int_equal(kernels.ops->loss_exponentials(&kernels, &args), GD_OK);
+      assert_true(sum == row_sum_of(e, NULL, width) && target_logit == x[0] - largest);
+      gd_kernels_close(&kernels);
+    }
+  }
+}
+
 static void a_not_a_number_reaches_the_loss(void **state) {
   (void)state;
   make_problem();
@@ -182,6 +205,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(loss_and_gradient_match_finite_differences_also_in_place, open_test_device,
                                       close_test_device),
       cmocka_unit_test_setup_teardown(rows_and_isa_change_no_bit, open_test_device, close_test_device),
+      cmocka_unit_test_setup_teardown(sums_of_exponentials_have_128_lanes, open_test_device, close_test_device),
       cmocka_unit_test_setup_teardown(a_not_a_number_reaches_the_loss, open_test_device, close_test_device),
       cmocka_unit_test_setup_teardown(loss_sums_are_chains_of_a_sequence, open_test_device, close_test_device),
   };

@@ -183,10 +183,59 @@ static void rows_threads_and_isa_change_no_bit(void **state) {
     }
 }
 
+/* mean, rstd, y and dx of one row in scalar C, with the definition's order of sums. */
+static void scalar_row(const problem *p, int64_t row, float *mean, float *rstd, float *y, float *dx) {
+  bool layer = p->kind == GD_NORM_LAYERNORM;
+  int64_t width = p->width;
+  float normal[1600], g[1600], divisor = (float)width;
+  const float *x = p->x.values + row * width, *dy = p->dy.values + row * width;
+  *mean = layer ? row_sum_of(x, NULL, width) / divisor : 0.0f;
+  for (int64_t c = 0; c < width; c++) normal[c] = x[c] - *mean;
+  *rstd = 1.0f / sqrtf(row_sum_of(normal, normal, width) / divisor + 1e-5f);
+  for (int64_t c = 0; c < width; c++) {
+    float weight = p->weight.values[c];
+    normal[c] *= *rstd;
+    y[c] = layer ? fmaf(normal[c], weight, p->bias.values[c]) : normal[c] * weight;
+    g[c] = dy[c] * weight;
+  }
+  float g_mean = layer ? row_sum_of(g, NULL, width) / divisor : 0.0f, gx_mean = row_sum_of(g, normal, width) / divisor;
+  for (int64_t c = 0; c < width; c++)
+    dx[c] = *rstd * fmaf(-normal[c], gx_mean, g[c] - g_mean) + p->dresidual.values[row * width + c];
+}
+
+static void sums_along_a_row_have_128_lanes(void **state) {
+  (void)state;
+  random_state = 7;
+  for (int w = 0; w < ROW_WIDTHS; w++)
+    for (int i = 0; i < 4; i++) {
+      int64_t width = row_widths[w];
+      gd_dtype dtype = i & 1 ? GD_BFLOAT16 : GD_FLOAT32;
+      problem p = new_problem(i & 2 ? GD_NORM_RMSNORM : GD_NORM_LAYERNORM, dtype, 4, width, 2);
+      for (int isa = 0; isa < ISAS; isa++) {
+        gd_kernels kernels;
+        if (!open_isa(isa_names[isa], 1, &kernels)) continue;
+        result r = run(&kernels, &p, 0, p.rows);
+        for (int64_t row = 0; row < p.rows; row++) {
+          float mean, rstd, y[1600], dx[1600];
+          scalar_row(&p, row, &mean, &rstd, y, dx);
+          assert_true(r.rstd[row] == rstd && (i & 2 || r.mean[row] == mean));
+          for (int64_t c = 0; c < width; c++) {
+            assert_true(r.y.values[row * width + c] == stored(dtype, y[c]));
+            assert_true(r.dx.values[row * width + c] == stored(dtype, dx[c]));
+          }
+        }
+        free_result(&r);
+        gd_kernels_close(&kernels);
+      }
+      free_problem(&p);
+    }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(values_and_gradients_match_finite_differences, open_test_device, close_test_device),
       cmocka_unit_test_setup_teardown(rows_threads_and_isa_change_no_bit, open_test_device, close_test_device),
+      cmocka_unit_test_setup_teardown(sums_along_a_row_have_128_lanes, open_test_device, close_test_device),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,14 +13,8 @@ static void unit_squares_use_one_fixed_order(void **state) {
     gd_unit_squares args = {.units = UNITS, .gradient = g.data, .sums = sums};
     assert_int_equal(kernels.ops->unit_squares(&kernels, &args), GD_OK);
     for (int u = 0; u < UNITS; u++) {
-      float lanes[16] = {0};
-      for (int i = 0; i < GD_UNIT_ELEMS; i++) {
-        float x = g.values[u * GD_UNIT_ELEMS + i];
-        lanes[i % 16] = fmaf(x, x, lanes[i % 16]);
-      }
-      for (int width = 8; width; width /= 2)
-        for (int i = 0; i < width; i++) lanes[i] += lanes[i + width];
-      assert_true(sums[u] == lanes[0]);
+      const float *x = g.values + u * GD_UNIT_ELEMS;
+      assert_true(sums[u] == row_sum_of(x, x, GD_UNIT_ELEMS));
     }
     gd_kernels_close(&kernels);
   }

@@ -78,7 +78,7 @@ ATTENTION_INLINE void row_softmax(const forward_item *f, int r, int32_t key, con
   for (int v = 0; v < vectors; v++) sums[v] = x[v] = vf_exp(vf_sub(x[v], shift));
   s->max[r] = now;
   s->rescale[r] = old - now;
-  s->lse[r] = vf_hsum(vf_add(vf_add(sums[0], sums[1]), vf_add(sums[2], sums[3])));
+  s->lse[r] = vf_hsum(vf_add(vf_add(sums[0], sums[2]), vf_add(sums[1], sums[3]))); /* a row sum of 64 lanes */
   if (a->dropout > 0.0f) {
     float factors[PHILOX_ELEMS];
     philox_dropout64(&a->rng, (uint64_t)(s->random[r] + key), gd_rng_dropout_threshold(a->dropout), 1.0f / (1.0f - a->dropout),

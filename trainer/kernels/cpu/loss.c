@@ -23,14 +23,15 @@ static void exponentials_row(const gd_loss *a, int64_t row) {
   float *logits = a->logits + row * a->ld;
   int64_t target = target_column(a, row);
   a->block_target[row] = target >= 0 ? logits[target] - a->row_max[row] : 0.0f;
-  vf sum = vf_zero(), largest = vf_set1(a->row_max[row]);
-  for (int64_t c = 0; c < a->valid_columns; c += VF_LANES) {
+  row_sum sum = row_sum_zero();
+  vf largest = vf_set1(a->row_max[row]);
+  ROW_FOR_VECTORS(v, c, a->valid_columns) {
     int n = vf_left(c, a->valid_columns);
     vf e = vf_exp(vf_sub(vf_load_as(GD_FLOAT32, logits, c, n), largest));
     vf_store_as(GD_FLOAT32, logits, c, e, n);
-    sum = vf_add(sum, vf_first_n(e, vf_zero(), n));
+    sum.lanes[v] = vf_add(sum.lanes[v], vf_first_n(e, vf_zero(), n));
   }
-  a->block_sum[row] = vf_hsum(sum);
+  a->block_sum[row] = row_sum_total(sum);
 }
 
 /* dlogits may be the row's own memory, also when it is narrower: a store never passes the loads. */

@@ -1,23 +1,25 @@
-/* norm.c - layer and root-mean-square normalisation. Sums along a row: 16 lanes, then the fixed tree over lanes. */
+/* norm.c - layer and root-mean-square normalisation. Sums along a row are row sums of 128 lanes. */
 #include "trainer/kernels/cpu/parallel.h"
 #include "trainer/kernels/cpu/simd.h"
 #include "trainer/kernels/cpu/table.h"
 
 static float row_mean(const gd_norm_args *a, int64_t at) {
-  vf sum = vf_zero();
-  for (int64_t c = 0; c < a->width; c += VF_LANES) sum = vf_add(sum, vf_load_as(a->dtype, a->x, at + c, vf_left(c, a->width)));
-  return vf_hsum(sum) / (float)a->width;
+  row_sum sum = row_sum_zero();
+  ROW_FOR_VECTORS(v, c, a->width)
+  sum.lanes[v] = vf_add(sum.lanes[v], vf_load_as(a->dtype, a->x, at + c, vf_left(c, a->width)));
+  return row_sum_total(sum) / (float)a->width;
 }
 
 /* 1 / sqrt(mean of (x - mean)^2 + epsilon). */
 static float row_rstd(const gd_norm_args *a, int64_t at, float mean) {
-  vf sum = vf_zero(), middle = vf_set1(mean);
-  for (int64_t c = 0; c < a->width; c += VF_LANES) {
+  row_sum sum = row_sum_zero();
+  vf middle = vf_set1(mean);
+  ROW_FOR_VECTORS(v, c, a->width) {
     int n = vf_left(c, a->width);
     vf d = vf_first_n(vf_sub(vf_load_as(a->dtype, a->x, at + c, n), middle), vf_zero(), n);
-    sum = vf_fma(d, d, sum);
+    sum.lanes[v] = vf_fma(d, d, sum.lanes[v]);
   }
-  return 1.0f / sqrtf(vf_hsum(sum) / (float)a->width + a->epsilon);
+  return 1.0f / sqrtf(row_sum_total(sum) / (float)a->width + a->epsilon);
 }
 
 static gd_status norm_forward_run(const gd_norm_args *a, const gd_cpu_context *context) {
@@ -49,16 +51,16 @@ GD_CPU_KERNEL(norm_forward, gd_norm_args, args->y, (size_t)(args->rows * args->w
 static void backward_row(const gd_norm_args *a, int64_t row) {
   int64_t at = row * a->width;
   vf middle = vf_set1(a->mean ? a->mean[row] : 0.0f), scale = vf_set1(a->rstd[row]);
-  vf sum = vf_zero(), product = vf_zero();
-  for (int64_t c = 0; c < a->width; c += VF_LANES) { /* tail lanes: g = 0 */
+  row_sum sum = row_sum_zero(), product = row_sum_zero();
+  ROW_FOR_VECTORS(v, c, a->width) { /* tail lanes: g = 0 */
     int n = vf_left(c, a->width);
     vf g = vf_mul(vf_load_as(a->dtype, a->dy, at + c, n), vf_load_as(a->dtype, a->weight, c, n));
     vf x = vf_mul(vf_sub(vf_load_as(a->dtype, a->x, at + c, n), middle), scale);
-    sum = vf_add(sum, g);
-    product = vf_fma(g, vf_first_n(x, vf_zero(), n), product);
+    sum.lanes[v] = vf_add(sum.lanes[v], g);
+    product.lanes[v] = vf_fma(g, vf_first_n(x, vf_zero(), n), product.lanes[v]);
   }
-  vf g_mean = vf_set1(a->kind == GD_NORM_LAYERNORM ? vf_hsum(sum) / (float)a->width : 0.0f);
-  vf gx_mean = vf_set1(vf_hsum(product) / (float)a->width);
+  vf g_mean = vf_set1(a->kind == GD_NORM_LAYERNORM ? row_sum_total(sum) / (float)a->width : 0.0f);
+  vf gx_mean = vf_set1(row_sum_total(product) / (float)a->width);
   for (int64_t c = 0; c < a->width; c += VF_LANES) {
     int n = vf_left(c, a->width);
     vf g = vf_mul(vf_load_as(a->dtype, a->dy, at + c, n), vf_load_as(a->dtype, a->weight, c, n));

@@ -11,12 +11,12 @@ static gd_status unit_squares_run(const gd_unit_squares *a, const gd_cpu_context
     gd_parallel_range(a->units, 1, &first, &end);
     for (int64_t unit = first; unit < end; unit++) {
       const float *g = a->gradient + unit * GD_UNIT_ELEMS;
-      vf sum = vf_zero();
-      for (int i = 0; i < GD_UNIT_ELEMS; i += VF_LANES) {
+      row_sum sum = row_sum_zero();
+      ROW_FOR_VECTORS(v, i, GD_UNIT_ELEMS) {
         vf x = vf_load(g + i);
-        sum = vf_fma(x, x, sum);
+        sum.lanes[v] = vf_fma(x, x, sum.lanes[v]);
       }
-      a->sums[unit] = vf_hsum(sum);
+      a->sums[unit] = row_sum_total(sum);
     }
   }
   return GD_OK;

@@ -60,8 +60,12 @@ static inline vf vf_fnma(vf a, vf b, vf c) {
 
 /* The sum of 16 lanes: lane i + lane i + 8, then + 4, + 2, + 1. */
 static inline float vf_hsum(vf a) {
+#if defined(GD_SIMD_AVX512) || defined(GD_SIMD_AVX2)
 #if defined(GD_SIMD_AVX512)
   __m256 half = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+#else
+  __m256 half = _mm256_add_ps(a.a, a.b);
+#endif
   __m128 x4 = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
   __m128 x2 = _mm_add_ps(x4, _mm_movehl_ps(x4, x4));
   return _mm_cvtss_f32(_mm_add_ss(x2, _mm_movehdup_ps(x2)));
@@ -76,8 +80,12 @@ static inline float vf_hsum(vf a) {
 
 /* The largest lane (no lane may be NaN). */
 static inline float vf_hmax(vf a) {
+#if defined(GD_SIMD_AVX512) || defined(GD_SIMD_AVX2)
 #if defined(GD_SIMD_AVX512)
   __m256 half = _mm256_max_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+#else
+  __m256 half = _mm256_max_ps(a.a, a.b);
+#endif
   __m128 x4 = _mm_max_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
   __m128 x2 = _mm_max_ps(x4, _mm_movehl_ps(x4, x4));
   return _mm_cvtss_f32(_mm_max_ss(x2, _mm_movehdup_ps(x2)));
@@ -127,5 +135,50 @@ static inline void vf_store_as(gd_dtype dtype, void *base, int64_t i, vf a, int 
     vf_store_n(p, a, n);
   }
 }
+
+/* ---- sums along a row ---- */
+
+/* A row sum has 128 lanes (docs/rounding.md), which are eight vectors: lane l is the chain over elements l, l + 128, ... */
+enum { ROW_VECTORS = 8, ROW_LANES = ROW_VECTORS * VF_LANES };
+
+typedef struct row_sum {
+  vf lanes[ROW_VECTORS];
+} row_sum;
+
+static inline row_sum row_sum_zero(void) {
+  vf zero = vf_zero();
+  return (row_sum){{zero, zero, zero, zero, zero, zero, zero, zero}};
+}
+
+/* Lane i + lane i + 64, then + 32, + 16, + 8, + 4, + 2, + 1. */
+static inline float row_sum_total(row_sum s) {
+  for (int half = ROW_VECTORS / 2; half > 0; half /= 2)
+    for (int v = 0; v < half; v++) s.lanes[v] = vf_add(s.lanes[v], s.lanes[v + half]);
+  return vf_hsum(s.lanes[0]);
+}
+
+/* Visits a row of `width` elements: the vector at c belongs to lanes[v]. Vectors past the end are left out: their +0 would
+ * change nothing. As many lanes at once as registers hold (of two sums), a stretch of the row that stays in the first cache
+ * once for each such group; code of its own for each vector, without which a compiler keeps the sums in memory. */
+#if defined(GD_SIMD_AVX512)
+enum { ROW_AT_ONCE = 8 };
+#define ROW_UNROLL _Pragma("GCC unroll 8")
+#elif defined(GD_SIMD_AVX2)
+enum { ROW_AT_ONCE = 2 };
+#define ROW_UNROLL _Pragma("GCC unroll 8")
+#else
+enum { ROW_AT_ONCE = 1 };
+#define ROW_UNROLL
+#endif
+enum { ROW_STRETCH = 8 * ROW_LANES };
+/* clang-format off */
+#define ROW_FOR_VECTORS(v, c, width)                                                                         \
+  for (int64_t v##_from = 0; v##_from < (width); v##_from += ROW_STRETCH)                                    \
+    ROW_UNROLL for (int64_t v##_group = 0; v##_group < ROW_VECTORS; v##_group += ROW_AT_ONCE)                \
+      for (int64_t v##_first = v##_from + v##_group * VF_LANES;                                              \
+           v##_first < (width) && v##_first < v##_from + ROW_STRETCH; v##_first += ROW_LANES)                \
+        ROW_UNROLL for (int64_t v = v##_group, c = v##_first; v < v##_group + ROW_AT_ONCE; v++, c += VF_LANES) \
+          if (c < (width))
+/* clang-format on */
 
 #endif
