@@ -64,9 +64,10 @@ if(gptdist_cuda)
   add_library(gptdist-cuda SHARED ${cuda_sources} comm/device_cuda.c comm/collectives_nccl.c comm/group.c)
   target_include_directories(gptdist-cuda PRIVATE ${PROJECT_SOURCE_DIR})
   target_include_directories(gptdist-cuda SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS} ${NCCL_INCLUDE_DIR})
-  # -fmad=false: as -ffp-contract=off on the CPU; a fused multiply-add is written as one. Only gd_cuda_backend is exported.
+  # -fmad=false: as -ffp-contract=off on the CPU; a fused multiply-add is written as one. Division, square root and subnormal
+  # numbers as IEEE 754 has them (nvcc's default, said here because the bits of a run rest on it). Only gd_cuda_backend is exported.
   target_compile_options(gptdist-cuda PRIVATE
-    $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false -Xcompiler=-Wall,-Wextra,-Wshadow>
+    $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false -ftz=false -prec-div=true -prec-sqrt=true -Xcompiler=-Wall,-Wextra,-Wshadow>
     $<$<AND:$<COMPILE_LANGUAGE:CUDA>,$<BOOL:${GPTDIST_WERROR}>>:-Werror=all-warnings -Xcompiler=-Werror>
     $<$<COMPILE_LANGUAGE:C>:-fvisibility=hidden> $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-fvisibility=hidden>)
   target_link_libraries(gptdist-cuda PRIVATE CUDA::cublasLt CUDA::cudart_static ${NCCL_LIBRARY} Threads::Threads)

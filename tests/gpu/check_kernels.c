@@ -1,6 +1,7 @@
 /* check_kernels - every CUDA kernel against the CPU's on the same random input, then repeatability, then timings.
  *
- * A case builds its input from a seed, runs on one side and notes its results as floats; the two sides' notes are compared.
+ * A case builds its input from a seed, runs on one side and notes its results as floats; the two sides' notes are compared:
+ * bit for bit, but for the matrix product, whose order of sums is cuBLASLt's. A NaN equals a NaN.
  * `check_kernels cpu` compares the CPU with itself on the instruction set GPTDIST_CHECK_ISA (generic): it tests the cases. */
 #include <math.h>
 #include <time.h>
@@ -96,7 +97,23 @@ static void note(side *s, const void *pointer, int64_t elements, gd_dtype dtype)
   free(host);
 }
 
+/* The bits of a double, which a float would round. */
+static void note_double(side *s, double x) {
+  uint16_t parts[4];
+  memcpy(parts, &x, sizeof parts);
+  for (int i = 0; i < 4; i++) s->notes[s->note_count++] = (float)parts[i];
+}
+
 /* ---- the cases ---- */
+
+/* Around the lanes of a row sum: shorter, one more, one less, tails. */
+static const int64_t widths[] = {1, 3, 17, 127, 128, 129, 300, 320, 768, 1600};
+enum { WIDTHS = sizeof widths / sizeof widths[0] };
+
+/* `pointer` one element on: rows that no wide load is aligned to. */
+static void *off_by_one(void *pointer, gd_dtype dtype, bool off) {
+  return (char *)pointer + (off ? gd_dtype_bytes(dtype) : 0);
+}
 
 /* variant: form + 3 * (0 plain, 1 bias, 2 leaves, 3 leaves of inner leaves into a stored C with bias, 4 accumulate,
  * 5 odd sizes, 6 float32 C with bias). */
@@ -120,28 +137,26 @@ static void case_matmul(side *s, const setting *set) {
   note(s, args.c, m * n, args.c_dtype);
 }
 
-/* variant: 0 layer, 1 rms; + 2: dx in place of dresidual; + 4: a narrow row. */
+/* variant: 0 layer, 1 rms; + 2: dx in place of dresidual and rows off by one element; + 4 times the width's number. */
 static void case_norm(side *s, const setting *set) {
-  bool rms = set->variant & 1;
-  int64_t rows = 24, width = set->variant & 4 ? 20 : 320, leaf_rows = 8;
+  bool rms = set->variant & 1, off = set->variant & 2;
+  int64_t rows = 10, width = widths[set->variant / 4], leaf_rows = 5, elements = rows * width + 1;
   gd_norm_args a = {.kind = rms ? GD_NORM_RMSNORM : GD_NORM_LAYERNORM, .dtype = set->dtype, .rows = rows, .width = width};
   a.epsilon = 1e-5f;
-  a.x = input(s, 1, rows * width, set->dtype, 2, 0.5f);
-  a.weight = input(s, 2, width, set->dtype, 1, 1);
-  a.bias = rms ? NULL : input(s, 3, width, set->dtype, 1, 0);
-  a.y = output(s, rows * width, set->dtype);
+  a.x = off_by_one(input(s, 1, elements, set->dtype, 2, 0.5f), set->dtype, off);
+  a.weight = off_by_one(input(s, 2, width + 1, set->dtype, 1, 1), set->dtype, off);
+  a.bias = rms ? NULL : off_by_one(input(s, 3, width + 1, set->dtype, 1, 0), set->dtype, off);
+  a.y = off_by_one(output(s, elements, set->dtype), set->dtype, off);
   a.mean = rms ? NULL : output(s, rows, GD_FLOAT32);
   a.rstd = output(s, rows, GD_FLOAT32);
   gpu_must(s->kernels.ops->norm_forward(&s->kernels, &a));
   note(s, a.y, rows * width, set->dtype);
   note(s, a.rstd, rows, GD_FLOAT32);
-  a.dy = input(s, 4, rows * width, set->dtype, 1, 0);
-  a.dresidual = input(s, 5, rows * width, set->dtype, 1, 0);
-  a.dx = output(s, rows * width, set->dtype);
-  if (set->variant & 2) {
-    a.dx = input(s, 5, rows * width, set->dtype, 1, 0);
-    a.dresidual = a.dx;
-  }
+  if (!rms) note(s, a.mean, rows, GD_FLOAT32);
+  a.dy = off_by_one(input(s, 4, elements, set->dtype, 1, 0), set->dtype, off);
+  void *dresidual = off_by_one(input(s, 5, elements, set->dtype, 1, 0), set->dtype, off);
+  a.dresidual = dresidual;
+  a.dx = off ? dresidual : output(s, rows * width, set->dtype);
   a.leaf_rows = leaf_rows;
   a.dweight_leaves = output(s, rows / leaf_rows * width, GD_FLOAT32);
   a.dbias_leaves = rms ? NULL : output(s, rows / leaf_rows * width, GD_FLOAT32);
@@ -173,11 +188,13 @@ static void case_sums(side *s, const setting *set) {
   note(s, t.out, elements, GD_FLOAT32);
 }
 
-/* variant: gd_activation. */
+/* variant: gd_activation; + 3 times the scale's number: small, usual, far out, beyond every clamp, infinite and NaN. */
 static void case_activation(side *s, const setting *set) {
-  int64_t rows = 9, width = 50, in = set->variant == GD_ACTIVATION_SWIGLU ? 2 * width : width;
-  gd_activation_args a = {.kind = (gd_activation)set->variant, .dtype = set->dtype, .rows = rows, .width = width};
-  void *x = input(s, 1, rows * in, set->dtype, 5, 0);
+  static const float scales[] = {1e-4f, 5, 30, 1e4f, INFINITY};
+  gd_activation kind = (gd_activation)(set->variant % 3);
+  int64_t rows = 90, width = 50, in = kind == GD_ACTIVATION_SWIGLU ? 2 * width : width;
+  gd_activation_args a = {.kind = kind, .dtype = set->dtype, .rows = rows, .width = width};
+  void *x = input(s, 1, rows * in, set->dtype, scales[set->variant / 3], 0);
   a.x = x;
   a.y = output(s, rows * width, set->dtype);
   gpu_must(s->kernels.ops->activation_forward(&s->kernels, &a));
@@ -241,12 +258,20 @@ static void case_rows(side *s, const setting *set) {
   note(s, b.dx, rows * width, set->dtype);
 }
 
-/* variant: 0 separate dlogits, 1 over the logits. One block of a larger vocabulary, with padding. */
+/* variant: 0 separate dlogits, 1 over the logits; + 2: rows of odd length; + 4 times the width's number, the number after the
+ * last has NaN and infinity among the logits. One block of a larger vocabulary, with padding. */
 static void case_loss(side *s, const setting *set) {
-  int64_t rows = 30, columns = 700, ld = 704;
-  gd_loss a = {.dtype = set->dtype, .rows = rows, .columns = columns, .valid_columns = 613, .first_column = 100, .ld = ld};
+  int64_t rows = 6, valid = set->variant / 4 < WIDTHS ? widths[set->variant / 4] : 300, columns = valid + 87, ld = columns + 4;
+  ld += ((set->variant & 2) == 0) == (ld % 2 == 1);
+  if (ld % 2 == 0) ld = (ld + 3) / 4 * 4;
+  gd_loss a = {.dtype = set->dtype, .rows = rows, .columns = columns, .valid_columns = valid, .first_column = 100, .ld = ld};
   a.logits = input(s, 1, rows * ld, GD_FLOAT32, 8, 0);
-  a.targets = integers(s, 2, rows, 1000);
+  static const float odd[] = {NAN, INFINITY, -INFINITY, NAN, NAN, INFINITY};
+  for (int64_t r = 0; set->variant / 4 == WIDTHS && r < rows; r++) {
+    gpu_must(s->device.ops->copy(s->kernels.stream, a.logits + r * ld + r * 7 % valid, &odd[r], 4, GD_COPY_HOST_TO_DEVICE));
+    gpu_must(s->device.ops->stream_sync(s->kernels.stream));
+  }
+  a.targets = integers(s, 2, rows, (uint32_t)(2 * valid + 100));
   a.weights = input(s, 3, rows, GD_FLOAT32, 0.5f, 0.5f);
   a.row_max = input(s, 4, rows, GD_FLOAT32, 0, -INFINITY);
   a.block_sum = output(s, rows, GD_FLOAT32);
@@ -261,15 +286,17 @@ static void case_loss(side *s, const setting *set) {
   a.row_target = a.block_target;
   gpu_must(s->kernels.ops->loss_rows(&s->kernels, &a));
   note(s, a.row_loss, rows, GD_FLOAT32);
-  a.dlogits = set->variant ? (void *)a.logits : output(s, rows * columns, set->dtype);
-  a.dld = set->variant ? ld * 4 / (int64_t)gd_dtype_bytes(set->dtype) : columns;
+  note(s, a.logits, rows * ld, GD_FLOAT32);
+  bool in_place = set->variant & 1;
+  a.dlogits = in_place ? (void *)a.logits : output(s, rows * columns, set->dtype);
+  a.dld = in_place ? ld * 4 / (int64_t)gd_dtype_bytes(set->dtype) : columns;
   gpu_must(s->kernels.ops->loss_gradient(&s->kernels, &a));
   for (int64_t r = 0; r < rows; r++)
     note(s, (char *)a.dlogits + (size_t)(r * a.dld) * gd_dtype_bytes(set->dtype), columns, set->dtype);
-  gd_loss_sums sums = {.sequences = 5, .length = 6, .row_loss = a.row_loss, .weights = a.weights};
-  sums.sums = output(s, 10, GD_FLOAT32);
+  gd_loss_sums sums = {.sequences = 2, .length = 3, .row_loss = a.row_loss, .weights = a.weights};
+  sums.sums = output(s, 4, GD_FLOAT32);
   gpu_must(s->kernels.ops->loss_sums(&s->kernels, &sums));
-  note(s, sums.sums, 10, GD_FLOAT32);
+  note(s, sums.sums, 4, GD_FLOAT32);
 }
 
 /* variant: 0 AdamW, 1 SGD with momentum, 2 SGD without, 3 AdamW on a gradient that is not finite. */
@@ -286,7 +313,7 @@ static void case_optimizer(side *s, const setting *set) {
   if (set->variant != 3) note(s, squares.sums, UNITS, GD_FLOAT32);
   gd_verdict verdict;
   memset(&verdict, 0, sizeof verdict);
-  verdict.applied_steps = 4;
+  verdict.applied_steps = 4 + 1000 * set->variant;
   gd_vote vote = {.unit_sums = squares.sums, .tensors = TENSORS, .sequences = 5, .clip = 1, .beta1 = 0.9f, .beta2 = 0.95f};
   vote.order = upload(s, order, sizeof order);
   vote.first = upload(s, first, sizeof first);
@@ -295,16 +322,12 @@ static void case_optimizer(side *s, const setting *set) {
   gpu_must(s->kernels.ops->vote(&s->kernels, &vote));
   gpu_must(s->device.ops->copy(s->kernels.stream, &verdict, vote.verdict, sizeof verdict, GD_COPY_DEVICE_TO_HOST));
   gpu_must(s->device.ops->stream_sync(s->kernels.stream));
-  float told[] = {(float)verdict.apply,
-                  (float)verdict.applied_steps,
-                  (float)verdict.bad_steps,
-                  (float)verdict.loss_sum,
-                  (float)verdict.weight_sum,
-                  verdict.scale * 1e3f,
-                  verdict.bias1,
+  float told[] = {(float)verdict.apply, (float)verdict.applied_steps, (float)verdict.bad_steps, verdict.scale, verdict.bias1,
                   verdict.bias2};
   for (size_t i = 0; i < sizeof told / sizeof *told; i++) s->notes[s->note_count++] = told[i];
-  if (verdict.apply) s->notes[s->note_count++] = (float)verdict.gradient_norm;
+  note_double(s, verdict.loss_sum);
+  note_double(s, verdict.weight_sum);
+  if (verdict.apply) note_double(s, verdict.gradient_norm);
   gd_update u = {
       .kind = set->variant % 3 == 0 ? GD_OPTIMIZER_ADAMW : GD_OPTIMIZER_SGD, .elements = ELEMENTS, .dtype = set->dtype};
   u.master = input(s, 3, ELEMENTS, GD_FLOAT32, 1, 0);
@@ -329,12 +352,12 @@ static const struct {
   const char *name;
   void (*run)(side *, const setting *);
   int first, end; /* variants */
-  bool exact;     /* the same additions in the same order on both kinds of device */
-} cases[] = {{"matmul", case_matmul, 0, 21, false},     {"norm", case_norm, 0, 8, false},
-             {"sums", case_sums, 1, 12, true},          {"activation", case_activation, 0, 3, false},
-             {"rotary", case_rotary, 0, 3, false},      {"embedding", case_embedding, 0, 3, true},
-             {"rows, dropout", case_rows, 0, 16, true}, {"loss", case_loss, 0, 2, false},
-             {"optimizer", case_optimizer, 0, 4, false}};
+  bool exact;     /* the same operations in the same order on both kinds of device */
+} cases[] = {{"matmul", case_matmul, 0, 21, false},     {"norm", case_norm, 0, 4 * WIDTHS, true},
+             {"sums", case_sums, 1, 12, true},          {"activation", case_activation, 0, 15, true},
+             {"rotary", case_rotary, 0, 3, true},       {"embedding", case_embedding, 0, 3, true},
+             {"rows, dropout", case_rows, 0, 16, true}, {"loss", case_loss, 0, 4 * WIDTHS + 2, true},
+             {"optimizer", case_optimizer, 0, 4, true}};
 
 /* ---- comparing ---- */
 
@@ -360,6 +383,28 @@ static double difference(const side *a, const side *b) {
   return worst;
 }
 
+static bool same_bits(float x, float y) {
+  return memcmp(&x, &y, sizeof x) == 0 || (isnan(x) && isnan(y));
+}
+
+/* The first note that has other bits; -1: none. */
+static int64_t first_different(const side *a, const side *b) {
+  if (a->note_count != b->note_count) return 0;
+  for (int64_t i = 0; i < a->note_count; i++)
+    if (!same_bits(a->notes[i], b->notes[i])) return i;
+  return -1;
+}
+
+/* Says so on a line where a case that must be exact is not. */
+static bool exact_or_told(const char *name, const setting *set, const side *cpu, const side *gpu) {
+  int64_t at = first_different(cpu, gpu);
+  if (at < 0) return true;
+  printf("%s %s variant %d: result %lld of %lld is %.9g (%a), the CPU's %.9g (%a)\n", name, gd_dtype_name(set->dtype),
+         set->variant, (long long)at, (long long)gpu->note_count, (double)gpu->notes[at], (double)gpu->notes[at],
+         (double)cpu->notes[at], (double)cpu->notes[at]);
+  return false;
+}
+
 static int compare(side *cpu, side *gpu) {
   int failed = 0;
   float *again = malloc(MAX_NOTES * sizeof *again);
@@ -367,14 +412,15 @@ static int compare(side *cpu, side *gpu) {
   for (size_t c = 0; c < sizeof cases / sizeof *cases; c++)
     for (int d = 0; d < 2; d++) {
       setting set = {d ? GD_BFLOAT16 : GD_FLOAT32, 0};
-      /* bfloat16: two units in the last place; float32: the order of sums. */
+      /* The product: bfloat16 two units in the last place; float32 the order of sums. */
       double worst = 0, allowed = cases[c].exact ? 0 : d ? 0.02 : 1e-4;
       int worst_variant = -1;
-      bool same = true;
+      bool same = true, equal = true;
       for (set.variant = cases[c].first; set.variant < cases[c].end; set.variant++) {
         run_case(cpu, cases[c].run, &set);
         run_case(gpu, cases[c].run, &set);
         double found = difference(cpu, gpu);
+        if (cases[c].exact && equal) equal = exact_or_told(cases[c].name, &set, cpu, gpu);
         if (!(found <= worst)) {
           worst = found;
           worst_variant = set.variant;
@@ -383,10 +429,12 @@ static int compare(side *cpu, side *gpu) {
         run_case(gpu, cases[c].run, &set);
         if (memcmp(again, gpu->notes, (size_t)gpu->note_count * sizeof *again) != 0) same = false;
       }
-      bool good = worst <= allowed && same;
-      printf("%-16s %-9s %9d  %-10.2e %.0e%s%s", cases[c].name, gd_dtype_name(set.dtype), cases[c].end - cases[c].first, worst,
-             allowed, good ? "" : "  FAILED", same ? "" : ": two runs differ");
-      if (!good) printf(" (variant %d)", worst_variant);
+      bool good = worst <= allowed && same && equal;
+      char told[16] = "equal bits";
+      if (!cases[c].exact) snprintf(told, sizeof told, "%.0e", allowed);
+      printf("%-16s %-9s %9d  %-10.2e %s%s%s", cases[c].name, gd_dtype_name(set.dtype), cases[c].end - cases[c].first, worst,
+             told, good ? "" : "  FAILED", same ? "" : ": two runs differ");
+      if (!good && worst_variant >= 0) printf(" (variant %d)", worst_variant);
       printf("\n");
       failed += !good;
     }

@@ -23,12 +23,48 @@ unsigned __ballot_sync(unsigned, bool);
 static inline int __ffs(int x) {
   return ffs(x);
 }
-static inline void sincospif(float x, float *s, float *c) {
-  *s = (float)sin(M_PI * (double)x);
-  *c = (float)cos(M_PI * (double)x);
+struct float4 {
+  float x, y, z, w;
+};
+struct uint2 {
+  unsigned x, y;
+};
+static inline float4 make_float4(float x, float y, float z, float w) {
+  return {x, y, z, w};
+}
+/* Compiled without contraction: each rounds once. */
+static inline float __fadd_rn(float a, float b) {
+  return a + b;
+}
+static inline float __fsub_rn(float a, float b) {
+  return a - b;
+}
+static inline float __fmul_rn(float a, float b) {
+  return a * b;
+}
+static inline float __fdiv_rn(float a, float b) {
+  return a / b;
+}
+static inline float __fmaf_rn(float a, float b, float c) {
+  return fmaf(a, b, c);
+}
+static inline int __float2int_rn(float x) {
+  return x != x ? 0 : (int)rintf(x);
+}
+static inline float __int2float_rn(int x) {
+  return (float)x;
+}
+static inline int __float_as_int(float x) {
+  int bits;
+  memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+static inline float __int_as_float(int bits) {
+  float x;
+  memcpy(&x, &bits, sizeof x);
+  return x;
 }
 using std::isfinite;
-#define CUDART_INF_F __builtin_inff()
 static inline int __clzll(long long x) {
   return __builtin_clzll((unsigned long long)x);
 }

@@ -3,38 +3,6 @@
 #include "trainer/kernels/cpu/parallel.h"
 #include "trainer/kernels/cpu/table.h"
 
-/* 0.5 (1 + tanh(u)) = 1 / (1 + e^(-2u)), u = sqrt(2/pi) (x + 0.044715 x^3). Returns e^(-2u), kept finite. */
-static inline vf gelu_tanh_exp(vf x) {
-  vf inner = vf_mul(x, vf_fma(vf_mul(x, x), vf_set1(0.044715f), vf_set1(1.0f)));
-  return vf_exp(vf_min(vf_set1(88.0f), vf_mul(inner, vf_set1(-1.5957691216057308f))));
-}
-
-static inline vf gelu_tanh(vf x) {
-  return vf_div(x, vf_add(vf_set1(1.0f), gelu_tanh_exp(x)));
-}
-
-/* s + x s (1 - s) 2u', s = 0.5 (1 + tanh(u)). */
-static inline vf gelu_tanh_slope(vf x) {
-  vf e = gelu_tanh_exp(x);
-  vf s = vf_div(vf_set1(1.0f), vf_add(vf_set1(1.0f), e));
-  vf slope = vf_fma(vf_mul(x, x), vf_set1(0.21406444881780748f), vf_set1(1.5957691216057308f)); /* 2u' */
-  return vf_fma(vf_mul(x, vf_mul(s, vf_mul(s, e))), slope, s);
-}
-
-/* (1 + erf(x / sqrt 2)) / 2 */
-static inline vf normal_cdf(vf x) {
-  return vf_fma(vf_erf(vf_mul(x, vf_set1(0.70710678118654752f))), vf_set1(0.5f), vf_set1(0.5f));
-}
-
-static inline vf gelu(vf x) {
-  return vf_mul(x, normal_cdf(x));
-}
-
-static inline vf gelu_slope(vf x) {
-  vf density = vf_mul(vf_exp(vf_mul(vf_mul(x, x), vf_set1(-0.5f))), vf_set1(0.39894228040143268f));
-  return vf_fma(x, density, normal_cdf(x));
-}
-
 static void gelu_forward(const gd_activation_args *a, int64_t first, int64_t end) {
   for (int64_t i = first; i < end; i += VF_LANES) {
     int n = vf_left(i, end);

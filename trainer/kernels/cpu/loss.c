@@ -9,13 +9,14 @@ static int64_t target_column(const gd_loss *a, int64_t row) {
   return column >= 0 && column < a->valid_columns ? column : -1;
 }
 
+/* A NaN is passed over, in whatever order the others come: it shows in the sum of exponentials. */
 static void max_row(const gd_loss *a, int64_t row) {
   vf largest = vf_set1(-INFINITY);
   for (int64_t c = 0; c < a->valid_columns; c += VF_LANES) {
     int n = vf_left(c, a->valid_columns);
-    largest = vf_max(largest, vf_first_n(vf_load_as(GD_FLOAT32, a->logits, row * a->ld + c, n), largest, n));
+    largest = vf_max(vf_first_n(vf_load_as(GD_FLOAT32, a->logits, row * a->ld + c, n), largest, n), largest);
   }
-  float block = vf_hmax(largest);
+  float block = vf_hmax(largest) + 0.0f; /* a zero is +0, whichever came first */
   a->row_max[row] = block > a->row_max[row] ? block : a->row_max[row];
 }
 

@@ -1,6 +1,6 @@
 /* optimizer.c - the end of a step: norm of the gradient, the verdict, the update. */
+#include "trainer/kernels/cpu/math.h"
 #include "trainer/kernels/cpu/parallel.h"
-#include "trainer/kernels/cpu/simd.h"
 #include "trainer/kernels/cpu/table.h"
 #include "trainer/kernels/cpu/tree_stack.h"
 
@@ -58,8 +58,8 @@ static gd_status vote_run(const gd_vote *a, const gd_cpu_context *context) {
   } else {
     v->bad_steps++;
   }
-  v->bias1 = (float)(1.0 - pow((double)a->beta1, (double)v->applied_steps));
-  v->bias2 = (float)(1.0 - pow((double)a->beta2, (double)v->applied_steps));
+  v->bias1 = (float)(1.0 - float64_power((double)a->beta1, v->applied_steps));
+  v->bias2 = (float)(1.0 - float64_power((double)a->beta2, v->applied_steps));
   return GD_OK;
 }
 GD_CPU_KERNEL(vote, gd_vote, NULL, 0)

@@ -6,14 +6,6 @@
 
 enum { MAX_HALF = 512 };
 
-/* turns[i] = theta^(-2i/D) / (2 pi) * 2^64 */
-static void frequencies(const gd_rotary *a, int half, uint64_t turns[MAX_HALF]) {
-  for (int i = 0; i < half; i++) {
-    double frequency = pow((double)a->theta, -2.0 * i / a->head_size);
-    turns[i] = (uint64_t)(frequency / 6.283185307179586 * 0x1p64);
-  }
-}
-
 static void rotate_row(const gd_rotary *a, int64_t row, int half, const uint64_t *turns) {
   int64_t position = a->positions ? a->positions[row] : a->first_position + (a->period > 0 ? row % a->period : row);
   for (int i = 0; i < half; i += VF_LANES) {
@@ -37,7 +29,8 @@ static gd_status rotary_run(const gd_rotary *a, const gd_cpu_context *context) {
   if (a->head_size % 2 || half > MAX_HALF)
     return gd_fail(GD_BUG, "rotary positions for a head of %d elements", (int)a->head_size);
   uint64_t turns[MAX_HALF];
-  frequencies(a, half, turns);
+  double log_theta = float64_log((double)a->theta);
+  for (int i = 0; i < half; i++) turns[i] = rotary_turn(log_theta, i, a->head_size);
 #pragma omp parallel num_threads(gd_parallel_threads(context->threads, a->rows * a->heads * a->head_size))
   {
     int64_t first, end;

@@ -1,31 +1,9 @@
 /* elementwise.cu - activation, rotary positions, the end of a row-parallel product with dropout, conversion: a thread an
  * element, no sums. */
 #include "trainer/kernels/cuda/common.cuh"
+#include "trainer/kernels/cuda/math.cuh"
 
 /* ---- GELU and SwiGLU ---- */
-
-__device__ __forceinline__ float sigmoid(float x) {
-  return 1.0f / (1.0f + expf(-x));
-}
-
-/* 0.5 (1 + tanh(u)) = sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3). */
-__device__ __forceinline__ float gelu_tanh_gate(float x) {
-  return sigmoid(1.5957691216057308f * (x * fmaf(x * x, 0.044715f, 1.0f)));
-}
-
-__device__ __forceinline__ float normal_cdf(float x) {
-  return fmaf(erff(x * 0.70710678118654752f), 0.5f, 0.5f);
-}
-
-__device__ __forceinline__ float gelu(gd_activation kind, float x) {
-  return x * (kind == GD_ACTIVATION_GELU ? normal_cdf(x) : gelu_tanh_gate(x));
-}
-
-__device__ __forceinline__ float gelu_slope(gd_activation kind, float x) {
-  if (kind == GD_ACTIVATION_GELU) return fmaf(x, expf(x * x * -0.5f) * 0.39894228040143268f, normal_cdf(x));
-  float s = gelu_tanh_gate(x), slope = fmaf(x * x, 0.21406444881780748f, 1.5957691216057308f); /* of 2u */
-  return fmaf(x * (s * (1.0f - s)), slope, s);
-}
 
 template <typename T>
 static __global__ void activate(gd_activation_args a, bool backward) {
@@ -34,14 +12,16 @@ static __global__ void activate(gd_activation_args a, bool backward) {
   const T *x = (const T *)a.x, *dy = (const T *)a.dy;
   T *y = (T *)a.y, *dx = (T *)a.dx;
   if (a.kind != GD_ACTIVATION_SWIGLU) {
+    bool exact = a.kind == GD_ACTIVATION_GELU;
+    float value = load(x, i);
     if (backward)
-      store(dx, i, load(dy, i) * gelu_slope(a.kind, load(x, i)));
+      store(dx, i, load(dy, i) * (exact ? gelu_slope(value) : gelu_tanh_slope(value)));
     else
-      store(y, i, gelu(a.kind, load(x, i)));
+      store(y, i, exact ? gelu(value) : gelu_tanh(value));
     return;
   }
   int64_t gate_at = i / a.width * 2 * a.width + i % a.width, up_at = gate_at + a.width;
-  float gate = load(x, gate_at), up = load(x, up_at), s = sigmoid(gate), silu = gate * s;
+  float gate = load(x, gate_at), up = load(x, up_at), s = vf_sigmoid(gate), silu = gate * s;
   if (!backward) {
     store(y, i, silu * up);
     return;
@@ -70,19 +50,17 @@ gd_status gd_cuda_activation_backward(gd_kernels *kernels, const gd_activation_a
 
 /* ---- rotary positions ---- */
 
-/* A thread turns pair i of every head of a row. The angle is an exact fraction of a turn: position times the frequency as a
- * 64-bit fixed-point number, modulo 2^64, so far positions lose no accuracy. */
+/* A thread turns pair i of every head of a row. */
 template <typename T>
 static __global__ void rotate(gd_rotary a) {
   int64_t half = a.head_size / 2, item = flat_index();
   if (item >= a.rows * half) return;
   int64_t row = item / half, i = item % half;
   int64_t position = a.positions ? (int64_t)a.positions[row] : a.first_position + (a.period > 0 ? row % a.period : row);
-  double frequency = pow((double)a.theta, -2.0 * (double)i / (double)a.head_size);
-  uint64_t turns = (uint64_t)(frequency / 6.283185307179586 * 18446744073709551616.0);
+  uint64_t turns = rotary_turn(float64_log((double)a.theta), i, a.head_size);
   int32_t fraction = (int32_t)(uint32_t)(((uint64_t)position * turns) >> 32); /* of 2^32 = one turn */
   float sine, cosine;
-  sincospif((float)fraction * 4.656612873077393e-10f /* 2^-31 */, &sine, &cosine);
+  vf_sincos_turn(fraction, &sine, &cosine);
   if (a.inverse) sine = -sine;
   T *x = (T *)a.x + row * a.ld + i;
   for (int32_t head = 0; head < a.heads; head++, x += a.head_size) {

@@ -1,7 +1,7 @@
-/* loss.cu - softmax cross entropy over a vocabulary cut into blocks, in four passes; a block of threads a row. */
-#include <math_constants.h>
-
+/* loss.cu - softmax cross entropy over a vocabulary cut into blocks, in four passes: a warp a row, the gradient a block of
+ * threads. */
 #include "trainer/kernels/cuda/common.cuh"
+#include "trainer/kernels/cuda/math.cuh"
 
 /* The target's column in this block, or -1. */
 __device__ __forceinline__ int64_t target_column(const gd_loss *a, int64_t row) {
@@ -9,36 +9,41 @@ __device__ __forceinline__ int64_t target_column(const gd_loss *a, int64_t row) 
   return column >= 0 && column < a->valid_columns ? column : -1;
 }
 
+/* A NaN is passed over; it shows in the sum of exponentials. A zero is +0, whichever came first. */
 static __global__ void max_rows(gd_loss a) {
-  __shared__ float shared[ROW_THREADS / WARP];
-  const float *logits = a.logits + (int64_t)blockIdx.x * a.ld;
-  float largest = -CUDART_INF_F;
-  for (int64_t c = threadIdx.x; c < a.valid_columns; c += ROW_THREADS) largest = fmaxf(largest, logits[c]);
+  int64_t row = warp_row();
+  if (row >= a.rows) return;
+  const float *logits = a.logits + row * a.ld;
+  float largest = -INFINITY;
+  for (int64_t c = row_start(); c < a.valid_columns; c += ROW_LANES) {
+    quad q = load_quad(logits, c, a.valid_columns);
+    for (int i = 0; i < 4; i++)
+      if (c + i < a.valid_columns) largest = vf_max(q.x[i], largest);
+  }
   for (int distance = WARP / 2; distance > 0; distance /= 2)
-    largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, distance));
-  if (threadIdx.x % WARP == 0) shared[threadIdx.x / WARP] = largest;
-  __syncthreads();
-  if (threadIdx.x != 0) return;
-  for (int i = 1; i < ROW_THREADS / WARP; i++) largest = fmaxf(largest, shared[i]);
-  a.row_max[blockIdx.x] = fmaxf(a.row_max[blockIdx.x], largest);
+    largest = vf_max(__shfl_xor_sync(0xffffffffu, largest, distance), largest);
+  if (row_start() == 0) a.row_max[row] = vf_max(largest + 0.0f, a.row_max[row]);
 }
 
 static __global__ void exponentials(gd_loss a) {
-  __shared__ float shared[ROW_THREADS / WARP];
-  int64_t row = blockIdx.x;
-  float *logits = a.logits + row * a.ld, largest = a.row_max[row], sum = 0.0f;
-  if (threadIdx.x == 0) {
-    int64_t target = target_column(&a, row);
-    a.block_target[row] = target >= 0 ? logits[target] - largest : 0.0f;
+  int64_t row = warp_row();
+  if (row >= a.rows) return;
+  int64_t target = target_column(&a, row);
+  float *logits = a.logits + row * a.ld, largest = a.row_max[row];
+  if (row_start() == 0 && target < 0) a.block_target[row] = 0.0f;
+  quad sum = {};
+  for (int64_t c = row_start(); c < a.valid_columns; c += ROW_LANES) {
+    quad q = load_quad(logits, c, a.valid_columns);
+    for (int i = 0; i < 4; i++) {
+      float x = q.x[i] - largest;
+      if (c + i == target) a.block_target[row] = x;
+      q.x[i] = vf_exp(x);
+      if (c + i < a.valid_columns) sum.x[i] += q.x[i];
+    }
+    store_quad(logits, c, a.valid_columns, q);
   }
-  __syncthreads(); /* the target is read before it is overwritten */
-  for (int64_t c = threadIdx.x; c < a.valid_columns; c += ROW_THREADS) {
-    float e = expf(logits[c] - largest);
-    logits[c] = e;
-    sum += e;
-  }
-  sum = row_sum(sum, shared);
-  if (threadIdx.x == 0) a.block_sum[row] = sum;
+  float total = row_total(sum);
+  if (row_start() == 0) a.block_sum[row] = total;
 }
 
 /* dlogits may be the row's own memory, also when it is narrower: a chunk is read by all threads before any of it is written,
@@ -49,7 +54,7 @@ static __global__ void gradients(gd_loss a) {
   const float *e = a.logits + row * a.ld;
   T *dlogits = (T *)a.dlogits + row * a.dld;
   float sum = a.row_sum[row], weight = a.weights[row];
-  for (int64_t first = 0; first < a.columns; first += ROW_THREADS) {
+  for (int64_t first = 0; first < a.columns; first += FLAT_THREADS) {
     int64_t c = first + threadIdx.x;
     float d = 0.0f;
     if (c < a.valid_columns) d = (e[c] / sum - (c == target ? 1.0f : 0.0f)) * weight;
@@ -60,7 +65,7 @@ static __global__ void gradients(gd_loss a) {
 
 static __global__ void row_losses(gd_loss a) {
   int64_t row = flat_index();
-  if (row < a.rows) a.row_loss[row] = a.weights[row] * (logf(a.row_sum[row]) - a.row_target[row]);
+  if (row < a.rows) a.row_loss[row] = a.weights[row] * (vf_log(a.row_sum[row]) - a.row_target[row]);
 }
 
 /* Thread 2 s sums the losses of sequence s, thread 2 s + 1 its weights: a chain each. */
@@ -75,15 +80,17 @@ static __global__ void sequence_sums(gd_loss_sums a) {
 
 gd_status gd_cuda_loss_max(gd_kernels *kernels, const gd_loss *args) {
   if (args->rows == 0) return GD_OK;
-  GD_TRY(check_grid("loss_max", args->rows));
-  max_rows<<<(unsigned)args->rows, ROW_THREADS, 0, enter(kernels)>>>(*args);
+  int64_t blocks = row_blocks(args->rows);
+  GD_TRY(check_grid("loss_max", blocks));
+  max_rows<<<(unsigned)blocks, FLAT_THREADS, 0, enter(kernels)>>>(*args);
   return launched("loss_max");
 }
 
 gd_status gd_cuda_loss_exponentials(gd_kernels *kernels, const gd_loss *args) {
   if (args->rows == 0) return GD_OK;
-  GD_TRY(check_grid("loss_exponentials", args->rows));
-  exponentials<<<(unsigned)args->rows, ROW_THREADS, 0, enter(kernels)>>>(*args);
+  int64_t blocks = row_blocks(args->rows);
+  GD_TRY(check_grid("loss_exponentials", blocks));
+  exponentials<<<(unsigned)blocks, FLAT_THREADS, 0, enter(kernels)>>>(*args);
   return launched("loss_exponentials");
 }
 
@@ -91,7 +98,7 @@ gd_status gd_cuda_loss_gradient(gd_kernels *kernels, const gd_loss *args) {
   if (args->rows == 0) return GD_OK;
   GD_TRY(check_grid("loss_gradient", args->rows));
   cudaStream_t stream = enter(kernels);
-  WITH_STORED(args->dtype, "loss_gradient", gradients<T><<<(unsigned)args->rows, ROW_THREADS, 0, stream>>>(*args));
+  WITH_STORED(args->dtype, "loss_gradient", gradients<T><<<(unsigned)args->rows, FLAT_THREADS, 0, stream>>>(*args));
   return launched("loss_gradient");
 }
 

@@ -4,18 +4,23 @@
  * the whole tree, so a thread builds each run on its own and pairs of neighbours are added level by level: the same additions
  * as one thread pushing unit after unit. */
 #include "trainer/kernels/cuda/common.cuh"
+#include "trainer/kernels/cuda/math.cuh"
 
 enum { RUN = 64 };
 
-/* sums[unit]: lane l is the chain over elements l, l + 32, ...; then pairs of lanes at falling distances. A warp a unit. */
+/* sums[unit] is a row sum of squares: a warp a unit. */
 static __global__ void square_units(gd_unit_squares a) {
-  int64_t unit = (int64_t)blockIdx.x * (FLAT_THREADS / WARP) + threadIdx.x / WARP;
-  if (unit >= a.units) return; /* the whole warp */
+  int64_t unit = warp_row();
+  if (unit >= a.units) return;
   const float *g = a.gradient + unit * GD_UNIT_ELEMS;
-  float sum = 0.0f;
-  for (int i = threadIdx.x % WARP; i < GD_UNIT_ELEMS; i += WARP) sum = fmaf(g[i], g[i], sum);
-  for (int distance = WARP / 2; distance > 0; distance /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, distance);
-  if (threadIdx.x % WARP == 0) a.sums[unit] = sum;
+  quad sum = {};
+#pragma unroll
+  for (int64_t c = row_start(); c < GD_UNIT_ELEMS; c += ROW_LANES) {
+    quad q = load_quad(g, c, GD_UNIT_ELEMS);
+    for (int i = 0; i < 4; i++) sum.x[i] = fmaf(q.x[i], q.x[i], sum.x[i]);
+  }
+  float total = row_total(sum);
+  if (row_start() == 0) a.sums[unit] = total;
 }
 
 /* TREE over values[stride * i], i < count, taken through order where there is one. One thread. */
@@ -76,8 +81,8 @@ static __global__ void decide(gd_vote a, const double *scratch) {
   } else {
     v.bad_steps++;
   }
-  v.bias1 = (float)(1.0 - pow((double)a.beta1, (double)v.applied_steps));
-  v.bias2 = (float)(1.0 - pow((double)a.beta2, (double)v.applied_steps));
+  v.bias1 = (float)(1.0 - float64_power((double)a.beta1, v.applied_steps));
+  v.bias2 = (float)(1.0 - float64_power((double)a.beta2, v.applied_steps));
   *a.verdict = v;
 }
 
@@ -110,7 +115,7 @@ static __global__ void update_flat(gd_update a) {
 }
 
 gd_status gd_cuda_unit_squares(gd_kernels *kernels, const gd_unit_squares *args) {
-  int64_t blocks = blocks_of(args->units, FLAT_THREADS / WARP);
+  int64_t blocks = row_blocks(args->units);
   if (blocks == 0) return GD_OK;
   GD_TRY(check_grid("unit_squares", blocks));
   square_units<<<(unsigned)blocks, FLAT_THREADS, 0, enter(kernels)>>>(*args);
