@@ -9,7 +9,9 @@
  * Summation (design: numerics): a CHAIN adds terms in ascending order, starting from +0, with fused multiply-add where there
  * is a product (bfloat16 products on AVX-512: pairs, vdpbf16ps). A TREE adds leaves as shard/tree.h says: a range splits at the
  * largest power of two below its length. The bits of an element depend on its leaves only, never on rows, columns, tiles or
- * threads. Threads split outputs, never sums.
+ * threads. A ROW SUM has 128 lanes: lane l is the CHAIN over elements l, l + 128, ... of a row, then lane i += lane i + 64, 32,
+ * 16, 8, 4, 2, 1. Threads split outputs, never sums. Both kinds of device do the same operations in the same order, so they
+ * give equal bits, but for the matrix product on CUDA (docs/gpu-results.md); which NaN a NaN is may differ.
  */
 #ifndef GD_TRAINER_KERNELS_H
 #define GD_TRAINER_KERNELS_H
@@ -50,7 +52,8 @@ typedef struct gd_matmul {
   const void *bias; /* [n] or NULL */
 } gd_matmul;
 
-/* Layer normalisation (Ba et al. 2016) or root-mean-square normalisation (Zhang and Sennrich 2019) of each row. */
+/* Layer normalisation (Ba et al. 2016) or root-mean-square normalisation (Zhang and Sennrich 2019) of each row; its means are
+ * ROW SUMS. */
 typedef struct gd_norm_args {
   gd_norm kind;
   gd_dtype dtype;
@@ -183,7 +186,7 @@ typedef struct gd_attention {
   int32_t query_block, time_block;
   const void *dout; /* as out */
   void *dq, *dk, *dv;
-  float *delta; /* scratch [batch][heads][query_length] */
+  float *delta; /* scratch [batch][heads][query_length]: ROW SUMS of dout * out */
 } gd_attention;
 
 /* Cross entropy over a vocabulary cut into blocks. Rows of logits [rows][block_columns], one call a block. */
@@ -196,10 +199,10 @@ typedef struct gd_loss {
   int64_t ld;
   const int32_t *targets; /* [rows] */
   const float *weights;   /* [rows]; 0 = no target */
-  float *row_max;         /* loss_max: [rows] = max(row_max, block's max); the caller starts it below all logits */
-  float
-      *block_sum; /* loss_exponentials: [rows] = sum over the block of exp(logit - row_max), fixed lane order; logits := exp */
-  float *block_target;               /* [rows]: target's logit - row_max if it is in this block, else +0 */
+  /* loss_max: [rows] = max(row_max, block's max), NaN passed over, a zero made +0; the caller starts it below all logits */
+  float *row_max;
+  float *block_sum;    /* loss_exponentials: [rows] = ROW SUM over the block of exp(logit - row_max); logits := exp */
+  float *block_target; /* [rows]: target's logit - row_max if it is in this block, else +0 */
   const float *row_sum, *row_target; /* loss_gradient: [rows], tree sums over all blocks */
   void *dlogits; /* [rows][dld] stored: (exp / row_sum - onehot) * weight; padding columns +0; may be logits when float32 */
   int64_t dld;
@@ -225,7 +228,7 @@ typedef struct gd_verdict {
   float bias1, bias2;          /* 1 - beta^t */
 } gd_verdict;
 
-/* sums[u] = sum of squares of unit u (GD_UNIT_ELEMS elements), fixed lane order. */
+/* sums[u] = ROW SUM of the squares of unit u (GD_UNIT_ELEMS elements). */
 typedef struct gd_unit_squares {
   int64_t units;
   const float *gradient;

@@ -1,4 +1,4 @@
-/* exp, log, tanh, erf, sine and cosine of the CPU kernels: error bounds in units in the last place, special values. The
+/* exp, log, tanh, erf, sine and cosine of the kernels: error bounds in units in the last place, special values. The
  * functions are header-only, so this program checks them as the generic table compiles them; that all tables agree bit for bit
  * is checked through the kernels that use them (test_kernels_rows.c, test_kernels_loss.c). */
 #include "kernels_common.h"
@@ -78,6 +78,35 @@ static void sine_and_cosine_of_a_turn_are_exact_to_their_last_bit_or_so(void **s
   }
 }
 
+/* What the bias corrections and the rotary frequencies are made of. */
+static void float64_power_logarithm_and_exponential_are_near_the_librarys(void **state) {
+  (void)state;
+  static const double bases[] = {0.8999999761581421, 0.9990000128746033, 1.0, 0.0};
+  static const int64_t powers[] = {0, 1, 2, 7, 1000, 123457};
+  for (int b = 0; b < 4; b++)
+    for (int p = 0; p < 6; p++) {
+      double want = pow(bases[b], (double)powers[p]);
+      assert_true(fabs(float64_power(bases[b], powers[p]) - want) <= 1e-10 * want);
+    }
+  for (int i = 0; i < 20000; i++) {
+    double x = ldexp(1.0 + (double)i / 20000, i % 60 - 30), y = (double)i / 100 - 100;
+    assert_true(fabs(float64_log(x) - log(x)) <= 4e-16 * fmax(fabs(log(x)), 1.0));
+    assert_true(fabs(float64_exp(y) - exp(y)) <= 2e-15 * exp(y));
+  }
+  assert_true(float64_log(1.0) == 0.0 && float64_exp(0.0) == 1.0);
+}
+
+static void a_rotary_turn_is_theta_to_minus_2i_over_d(void **state) {
+  (void)state;
+  static const double thetas[] = {10000.0, 500000.0, 1.0, 1e6};
+  for (int t = 0; t < 4; t++)
+    for (int i = 0; i < 64; i++) {
+      double got = (double)rotary_turn(float64_log(thetas[t]), i, 128) * 0x1p-64;
+      double want = pow(thetas[t], -2.0 * i / 128) / 6.283185307179586;
+      assert_true(fabs(got - want) <= 1e-14 * want + 0x1p-64);
+    }
+}
+
 static void bfloat16_rounding_is_to_nearest_even_and_keeps_nan_and_infinity(void **state) {
   (void)state;
   for (uint32_t i = 0; i < 1u << 20; i += VF_LANES) {
@@ -124,6 +153,8 @@ int main(void) {
       cmocka_unit_test(every_function_stays_within_its_error_bound),
       cmocka_unit_test(special_values_are_those_of_the_functions),
       cmocka_unit_test(sine_and_cosine_of_a_turn_are_exact_to_their_last_bit_or_so),
+      cmocka_unit_test(float64_power_logarithm_and_exponential_are_near_the_librarys),
+      cmocka_unit_test(a_rotary_turn_is_theta_to_minus_2i_over_d),
       cmocka_unit_test(bfloat16_rounding_is_to_nearest_even_and_keeps_nan_and_infinity),
       cmocka_unit_test(tails_touch_only_their_lanes),
   };
