@@ -51,9 +51,12 @@ static void print_cost(const gd_layout *layout) {
   printf("  total        %12.1f\n", mib(gd_memory_device_bytes(memory)));
   printf("  host memory for a save %.1f MiB; a checkpoint on disk %.1f MiB (whole job)\n",
          mib(memory[GD_M_HOST_SNAPSHOT].bytes), mib(cost.checkpoint_bytes));
-  printf("\nstep       %lld tokens, %.4g TFLOP; rank 0 sends %.1f MiB over the data axis, %.1f MiB over the tensor axis\n",
-         (long long)cost.step_tokens, cost.step_flops / 1e12, cost.data_traffic_bytes / 1048576.0,
-         cost.tensor_traffic_bytes / 1048576.0);
+  printf(
+      "\nstep       %lld tokens, %.4g TFLOP; rank 0 sends %.1f MiB over the data axis, %.1f MiB over the tensor axis, %.1f MiB "
+      "to "
+      "all ranks\n",
+      (long long)cost.step_tokens, cost.step_flops / 1e12, mib(cost.data_traffic_bytes), mib(cost.tensor_traffic_bytes),
+      mib(cost.world_traffic_bytes));
 }
 
 static void print_activations(const gd_layout *layout) {

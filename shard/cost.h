@@ -6,11 +6,13 @@
 #include "shard/layout.h"
 
 typedef struct gd_cost {
-  int64_t checkpoint_bytes;    /* on disk, whole job, one checkpoint */
-  int64_t step_tokens;         /* whole job */
-  double step_flops;           /* whole job, forward and backward */
-  double data_traffic_bytes;   /* sent by this rank a step over the data axis (gradients, parameters) */
-  double tensor_traffic_bytes; /* over the tensor axis (rows of activations and partial sums) */
+  int64_t checkpoint_bytes; /* on disk, whole job, one checkpoint */
+  int64_t step_tokens;      /* whole job */
+  double step_flops;        /* whole job, forward and backward */
+  /* sent by this rank a step, as comm/collectives.h counts what a call means */
+  int64_t data_traffic_bytes;   /* over the data axis: gradients, parameters, losses */
+  int64_t tensor_traffic_bytes; /* over the tensor axis: rows of activations and partial sums, leaves of vectors */
+  int64_t world_traffic_bytes;  /* to all ranks: the gradient norm */
 } gd_cost;
 
 /* Local; rank's layout of a training run. */

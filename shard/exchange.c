@@ -207,6 +207,20 @@ int64_t gd_exchange_received(const gd_spec *spec, int32_t data_ranks, int32_t da
   return received;
 }
 
+int64_t gd_exchange_sent(const gd_spec *spec, int32_t data_ranks, int32_t data_rank) {
+  const builder b = {.spec = spec, .data_ranks = data_ranks, .rank = data_rank};
+  gd_tree_node nodes[GD_TREE_MAX_NODES];
+  int32_t pieces = data_ranks, bit = 1;
+  int64_t sent = 0;
+  for (; pieces % 2 == 0; bit *= 2) {
+    pieces /= 2;
+    int32_t mine = data_rank / bit * bit;
+    sent += (int64_t)pieces * nodes_of(&b, mine, mine + bit, nodes);
+  }
+  int32_t mine = data_rank / bit * bit;
+  return sent + (int64_t)(pieces - 1) * nodes_of(&b, mine, mine + bit, nodes);
+}
+
 void gd_exchange_free(gd_exchange *exchange) {
   free(exchange->stage);
   free(exchange->buffer);

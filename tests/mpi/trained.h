@@ -9,7 +9,7 @@
 #include "trainer/step.h"
 #include "trainer/weights.h"
 
-enum { SEQUENCES = 4, LENGTH = 16, VOCABULARY = 61 };
+enum { LENGTH = 16, VOCABULARY = 61 };
 
 static gd_session *session;
 static gd_device *device;
@@ -20,7 +20,7 @@ typedef struct trained {
   gd_model model;
   gd_optimizer optimizer;
   gd_step step;
-  gd_batch batch; /* this data rank's share of SEQUENCES x LENGTH */
+  gd_batch batch; /* this data rank's share of the global batch */
 } trained;
 
 static inline void good(gd_status status) {
@@ -37,7 +37,7 @@ static inline void open_trained_as(trained *t, const char *text, const gd_config
   good(gd_model_read_weights(&t->model, gd_model_random_weights, &t->model));
   good(gd_optimizer_open(&t->model, &t->optimizer));
   good(gd_step_open(&t->model, &t->optimizer, &t->step));
-  good(gd_batch_open(SEQUENCES / t->model.data->size, LENGTH, &t->batch));
+  good(gd_batch_open(t->spec.batch.global / t->model.data->size, LENGTH, &t->batch));
 }
 
 static inline void close_trained(trained *t) {

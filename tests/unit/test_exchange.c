@@ -134,6 +134,7 @@ static void check(const gd_spec *spec, int32_t n) {
     }
     assert_int_equal(at, e->received_pieces);
     assert_int_equal(gd_exchange_received(spec, n, r), at);
+    assert_int_equal(gd_exchange_sent(spec, n, r), ranks[r].bytes);
     free(ranks[r].buffers);
     gd_exchange_free(e);
   }

@@ -1,0 +1,74 @@
+/* ranks: 1 2 3 4 8 */
+/* What the groups of a training step sent is what shard/cost.c says, to the byte. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "shard/cost.h"
+#include "tests/mpi/trained.h"
+
+static int64_t sent_of(gd_group *group) {
+  int64_t calls, bytes = 0, *sent = calloc((size_t)group->size, sizeof *sent);
+  gd_group_take_traffic(group, &calls, sent, NULL);
+  for (int32_t r = 0; r < group->size; r++) bytes += sent[r];
+  free(sent);
+  return bytes;
+}
+
+static void check_layout(const char *text, const gd_config_override *overrides, int count) {
+  static trained t;
+  gd_verdict verdict;
+  gd_cost cost;
+  char where[256] = "";
+  memset(&t, 0, sizeof t);
+  open_trained_as(&t, text, overrides, count);
+  for (int i = 0; i < count; i++)
+    snprintf(where + strlen(where), sizeof where - strlen(where), "%s=%s ", overrides[i].key, overrides[i].value);
+  gd_cost_of(&t.model.layout, &cost);
+  fill_batch(&t, 0);
+  (void)sent_of(t.model.data), (void)sent_of(t.model.tensor), (void)sent_of(t.model.world);
+  good(gd_step_run(&t.step, 0, &t.batch, 1e-3f));
+  good(gd_optimizer_read_verdict(&t.optimizer, &verdict));
+  int64_t data = sent_of(t.model.data), tensor = sent_of(t.model.tensor), world = sent_of(t.model.world);
+  if (data != cost.data_traffic_bytes || tensor != cost.tensor_traffic_bytes || world != cost.world_traffic_bytes)
+    fail_msg("%s: rank %d sent %lld, %lld, %lld bytes over data, tensor, world; planned %lld, %lld, %lld", where,
+             t.model.world->rank, (long long)data, (long long)tensor, (long long)world, (long long)cost.data_traffic_bytes,
+             (long long)cost.tensor_traffic_bytes, (long long)cost.world_traffic_bytes);
+  close_trained(&t);
+}
+
+static const char gpt2[] =
+    "model: {layers: 2, heads: 8, width: 32, context: 16, vocabulary: 61}\nbatch: {global: 24}\nrun: {threads: 1}\n";
+static const char llama[] =
+    "model: {layers: 3, heads: 8, width: 32, context: 16, vocabulary: 61, norm: rmsnorm, activation: swiglu,\n"
+    "        position: rotary, bias: false, tied_head: false}\nbatch: {global: 24}\nrun: {threads: 1}\n";
+
+static void a_step_sends_what_is_planned(void **state) {
+  (void)state;
+  int32_t ranks = gd_session_ranks(session);
+  for (int32_t tensor = 1; tensor <= 4; tensor *= 2) {
+    if (ranks % tensor) continue;
+    for (int variant = 0; variant < 8; variant++) {
+      char axis[8];
+      snprintf(axis, sizeof axis, "%d", tensor);
+      const gd_config_override overrides[] = {
+          {"--set", "parallel.tensor", axis},
+          {"--set", "parallel.zero", variant & 1 ? "1" : "0"},
+          {"--set", "precision.dtype", variant & 1 ? "bf16" : "fp32"},
+          {"--set", "numerics", variant & 2 ? "invariant" : "fast"},
+          {"--set", "batch.micro", variant & 4 ? "2" : "0"},
+      };
+      check_layout(variant & 4 ? llama : gpt2, overrides, sizeof overrides / sizeof *overrides);
+    }
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(a_step_sends_what_is_planned)};
+  return cmocka_run_group_tests(tests, open_session, close_session);
+}
