@@ -54,7 +54,7 @@ static void a_step_sends_what_is_planned(void **state) {
   for (int32_t tensor = 1; tensor <= 4; tensor *= 2) {
     if (ranks % tensor) continue;
     for (int variant = 0; variant < 8; variant++) {
-      char axis[8];
+      char axis[16];
       snprintf(axis, sizeof axis, "%d", tensor);
       const gd_config_override overrides[] = {
           {"--set", "parallel.tensor", axis},
