@@ -166,7 +166,7 @@ static void broadcast(gd_device *device) {
 /* Makes the call and spoils the list, which was read by then. */
 static void exchange(gd_device *device, gd_message *list, int32_t count) {
   assert_int_equal(world->ops->exchange(world, device->communication, list, count), GD_OK);
-  memset(list, 0xEE, (size_t)count * sizeof *list);
+  if (count) memset(list, 0xEE, (size_t)count * sizeof *list);
   sync(device);
 }
 
