@@ -57,14 +57,27 @@ static bool is_behind(const gd_watch *watch, int32_t r, int *group, int32_t *wai
   return false;
 }
 
+/* Rank r may be waiting for `other`: in a collective that the other has not entered, or in messages, whose peers a beat does
+ * not tell, with anyone of the group. */
+static bool may_wait_for(const gd_watch *watch, int g, int32_t r, int32_t other) {
+  bool message = watch->rank[r].beat.group[g].place == GD_WATCH_IN_MESSAGE;
+  return message ? other != r && together(watch, g, r, other) : waits_for(watch, g, r, other);
+}
+
+static bool in_a_call(const gd_watch *watch, int32_t r) {
+  for (int g = 0; g < GD_WATCH_GROUPS; g++)
+    if (watch->rank[r].beat.group[g].place != GD_WATCH_OUTSIDE) return true;
+  return false;
+}
+
 /* Whether rank r works, or waits in a chain of calls for one that does. seen[] keeps circles from going round. */
 static bool is_well(const gd_watch *watch, int32_t r, int64_t now_ms, int64_t deadline_ms, bool *seen) {
   if (idle_ms(&watch->rank[r], now_ms) < deadline_ms) return true;
   seen[r] = true;
   if (silent(watch, r, now_ms)) return false;
   for (int g = 0; g < GD_WATCH_GROUPS; g++)
-    for (int32_t other = 0; other < watch->ranks && watch->rank[r].beat.group[g].place == GD_WATCH_IN_COLLECTIVE; other++)
-      if (!seen[other] && waits_for(watch, g, r, other) && is_well(watch, other, now_ms, deadline_ms, seen)) return true;
+    for (int32_t other = 0; other < watch->ranks && watch->rank[r].beat.group[g].place != GD_WATCH_OUTSIDE; other++)
+      if (!seen[other] && may_wait_for(watch, g, r, other) && is_well(watch, other, now_ms, deadline_ms, seen)) return true;
   return false;
 }
 
@@ -186,8 +199,9 @@ void gd_watch_report(const gd_watch *watch, int64_t now_ms, int64_t deadline_ms,
       any_behind ? "ranks wait for each other in different calls (no progress for %lld s):"
                  : "no progress for %lld s, and no rank is behind in a collective:",
       (long long)(deadline_ms / 1000));
-  for (int32_t r = 0; r < watch->ranks; r++) {
-    if (idle_ms(&watch->rank[r], now_ms) < deadline_ms) continue;
+  for (int32_t i = 0; i < 2 * watch->ranks; i++) { /* first those that are in no call: others may wait for them */
+    int32_t r = i % watch->ranks;
+    if (idle_ms(&watch->rank[r], now_ms) < deadline_ms || in_a_call(watch, r) != (i >= watch->ranks)) continue;
     if (++lines > MOST_LINES) continue;
     add(&t, "\nrank %d on %s: ", r, watch->rank[r].host);
     add_position(watch, r, &t);

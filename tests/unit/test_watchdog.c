@@ -150,6 +150,31 @@ static void ranks_that_wait_for_each_other_are_all_listed(void **state) {
   assert_non_null(strstr(report, "rank 1 on n0: step 120, phase backward, in agree #482 of group control"));
 }
 
+static void who_waits_in_an_exchange_for_a_rank_that_works_is_not_stuck(void **state) {
+  (void)state;
+  inside(0, DATA, "exchange", 7);
+  for (int r = 1; r < RANKS; r++) ranks[r].beat.idle_ms = 0;
+  assert_false(gd_watch_stuck(&watch, NOW, DEADLINE));
+  /* Rank 2, the other one of its group, waits in a collective for rank 3, which works. */
+  ranks[2].beat.idle_ms = DEADLINE;
+  inside(2, TENSOR, "all_gather", 482);
+  assert_false(gd_watch_stuck(&watch, NOW, DEADLINE));
+  /* It hangs: that others of the job work does not help. */
+  ranks[2].beat.group[TENSOR].place = GD_WATCH_OUTSIDE;
+  assert_true(gd_watch_stuck(&watch, NOW, DEADLINE));
+}
+
+static void a_rank_in_no_call_is_listed_before_those_in_an_exchange(void **state) {
+  (void)state;
+  for (int r = 0; r < RANKS; r++)
+    if (r != 3) inside(r, DATA, "exchange", 7);
+  assert_true(gd_watch_stuck(&watch, NOW, DEADLINE));
+  const char *hung = strstr(told(), "rank 3 on"), *waiting = strstr(report, "rank 0 on");
+  assert_non_null(hung);
+  assert_non_null(waiting);
+  assert_true(hung < waiting);
+}
+
 static void a_lonely_exchange_is_described(void **state) {
   (void)state;
   inside(2, DATA, "exchange", 5);
@@ -193,6 +218,8 @@ int main(void) {
       cmocka_unit_test_setup(a_stopped_process_inside_a_call_is_named, reset),
       cmocka_unit_test_setup(groups_of_the_same_name_are_told_apart, reset),
       cmocka_unit_test_setup(ranks_that_wait_for_each_other_are_all_listed, reset),
+      cmocka_unit_test_setup(who_waits_in_an_exchange_for_a_rank_that_works_is_not_stuck, reset),
+      cmocka_unit_test_setup(a_rank_in_no_call_is_listed_before_those_in_an_exchange, reset),
       cmocka_unit_test_setup(a_lonely_exchange_is_described, reset),
       cmocka_unit_test_setup(a_task_that_hangs_is_named, reset),
       cmocka_unit_test_setup(a_long_report_is_cut_and_ends, reset),
