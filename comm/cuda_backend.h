@@ -14,7 +14,8 @@
 extern "C" {
 #endif
 
-/* Goes up with every change of this table, of gd_device_ops, gd_stream, gd_group, gd_collectives_ops, gd_kernels or their table. */
+/* Goes up with every change of this table, of gd_device_ops, gd_stream, gd_group, gd_collectives_ops, gd_kernels or their
+ * table. */
 enum { GD_CUDA_BACKEND_ABI = 4, GD_CUDA_UNIQUE_ID_BYTES = 128 };
 
 typedef struct gd_cuda_unique_id {

@@ -13,7 +13,7 @@
 
 enum { GD_PATH_BYTES = 1024, GD_MAX_SOURCES = 16, GD_UNIT_ELEMS = 1024 };
 
-/* Of the sums of numerics: invariant (docs/rounding.md, "Versions of the numbers"). */
+/* Of the sums (docs/rounding.md, "Versions of the numbers"). */
 enum { GD_NUMBERS_VERSION = 2 };
 
 /* What the kernels are made for: tiles of attention, and the sort of the embedding's gradient. */
@@ -161,7 +161,8 @@ typedef struct gd_spec {
  * model.vocabulary must be known by then. Local. GD_USAGE with a text naming the keys, what was found and what would fit. */
 GD_CHECKED gd_status gd_spec_resolve(gd_spec *spec, int32_t ranks);
 
-/* The model's part alone (generation and evaluation have no batch or optimizer): derives kv_heads, head_size, ffn. */
+/* The model's part alone (generation and evaluation have no batch or optimizer): derives kv_heads, head_size, ffn,
+ * and one block a tensor rank and a sequence where none are set. */
 GD_CHECKED gd_status gd_spec_resolve_model(gd_spec *spec);
 
 /* Vocabulary rows kept in memory: V padded to a multiple of 16 R on every layout. */

@@ -300,7 +300,7 @@ typedef struct gd_kernels_ops {
 struct gd_kernels {
   const gd_kernels_ops *ops;
   gd_device *device;
-  gd_stream *stream; /* the device's compute stream */
+  gd_stream *stream; /* where they run: the device's compute stream; the sums of gradients: trainer/reduce_gradients.c */
   int32_t threads;   /* CPU: OpenMP threads of a kernel */
   void *state;
   struct gd_profile *profile; /* of wrappers in ops (kernels/profile.h), else NULL */

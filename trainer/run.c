@@ -84,7 +84,7 @@ static gd_status check_same_run(const gd_run *run, const gd_checkpoint *checkpoi
   GD_TRY(gd_config_resume(gd_checkpoint_run_spec(checkpoint), &run->spec, allowed, gd_checkpoint_path(checkpoint)));
   int64_t step = gd_checkpoint_state(checkpoint)->step;
   int32_t version = gd_checkpoint_numbers_version(checkpoint);
-  if (version != GD_NUMBERS_VERSION && run->spec.numerics == GD_NUMERICS_INVARIANT)
+  if (version != GD_NUMBERS_VERSION)
     gd_log(GD_LOG_INFO,
            "resume: %s has version %d of the numbers, this program version %d (docs/rounding.md): its weights and moments are "
            "taken as they are, the sums of later steps round otherwise",

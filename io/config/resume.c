@@ -42,8 +42,9 @@ gd_status gd_config_resume(const gd_spec *then, const gd_spec *now, const char *
   comparison c = {.allowed = allowed, .checkpoint = checkpoint};
   gd_spec before = *then;
   c.invariant = then->numerics == GD_NUMERICS_INVARIANT && now->numerics == GD_NUMERICS_INVARIANT;
-  /* Version 1 of the numbers had no time blocks. */
-  if (!before.parallel.time_blocks) before.parallel.time_blocks = now->parallel.time_blocks;
+  /* Version 1 of the numbers had no time blocks; and they follow from T and R, whose change is judged by itself. */
+  bool follows = before.batch.sequence != now->batch.sequence || before.parallel.blocks != now->parallel.blocks;
+  if (!before.parallel.time_blocks || follows) before.parallel.time_blocks = now->parallel.time_blocks;
   gd_config_compare(&before, now, judge, &c);
   return c.status;
 }

@@ -343,6 +343,10 @@ static void canonical_blocks_count_between_invariant_runs_alone(void **state) {
   assert_int_equal(gd_config_resume(&then, &spec, 0, "c"), GD_USAGE);
   assert_non_null(strstr(gd_error_text(), "parallel.time_blocks: found 2, expected 4 as in c"));
   gd_error_clear();
+  then.batch.sequence = 512; /* K follows from T, which may be allowed to change */
+  spec.batch.sequence = 256;
+  assert_int_equal(gd_config_resume(&then, &spec, "batch.sequence", "c"), GD_OK);
+  then.batch.sequence = 256;
   then.parallel.time_blocks = 0; /* saved before there were any */
   assert_int_equal(gd_config_resume(&then, &spec, 0, "c"), GD_OK);
 }

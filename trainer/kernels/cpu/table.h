@@ -15,7 +15,8 @@
 #define GD_CPU(name) GD_CPU_JOIN(name, GD_ISA)
 
 /* Scratch of one thread for the kernel that runs (products, attention, the embedding's sort): kernels of one gd_kernels run one
- * after another. 4096-aligned, taken once by gd_kernels_open. */
+ * after another, and a copy of it on another stream (the sums of gradients) calls only kernels without scratch. 4096-aligned,
+ * taken once by gd_kernels_open. */
 enum { GD_CPU_SCRATCH_BYTES = 4 << 20 };
 
 typedef struct gd_cpu_context {
