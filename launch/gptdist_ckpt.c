@@ -104,6 +104,7 @@ static gd_status put_json(gd_bytes *out, const gd_checkpoint *checkpoint, bool s
                          ", \"bad_steps\": %" PRId64 ", \"best_step\": %" PRId64,
                          s->step, s->tokens, s->draws, s->applied_steps, s->bad_steps, s->best_step));
   if (s->best_step >= 0) GD_TRY(gd_bytes_printf(out, ", \"best_validation\": %.9g", s->best_validation));
+  GD_TRY(gd_bytes_printf(out, ", \"numbers_version\": %d", m->numbers_version));
   GD_TRY(gd_bytes_printf(out, ", \"mesh\": {\"data\": %d, \"pipeline\": %d, \"context\": %d, \"tensor\": %d}",
                          m->mesh.size[GD_AXIS_DATA], m->mesh.size[GD_AXIS_PIPELINE], m->mesh.size[GD_AXIS_CONTEXT],
                          m->mesh.size[GD_AXIS_TENSOR]));

@@ -15,12 +15,10 @@ static void print_layout(const gd_spec *spec, const gd_layout *layout, int32_t r
       "%d\n",
       (long long)gd_spec_parameters(spec), spec->model.layers, spec->model.width, spec->model.heads, spec->model.kv_heads,
       spec->model.ffn, spec->model.vocabulary, (long long)gd_spec_padded_vocabulary(spec), spec->model.context);
-  printf(
-      "layout     %d ranks = data %d x tensor %d, ZeRO %d, %d threads a rank, %s, numerics %s, %d blocks along tensor, %d in "
-      "time\n",
-      ranks, mesh->size[GD_AXIS_DATA], mesh->size[GD_AXIS_TENSOR], spec->parallel.zero, spec->run.threads,
-      gd_dtype_name(spec->precision.dtype), spec->numerics == GD_NUMERICS_FAST ? "fast" : "invariant", spec->parallel.blocks,
-      spec->parallel.time_blocks);
+  printf("layout     %d ranks = data %d x tensor %d, ZeRO %d, %d threads a rank, %s\n", ranks, mesh->size[GD_AXIS_DATA],
+         mesh->size[GD_AXIS_TENSOR], spec->parallel.zero, spec->run.threads, gd_dtype_name(spec->precision.dtype));
+  printf("numerics   %s, %d blocks along tensor, %d in time\n", spec->numerics == GD_NUMERICS_FAST ? "fast" : "invariant",
+         spec->parallel.blocks, spec->parallel.time_blocks);
   printf("batch      %d sequences x %d tokens a step, %d sequences a data rank in micro-batches of %d\n", spec->batch.global,
          spec->batch.sequence, spec->batch.global / mesh->size[GD_AXIS_DATA], spec->batch.micro);
 }
@@ -40,23 +38,20 @@ static void print_cost(const gd_layout *layout) {
   gd_cost cost;
   gd_memory memory[GD_MEMORY_IDS];
   gd_cost_of(layout, &cost);
-  gd_memory_of_training(layout, memory);
-  printf("\nmemory of rank 0 by arena (MiB)\n");
+  gd_memory_of_largest(layout, memory);
+  printf("\nmemory of a rank by arena, the most of any data rank (MiB)\n");
   for (int group = 0; group < GD_MEMORY_HOST; group++) {
-    int64_t bytes = gd_memory_group_bytes(memory, (gd_memory_group)group), buffers = 1;
-    if (group == GD_MEMORY_GRADIENTS) buffers = bytes / (layout->gradient_elems * 4);
+    int64_t bytes = gd_memory_group_bytes(memory, (gd_memory_group)group);
     printf("  %-12s %12.1f", gd_memory_group_name((gd_memory_group)group), mib(bytes));
-    printf(buffers > 1 ? "   %d buffers\n" : "\n", (int)buffers);
+    if (group == GD_MEMORY_GRADIENTS) printf("   buffers: %d", (int)(bytes / (layout->gradient_elems * 4)));
+    printf("\n");
   }
   printf("  total        %12.1f\n", mib(gd_memory_device_bytes(memory)));
   printf("  host memory for a save %.1f MiB; a checkpoint on disk %.1f MiB (whole job)\n",
          mib(memory[GD_M_HOST_SNAPSHOT].bytes), mib(cost.checkpoint_bytes));
-  printf(
-      "\nstep       %lld tokens, %.4g TFLOP; rank 0 sends %.1f MiB over the data axis, %.1f MiB over the tensor axis, %.1f MiB "
-      "to "
-      "all ranks\n",
-      (long long)cost.step_tokens, cost.step_flops / 1e12, mib(cost.data_traffic_bytes), mib(cost.tensor_traffic_bytes),
-      mib(cost.world_traffic_bytes));
+  printf("\nstep       %lld tokens, %.4g TFLOP\n", (long long)cost.step_tokens, cost.step_flops / 1e12);
+  printf("  rank 0 sends %.1f MiB over the data axis, %.1f MiB over the tensor axis, %.1f MiB to all ranks\n",
+         mib(cost.data_traffic_bytes), mib(cost.tensor_traffic_bytes), mib(cost.world_traffic_bytes));
 }
 
 static void print_activations(const gd_layout *layout) {

@@ -16,8 +16,10 @@ static int64_t piece_elements(const gd_layout *layout, int32_t buckets) {
 static int64_t data_traffic(const gd_layout *layout) {
   const gd_spec *spec = &layout->spec;
   int32_t data = layout->mesh.size[GD_AXIS_DATA], rank = layout->coordinates[GD_AXIS_DATA];
-  int64_t others = data - 1, element = spec->parallel.zero >= 1 ? (int64_t)gd_dtype_bytes(spec->precision.dtype) : 4;
-  return gd_exchange_sent(spec, data, rank) * piece_elements(layout, layout->gradient_bucket_count) * 4 +
+  int64_t sent, received, others = data - 1,
+                          element = spec->parallel.zero >= 1 ? (int64_t)gd_dtype_bytes(spec->precision.dtype) : 4;
+  gd_exchange_count(spec, data, rank, &sent, &received);
+  return sent * piece_elements(layout, layout->gradient_bucket_count) * 4 +
          others * piece_elements(layout, layout->bucket_count) * element +
          others * 2 * gd_deal_share(spec, data, rank).sequences * 4;
 }

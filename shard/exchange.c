@@ -192,33 +192,24 @@ gd_status gd_exchange_create(const gd_spec *spec, int32_t data_ranks, int32_t da
   return status;
 }
 
-int64_t gd_exchange_received(const gd_spec *spec, int32_t data_ranks, int32_t data_rank) {
+void gd_exchange_count(const gd_spec *spec, int32_t data_ranks, int32_t data_rank, int64_t *sent, int64_t *received) {
   const builder b = {.spec = spec, .data_ranks = data_ranks, .rank = data_rank};
   gd_tree_node nodes[GD_TREE_MAX_NODES];
   int32_t pieces = data_ranks, bit = 1;
-  int64_t received = 0;
+  *sent = *received = 0;
   for (; pieces % 2 == 0; bit *= 2) {
     pieces /= 2;
-    int32_t peers = (data_rank ^ bit) / bit * bit; /* the first of the ranks whose sums the peer has */
-    received += (int64_t)pieces * nodes_of(&b, peers, peers + bit, nodes);
+    int32_t mine = data_rank / bit * bit, peers = mine ^ bit; /* the first ranks of those whose sums each of us two has */
+    *sent += (int64_t)pieces * nodes_of(&b, mine, mine + bit, nodes);
+    *received += (int64_t)pieces * nodes_of(&b, peers, peers + bit, nodes);
   }
-  for (int32_t first = 0; first < data_ranks; first += bit)
-    if (first != data_rank / bit * bit) received += nodes_of(&b, first, first + bit, nodes);
-  return received;
-}
-
-int64_t gd_exchange_sent(const gd_spec *spec, int32_t data_ranks, int32_t data_rank) {
-  const builder b = {.spec = spec, .data_ranks = data_ranks, .rank = data_rank};
-  gd_tree_node nodes[GD_TREE_MAX_NODES];
-  int32_t pieces = data_ranks, bit = 1;
-  int64_t sent = 0;
-  for (; pieces % 2 == 0; bit *= 2) {
-    pieces /= 2;
-    int32_t mine = data_rank / bit * bit;
-    sent += (int64_t)pieces * nodes_of(&b, mine, mine + bit, nodes);
+  for (int32_t first = 0; first < data_ranks; first += bit) {
+    int nodes_there = nodes_of(&b, first, first + bit, nodes);
+    if (first == data_rank / bit * bit)
+      *sent += (int64_t)(pieces - 1) * nodes_there;
+    else
+      *received += nodes_there;
   }
-  int32_t mine = data_rank / bit * bit;
-  return sent + (int64_t)(pieces - 1) * nodes_of(&b, mine, mine + bit, nodes);
 }
 
 void gd_exchange_free(gd_exchange *exchange) {

@@ -45,8 +45,7 @@ typedef struct gd_exchange {
 /* Local. spec must be resolved. GD_NO_MEMORY. */
 GD_CHECKED gd_status gd_exchange_create(const gd_spec *spec, int32_t data_ranks, int32_t data_rank, gd_exchange *out);
 void gd_exchange_free(gd_exchange *exchange);
-/* received_pieces, and the pieces that are sent, without the rest. Local. */
-int64_t gd_exchange_received(const gd_spec *spec, int32_t data_ranks, int32_t data_rank);
-int64_t gd_exchange_sent(const gd_spec *spec, int32_t data_ranks, int32_t data_rank);
+/* The pieces that are sent, and received_pieces, without the rest. Local. */
+void gd_exchange_count(const gd_spec *spec, int32_t data_ranks, int32_t data_rank, int64_t *sent, int64_t *received);
 
 #endif

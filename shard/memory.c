@@ -36,10 +36,11 @@ void gd_memory_of_training(const gd_layout *layout, gd_memory out[GD_MEMORY_IDS]
   const gd_spec *spec = &layout->spec;
   int32_t data = layout->mesh.size[GD_AXIS_DATA], rank = layout->coordinates[GD_AXIS_DATA];
   int64_t stored = (int64_t)gd_dtype_bytes(spec->precision.dtype), global = spec->batch.global;
-  int64_t share = gd_deal_share(spec, data, rank).sequences, units = gd_layout_piece_units(layout);
+  int64_t share = gd_deal_share(spec, data, rank).sequences, units = gd_layout_piece_units(layout), sent, received;
   bool adam = spec->optimizer.kind == GD_OPTIMIZER_ADAMW, validates = spec->validation.interval_steps > 0;
   gd_activations activations;
   gd_layout_activations(layout, spec->batch.micro, true, &activations);
+  gd_exchange_count(spec, data, rank, &sent, &received);
   memcpy(out, names, sizeof names);
   out[GD_M_PARAMETERS].bytes = layout->arena_elems * stored;
   out[GD_M_GRADIENTS].bytes = gd_deal_slots(spec, data, rank, spec->batch.micro) * layout->gradient_elems * 4;
@@ -49,7 +50,7 @@ void gd_memory_of_training(const gd_layout *layout, gd_memory out[GD_MEMORY_IDS]
   out[GD_M_DECAY].bytes = layout->state_elems / GD_UNIT_ELEMS;
   out[GD_M_ACTIVATIONS].bytes = activations.kept_bytes;
   out[GD_M_WORKSPACE].bytes = activations.workspace_bytes;
-  out[GD_M_EXCHANGE].bytes = gd_exchange_received(spec, data, rank) * gd_layout_largest_piece(layout) * 4;
+  out[GD_M_EXCHANGE].bytes = received * gd_layout_largest_piece(layout) * 4;
   out[GD_M_UNIT_SUMS].bytes = units * 4;
   out[GD_M_ALL_UNIT_SUMS].bytes = layout->mesh.ranks * units * 4;
   out[GD_M_UNIT_ORDER].bytes = gd_layout_norm_units(layout) * 4;
@@ -61,6 +62,17 @@ void gd_memory_of_training(const gd_layout *layout, gd_memory out[GD_MEMORY_IDS]
   out[GD_M_VERDICT].bytes = out[GD_M_HOST_VERDICT].bytes = GD_VERDICT_BYTES;
   out[GD_M_FLAGS].bytes = out[GD_M_HOST_FLAGS].bytes = 2 * 4;
   out[GD_M_HOST_SNAPSHOT].bytes = (adam ? 3 : 2) * units * GD_UNIT_ELEMS * 4;
+}
+
+void gd_memory_of_largest(const gd_layout *layout, gd_memory out[GD_MEMORY_IDS]) {
+  gd_layout other = *layout; /* shares its tables; data ranks differ by the sums that they hold and receive */
+  gd_memory memory[GD_MEMORY_IDS];
+  gd_memory_of_training(layout, out);
+  for (int32_t d = 0; d < layout->mesh.size[GD_AXIS_DATA]; d++) {
+    other.coordinates[GD_AXIS_DATA] = d;
+    gd_memory_of_training(&other, memory);
+    if (gd_memory_device_bytes(memory) > gd_memory_device_bytes(out)) memcpy(out, memory, sizeof memory);
+  }
 }
 
 void gd_memory_of_inference(const gd_layout *layout, int32_t cache_tokens, gd_memory out[GD_MEMORY_IDS]) {

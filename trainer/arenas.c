@@ -2,6 +2,7 @@
  * tables. */
 #include "trainer/arenas.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 gd_status gd_model_take(gd_model *model, gd_memory_id id, bool zeroed, void *out) {
@@ -54,6 +55,9 @@ gd_status gd_model_open(gd_session *session, gd_device *device, const gd_spec *s
   GD_TRY(gd_session_group(session, mesh, GD_MASK_DATA, &out->data));
   GD_TRY(gd_session_group(session, mesh, GD_MASK_WORLD, &out->world));
   GD_TRY(gd_model_open_kernels(session, device, spec->run.threads, &out->kernels));
+  out->piece_sizes = calloc(2 * (size_t)out->data->size, sizeof *out->piece_sizes);
+  if (!out->piece_sizes) return gd_fail(GD_NO_MEMORY, "no memory for the pieces of %d data ranks", out->data->size);
+  out->piece_offsets = out->piece_sizes + out->data->size;
   return take_memory(out, cache_tokens);
 }
 
@@ -70,6 +74,7 @@ void gd_model_close(gd_model *model) {
   gd_model_give(model, GD_M_CACHE, model->cache.memory);
   if (model->kernels.ops) gd_kernels_close(&model->kernels);
   gd_layout_free(&model->layout);
+  free(model->piece_sizes);
   memset(model, 0, sizeof *model);
 }
 

@@ -36,11 +36,12 @@ typedef struct gd_model {
   gd_device *device;
   gd_kernels kernels;
   gd_group *tensor, *data, *world;
-  bool inference;         /* no backward, no gradients, all rows on every tensor rank */
-  void *parameters;       /* arena_elems stored */
-  float *gradients;       /* [slots][gradient_elems] */
-  char *kept, *workspace; /* layout's activation arenas */
-  gd_cache cache;         /* inference only */
+  bool inference;                      /* no backward, no gradients, all rows on every tensor rank */
+  void *parameters;                    /* arena_elems stored */
+  float *gradients;                    /* [slots][gradient_elems] */
+  char *kept, *workspace;              /* layout's activation arenas */
+  gd_cache cache;                      /* inference only */
+  size_t *piece_sizes, *piece_offsets; /* [data], scratch of gd_reduce_gather_pieces */
   gd_memory memory[GD_MEMORY_IDS];
   bool taken[GD_MEMORY_IDS];
   uint64_t seed;

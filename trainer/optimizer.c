@@ -74,9 +74,6 @@ gd_status gd_optimizer_open(gd_model *model, gd_optimizer *out) {
   GD_TRY(gd_model_take(model, GD_M_HOST_VERDICT, false, &out->host_verdict));
   GD_TRY(make_decay(out));
   GD_TRY(make_order(out));
-  out->sizes = calloc(2 * (size_t)model->data->size, sizeof *out->sizes);
-  if (!out->sizes) return gd_fail(GD_NO_MEMORY, "no memory for the pieces of %d data ranks", model->data->size);
-  out->offsets = out->sizes + model->data->size;
   GD_TRY(gd_model_take(model, GD_M_MASTER, true, &out->master));
   return out->master ? copy_masters(out) : GD_OK;
 }
@@ -96,7 +93,6 @@ void gd_optimizer_close(gd_optimizer *optimizer) {
   gd_model_give(model, GD_M_SEQUENCE_SUMS, optimizer->sequence_sums);
   gd_model_give(model, GD_M_ALL_SEQUENCE_SUMS, optimizer->all_sequence_sums);
   gd_model_give(model, GD_M_HOST_VERDICT, optimizer->host_verdict);
-  free(optimizer->sizes);
   memset(optimizer, 0, sizeof *optimizer);
 }
 
@@ -161,8 +157,7 @@ gd_status gd_optimizer_gather(gd_optimizer *optimizer) {
   gd_model *model = optimizer->model;
   if (model->layout.spec.parallel.zero == 0 || model->data->size == 1) return GD_OK;
   for (int32_t i = 0; i < model->layout.bucket_count; i++)
-    GD_TRY(gd_reduce_gather_pieces(model, model->device->compute, i, model->parameters, model->layout.shape.bytes,
-                                   optimizer->sizes, optimizer->offsets));
+    GD_TRY(gd_reduce_gather_pieces(model, model->device->compute, i, model->parameters, model->layout.shape.bytes));
   return GD_OK;
 }
 

@@ -18,7 +18,6 @@ typedef struct gd_optimizer {
   int32_t *order, *first_unit;      /* gd_vote's, device */
   int32_t tensors;
   float *sequence_sums, *all_sequence_sums; /* [2 * share], [2 * global batch] */
-  size_t *sizes, *offsets;                  /* [data], of a gather */
 } gd_optimizer;
 
 /* Takes the memory; moments and verdict start at zero, masters from the parameters (call after the weights are read). Local. */

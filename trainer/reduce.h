@@ -31,13 +31,13 @@ GD_CHECKED gd_status gd_reduce_local_vector(gd_model *model, const gd_micro *mic
 
 typedef struct gd_gradient_reducer {
   gd_model *model;
-  gd_stream *stream;  /* where it sums: the communication stream, or, on one data rank, the compute stream */
-  gd_kernels kernels; /* the model's, on that stream */
+  gd_stream *stream;   /* where it sums: the communication stream, or, on one data rank, the compute stream */
+  gd_kernels beside;   /* the model's, on the communication stream */
+  gd_kernels *kernels; /* those of `stream`: beside, or the model's own */
   gd_exchange exchange;
   float *received;             /* nodes of other ranks */
   gd_event *computed, *summed; /* gradients of a bucket; all sums */
   gd_message *messages;        /* of the longest stage */
-  size_t *sizes, *offsets;     /* [data], of a gather */
 } gd_gradient_reducer;
 
 /* Who swaps what with whom, and the memory for what is received (none on one data rank). Local. */
@@ -52,8 +52,7 @@ GD_CHECKED gd_status gd_gradient_reduce_start(gd_gradient_reducer *reducer, int3
 GD_CHECKED gd_status gd_gradient_reduce_finish(gd_gradient_reducer *reducer);
 
 /* The pieces of a bucket from their data ranks to all of them, in place: `arena` holds elements of `bytes` each as the layout
- * says. sizes and offsets are scratch, [data] each. Collective over data. */
-GD_CHECKED gd_status gd_reduce_gather_pieces(gd_model *model, gd_stream *stream, int32_t bucket, void *arena, size_t bytes,
-                                             size_t *sizes, size_t *offsets);
+ * says. Collective over data. */
+GD_CHECKED gd_status gd_reduce_gather_pieces(gd_model *model, gd_stream *stream, int32_t bucket, void *arena, size_t bytes);
 
 #endif

@@ -11,18 +11,16 @@ gd_status gd_gradient_reducer_open(gd_model *model, gd_gradient_reducer *out) {
   out->model = model;
   /* One rank has nothing to wait for. Else one thread sums beside those that compute. */
   out->stream = model->data->size > 1 ? model->device->communication : model->device->compute;
-  out->kernels = model->kernels;
-  out->kernels.stream = out->stream;
-  if (model->data->size > 1) out->kernels.threads = 1;
+  out->beside = model->kernels;
+  out->beside.stream = out->stream;
+  out->beside.threads = 1;
+  out->kernels = model->data->size > 1 ? &out->beside : &model->kernels;
   GD_TRY(gd_exchange_create(&model->layout.spec, model->data->size, model->data->rank, &out->exchange));
   int32_t most = 0;
   for (int32_t i = 0; i < out->exchange.stages; i++)
     if (out->exchange.stage[i].messages > most) most = out->exchange.stage[i].messages;
   out->messages = calloc((size_t)most + 1, sizeof *out->messages);
-  out->sizes = calloc(2 * (size_t)model->data->size, sizeof *out->sizes);
-  if (!out->messages || !out->sizes)
-    return gd_fail(GD_NO_MEMORY, "no memory for the messages of %d data ranks", model->data->size);
-  out->offsets = out->sizes + model->data->size;
+  if (!out->messages) return gd_fail(GD_NO_MEMORY, "no memory for a list of %d messages", most);
   GD_TRY(ops->event_create(model->device, &out->computed));
   GD_TRY(ops->event_create(model->device, &out->summed));
   return gd_model_take(model, GD_M_EXCHANGE, false, &out->received);
@@ -36,7 +34,6 @@ void gd_gradient_reducer_close(gd_gradient_reducer *reducer) {
   gd_model_give(reducer->model, GD_M_EXCHANGE, reducer->received);
   gd_exchange_free(&reducer->exchange);
   free(reducer->messages);
-  free(reducer->sizes);
   memset(reducer, 0, sizeof *reducer);
 }
 
@@ -62,9 +59,9 @@ static gd_status run_stage(gd_gradient_reducer *reducer, const gd_bucket *bucket
   if (stage->messages) GD_TRY(data->ops->exchange(data, reducer->stream, reducer->messages, stage->messages));
   for (int32_t i = 0; i < stage->adds; i++) {
     gd_tree_add add = exchange->add[stage->first_add + i];
-    GD_TRY(reducer->kernels.ops->add(&reducer->kernels, place(reducer, bucket, counter, add.to, stage->first_piece),
-                                     place(reducer, bucket, counter, add.from, stage->first_piece),
-                                     stage->pieces * bucket->piece));
+    GD_TRY(reducer->kernels->ops->add(reducer->kernels, place(reducer, bucket, counter, add.to, stage->first_piece),
+                                      place(reducer, bucket, counter, add.from, stage->first_piece),
+                                      stage->pieces * bucket->piece));
   }
   return GD_OK;
 }
@@ -85,9 +82,9 @@ gd_status gd_gradient_reduce_start(gd_gradient_reducer *reducer, int32_t bucket,
   return ops->copy(reducer->stream, to, from, (size_t)mine.elements * sizeof(float), GD_COPY_DEVICE_TO_DEVICE);
 }
 
-gd_status gd_reduce_gather_pieces(gd_model *model, gd_stream *stream, int32_t bucket, void *arena, size_t bytes, size_t *sizes,
-                                  size_t *offsets) {
+gd_status gd_reduce_gather_pieces(gd_model *model, gd_stream *stream, int32_t bucket, void *arena, size_t bytes) {
   const gd_bucket *b = &model->layout.buckets[bucket];
+  size_t *sizes = model->piece_sizes, *offsets = model->piece_offsets;
   char *whole = (char *)arena + (size_t)b->offset * bytes;
   for (int32_t d = 0; d < model->data->size; d++) {
     gd_range piece = gd_layout_piece(&model->layout, bucket, d);
@@ -97,15 +94,6 @@ gd_status gd_reduce_gather_pieces(gd_model *model, gd_stream *stream, int32_t bu
   return model->data->ops->all_gather_uneven(model->data, stream, whole + offsets[model->data->rank], whole, sizes, offsets);
 }
 
-/* ZeRO 0: every rank gets all pieces. */
-static gd_status gather(gd_gradient_reducer *reducer) {
-  gd_model *model = reducer->model;
-  for (int32_t i = 0; i < model->layout.bucket_count; i++)
-    GD_TRY(
-        gd_reduce_gather_pieces(model, reducer->stream, i, model->gradients, sizeof(float), reducer->sizes, reducer->offsets));
-  return GD_OK;
-}
-
 gd_status gd_gradient_reduce_finish(gd_gradient_reducer *reducer) {
   gd_model *model = reducer->model;
   const gd_device_ops *ops = model->device->ops;
@@ -113,10 +101,11 @@ gd_status gd_gradient_reduce_finish(gd_gradient_reducer *reducer) {
   if (layout->tied_head_bucket >= 0) {
     gd_range table = gd_layout_piece(layout, 0, model->data->rank);
     gd_range head = gd_layout_piece(layout, layout->tied_head_bucket, model->data->rank);
-    GD_TRY(reducer->kernels.ops->add(&reducer->kernels, model->gradients + table.offset, model->gradients + head.offset,
-                                     table.elements));
+    GD_TRY(reducer->kernels->ops->add(reducer->kernels, model->gradients + table.offset, model->gradients + head.offset,
+                                      table.elements));
   }
-  if (layout->spec.parallel.zero == 0 && model->data->size > 1) GD_TRY(gather(reducer));
+  for (int32_t i = 0; layout->spec.parallel.zero == 0 && model->data->size > 1 && i < layout->bucket_count; i++)
+    GD_TRY(gd_reduce_gather_pieces(model, reducer->stream, i, model->gradients, sizeof(float)));
   GD_TRY(ops->event_record(reducer->summed, reducer->stream));
   return ops->stream_wait(model->device->compute, reducer->summed);
 }

@@ -88,7 +88,7 @@ static const gd_config_key keys[] = {
     NUMBER(FREE, INT32, parallel, context, "1", 1, 65536, "ranks", "ranks that share one sequence"),
     NUMBER(FREE, INT32, parallel, zero, "1", 0, 3, "", "ZeRO stage: 1 cuts the optimizer state over the data ranks"),
     NUMBER(BLOCKS, INT32, parallel, blocks, "0", 0, 65536, "", "canonical blocks along the tensor axis; 0 = chosen"),
-    NUMBER(BLOCKS, INT32, parallel, time_blocks, "0", 0, 65536, "", "canonical blocks of a sequence in time; 0 = chosen"),
+    NUMBER(BLOCKS, INT32, parallel, time_blocks, "0", 0, 1024, "", "canonical blocks of a sequence in time; 0 = chosen"),
 
     NUMBER(TOLD, INT32, batch, global, "8", 1, 1048576, "sequences", "an optimizer step, over all ranks"),
     NUMBER(FREE, INT32, batch, micro, "0", 0, 1048576, "sequences", "a forward pass on one data rank; 0 = all of its share"),

@@ -11,6 +11,7 @@
 
 #include "shard/cost.h"
 #include "shard/layout.h"
+#include "shard/memory.h"
 
 static gd_spec small_spec(bool llama, int32_t tensor, int32_t zero) {
   gd_spec spec;
@@ -243,6 +244,25 @@ static void contradictions_name_their_keys(void **state) {
   assert_non_null(strstr(gd_error_text(), "parallel.zero"));
 }
 
+/* 15 sequences on 3 data ranks: [0, 5) holds 3 sums at once, [5, 10) 4: 5, 6-7, 8 and 9. */
+static void the_plan_is_that_of_the_rank_which_needs_most(void **state) {
+  (void)state;
+  gd_spec spec = small_spec(false, 1, 1);
+  gd_mesh mesh;
+  gd_layout layout;
+  gd_memory first[GD_MEMORY_IDS], most[GD_MEMORY_IDS];
+  spec.batch.global = 15;
+  spec.batch.micro = 1;
+  assert_int_equal(gd_spec_resolve(&spec, 3), GD_OK);
+  assert_int_equal(gd_mesh_init(&mesh, 3, 1, 1, 1), GD_OK);
+  assert_int_equal(gd_layout_create(&spec, &mesh, 0, &layout), GD_OK);
+  gd_memory_of_training(&layout, first);
+  gd_memory_of_largest(&layout, most);
+  assert_int_equal(first[GD_M_GRADIENTS].bytes, 3 * layout.gradient_elems * 4);
+  assert_int_equal(most[GD_M_GRADIENTS].bytes, 4 * layout.gradient_elems * 4);
+  gd_layout_free(&layout);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(each_element_is_saved_once),
@@ -251,6 +271,7 @@ int main(void) {
       cmocka_unit_test(the_norm_takes_parameters_by_name),
       cmocka_unit_test(activations_that_live_together_do_not_overlap),
       cmocka_unit_test(contradictions_name_their_keys),
+      cmocka_unit_test(the_plan_is_that_of_the_rank_which_needs_most),
   };
   return cmocka_run_group_tests(tests, 0, 0);
 }

@@ -3,9 +3,9 @@
  *
  * Bytes: every tensor that the call reads or writes, once, as if no cache held it. Operations: additions, multiplications,
  * divisions and comparisons of floats, a fused multiply-add being two, and each exponential, logarithm, square root and error
- * function being one. Products (and attention) are counted as the figure in metrics.jsonl is, multiplications and additions of
- * the products alone: what they add behind them (leaves of a tree, a bias, a softmax) is left out. What a row or a head does
- * once is left out too, and so are random numbers and angles. */
+ * function being one. Products are counted as the figure in metrics.jsonl counts them, and attention by the keys that a query
+ * sees; multiplications and additions of the products alone: what they add behind them (leaves of a tree, a bias, a softmax) is
+ * left out. What a row or a head does once is left out too, and so are random numbers and angles. */
 #ifndef GD_TRAINER_KERNELS_WORK_H
 #define GD_TRAINER_KERNELS_WORK_H
 
