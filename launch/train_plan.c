@@ -23,14 +23,13 @@ static void print_layout(const gd_spec *spec, const gd_layout *layout, int32_t r
          spec->batch.sequence, spec->batch.global / mesh->size[GD_AXIS_DATA], spec->batch.micro);
 }
 
-/* Micro-batches with the same work are one line an action; the clock is the first one's. */
-static void print_steps(const gd_plan *plan) {
-  char line[160];
-  printf("%s\n", gd_plan_line(plan, -1, 1, line, sizeof line));
-  for (int32_t row = 0, rows; row < plan->count;) {
-    int32_t repeats = gd_plan_repeats(plan, row, &rows);
-    for (int32_t k = 0; k < rows; k++) printf("%s\n", gd_plan_line(plan, row + k, repeats, line, sizeof line));
-    row += rows * repeats;
+/* Rows that come again for the next micro-batch or layer are printed once. */
+static void print_steps(const gd_plan *plan, const gd_layout *layout) {
+  char line[320];
+  printf("%s\n", gd_plan_line(plan, layout, -1, 1, 1, line, sizeof line));
+  for (int32_t row = 0, rows, repeats; row < plan->count; row += rows * repeats) {
+    gd_plan_repeats(plan, row, &rows, &repeats);
+    for (int32_t k = 0; k < rows; k++) printf("%s\n", gd_plan_line(plan, layout, row + k, rows, repeats, line, sizeof line));
   }
 }
 
@@ -74,14 +73,14 @@ gd_status gd_train_report_plan(const gd_spec *spec, int32_t ranks, bool json) {
   gd_plan plan;
   GD_TRY(gd_mesh_init(&mesh, ranks, spec->parallel.tensor, spec->parallel.pipeline, spec->parallel.context));
   GD_TRY(gd_layout_create(spec, &mesh, 0, &layout));
-  gd_status status = gd_plan_create(spec, &mesh, &plan);
+  gd_status status = gd_plan_create(&layout, &plan);
   if (status == GD_OK && json) {
     gd_train_plan_json(spec, &layout, &plan);
     gd_plan_free(&plan);
   } else if (status == GD_OK) {
     print_layout(spec, &layout, ranks);
     printf("\nthe step of every rank\n");
-    print_steps(&plan);
+    print_steps(&plan, &layout);
     print_cost(&layout);
     print_activations(&layout);
     gd_plan_free(&plan);

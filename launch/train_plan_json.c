@@ -9,21 +9,35 @@ static const char *comma(bool first) {
   return first ? "" : ", ";
 }
 
-/* Folded as the printed table is; first_micro is null for what is done once a step. */
-static void print_steps(const gd_plan *plan) {
+/* A number, or null where it is negative: the row has none. */
+static void print_number(const char *key, int32_t value) {
+  if (value < 0)
+    printf(", \"%s\": null", key);
+  else
+    printf(", \"%s\": %d", key, value);
+}
+
+/* Folded as the printed table is. */
+static void print_steps(const gd_plan *plan, const gd_layout *layout) {
   printf(", \"step\": [");
-  for (int32_t row = 0, rows; row < plan->count;) {
-    int32_t repeats = gd_plan_repeats(plan, row, &rows);
+  for (int32_t row = 0, rows, repeats; row < plan->count; row += rows * repeats) {
+    gd_plan_repeats(plan, row, &rows, &repeats);
     for (int32_t k = row; k < row + rows; k++) {
       const gd_action *a = &plan->actions[k];
-      char micro[16] = "null";
-      if (a->micro >= 0) snprintf(micro, sizeof micro, "%d", a->micro);
-      printf(
-          "%s{\"clock\": %d, \"action\": \"%s\", \"first_micro\": %s, \"repeats\": %d, \"sequences\": %d, \"waits_for\": "
-          "\"%s\"}",
-          comma(k == 0), a->clock, gd_action_name(a->kind), micro, repeats, a->sequences, a->waits_for);
+      printf("%s{\"row\": %d, \"action\": \"%s\", \"rows\": %d, \"repeats\": %d", comma(k == 0), k, gd_action_name(a->kind),
+             rows, repeats);
+      print_number("micro", a->micro);
+      print_number("sequences", a->sequences ? a->sequences : -1);
+      print_number("first_layer", a->layers ? a->first_layer : -1);
+      print_number("layers", a->layers ? a->layers : -1);
+      if (a->bucket < 0)
+        printf(", \"bucket\": null");
+      else
+        printf(", \"bucket\": \"%s\"", layout->buckets[a->bucket].name);
+      print_number("slot", a->slot);
+      print_number("waits_for", a->waits_for);
+      printf(", \"waits_for_step_before\": %s}", a->waits_for == GD_WAITS_STEP_BEFORE ? "true" : "false");
     }
-    row += rows * repeats;
   }
   printf("]");
 }
@@ -52,6 +66,6 @@ void gd_train_plan_json(const gd_spec *spec, const gd_layout *layout, const gd_p
          ", \"world_bytes_sent\": %" PRId64 ", \"step_rows\": %d",
          memory[GD_M_HOST_SNAPSHOT].bytes, cost.checkpoint_bytes, cost.step_tokens, cost.step_flops, cost.data_traffic_bytes,
          cost.tensor_traffic_bytes, cost.world_traffic_bytes, plan->count);
-  print_steps(plan);
+  print_steps(plan, layout);
   printf("}\n");
 }

@@ -106,12 +106,14 @@ static gd_status add_parameter(builder *b, const char *prefix, const char *name,
   return GD_OK;
 }
 
-static gd_status close_bucket(builder *b, const char *name, int64_t start) {
+static gd_status close_bucket(builder *b, const char *name, int32_t layer, int64_t start) {
   gd_layout *layout = b->layout;
   int64_t data = layout->mesh.size[GD_AXIS_DATA];
   gd_bucket *bucket = &layout->buckets[layout->bucket_count++];
   memset(bucket, 0, sizeof *bucket);
   snprintf(bucket->name, sizeof bucket->name, "%s", name);
+  bucket->layer = layer;
+  bucket->axes = GD_MASK_DATA;
   bucket->offset = start;
   bucket->elements = round_up(b->at - start, GD_UNIT_ELEMS * data);
   bucket->piece = bucket->elements / data;
@@ -179,7 +181,7 @@ static gd_status add_layer(builder *b, int32_t index) {
   GD_TRY(add_attention(b, prefix, layer));
   GD_TRY(add_norm(b, prefix, "norm2.weight", "norm2.bias", &layer->norm2_weight, &layer->norm2_bias));
   GD_TRY(add_mlp(b, prefix, layer));
-  return close_bucket(b, name, start);
+  return close_bucket(b, name, index, start);
 }
 
 static gd_status add_all(builder *b) {
@@ -191,21 +193,21 @@ static gd_status add_all(builder *b) {
   part head = {"head.weight", m->vocabulary, m->width, padded};
   layout->position_table = -1;
   GD_TRY(add_parameter(b, "", tokens.suffix, GD_CUT_COLUMN, &tokens, 1, false, m->init_std, 0, &layout->token_table));
-  GD_TRY(close_bucket(b, "token_embedding", 0));
+  GD_TRY(close_bucket(b, "token_embedding", 0, 0));
   int64_t start = b->at;
   if (m->position == GD_POSITION_LEARNED) {
     GD_TRY(add_parameter(b, "", positions.suffix, GD_CUT_NONE, &positions, 1, false, m->init_std, 0, &layout->position_table));
-    GD_TRY(close_bucket(b, "position_embedding", start));
+    GD_TRY(close_bucket(b, "position_embedding", 0, start));
   }
   for (int32_t i = 0; i < m->layers; i++) GD_TRY(add_layer(b, i));
   start = b->at;
   GD_TRY(add_norm(b, "", "final_norm.weight", "final_norm.bias", &layout->final_norm_weight, &layout->final_norm_bias));
-  GD_TRY(close_bucket(b, "final_norm", start));
+  GD_TRY(close_bucket(b, "final_norm", m->layers, start));
   layout->head = layout->token_table;
   if (!m->tied_head) {
     start = b->at;
     GD_TRY(add_parameter(b, "", head.suffix, GD_CUT_COLUMN, &head, 1, false, m->init_std, 0, &layout->head));
-    GD_TRY(close_bucket(b, "head", start));
+    GD_TRY(close_bucket(b, "head", m->layers, start));
   }
   return GD_OK;
 }
@@ -251,6 +253,7 @@ static void add_tied_head(gd_layout *layout) {
   gd_bucket *bucket = &layout->buckets[layout->bucket_count];
   *bucket = layout->buckets[0];
   snprintf(bucket->name, sizeof bucket->name, "tied_head");
+  bucket->layer = layout->shape.layers;
   bucket->offset = layout->arena_elems;
   bucket->state_offset = -1;
   layout->tied_head_bucket = layout->bucket_count;

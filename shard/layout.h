@@ -45,6 +45,8 @@ typedef struct gd_segment {
 
 typedef struct gd_bucket {
   char name[GD_NAME_BYTES];
+  int32_t layer;            /* whose backward completes its gradient; the tables: 0, final norm and head: L (the head's row) */
+  uint32_t axes;            /* of the mesh, along which ranks hold copies of it: the group that sums its gradient */
   int64_t offset, elements; /* in the arena, and in a gradient slot */
   int64_t piece;            /* elements / data */
   int64_t state_offset;     /* of what this rank updates of the bucket, in the optimizer's arena; -1: gradients alone */

@@ -68,6 +68,10 @@ typedef struct gd_data_spec {
 
 typedef enum gd_sample_order { GD_ORDER_SHUFFLED, GD_ORDER_SEQUENTIAL, GD_ORDER_RANDOM_OFFSET } gd_sample_order;
 
+/* GD_PASSES_ALL_FORWARD: all micro-batches forward before the first goes backward. No run file asks for it, for one stage gains
+ * nothing by it; tests hold several micro-batches alive with it. */
+typedef enum gd_pass_order { GD_PASSES_ONE_BY_ONE, GD_PASSES_ALL_FORWARD } gd_pass_order;
+
 typedef struct gd_parallel_spec {
   int32_t tensor, pipeline, context;
   int32_t zero;   /* ZeRO stage 0 to 3 (Rajbhandari et al. 2020); 2 and 3 are refused until built */
@@ -75,6 +79,7 @@ typedef struct gd_parallel_spec {
   /* K, time blocks of a sequence. 0 in the file: invariant: the largest of 8, 4, 2, 1 such that K R divides T and a block has
    * at least 256 tokens, else 1; fast: 1 */
   int32_t time_blocks;
+  gd_pass_order passes;
 } gd_parallel_spec;
 
 typedef struct gd_batch_spec {

@@ -42,6 +42,7 @@ typedef struct gd_model {
   char *kept, *workspace;              /* layout's activation arenas */
   gd_cache cache;                      /* inference only */
   size_t *piece_sizes, *piece_offsets; /* [data], scratch of gd_reduce_gather_pieces */
+  gd_event **gathered;                 /* [bucket_count] or NULL: forward waits for a bucket's weights; entries may be NULL */
   gd_memory memory[GD_MEMORY_IDS];
   bool taken[GD_MEMORY_IDS];
   uint64_t seed;
@@ -56,13 +57,13 @@ typedef struct gd_micro {
   int64_t step;           /* keys the dropout masks */
   float dropout;          /* probability; 0: none (validation, inference) */
   bool accumulate;        /* fast: add to slot 0 */
-  bool last;              /* of the step: gradients of a bucket leave as soon as they are whole */
   int32_t position;       /* inference: position of the first row; rows are one sequence */
   int32_t node_count;
   gd_tree_node nodes[GD_TREE_MAX_NODES]; /* in time blocks of this micro-batch, as its rows lie: block s K + k */
   int32_t slots[GD_TREE_MAX_NODES];
   int32_t merge_count;
-  gd_tree_add merges[GD_TREE_MAX_NODES + GD_TREE_LEVELS]; /* slot additions once a bucket's backward is done */
+  gd_tree_add
+      merges[GD_TREE_MAX_NODES + GD_TREE_LEVELS]; /* slot additions once a bucket's gradients of this micro-batch are there */
 } gd_micro;
 
 /* Takes the memory for micro-batches of at most spec->batch.micro sequences. For inference spec->batch.sequence is the most

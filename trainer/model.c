@@ -18,9 +18,21 @@ gd_status gd_model_load_batch(gd_model *model, const gd_micro *micro, const int3
   return GD_OK;
 }
 
-gd_status gd_model_forward(gd_model *model, const gd_micro *micro) {
-  GD_TRY(gd_embedding_layer_forward(model, micro));
-  for (int32_t layer = 0; layer < model->layout.shape.layers; layer++) {
+/* The bucket of a parameter must have come from the ranks that updated it. */
+static gd_status await_weights(gd_model *model, int32_t parameter) {
+  if (!model->gathered || parameter < 0) return GD_OK;
+  gd_event *gathered = model->gathered[model->layout.parameters[parameter].bucket];
+  return gathered ? model->device->ops->stream_wait(model->device->compute, gathered) : GD_OK;
+}
+
+gd_status gd_model_forward(gd_model *model, const gd_micro *micro, int32_t first_layer, int32_t layers) {
+  if (first_layer == 0) {
+    GD_TRY(await_weights(model, model->layout.token_table));
+    GD_TRY(await_weights(model, model->layout.position_table));
+    GD_TRY(gd_embedding_layer_forward(model, micro));
+  }
+  for (int32_t layer = first_layer; layer < first_layer + layers; layer++) {
+    GD_TRY(await_weights(model, model->layout.layers[layer].norm1_weight));
     GD_TRY(gd_attention_layer_forward(model, micro, layer));
     GD_TRY(gd_mlp_layer_forward(model, micro, layer));
   }
@@ -28,23 +40,17 @@ gd_status gd_model_forward(gd_model *model, const gd_micro *micro) {
 }
 
 gd_status gd_model_loss(gd_model *model, const gd_micro *micro, float *sums, bool gradient) {
+  GD_TRY(await_weights(model, model->layout.final_norm_weight));
+  GD_TRY(await_weights(model, model->layout.head));
   return gd_head_loss(model, micro, sums, gradient);
 }
 
-gd_status gd_model_backward(gd_model *model, const gd_micro *micro, gd_bucket_done *done, void *context) {
-  const gd_layout *layout = &model->layout;
-  int32_t bucket = layout->gradient_bucket_count - 1;
-  /* Buckets end in the reverse of their order. */
-  GD_TRY(done(context, bucket--)); /* head: its gradients were made with the loss */
-  GD_TRY(done(context, bucket--)); /* final norm */
-  for (int32_t layer = layout->shape.layers - 1; layer >= 0; layer--) {
+gd_status gd_model_backward(gd_model *model, const gd_micro *micro, int32_t first_layer, int32_t layers) {
+  for (int32_t layer = first_layer; layer > first_layer - layers; layer--) {
     GD_TRY(gd_mlp_layer_backward(model, micro, layer));
     GD_TRY(gd_attention_layer_backward(model, micro, layer));
-    GD_TRY(done(context, bucket--));
   }
-  GD_TRY(gd_embedding_layer_backward(model, micro));
-  for (; bucket >= 0; bucket--) GD_TRY(done(context, bucket)); /* position and token tables */
-  return GD_OK;
+  return layers > first_layer ? gd_embedding_layer_backward(model, micro) : GD_OK;
 }
 
 gd_status gd_model_infer(gd_model *model, const int32_t *tokens, int32_t rows, int32_t logit_rows, float *logits) {
@@ -53,7 +59,7 @@ gd_status gd_model_infer(gd_model *model, const int32_t *tokens, int32_t rows, i
                         model->cache.capacity);
   gd_micro micro = {.sequences = 1, .rows = rows, .rows_here = rows, .position = model->cache.length};
   GD_TRY(gd_model_load_batch(model, &micro, tokens, 0, 0, 0));
-  GD_TRY(gd_model_forward(model, &micro));
+  GD_TRY(gd_model_forward(model, &micro, 0, model->layout.shape.layers));
   model->cache.length += rows;
   return gd_head_logits(model, &micro, logit_rows, logits);
 }

@@ -10,16 +10,15 @@
 GD_CHECKED gd_status gd_model_load_batch(gd_model *model, const gd_micro *micro, const int32_t *tokens, const int32_t *targets,
                                          const float *weights, const int32_t *document_starts);
 
-/* Embedding and layers: residual[0] .. residual[L]. Collective over tensor. */
-GD_CHECKED gd_status gd_model_forward(gd_model *model, const gd_micro *micro);
+/* Layers [first_layer, first_layer + layers), the embedding before layer 0: residual[first_layer] .. residual[first_layer +
+ * layers]. Collective over tensor. */
+GD_CHECKED gd_status gd_model_forward(gd_model *model, const gd_micro *micro, int32_t first_layer, int32_t layers);
 /* Final norm, head, loss: sums[2 s], sums[2 s + 1] = loss and weight of sequence s (device, 2 * sequences floats). With
  * gradient the head's backward is done too: DRESIDUAL holds the gradient of residual[L] and logits are gone. Collective over
  * tensor. */
 GD_CHECKED gd_status gd_model_loss(gd_model *model, const gd_micro *micro, float *sums, bool gradient);
-/* Layers and embedding, from DRESIDUAL. `done(context, bucket)` is called when all gradients of a gradient bucket are enqueued.
- * Collective over tensor. */
-typedef gd_status gd_bucket_done(void *context, int32_t bucket);
-GD_CHECKED gd_status gd_model_backward(gd_model *model, const gd_micro *micro, gd_bucket_done *done, void *context);
+/* From DRESIDUAL: `layers` layers from first_layer down, the embedding after layer 0. Collective over tensor. */
+GD_CHECKED gd_status gd_model_backward(gd_model *model, const gd_micro *micro, int32_t first_layer, int32_t layers);
 
 /* Inference: runs rows tokens (host) at positions cache.length .., appends them to the cache, and gives the logits [V] (true
  * size, host, float32, the same on every tensor rank) of the last `logit_rows` rows. rows <= batch.sequence. Collective over

@@ -153,12 +153,9 @@ gd_status gd_optimizer_update(gd_optimizer *optimizer, float lr) {
   return GD_OK;
 }
 
-gd_status gd_optimizer_gather(gd_optimizer *optimizer) {
+gd_status gd_optimizer_gather(gd_optimizer *optimizer, int32_t bucket) {
   gd_model *model = optimizer->model;
-  if (model->layout.spec.parallel.zero == 0 || model->data->size == 1) return GD_OK;
-  for (int32_t i = 0; i < model->layout.bucket_count; i++)
-    GD_TRY(gd_reduce_gather_pieces(model, model->device->compute, i, model->parameters, model->layout.shape.bytes));
-  return GD_OK;
+  return gd_reduce_gather_pieces(model, model->device->communication, bucket, model->parameters, model->layout.shape.bytes);
 }
 
 gd_status gd_optimizer_read_verdict(gd_optimizer *optimizer, gd_verdict *out) {

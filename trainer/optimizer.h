@@ -28,8 +28,8 @@ void gd_optimizer_close(gd_optimizer *optimizer);
 GD_CHECKED gd_status gd_optimizer_vote(gd_optimizer *optimizer);
 /* Moments, master and stored weights of what this rank updates, from gradient slot 0. Local. */
 GD_CHECKED gd_status gd_optimizer_update(gd_optimizer *optimizer, float lr);
-/* Every data rank gets the updated weights of all pieces (ZeRO 1). Collective over data. */
-GD_CHECKED gd_status gd_optimizer_gather(gd_optimizer *optimizer);
+/* Every data rank gets a bucket's updated weights of all pieces (ZeRO 1), on the communication stream. Collective over data. */
+GD_CHECKED gd_status gd_optimizer_gather(gd_optimizer *optimizer, int32_t bucket);
 
 /* Host copy of the verdict once the compute stream is through. Local. */
 GD_CHECKED gd_status gd_optimizer_read_verdict(gd_optimizer *optimizer, gd_verdict *out);

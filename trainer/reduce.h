@@ -35,21 +35,17 @@ typedef struct gd_gradient_reducer {
   gd_kernels beside;   /* the model's, on the communication stream */
   gd_kernels *kernels; /* those of `stream`: beside, or the model's own */
   gd_exchange exchange;
-  float *received;             /* nodes of other ranks */
-  gd_event *computed, *summed; /* gradients of a bucket; all sums */
-  gd_message *messages;        /* of the longest stage */
+  float *received;      /* nodes of other ranks */
+  gd_message *messages; /* of the longest stage */
 } gd_gradient_reducer;
 
 /* Who swaps what with whom, and the memory for what is received (none on one data rank). Local. */
 GD_CHECKED gd_status gd_gradient_reducer_open(gd_model *model, gd_gradient_reducer *out);
 void gd_gradient_reducer_close(gd_gradient_reducer *reducer);
-/* Enqueues the sum of a whole gradient bucket, behind what is on the compute stream so far. The
- * slots of my sums as the counter left them. Collective over data. */
-GD_CHECKED gd_status gd_gradient_reduce_start(gd_gradient_reducer *reducer, int32_t bucket, const gd_tree_counter *counter);
-/* Behind all buckets: adds the tied head's accumulator to the token table's; ZeRO 0: every rank gets all pieces. What is
- * enqueued on the compute stream afterwards finds the sums in slot 0: of my pieces (ZeRO 1), of everything (ZeRO 0). Collective
- * over data. */
-GD_CHECKED gd_status gd_gradient_reduce_finish(gd_gradient_reducer *reducer);
+/* Enqueues the sum of a whole gradient bucket on the reducer's stream, into slot 0: of my piece (ZeRO 1), of everything (ZeRO
+ * 0). The slots of my sums as the counter left them. The token table's, which comes after the tied head's, takes that one in.
+ * Collective over data. */
+GD_CHECKED gd_status gd_gradient_reduce(gd_gradient_reducer *reducer, int32_t bucket, const gd_tree_counter *counter);
 
 /* The pieces of a bucket from their data ranks to all of them, in place: `arena` holds elements of `bytes` each as the layout
  * says. Collective over data. */

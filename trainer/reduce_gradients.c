@@ -6,7 +6,6 @@
 #include "trainer/reduce.h"
 
 gd_status gd_gradient_reducer_open(gd_model *model, gd_gradient_reducer *out) {
-  const gd_device_ops *ops = model->device->ops;
   memset(out, 0, sizeof *out);
   out->model = model;
   /* One rank has nothing to wait for. Else one thread sums beside those that compute. */
@@ -21,16 +20,11 @@ gd_status gd_gradient_reducer_open(gd_model *model, gd_gradient_reducer *out) {
     if (out->exchange.stage[i].messages > most) most = out->exchange.stage[i].messages;
   out->messages = calloc((size_t)most + 1, sizeof *out->messages);
   if (!out->messages) return gd_fail(GD_NO_MEMORY, "no memory for a list of %d messages", most);
-  GD_TRY(ops->event_create(model->device, &out->computed));
-  GD_TRY(ops->event_create(model->device, &out->summed));
   return gd_model_take(model, GD_M_EXCHANGE, false, &out->received);
 }
 
 void gd_gradient_reducer_close(gd_gradient_reducer *reducer) {
   if (!reducer->model) return;
-  const gd_device_ops *ops = reducer->model->device->ops;
-  if (reducer->computed) ops->event_destroy(reducer->computed);
-  if (reducer->summed) ops->event_destroy(reducer->summed);
   gd_model_give(reducer->model, GD_M_EXCHANGE, reducer->received);
   gd_exchange_free(&reducer->exchange);
   free(reducer->messages);
@@ -66,22 +60,6 @@ static gd_status run_stage(gd_gradient_reducer *reducer, const gd_bucket *bucket
   return GD_OK;
 }
 
-gd_status gd_gradient_reduce_start(gd_gradient_reducer *reducer, int32_t bucket, const gd_tree_counter *counter) {
-  gd_model *model = reducer->model;
-  const gd_device_ops *ops = model->device->ops;
-  const gd_exchange *exchange = &reducer->exchange;
-  const gd_bucket *b = &model->layout.buckets[bucket];
-  GD_TRY(ops->event_record(reducer->computed, model->device->compute));
-  GD_TRY(ops->stream_wait(reducer->stream, reducer->computed));
-  for (int32_t i = 0; i < exchange->stages; i++) GD_TRY(run_stage(reducer, b, counter, &exchange->stage[i]));
-  /* Everybody finds the sum in slot 0. */
-  gd_range mine = gd_layout_piece(&model->layout, bucket, model->data->rank);
-  float *to = model->gradients + mine.offset;
-  const float *from = place(reducer, b, counter, exchange->result, exchange->stage[exchange->stages - 1].first_piece);
-  if (from == to) return GD_OK;
-  return ops->copy(reducer->stream, to, from, (size_t)mine.elements * sizeof(float), GD_COPY_DEVICE_TO_DEVICE);
-}
-
 gd_status gd_reduce_gather_pieces(gd_model *model, gd_stream *stream, int32_t bucket, void *arena, size_t bytes) {
   const gd_bucket *b = &model->layout.buckets[bucket];
   size_t *sizes = model->piece_sizes, *offsets = model->piece_offsets;
@@ -94,18 +72,23 @@ gd_status gd_reduce_gather_pieces(gd_model *model, gd_stream *stream, int32_t bu
   return model->data->ops->all_gather_uneven(model->data, stream, whole + offsets[model->data->rank], whole, sizes, offsets);
 }
 
-gd_status gd_gradient_reduce_finish(gd_gradient_reducer *reducer) {
+gd_status gd_gradient_reduce(gd_gradient_reducer *reducer, int32_t bucket, const gd_tree_counter *counter) {
   gd_model *model = reducer->model;
-  const gd_device_ops *ops = model->device->ops;
+  const gd_exchange *exchange = &reducer->exchange;
   const gd_layout *layout = &model->layout;
-  if (layout->tied_head_bucket >= 0) {
-    gd_range table = gd_layout_piece(layout, 0, model->data->rank);
+  const gd_bucket *b = &layout->buckets[bucket];
+  for (int32_t i = 0; i < exchange->stages; i++) GD_TRY(run_stage(reducer, b, counter, &exchange->stage[i]));
+  /* Everybody finds the sum in slot 0. */
+  gd_range mine = gd_layout_piece(layout, bucket, model->data->rank);
+  float *to = model->gradients + mine.offset;
+  const float *from = place(reducer, b, counter, exchange->result, exchange->stage[exchange->stages - 1].first_piece);
+  size_t bytes = (size_t)mine.elements * sizeof(float);
+  if (from != to) GD_TRY(model->device->ops->copy(reducer->stream, to, from, bytes, GD_COPY_DEVICE_TO_DEVICE));
+  if (bucket == layout->tied_head_bucket) return GD_OK; /* the token table takes it in */
+  if (bucket == 0 && layout->tied_head_bucket >= 0) {
     gd_range head = gd_layout_piece(layout, layout->tied_head_bucket, model->data->rank);
-    GD_TRY(reducer->kernels->ops->add(reducer->kernels, model->gradients + table.offset, model->gradients + head.offset,
-                                      table.elements));
+    GD_TRY(reducer->kernels->ops->add(reducer->kernels, to, model->gradients + head.offset, mine.elements));
   }
-  for (int32_t i = 0; layout->spec.parallel.zero == 0 && model->data->size > 1 && i < layout->bucket_count; i++)
-    GD_TRY(gd_reduce_gather_pieces(model, reducer->stream, i, model->gradients, sizeof(float)));
-  GD_TRY(ops->event_record(reducer->summed, reducer->stream));
-  return ops->stream_wait(model->device->compute, reducer->summed);
+  if (layout->spec.parallel.zero > 0 || model->data->size == 1) return GD_OK;
+  return gd_reduce_gather_pieces(model, reducer->stream, bucket, model->gradients, sizeof(float));
 }

@@ -284,6 +284,7 @@ static gd_status finish(gd_run *run) {
   if (run->stop == GD_STOP_DONE && run->validation && !run->validated) GD_TRY(validate(run));
   GD_TRY(save(run));
   GD_TRY(publish(run));
+  GD_TRY(gd_step_wait(&run->step));
   run->ended = true;
   tell(run, (gd_run_event){.kind = GD_EVENT_END, .stop = run->stop});
   return GD_OK;

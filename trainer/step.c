@@ -1,28 +1,73 @@
 /* step.c - read this top to bottom: it is what a training step does. */
 #include "trainer/step.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "shard/deal.h"
 #include "trainer/model.h"
+
+/* Where a row runs. On one data rank nothing communicates, and its sums stay on the compute stream. */
+static gd_stream *stream_of(const gd_step *step, const gd_action *action) {
+  gd_device *device = step->model->device;
+  if (action->kind == GD_DO_REDUCE) return step->reducer.stream;
+  return gd_action_communicates(action->kind) ? device->communication : device->compute;
+}
+
+static gd_status make_event(gd_step *step, int32_t row) {
+  return step->done[row] ? GD_OK : step->model->device->ops->event_create(step->model->device, &step->done[row]);
+}
+
+/* Events for the rows that rows of the other stream wait for, and for gathers, which the next step's forward waits for. */
+static gd_status make_events(gd_step *step) {
+  for (int32_t row = 0; row < step->plan.count; row++) {
+    const gd_action *action = &step->plan.actions[row];
+    int32_t awaited = action->waits_for;
+    if (awaited >= 0 && stream_of(step, action) != stream_of(step, &step->plan.actions[awaited]))
+      GD_TRY(make_event(step, awaited));
+    if (action->kind != GD_DO_GATHER) continue;
+    GD_TRY(make_event(step, row));
+    step->gathered[action->bucket] = step->done[row];
+  }
+  step->model->gathered = step->gathered;
+  return GD_OK;
+}
 
 gd_status gd_step_open(gd_model *model, gd_optimizer *optimizer, gd_step *out) {
   memset(out, 0, sizeof *out);
   out->model = model;
   out->optimizer = optimizer;
   GD_TRY(gd_gradient_reducer_open(model, &out->reducer));
-  return gd_plan_create(&model->layout.spec, &model->layout.mesh, &out->plan);
+  GD_TRY(gd_plan_create(&model->layout, &out->plan));
+  out->done = calloc((size_t)out->plan.count, sizeof *out->done);
+  out->gathered = calloc((size_t)model->layout.bucket_count, sizeof *out->gathered);
+  out->micros = calloc((size_t)out->plan.slots, sizeof *out->micros);
+  if (!out->done || !out->gathered || !out->micros)
+    return gd_fail(GD_NO_MEMORY, "no memory for a step of %d rows", out->plan.count);
+  return make_events(out);
+}
+
+gd_status gd_step_wait(gd_step *step) {
+  gd_device *device = step->model->device;
+  GD_TRY(device->ops->stream_sync(device->communication));
+  return device->ops->stream_sync(device->compute);
 }
 
 void gd_step_close(gd_step *step) {
+  if (!step->model) return;
+  if (gd_step_wait(step) != GD_OK) gd_error_clear(); /* it was told when it happened */
+  step->model->gathered = NULL;
+  for (int32_t row = 0; step->done && row < step->plan.count; row++)
+    if (step->done[row]) step->model->device->ops->event_destroy(step->done[row]);
+  free(step->done), free(step->gathered), free(step->micros);
   gd_gradient_reducer_close(&step->reducer);
   gd_plan_free(&step->plan);
+  memset(step, 0, sizeof *step);
 }
 
-/* Decides where the gradients of this micro-batch go, before any kernel runs. fast: one running sum in slot 0. invariant: each
+/* Decides where the gradients of a micro-batch go, before any kernel runs. fast: one running sum in slot 0. invariant: each
  * complete node of the tree over time blocks gets a free slot; slots whose nodes are siblings merge when a bucket is done. */
-static void place_gradients(gd_step *step) {
-  gd_micro *micro = &step->micro;
+static void place_gradients(gd_step *step, gd_micro *micro) {
   if (step->model->layout.spec.numerics == GD_NUMERICS_FAST) {
     micro->node_count = 1;
     micro->nodes[0] = (gd_tree_node){0, micro->sequences};
@@ -42,49 +87,77 @@ static void place_gradients(gd_step *step) {
     micro->merge_count += gd_tree_counter_push(&step->counter, global[i], micro->slots[i], micro->merges + micro->merge_count);
 }
 
-static gd_status forward(gd_step *step, const gd_action *action, int64_t number, const gd_batch *share) {
-  gd_model *model = step->model;
-  int64_t row = action->first_sequence * (int64_t)share->length;
-  gd_deal mine = gd_deal_round(&model->layout.spec, model->data->size, model->data->rank, action->micro);
-  step->micro = gd_model_micro(model, mine.sequences, mine.first_sequence, number);
-  step->micro.dropout = model->layout.spec.model.dropout;
-  step->micro.accumulate = model->layout.spec.numerics == GD_NUMERICS_FAST && action->micro > 0;
-  step->micro.last = action->first_sequence + action->sequences == share->sequences;
-  place_gradients(step);
-  GD_TRY(gd_model_load_batch(model, &step->micro, share->tokens + row, share->targets + row, share->weights + row,
-                             share->document_starts + row));
-  GD_TRY(gd_model_forward(model, &step->micro));
-  return gd_model_loss(model, &step->micro, step->optimizer->sequence_sums + 2 * action->first_sequence, true);
+/* Where a micro-batch's sequences lie in this data rank's share. */
+static int64_t first_of(const gd_model *model, const gd_micro *micro) {
+  return micro->first_sequence - gd_deal_share(&model->layout.spec, model->data->size, model->data->rank).first_sequence;
 }
 
-/* All gradients of a bucket are enqueued: merge sibling slots, and send it off after the last micro-batch. */
-static gd_status bucket_done(void *context, int32_t bucket) {
-  gd_step *step = context;
+static gd_status begin_micro(gd_step *step, const gd_action *action, int64_t number, const gd_batch *share) {
+  gd_model *model = step->model;
+  const gd_spec *spec = &model->layout.spec;
+  gd_micro *micro = &step->micros[action->slot];
+  gd_deal mine = gd_deal_round(spec, model->data->size, model->data->rank, action->micro);
+  *micro = gd_model_micro(model, mine.sequences, mine.first_sequence, number);
+  micro->dropout = spec->model.dropout;
+  micro->accumulate = spec->numerics == GD_NUMERICS_FAST && action->micro > 0;
+  place_gradients(step, micro);
+  int64_t row = first_of(model, micro) * share->length;
+  return gd_model_load_batch(model, micro, share->tokens + row, share->targets + row, share->weights + row,
+                             share->document_starts + row);
+}
+
+static gd_status forward(gd_step *step, const gd_action *action, int64_t number, const gd_batch *share) {
+  if (action->first_layer == 0) GD_TRY(begin_micro(step, action, number, share));
+  return gd_model_forward(step->model, &step->micros[action->slot], action->first_layer, action->layers);
+}
+
+/* The gradients of the row's buckets are there: sibling slots become one. */
+static gd_status merge_slots(gd_step *step, const gd_action *action) {
   gd_model *model = step->model;
   const gd_layout *layout = &model->layout;
-  const gd_bucket *b = &layout->buckets[bucket];
-  float *base = model->gradients + b->offset;
-  for (int32_t i = 0; i < step->micro.merge_count; i++)
-    GD_TRY(model->kernels.ops->add(&model->kernels, base + step->micro.merges[i].to * layout->gradient_elems,
-                                   base + step->micro.merges[i].from * layout->gradient_elems, b->elements));
-  return step->micro.last ? gd_gradient_reduce_start(&step->reducer, bucket, &step->counter) : GD_OK;
+  const gd_micro *micro = &step->micros[action->slot];
+  for (int32_t i = layout->gradient_bucket_count - 1; i >= 0; i--) {
+    if (!gd_action_covers(action, layout, i)) continue;
+    const gd_bucket *bucket = &layout->buckets[i];
+    float *base = model->gradients + bucket->offset;
+    for (int32_t k = 0; k < micro->merge_count; k++)
+      GD_TRY(model->kernels.ops->add(&model->kernels, base + micro->merges[k].to * layout->gradient_elems,
+                                     base + micro->merges[k].from * layout->gradient_elems, bucket->elements));
+  }
+  return GD_OK;
+}
+
+static gd_status head(gd_step *step, const gd_action *action) {
+  const gd_micro *micro = &step->micros[action->slot];
+  GD_TRY(gd_model_loss(step->model, micro, step->optimizer->sequence_sums + 2 * first_of(step->model, micro), true));
+  return merge_slots(step, action);
+}
+
+static gd_status backward(gd_step *step, const gd_action *action) {
+  GD_TRY(gd_model_backward(step->model, &step->micros[action->slot], action->first_layer, action->layers));
+  return merge_slots(step, action);
 }
 
 gd_status gd_step_run(gd_step *step, int64_t number, const gd_batch *share, float lr) {
-  gd_session *session = step->model->session;
+  const gd_device_ops *ops = step->model->device->ops;
   gd_error_set_step(number);
   gd_tree_counter_reset(&step->counter);
   for (int32_t row = 0; row < step->plan.count; row++) {
     const gd_action *action = &step->plan.actions[row];
-    gd_session_progress(session, gd_action_name(action->kind), number);
+    gd_event *awaited = action->waits_for >= 0 ? step->done[action->waits_for] : NULL;
+    gd_session_progress(step->model->session, gd_action_name(action->kind), number);
+    if (awaited) GD_TRY(ops->stream_wait(stream_of(step, action), awaited));
     switch (action->kind) {
       case GD_DO_FORWARD: GD_TRY(forward(step, action, number, share)); break;
-      case GD_DO_BACKWARD: GD_TRY(gd_model_backward(step->model, &step->micro, bucket_done, step)); break;
-      case GD_DO_REDUCE_FINISH: GD_TRY(gd_gradient_reduce_finish(&step->reducer)); break;
+      case GD_DO_HEAD: GD_TRY(head(step, action)); break;
+      case GD_DO_BACKWARD: GD_TRY(backward(step, action)); break;
+      case GD_DO_REDUCE: GD_TRY(gd_gradient_reduce(&step->reducer, action->bucket, &step->counter)); break;
       case GD_DO_VOTE: GD_TRY(gd_optimizer_vote(step->optimizer)); break;
       case GD_DO_UPDATE: GD_TRY(gd_optimizer_update(step->optimizer, lr)); break;
-      case GD_DO_GATHER: GD_TRY(gd_optimizer_gather(step->optimizer)); break;
+      case GD_DO_GATHER: GD_TRY(gd_optimizer_gather(step->optimizer, action->bucket)); break;
+      default: return gd_fail(GD_BUG, "row %d: %s is not built", row, gd_action_name(action->kind));
     }
+    if (step->done[row]) GD_TRY(ops->event_record(step->done[row], stream_of(step, action)));
   }
   return GD_OK;
 }

@@ -11,6 +11,7 @@ gd_status gd_validator_open(gd_model *model, gd_dataset *dataset, gd_validator *
   memset(out, 0, sizeof *out);
   out->model = model;
   out->dataset = dataset;
+  GD_TRY(gd_plan_create_validation(&model->layout, &out->plan));
   GD_TRY(gd_batch_open(share, spec->batch.sequence, &out->batch));
   GD_TRY(gd_model_take(model, GD_M_VALIDATION_SUMS, false, &out->sums));
   GD_TRY(gd_model_take(model, GD_M_ALL_VALIDATION_SUMS, false, &out->all_sums));
@@ -19,6 +20,7 @@ gd_status gd_validator_open(gd_model *model, gd_dataset *dataset, gd_validator *
 
 void gd_validator_close(gd_validator *validator) {
   if (!validator->model) return;
+  gd_plan_free(&validator->plan);
   gd_batch_close(&validator->batch);
   gd_model_give(validator->model, GD_M_VALIDATION_SUMS, validator->sums);
   gd_model_give(validator->model, GD_M_ALL_VALIDATION_SUMS, validator->all_sums);
@@ -35,14 +37,19 @@ static gd_status run_batch(gd_validator *v, int64_t first_draw, int64_t step, do
   gd_deal share = gd_deal_share(spec, data, rank);
   size_t bytes = 2 * (size_t)share.sequences * sizeof(float);
   GD_TRY(gd_dataset_read(v->dataset, first_draw + share.first_sequence, share.sequences, &v->batch, 0));
-  for (int32_t i = 0; i < gd_deal_rounds(spec, data); i++) {
-    gd_deal round = gd_deal_round(spec, data, rank, i);
+  for (int32_t i = 0; i < v->plan.count; i++) {
+    const gd_action *action = &v->plan.actions[i];
+    gd_deal round = gd_deal_round(spec, data, rank, action->micro);
     int64_t first = round.first_sequence - share.first_sequence, row = first * spec->batch.sequence;
     gd_micro micro = gd_model_micro(model, round.sequences, round.first_sequence, step);
-    GD_TRY(gd_model_load_batch(model, &micro, v->batch.tokens + row, v->batch.targets + row, v->batch.weights + row,
-                               v->batch.document_starts + row));
-    GD_TRY(gd_model_forward(model, &micro));
-    GD_TRY(gd_model_loss(model, &micro, v->sums + 2 * first, false));
+    if (action->kind == GD_DO_HEAD) {
+      GD_TRY(gd_model_loss(model, &micro, v->sums + 2 * first, false));
+      continue;
+    }
+    if (action->first_layer == 0)
+      GD_TRY(gd_model_load_batch(model, &micro, v->batch.tokens + row, v->batch.targets + row, v->batch.weights + row,
+                                 v->batch.document_starts + row));
+    GD_TRY(gd_model_forward(model, &micro, action->first_layer, action->layers));
   }
   GD_TRY(model->data->ops->all_gather(model->data, device->compute, v->sums, v->all_sums, bytes));
   GD_TRY(

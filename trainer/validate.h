@@ -3,11 +3,13 @@
 #define GD_TRAINER_VALIDATE_H
 
 #include "io/data/dataset.h"
+#include "shard/plan.h"
 #include "trainer/model.h"
 
 typedef struct gd_validator {
   gd_model *model;
   gd_dataset *dataset;
+  gd_plan plan;           /* of a global batch: forward and head */
   gd_batch batch;         /* [share][T] */
   float *sums, *all_sums; /* device: [2 * share], [2 * global] */
   float *host_sums;

@@ -54,6 +54,7 @@ static gd_verdict run_step(trained *t, int64_t number, int fault) {
   if (fault == BAD_GRADIENT && mine) t->model.kernels.ops = &hooked;
   good(gd_step_run(&t->step, number, &t->batch, 0.01f));
   t->model.kernels.ops = real_ops;
+  good(gd_step_wait(&t->step));
   good(gd_optimizer_read_verdict(&t->optimizer, &verdict));
   return verdict;
 }

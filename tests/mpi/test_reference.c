@@ -202,6 +202,7 @@ static void run_steps(const layout_case *c, const gd_spec *spec, const char *fol
     fill_batch(&model, s, &batch);
     good(gd_step_run(&step, s, &batch, spec->optimizer.lr));
     good(gd_optimizer_read_verdict(&optimizer, &verdict));
+    good(gd_step_wait(&step));
     assert_true(verdict.apply && verdict.applied_steps == s + 1);
     assert_true(verdict.weight_sum == number("target_count", "", s));
     close_to(c->dtype, "the mean loss", verdict.loss_sum / verdict.weight_sum, number("loss_mean", "", s),

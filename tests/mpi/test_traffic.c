@@ -34,6 +34,7 @@ static void check_layout(const char *text, const gd_config_override *overrides, 
   (void)sent_of(t.model.data), (void)sent_of(t.model.tensor), (void)sent_of(t.model.world);
   good(gd_step_run(&t.step, 0, &t.batch, 1e-3f));
   good(gd_optimizer_read_verdict(&t.optimizer, &verdict));
+  good(gd_step_wait(&t.step));
   int64_t data = sent_of(t.model.data), tensor = sent_of(t.model.tensor), world = sent_of(t.model.world);
   if (data != cost.data_traffic_bytes || tensor != cost.tensor_traffic_bytes || world != cost.world_traffic_bytes)
     fail_msg("%s: rank %d sent %lld, %lld, %lld bytes over data, tensor, world; planned %lld, %lld, %lld", where,

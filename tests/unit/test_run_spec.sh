@@ -35,18 +35,21 @@ batch: {global: 1536, micro: 1}
 END_OF_FILE
 expect 0 'planned without the data: nowhere/data' train --config large.yaml --dry-run --ranks 1024
 grep -qE '^layout +1024 ranks = data 128 x tensor 8' out || fail "the plan is not of 1024 ranks"
-grep -qE '^ +0 +forward +0-11 +12 +1 +0-95' out || fail "twelve equal micro-batches are not one line: $(grep forward out)"
-[ "$(grep -c forward out)" = 1 ] && [ "$(grep -c backward out)" = 1 ] || fail "rows are not folded"
+grep -qE '^ +0 +11 +forward +0-10 +1 +0-95' out || fail "eleven equal micro-batches are not one line: $(grep forward out)"
+grep -qE '^ +37 +96 +backward +11 +1 +95-0' out || fail "the layers of the last backward are not one line: $(grep backward out)"
+[ "$(grep -c forward out)" = 2 ] && [ "$(grep -c backward out)" = 2 ] || fail "rows are not folded"
 [ -e nowhere ] && fail "a plan made a folder"
 expect 0 '' train --config large.yaml --set data.path= --dry-run --ranks 1024 --json
-holds "the document" 'd["ranks"] == 1024 and d["data"] == 128 and d["parameters"] > 174e9 and d["step_rows"] == 28'
-holds "its folded step" '[(r["clock"], r["action"], r["first_micro"], r["repeats"], r["sequences"]) for r in d["step"]] ==
-  [(0, "forward", 0, 12, 1), (1, "backward", 0, 12, 1), (24, "reduce_finish", None, 1, 12), (25, "vote", None, 1, 12),
-   (26, "update", None, 1, 12), (27, "gather", None, 1, 12)]'
+holds "the document" 'd["ranks"] == 1024 and d["data"] == 128 and d["parameters"] > 174e9 and d["step_rows"] == 332'
+holds "its folded step" '[(r["row"], r["action"], r["micro"], r["repeats"], r["sequences"], r["waits_for"]) for r in d["step"]] ==
+  [(0, "forward", 0, 11, 1, None), (1, "head", 0, 11, 1, None), (2, "backward", 0, 11, 1, None),
+   (33, "forward", 11, 1, 1, None), (34, "head", 11, 1, 1, None), (35, "reduce", None, 2, None, 34),
+   (37, "backward", 11, 96, 1, None), (38, "reduce", None, 96, None, 37), (229, "reduce", None, 2, None, 227),
+   (231, "vote", None, 1, None, 230), (232, "update", None, 1, None, None), (233, "gather", None, 99, None, 232)]'
 # The last micro-batch is a smaller one: it has lines of its own.
 expect 0 '' train --config large.yaml --set batch.micro=5 --dry-run --ranks 1024 --json
-holds "a smaller last micro-batch" '[(r["clock"], r["first_micro"], r["repeats"], r["sequences"]) for r in d["step"]][:4] ==
-  [(0, 0, 2, 5), (1, 0, 2, 5), (4, 2, 1, 2), (5, 2, 1, 2)]'
+holds "a smaller last micro-batch" '[(r["row"], r["micro"], r["repeats"], r["sequences"]) for r in d["step"]][:5] ==
+  [(0, 0, 2, 5), (1, 0, 2, 5), (2, 0, 2, 5), (6, 2, 1, 2), (7, 2, 1, 2)]'
 expect 64 'model.vocabulary: not set, and there is no data.path' train --config large.yaml --set model.vocabulary=0 --set data.path= --dry-run --ranks 1024
 expect 64 'model.vocabulary: not set; without the data' train --config large.yaml --set model.vocabulary=0 --dry-run --ranks 1024
 expect 64 'batch.global: found 1536, expected a multiple of the 125' train --config large.yaml --dry-run --ranks 1000

@@ -1,0 +1,327 @@
+/* The step tables of all ranks fit together on every layout of up to 64 ranks, and gd_plan_check finds what makes them not fit.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "shard/plan_check.h"
+
+enum { RANKS = 64 };
+
+static gd_layout layouts[RANKS];
+static gd_plan plans[RANKS];
+static int32_t built;
+
+static gd_spec spec_of(bool llama, int32_t tensor, int32_t zero, int32_t global, int32_t micro, gd_pass_order passes) {
+  gd_spec spec;
+  memset(&spec, 0, sizeof spec);
+  spec.run.steps = 10;
+  spec.model = (gd_model_spec){.layers = 3, .heads = 8, .width = 32, .vocabulary = 61, .context = 16};
+  spec.model.norm = llama ? GD_NORM_RMSNORM : GD_NORM_LAYERNORM;
+  spec.model.activation = llama ? GD_ACTIVATION_SWIGLU : GD_ACTIVATION_GELU_TANH;
+  spec.model.position = llama ? GD_POSITION_ROTARY : GD_POSITION_LEARNED;
+  spec.model.bias = spec.model.tied_head = !llama;
+  spec.model.init_std = 0.02f;
+  spec.parallel = (gd_parallel_spec){.tensor = tensor, .pipeline = 1, .context = 1, .zero = zero, .passes = passes};
+  spec.batch.global = global;
+  spec.batch.micro = micro;
+  return spec;
+}
+
+static void give_back(void) {
+  for (; built > 0; built--) {
+    gd_plan_free(&plans[built - 1]);
+    gd_layout_free(&layouts[built - 1]);
+  }
+}
+
+static void build(gd_spec spec, int32_t ranks) {
+  gd_mesh mesh;
+  give_back();
+  assert_int_equal(gd_spec_resolve(&spec, ranks), GD_OK);
+  assert_int_equal(gd_mesh_init(&mesh, ranks, spec.parallel.tensor, 1, 1), GD_OK);
+  for (; built < ranks; built++) {
+    assert_int_equal(gd_layout_create(&spec, &mesh, built, &layouts[built]), GD_OK);
+    assert_int_equal(gd_plan_create(&layouts[built], &plans[built]), GD_OK);
+  }
+}
+
+static void fits(void) {
+  if (gd_plan_check(layouts, plans, built) != GD_OK) fail_msg("%s", gd_error_text());
+}
+
+static void does_not_fit(const char *why) {
+  if (gd_plan_check(layouts, plans, built) != GD_BUG) fail_msg("found nothing, should have: %s", why);
+  if (!strstr(gd_error_text(), why)) fail_msg("found \"%s\", should have: %s", gd_error_text(), why);
+  gd_error_clear();
+}
+
+static void tables_of_every_layout_fit_together(void **state) {
+  (void)state;
+  for (int32_t ranks = 1; ranks <= RANKS; ranks++)
+    for (int32_t tensor = 1; tensor <= 8; tensor *= 2)
+      for (int variant = 0; ranks % tensor == 0 && variant < 16; variant++) {
+        int32_t data = ranks / tensor;
+        build(spec_of(variant & 1, tensor, variant >> 1 & 1, 5 * data, variant & 4 ? 2 : 1,
+                      variant & 8 ? GD_PASSES_ALL_FORWARD : GD_PASSES_ONE_BY_ONE),
+              ranks);
+        if (gd_plan_check(layouts, plans, built) != GD_OK)
+          fail_msg("%d ranks, tensor %d, variant %d: %s", ranks, tensor, variant, gd_error_text());
+      }
+  give_back();
+}
+
+/* ---- faults ---- */
+
+/* The first row of a kind from `row` on. */
+static int32_t row_of(int32_t rank, gd_action_kind kind, int32_t row) {
+  while (row < plans[rank].count && plans[rank].actions[row].kind != kind) row++;
+  assert_true(row < plans[rank].count);
+  return row;
+}
+
+static gd_action *first(int32_t rank, gd_action_kind kind) {
+  return &plans[rank].actions[row_of(rank, kind, 0)];
+}
+
+static void insert(int32_t rank, int32_t row, gd_action action) {
+  gd_plan *plan = &plans[rank];
+  plan->actions = realloc(plan->actions, ((size_t)plan->count + 1) * sizeof *plan->actions);
+  assert_non_null(plan->actions);
+  memmove(plan->actions + row + 1, plan->actions + row, (size_t)(plan->count++ - row) * sizeof *plan->actions);
+  for (int32_t i = 0; i < plan->count; i++)
+    if (plan->actions[i].waits_for >= row) plan->actions[i].waits_for++;
+  plan->actions[row] = action;
+}
+
+static void drop(int32_t rank, int32_t row) {
+  gd_plan *plan = &plans[rank];
+  memmove(plan->actions + row, plan->actions + row + 1, (size_t)(--plan->count - row) * sizeof *plan->actions);
+  for (int32_t i = 0; i < plan->count; i++)
+    if (plan->actions[i].waits_for > row) plan->actions[i].waits_for--;
+}
+
+static void exchange(int32_t rank, int32_t a, int32_t b) {
+  gd_action kept = plans[rank].actions[a];
+  plans[rank].actions[a] = plans[rank].actions[b];
+  plans[rank].actions[b] = kept;
+}
+
+static gd_action message(int32_t peer, bool sends, int32_t micro) {
+  return (gd_action){
+      .kind = GD_DO_MESSAGE, .micro = micro, .bucket = -1, .slot = 0, .peer = peer, .sends = sends, .waits_for = -1};
+}
+
+static void usual(gd_pass_order passes) {
+  build(spec_of(false, 2, 1, 6, 1, passes), 4); /* data 2: three micro-batches */
+}
+
+static void what_belongs_to_one_table(void **state) {
+  (void)state;
+  usual(GD_PASSES_ALL_FORWARD);
+  assert_int_equal(plans[0].slots, 3);
+  fits();
+  plans[2].actions[row_of(2, GD_DO_FORWARD, 1)].slot = 0;
+  does_not_fit("rank 2, row 2 (forward): writes an activation slot while another micro-batch is alive in it");
+
+  usual(GD_PASSES_ALL_FORWARD);
+  int32_t backward = row_of(1, GD_DO_BACKWARD, 0);
+  exchange(1, backward, row_of(1, GD_DO_BACKWARD, backward + 1));
+  does_not_fit("(backward): micro-batches do not come ascending into a gradient");
+
+  usual(GD_PASSES_ONE_BY_ONE);
+  first(3, GD_DO_BACKWARD)->slot = 1;
+  does_not_fit("rank 3, row 2 (backward): names no micro-batch or slot of the step");
+
+  usual(GD_PASSES_ONE_BY_ONE);
+  drop(0, row_of(0, GD_DO_HEAD, 0));
+  does_not_fit("rank 0, row 1 (backward): comes before the head");
+
+  usual(GD_PASSES_ONE_BY_ONE);
+  first(0, GD_DO_FORWARD)->layers = 2;
+  does_not_fit("rank 0, row 1 (head): does not come once, after the last layer");
+
+  usual(GD_PASSES_ONE_BY_ONE);
+  int32_t reduce = row_of(0, GD_DO_REDUCE, row_of(0, GD_DO_REDUCE, 0) + 2);
+  exchange(0, reduce, reduce - 1);
+  plans[0].actions[reduce - 1].waits_for = reduce - 2;
+  does_not_fit("sums a bucket before its last micro-batch");
+
+  usual(GD_PASSES_ONE_BY_ONE);
+  first(0, GD_DO_FORWARD)->waits_for = GD_WAITS_NOTHING;
+  does_not_fit("rank 0, row 0 (forward): does not wait for the weights that the step before gathers");
+}
+
+static void what_waits_for_what(void **state) {
+  (void)state;
+  usual(GD_PASSES_ONE_BY_ONE);
+  plans[1].actions[row_of(1, GD_DO_REDUCE, row_of(1, GD_DO_REDUCE, 0) + 3)].waits_for--;
+  does_not_fit("does not wait for the bucket's last gradients");
+
+  usual(GD_PASSES_ONE_BY_ONE);
+  first(1, GD_DO_VOTE)->waits_for = GD_WAITS_NOTHING;
+  does_not_fit("(vote): does not wait for the last sum");
+
+  usual(GD_PASSES_ONE_BY_ONE);
+  first(1, GD_DO_GATHER)->waits_for = row_of(1, GD_DO_VOTE, 0);
+  does_not_fit("(gather): does not wait for the update");
+
+  usual(GD_PASSES_ONE_BY_ONE);
+  int32_t vote = row_of(2, GD_DO_VOTE, 0);
+  exchange(2, vote, vote + 1);
+  does_not_fit("(update): comes before the vote");
+
+  usual(GD_PASSES_ONE_BY_ONE);
+  drop(2, plans[2].count - 1);
+  does_not_fit("the table ends, and the updated final_norm is not gathered");
+
+  usual(GD_PASSES_ONE_BY_ONE);
+  first(2, GD_DO_REDUCE)->waits_for = plans[2].count - 1;
+  does_not_fit("(reduce): waits for a row that is not before it");
+
+  usual(GD_PASSES_ONE_BY_ONE);
+  int32_t reduce = row_of(0, GD_DO_REDUCE, 0);
+  insert(0, reduce + 2, plans[0].actions[reduce]);
+  does_not_fit("(reduce): sums a bucket twice");
+}
+
+static void what_ranks_do_together(void **state) {
+  (void)state;
+  usual(GD_PASSES_ONE_BY_ONE);
+  int32_t reduce = row_of(2, GD_DO_REDUCE, 0);
+  exchange(2, reduce, reduce + 1);
+  does_not_fit(
+      "rank 2, row 8 (reduce of final_norm) and rank 0, row 8 (reduce of tied_head): a group meets in two different rows");
+
+  /* A rank of the same data group that is a gather short. */
+  usual(GD_PASSES_ONE_BY_ONE);
+  int32_t gather = row_of(3, GD_DO_GATHER, 0);
+  exchange(3, gather, gather + 1);
+  does_not_fit("a group meets in two different rows");
+}
+
+static void messages_of_a_pair(void **state) {
+  (void)state;
+  usual(GD_PASSES_ONE_BY_ONE);
+  /* As one list: both send and receive at once. */
+  insert(0, 1, message(1, true, 0)), insert(0, 2, message(1, false, 0));
+  insert(1, 1, message(0, true, 0)), insert(1, 2, message(0, false, 0));
+  fits();
+
+  /* One after the other: both send first. */
+  usual(GD_PASSES_ONE_BY_ONE);
+  insert(0, 1, message(1, true, 0)), insert(0, 3, message(1, false, 0));
+  insert(1, 1, message(0, true, 0)), insert(1, 3, message(0, false, 0));
+  for (int rank = 0; rank < 2; rank++) plans[rank].actions[4].waits_for = 1; /* the compute stream waits in between */
+  does_not_fit("waits for ever");
+
+  usual(GD_PASSES_ONE_BY_ONE);
+  insert(0, 1, message(1, true, 0)), insert(0, 3, message(1, true, 1));
+  insert(1, 1, message(0, false, 1)), insert(1, 3, message(0, false, 0));
+  does_not_fit("a pair's messages come in two orders");
+
+  usual(GD_PASSES_ONE_BY_ONE);
+  insert(0, 1, message(1, true, 0));
+  does_not_fit("rank 0, row 1 (message): waits for ever");
+
+  usual(GD_PASSES_ONE_BY_ONE);
+  insert(0, 1, message(7, true, 0));
+  does_not_fit("there is no peer 7");
+}
+
+/* backward, in its two halves: the weights' half of micro-batch 0 right after, or as late as before that of micro-batch 1. */
+static void split_backward(int32_t rank) {
+  int32_t row = row_of(rank, GD_DO_BACKWARD, 0);
+  gd_action half = plans[rank].actions[row];
+  plans[rank].actions[row].kind = GD_DO_BACKWARD_INPUT;
+  half.kind = GD_DO_BACKWARD_WEIGHT;
+  insert(rank, row + 1, half);
+}
+
+static void rows_of_later_schedules(void **state) {
+  (void)state;
+  usual(GD_PASSES_ONE_BY_ONE);
+  for (int32_t rank = 0; rank < built; rank++) split_backward(rank);
+  fits();
+  int32_t input = row_of(1, GD_DO_BACKWARD_INPUT, 0);
+  exchange(1, input, input + 1);
+  does_not_fit("(backward_weight): needs gradients of activations that are not there yet");
+
+  /* The slot lives until the weights' half is through. */
+  usual(GD_PASSES_ONE_BY_ONE);
+  split_backward(0);
+  exchange(0, 3, 4);
+  does_not_fit("rank 0, row 3 (forward): writes an activation slot while another micro-batch is alive in it");
+
+  usual(GD_PASSES_ONE_BY_ONE);
+  gd_action again = *first(0, GD_DO_FORWARD);
+  again.kind = GD_DO_RECOMPUTE;
+  for (int32_t rank = 0; rank < built; rank++) insert(rank, row_of(rank, GD_DO_BACKWARD, 0), again);
+  fits();
+  insert(0, row_of(0, GD_DO_BACKWARD, 0) + 1, again);
+  does_not_fit("(recompute): works in the slot of another micro-batch");
+
+  /* Weights that are freed come back before their next use. */
+  usual(GD_PASSES_ONE_BY_ONE);
+  gd_action free_row = {.kind = GD_DO_FREE, .micro = -1, .bucket = 3, .slot = -1, .peer = -1, .waits_for = -1};
+  for (int32_t rank = 0; rank < built; rank++) insert(rank, 1, free_row);
+  does_not_fit("(backward): uses weights that were freed and not gathered again");
+  gd_action gather = free_row;
+  gather.kind = GD_DO_GATHER;
+  for (int32_t rank = 0; rank < built; rank++) insert(rank, 2, gather);
+  fits();
+}
+
+static void equal_rows_are_printed_once(void **state) {
+  (void)state;
+  static const char *const lines[] = {
+      "     0      2  forward                   0-1         1       0-2  -                                         0  gathers "
+      "of "
+      "the step before",
+      "     1      2  head                      0-1         1         -  -                                         0  ",
+      "     2      2  backward                  0-1         1       2-0  -                                         0  ",
+      "     6      1  forward                     2         1       0-2  -                                         0  gathers "
+      "of "
+      "the step before",
+      "     7      1  head                        2         1         -  -                                         0  ",
+      "     8      2  reduce                      -         -         -  tied_head - final_norm                    -  row 7",
+      "    10      3  backward                    2         1       2-0  -                                         0  ",
+      "    11      3  reduce                      -         -         -  layers.2 - layers.0                       -  the row "
+      "before",
+      "    16      2  reduce                      -         -         -  position_embedding - token_embedding      -  row 14",
+      "    18      1  vote                        -         -         -  -                                         -  row 17",
+      "    19      1  update                      -         -         -  -                                         -  ",
+      "    20      6  gather                      -         -         -  token_embedding - final_norm              -  row 19",
+  };
+  int printed = 0, count = sizeof lines / sizeof *lines;
+  usual(GD_PASSES_ONE_BY_ONE);
+  for (int32_t row = 0, rows, repeats; row < plans[0].count; row += rows * repeats) {
+    gd_plan_repeats(&plans[0], row, &rows, &repeats);
+    for (int32_t k = row; k < row + rows; k++, printed++) {
+      char line[320];
+      assert_true(printed < count);
+      assert_string_equal(gd_plan_line(&plans[0], &layouts[0], k, rows, repeats, line, sizeof line), lines[printed]);
+    }
+  }
+  assert_int_equal(printed, count);
+  give_back();
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(tables_of_every_layout_fit_together),
+      cmocka_unit_test(what_belongs_to_one_table),
+      cmocka_unit_test(what_waits_for_what),
+      cmocka_unit_test(what_ranks_do_together),
+      cmocka_unit_test(messages_of_a_pair),
+      cmocka_unit_test(rows_of_later_schedules),
+      cmocka_unit_test(equal_rows_are_printed_once),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
