@@ -18,6 +18,15 @@ int gd_tree_nodes(int64_t first, int64_t end, gd_tree_node nodes[GD_TREE_MAX_NOD
   return count;
 }
 
+/* The boundary in the range that divides by the largest power of two: nodes grow up to it and shrink behind it, one a bit of
+ * either length. */
+int gd_tree_node_count(int64_t first, int64_t end) {
+  if (first == end) return 0;
+  int level = 63 - __builtin_clzll((uint64_t)(first ^ end));
+  int64_t middle = (int64_t)((uint64_t)end >> level << level);
+  return __builtin_popcountll((uint64_t)(middle - first)) + __builtin_popcountll((uint64_t)(end - middle));
+}
+
 static int siblings(gd_tree_node left, gd_tree_node right) {
   return left.count == right.count && left.first + left.count == right.first && (left.first & (2 * left.count - 1)) == 0;
 }

@@ -14,6 +14,8 @@ typedef struct gd_tree_node {
 
 /* The complete nodes that make up leaves [first, end), in leaf order. Returns their number. */
 int gd_tree_nodes(int64_t first, int64_t end, gd_tree_node nodes[GD_TREE_MAX_NODES]);
+/* Their number alone, in a few operations. */
+int gd_tree_node_count(int64_t first, int64_t end);
 
 /* One addition of a plan: buffer `to` := buffer `to` + buffer `from`; `from` is free afterwards. */
 typedef struct gd_tree_add {

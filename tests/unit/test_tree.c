@@ -36,6 +36,7 @@ static void nodes_cover_any_range_once(void **state) {
         at += nodes[i].count;
       }
       assert_int_equal(at, end);
+      assert_int_equal(gd_tree_node_count(first, end), count);
     }
 }
 
