@@ -7,7 +7,7 @@
  * PLACE is allowed.
  *
  * Only all_reduce and reduce_scatter compute, and in an order of the back end's choice: the trainer asks them for maxima alone,
- * in every mode; its sums travel as they are and are added by trainer/reduce.c and trainer/reduce_gradients.c.
+ * in every mode; its sums travel as they are and are added by its reduce.c, reduce_gradients.c and gradient_norm.c.
  */
 #ifndef GD_COMM_COLLECTIVES_H
 #define GD_COMM_COLLECTIVES_H

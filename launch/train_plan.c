@@ -49,8 +49,8 @@ static void print_cost(const gd_layout *layout) {
   printf("  host memory for a save %.1f MiB; a checkpoint on disk %.1f MiB (whole job)\n",
          mib(memory[GD_M_HOST_SNAPSHOT].bytes), mib(cost.checkpoint_bytes));
   printf("\nstep       %lld tokens, %.4g TFLOP\n", (long long)cost.step_tokens, cost.step_flops / 1e12);
-  printf("  rank 0 sends %.1f MiB over the data axis, %.1f MiB over the tensor axis, %.1f MiB to all ranks\n",
-         mib(cost.data_traffic_bytes), mib(cost.tensor_traffic_bytes), mib(cost.world_traffic_bytes));
+  printf("  rank 0 sends %.1f MiB over the data axis, %.1f MiB over the tensor axis\n", mib(cost.data_traffic_bytes),
+         mib(cost.tensor_traffic_bytes));
 }
 
 static void print_activations(const gd_layout *layout) {

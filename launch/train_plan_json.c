@@ -62,10 +62,9 @@ void gd_train_plan_json(const gd_spec *spec, const gd_layout *layout, const gd_p
            gd_memory_group_bytes(memory, (gd_memory_group)group));
   printf("\"total\": %" PRId64, gd_memory_device_bytes(memory));
   printf("}, \"snapshot_bytes\": %" PRId64 ", \"checkpoint_bytes\": %" PRId64 ", \"step_tokens\": %" PRId64
-         ", \"step_flops\": %.9g, \"data_bytes_sent\": %" PRId64 ", \"tensor_bytes_sent\": %" PRId64
-         ", \"world_bytes_sent\": %" PRId64 ", \"step_rows\": %d",
+         ", \"step_flops\": %.9g, \"data_bytes_sent\": %" PRId64 ", \"tensor_bytes_sent\": %" PRId64 ", \"step_rows\": %d",
          memory[GD_M_HOST_SNAPSHOT].bytes, cost.checkpoint_bytes, cost.step_tokens, cost.step_flops, cost.data_traffic_bytes,
-         cost.tensor_traffic_bytes, cost.world_traffic_bytes, plan->count);
+         cost.tensor_traffic_bytes, plan->count);
   print_steps(plan, layout);
   printf("}\n");
 }

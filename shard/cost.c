@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "shard/exchange.h"
+#include "shard/norm.h"
 
 static int64_t piece_elements(const gd_layout *layout, int32_t buckets) {
   int64_t elements = 0;
@@ -54,11 +55,12 @@ static int64_t tensor_traffic(const gd_layout *layout) {
 void gd_cost_of(const gd_layout *layout, gd_cost *out) {
   const gd_spec *spec = &layout->spec;
   int64_t moments = spec->optimizer.kind == GD_OPTIMIZER_ADAMW ? 2 : 1;
+  gd_norm_size norm;
+  gd_norm_count(layout, &norm);
   memset(out, 0, sizeof *out);
   out->checkpoint_bytes = (1 + moments) * gd_spec_parameters(spec) * 4;
   out->step_tokens = (int64_t)spec->batch.global * spec->batch.sequence;
   out->step_flops = gd_spec_flops_per_token(spec) * (double)out->step_tokens;
-  out->data_traffic_bytes = data_traffic(layout);
-  out->tensor_traffic_bytes = tensor_traffic(layout);
-  out->world_traffic_bytes = (layout->mesh.ranks - 1) * gd_layout_piece_units(layout) * 4;
+  out->data_traffic_bytes = data_traffic(layout) + norm.data_nodes * 8;
+  out->tensor_traffic_bytes = tensor_traffic(layout) + norm.tensor_nodes * 8;
 }

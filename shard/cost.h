@@ -10,9 +10,8 @@ typedef struct gd_cost {
   int64_t step_tokens;      /* whole job */
   double step_flops;        /* whole job, forward and backward */
   /* sent by this rank a step, as comm/collectives.h counts what a call means */
-  int64_t data_traffic_bytes;   /* over the data axis: gradients, parameters, losses */
-  int64_t tensor_traffic_bytes; /* over the tensor axis: rows of activations and partial sums, leaves of vectors */
-  int64_t world_traffic_bytes;  /* to all ranks: the gradient norm */
+  int64_t data_traffic_bytes;   /* over the data axis: gradients, parameters, losses, nodes of the gradient norm */
+  int64_t tensor_traffic_bytes; /* over the tensor axis: rows of activations and partial sums, leaves of vectors, such nodes */
 } gd_cost;
 
 /* Local; rank's layout of a training run. */

@@ -114,13 +114,8 @@ typedef enum gd_ownership {
 /* Cuts ranges of the flat arena into boxes (at most three a segment). The caller frees *out. Local. */
 GD_CHECKED gd_status gd_layout_owned(const gd_layout *layout, gd_ownership which, gd_owned_box **out, int32_t *count);
 
-/* The canonical order of the gradient norm: tensors' parameters in name order, blocks, units; see gd_vote in trainer/kernels.h.
- * order[i] = index into the unit sums gathered from all ranks of the world group (each rank sends piece units of all buckets in
- * bucket order: gd_layout_piece_units of them). Caller frees *order and *first. Local. */
+/* Units of the pieces that this rank sums. */
 int64_t gd_layout_piece_units(const gd_layout *layout);
-/* Units of the whole model, each once: the length of *order. */
-int64_t gd_layout_norm_units(const gd_layout *layout);
-GD_CHECKED gd_status gd_layout_norm_order(const gd_layout *layout, int32_t **order, int32_t **first, int32_t *parameters);
 
 /* ---- activations of one micro-batch ---- */
 

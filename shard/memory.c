@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "shard/exchange.h"
+#include "shard/norm.h"
 
 static const gd_memory names[GD_MEMORY_IDS] = {
     [GD_M_PARAMETERS] = {"parameters", GD_MEMORY_PARAMETERS, 0},
@@ -17,9 +18,8 @@ static const gd_memory names[GD_MEMORY_IDS] = {
     [GD_M_CACHE] = {"keys and values", GD_MEMORY_ACTIVATIONS, 0},
     [GD_M_EXCHANGE] = {"received gradients", GD_MEMORY_EXCHANGE, 0},
     [GD_M_UNIT_SUMS] = {"sums of units", GD_MEMORY_VOTE, 0},
-    [GD_M_ALL_UNIT_SUMS] = {"sums of all units", GD_MEMORY_VOTE, 0},
-    [GD_M_UNIT_ORDER] = {"order of units", GD_MEMORY_VOTE, 0},
-    [GD_M_FIRST_UNITS] = {"first units", GD_MEMORY_VOTE, 0},
+    [GD_M_NODES] = {"nodes of the norm", GD_MEMORY_VOTE, 0},
+    [GD_M_NODE_INDEX] = {"index of nodes", GD_MEMORY_VOTE, 0},
     [GD_M_SEQUENCE_SUMS] = {"sums of sequences", GD_MEMORY_VOTE, 0},
     [GD_M_ALL_SEQUENCE_SUMS] = {"sums of all sequences", GD_MEMORY_VOTE, 0},
     [GD_M_VALIDATION_SUMS] = {"sums of validation", GD_MEMORY_VOTE, 0},
@@ -39,7 +39,9 @@ void gd_memory_of_training(const gd_layout *layout, gd_memory out[GD_MEMORY_IDS]
   int64_t share = gd_deal_share(spec, data, rank).sequences, units = gd_layout_piece_units(layout), sent, received;
   bool adam = spec->optimizer.kind == GD_OPTIMIZER_ADAMW, validates = spec->validation.interval_steps > 0;
   gd_activations activations;
+  gd_norm_size norm;
   gd_layout_activations(layout, spec->batch.micro, true, &activations);
+  gd_norm_count(layout, &norm);
   gd_exchange_count(spec, data, rank, &sent, &received);
   memcpy(out, names, sizeof names);
   out[GD_M_PARAMETERS].bytes = layout->arena_elems * stored;
@@ -52,9 +54,8 @@ void gd_memory_of_training(const gd_layout *layout, gd_memory out[GD_MEMORY_IDS]
   out[GD_M_WORKSPACE].bytes = activations.workspace_bytes;
   out[GD_M_EXCHANGE].bytes = received * gd_layout_largest_piece(layout) * 4;
   out[GD_M_UNIT_SUMS].bytes = units * 4;
-  out[GD_M_ALL_UNIT_SUMS].bytes = layout->mesh.ranks * units * 4;
-  out[GD_M_UNIT_ORDER].bytes = gd_layout_norm_units(layout) * 4;
-  out[GD_M_FIRST_UNITS].bytes = (layout->parameter_count + 1) * 4;
+  out[GD_M_NODES].bytes = norm.nodes * 8;
+  out[GD_M_NODE_INDEX].bytes = norm.indices * 4;
   out[GD_M_SEQUENCE_SUMS].bytes = 2 * share * 4;
   out[GD_M_ALL_SEQUENCE_SUMS].bytes = 2 * global * 4;
   out[GD_M_VALIDATION_SUMS].bytes = validates ? 2 * share * 4 : 0;

@@ -22,9 +22,8 @@ typedef enum gd_memory_id {
   GD_M_CACHE,               /* keys and values, inference */
   GD_M_EXCHANGE,            /* received gradients, data > 1 */
   GD_M_UNIT_SUMS,           /* [units of my pieces] float32 */
-  GD_M_ALL_UNIT_SUMS,       /* [ranks][units of my pieces] float32 */
-  GD_M_UNIT_ORDER,          /* [units of the model] int32 */
-  GD_M_FIRST_UNITS,         /* [parameters + 1] int32 */
+  GD_M_NODES,               /* of the gradient norm: mine, received, summed (shard/norm.h); float64 */
+  GD_M_NODE_INDEX,          /* who is a part of which; int32 */
   GD_M_SEQUENCE_SUMS,       /* [share][2] float32 */
   GD_M_ALL_SEQUENCE_SUMS,   /* [global][2] float32 */
   GD_M_VALIDATION_SUMS,     /* [share][2] float32, where there is a validation */

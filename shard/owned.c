@@ -1,5 +1,4 @@
-/* owned.c - which flat ranges of the arena a rank saves, updates or reads, cut into boxes; and the order of the gradient norm.
- */
+/* owned.c - which flat ranges of the arena a rank saves, updates or reads, cut into boxes. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -72,59 +71,4 @@ int64_t gd_layout_piece_units(const gd_layout *layout) {
   int64_t units = 0;
   for (int32_t i = 0; i < layout->bucket_count; i++) units += layout->buckets[i].piece / GD_UNIT_ELEMS;
   return units;
-}
-
-int64_t gd_layout_norm_units(const gd_layout *layout) {
-  int64_t units = 0;
-  for (int32_t i = 0; i < layout->parameter_count; i++)
-    units += layout->parameters[i].block_elems / GD_UNIT_ELEMS * layout->parameters[i].all_blocks;
-  return units;
-}
-
-/* Where the unit that holds element `arena` of tensor rank `tensor` lies in the gathered vector: ranks in world order. */
-static int32_t gathered_index(const gd_layout *layout, const gd_bucket *bucket, int64_t units_before, int64_t arena,
-                              int32_t tensor, int64_t piece_units) {
-  int64_t inside = arena - bucket->offset;
-  int32_t coordinates[GD_AXES] = {0};
-  coordinates[GD_AXIS_TENSOR] = tensor;
-  coordinates[GD_AXIS_DATA] = gd_deal_piece_owner(layout->mesh.size[GD_AXIS_DATA], (int32_t)(inside / bucket->piece));
-  int64_t rank = gd_mesh_rank(&layout->mesh, coordinates);
-  return (int32_t)(rank * piece_units + units_before + inside % bucket->piece / GD_UNIT_ELEMS);
-}
-
-static int by_name(const void *a, const void *b, void *base) {
-  const gd_parameter *items = base;
-  return strcmp(items[*(const int32_t *)a].name, items[*(const int32_t *)b].name);
-}
-
-gd_status gd_layout_norm_order(const gd_layout *layout, int32_t **order, int32_t **first, int32_t *parameters) {
-  int32_t n = layout->parameter_count;
-  int64_t piece_units = gd_layout_piece_units(layout), total = gd_layout_norm_units(layout);
-  int32_t *names = malloc((size_t)n * sizeof *names);
-  int64_t *before = calloc((size_t)layout->bucket_count + 1, sizeof *before);
-  *order = malloc((size_t)total * sizeof **order);
-  *first = malloc(((size_t)n + 1) * sizeof **first);
-  if (!names || !before || !*order || !*first) {
-    free(names), free(before), free(*order), free(*first);
-    return gd_fail(GD_NO_MEMORY, "no memory for the order of %lld gradient units", (long long)total);
-  }
-  for (int32_t i = 0; i < layout->bucket_count; i++) before[i + 1] = before[i] + layout->buckets[i].piece / GD_UNIT_ELEMS;
-  for (int32_t i = 0; i < n; i++) names[i] = i;
-  qsort_r(names, (size_t)n, sizeof *names, by_name, layout->parameters);
-  int64_t at = 0;
-  for (int32_t i = 0; i < n; i++) {
-    const gd_parameter *p = &layout->parameters[names[i]];
-    const gd_bucket *bucket = &layout->buckets[p->bucket];
-    (*first)[i] = (int32_t)at;
-    for (int32_t block = 0; block < p->all_blocks; block++) {
-      int32_t tensor = p->cut == GD_CUT_NONE ? 0 : block / p->blocks;
-      int64_t start = p->offset + block % p->blocks * p->block_elems; /* offsets are the same on every tensor rank */
-      for (int64_t u = 0; u < p->block_elems; u += GD_UNIT_ELEMS)
-        (*order)[at++] = gathered_index(layout, bucket, before[p->bucket], start + u, tensor, piece_units);
-    }
-  }
-  (*first)[n] = (int32_t)at;
-  *parameters = n;
-  free(names), free(before);
-  return GD_OK;
 }

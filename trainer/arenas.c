@@ -18,6 +18,13 @@ gd_status gd_model_take(gd_model *model, gd_memory_id id, bool zeroed, void *out
   return zeroed ? ops->fill(model->device->compute, *memory, 0, bytes) : GD_OK;
 }
 
+gd_status gd_model_take_copy(gd_model *model, gd_memory_id id, const void *host, void *out) {
+  const gd_device_ops *ops = model->device->ops;
+  GD_TRY(gd_model_take(model, id, false, out));
+  GD_TRY(ops->copy(model->device->compute, *(void **)out, host, (size_t)model->memory[id].bytes, GD_COPY_HOST_TO_DEVICE));
+  return ops->stream_sync(model->device->compute);
+}
+
 void gd_model_give(gd_model *model, gd_memory_id id, void *memory) {
   if (!memory) return;
   const gd_device_ops *ops = model->device->ops;

@@ -74,6 +74,8 @@ void gd_model_close(gd_model *model);
 /* Memory by its name in shard/memory.h, once; *out is NULL where its size is 0. `zeroed`: filled on the compute stream. Give it
  * back with gd_model_give. Local. GD_NO_MEMORY. */
 GD_CHECKED gd_status gd_model_take(gd_model *model, gd_memory_id id, bool zeroed, void *out);
+/* The same for device memory that begins as a copy of `host`, of its size; the copy is made on return. */
+GD_CHECKED gd_status gd_model_take_copy(gd_model *model, gd_memory_id id, const void *host, void *out);
 void gd_model_give(gd_model *model, gd_memory_id id, void *memory);
 /* The kernels of the session's device. Local. */
 GD_CHECKED gd_status gd_model_open_kernels(gd_session *session, gd_device *device, int32_t threads, gd_kernels *out);

@@ -235,12 +235,28 @@ typedef struct gd_unit_squares {
   float *sums;
 } gd_unit_squares;
 
-/* Ends a step's sums in double: norm = sqrt(sum over tensors, ascending, of TREE over its units of sums[order[i]]). */
+/* out[i] = TREE in double over sums[first[i]] to sums[first[i] + count[i] - 1]; count[i] is a power of two. */
+typedef struct gd_unit_nodes {
+  int64_t nodes, units; /* units: there are in sums */
+  const float *sums;
+  const int32_t *first, *count; /* [nodes] */
+  double *out;
+} gd_unit_nodes;
+
+/* out[i] = TREE in double over parts first[i] to first[i + 1] - 1, complete nodes of it: part k is nodes[from[k]] and begins at
+ * leaf leaf[k], ascending. */
+typedef struct gd_node_sums {
+  int64_t sums, parts;
+  const int32_t *first;       /* [sums + 1] */
+  const int32_t *from, *leaf; /* [parts] */
+  const double *nodes;
+  double *out; /* [sums]; none of the parts */
+} gd_node_sums;
+
+/* Ends a step's sums in double: norm = sqrt(CHAIN over the tensors of their sums of squares). */
 typedef struct gd_vote {
-  const float *unit_sums; /* gathered from all ranks */
-  const int32_t *order;   /* [first[tensors]]: canonical order of units -> index into unit_sums */
-  const int32_t *first;   /* [tensors + 1] */
   int32_t tensors;
+  const double *squares;      /* [tensors] */
   const float *sequence_sums; /* [2 * sequences]: as gd_loss_sums, the global batch in order */
   int64_t sequences;
   float clip; /* 0 = off */
@@ -287,6 +303,8 @@ typedef struct gd_kernels_ops {
   gd_status (*loss_rows)(gd_kernels *, const gd_loss *);
   gd_status (*loss_sums)(gd_kernels *, const gd_loss_sums *);
   gd_status (*unit_squares)(gd_kernels *, const gd_unit_squares *);
+  gd_status (*unit_nodes)(gd_kernels *, const gd_unit_nodes *);
+  gd_status (*node_sums)(gd_kernels *, const gd_node_sums *);
   gd_status (*vote)(gd_kernels *, const gd_vote *);
   gd_status (*update)(gd_kernels *, const gd_update *);
   /* y[i] = x[i] in another dtype (float32 <-> bfloat16). */

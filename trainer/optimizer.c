@@ -9,14 +9,6 @@
 
 _Static_assert(sizeof(gd_verdict) == GD_VERDICT_BYTES, "the plan counts the verdict");
 
-/* Takes memory and fills it from the host. */
-static gd_status take_copy(gd_model *model, gd_memory_id id, const void *host, void *out) {
-  GD_TRY(gd_model_take(model, id, false, out));
-  GD_TRY(model->device->ops->copy(model->device->compute, *(void **)out, host, (size_t)model->memory[id].bytes,
-                                  GD_COPY_HOST_TO_DEVICE));
-  return model->device->ops->stream_sync(model->device->compute);
-}
-
 /* One byte a unit: a unit belongs to one parameter block, since blocks start at multiples of a unit. */
 static gd_status make_decay(gd_optimizer *optimizer) {
   const gd_layout *layout = &optimizer->model->layout;
@@ -35,17 +27,8 @@ static gd_status make_decay(gd_optimizer *optimizer) {
     memcpy(state + layout->buckets[i].state_offset / GD_UNIT_ELEMS, all + updated.offset / GD_UNIT_ELEMS,
            (size_t)(updated.elements / GD_UNIT_ELEMS));
   }
-  gd_status status = take_copy(optimizer->model, GD_M_DECAY, state, &optimizer->decay);
+  gd_status status = gd_model_take_copy(optimizer->model, GD_M_DECAY, state, &optimizer->decay);
   free(all), free(state);
-  return status;
-}
-
-static gd_status make_order(gd_optimizer *optimizer) {
-  int32_t *order, *first;
-  GD_TRY(gd_layout_norm_order(&optimizer->model->layout, &order, &first, &optimizer->tensors));
-  gd_status status = take_copy(optimizer->model, GD_M_UNIT_ORDER, order, &optimizer->order);
-  if (status == GD_OK) status = take_copy(optimizer->model, GD_M_FIRST_UNITS, first, &optimizer->first_unit);
-  free(order), free(first);
   return status;
 }
 
@@ -63,17 +46,14 @@ static gd_status copy_masters(gd_optimizer *optimizer) {
 gd_status gd_optimizer_open(gd_model *model, gd_optimizer *out) {
   memset(out, 0, sizeof *out);
   out->model = model;
-  out->piece_units = gd_layout_piece_units(&model->layout);
   GD_TRY(gd_model_take(model, GD_M_FIRST, true, &out->first));
   GD_TRY(gd_model_take(model, GD_M_SECOND, true, &out->second));
   GD_TRY(gd_model_take(model, GD_M_VERDICT, true, &out->verdict));
-  GD_TRY(gd_model_take(model, GD_M_UNIT_SUMS, true, &out->unit_sums));
-  GD_TRY(gd_model_take(model, GD_M_ALL_UNIT_SUMS, true, &out->all_unit_sums));
   GD_TRY(gd_model_take(model, GD_M_SEQUENCE_SUMS, true, &out->sequence_sums));
   GD_TRY(gd_model_take(model, GD_M_ALL_SEQUENCE_SUMS, true, &out->all_sequence_sums));
   GD_TRY(gd_model_take(model, GD_M_HOST_VERDICT, false, &out->host_verdict));
   GD_TRY(make_decay(out));
-  GD_TRY(make_order(out));
+  GD_TRY(gd_gradient_norm_open(model, &out->norm));
   GD_TRY(gd_model_take(model, GD_M_MASTER, true, &out->master));
   return out->master ? copy_masters(out) : GD_OK;
 }
@@ -86,10 +66,7 @@ void gd_optimizer_close(gd_optimizer *optimizer) {
   gd_model_give(model, GD_M_SECOND, optimizer->second);
   gd_model_give(model, GD_M_DECAY, optimizer->decay);
   gd_model_give(model, GD_M_VERDICT, optimizer->verdict);
-  gd_model_give(model, GD_M_UNIT_SUMS, optimizer->unit_sums);
-  gd_model_give(model, GD_M_ALL_UNIT_SUMS, optimizer->all_unit_sums);
-  gd_model_give(model, GD_M_UNIT_ORDER, optimizer->order);
-  gd_model_give(model, GD_M_FIRST_UNITS, optimizer->first_unit);
+  gd_gradient_norm_close(&optimizer->norm);
   gd_model_give(model, GD_M_SEQUENCE_SUMS, optimizer->sequence_sums);
   gd_model_give(model, GD_M_ALL_SEQUENCE_SUMS, optimizer->all_sequence_sums);
   gd_model_give(model, GD_M_HOST_VERDICT, optimizer->host_verdict);
@@ -98,23 +75,12 @@ void gd_optimizer_close(gd_optimizer *optimizer) {
 
 gd_status gd_optimizer_vote(gd_optimizer *optimizer) {
   gd_model *model = optimizer->model;
-  const gd_layout *layout = &model->layout;
-  const gd_spec *spec = &layout->spec;
+  const gd_spec *spec = &model->layout.spec;
   gd_stream *stream = model->device->compute;
-  int64_t unit = 0;
-  for (int32_t i = 0; i < layout->bucket_count; i++) {
-    gd_range mine = gd_layout_piece(layout, i, model->data->rank);
-    gd_unit_squares squares = {.units = mine.elements / GD_UNIT_ELEMS, .sums = optimizer->unit_sums + unit};
-    squares.gradient = model->gradients + mine.offset;
-    GD_TRY(model->kernels.ops->unit_squares(&model->kernels, &squares));
-    unit += squares.units;
-  }
-  GD_TRY(model->world->ops->all_gather(model->world, stream, optimizer->unit_sums, optimizer->all_unit_sums,
-                                       (size_t)optimizer->piece_units * sizeof(float)));
+  gd_vote vote = {.tensors = model->layout.parameter_count};
+  GD_TRY(gd_gradient_norm_run(&optimizer->norm, &vote.squares));
   GD_TRY(model->data->ops->all_gather(model->data, stream, optimizer->sequence_sums, optimizer->all_sequence_sums,
                                       2 * (size_t)gd_deal_share(spec, model->data->size, 0).sequences * sizeof(float)));
-  gd_vote vote = {.unit_sums = optimizer->all_unit_sums, .order = optimizer->order, .first = optimizer->first_unit};
-  vote.tensors = optimizer->tensors;
   vote.sequence_sums = optimizer->all_sequence_sums;
   vote.sequences = spec->batch.global;
   vote.clip = spec->optimizer.clip;

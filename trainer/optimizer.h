@@ -4,7 +4,7 @@
 #ifndef GD_TRAINER_OPTIMIZER_H
 #define GD_TRAINER_OPTIMIZER_H
 
-#include "trainer/arenas.h"
+#include "trainer/gradient_norm.h"
 
 typedef struct gd_optimizer {
   gd_model *model;
@@ -13,10 +13,7 @@ typedef struct gd_optimizer {
   uint8_t *decay;           /* [state_elems / GD_UNIT_ELEMS] */
   gd_verdict *verdict;      /* device */
   gd_verdict *host_verdict; /* host copy of the last step's */
-  int64_t piece_units;
-  float *unit_sums, *all_unit_sums; /* [piece_units], [ranks * piece_units] */
-  int32_t *order, *first_unit;      /* gd_vote's, device */
-  int32_t tensors;
+  gd_gradient_norm norm;
   float *sequence_sums, *all_sequence_sums; /* [2 * share], [2 * global batch] */
 } gd_optimizer;
 

@@ -104,6 +104,16 @@ static void note_double(side *s, double x) {
   for (int i = 0; i < 4; i++) s->notes[s->note_count++] = (float)parts[i];
 }
 
+static void note_doubles(side *s, const double *pointer, int64_t count) {
+  size_t bytes = (size_t)count * sizeof *pointer;
+  double *host = malloc(bytes);
+  gpu_must(s->device.ops->copy(s->kernels.stream, host, pointer, bytes, GD_COPY_DEVICE_TO_HOST));
+  gpu_must(s->device.ops->stream_sync(s->kernels.stream));
+  if (s->note_count + 4 * count > MAX_NOTES) abort();
+  for (int64_t i = 0; i < count; i++) note_double(s, host[i]);
+  free(host);
+}
+
 /* ---- the cases ---- */
 
 /* Around the lanes of a row sum: shorter, one more, one less, tails. */
@@ -299,11 +309,51 @@ static void case_loss(side *s, const setting *set) {
   note(s, sums.sums, 4, GD_FLOAT32);
 }
 
+/* Nodes of 1 to 2048 units whose sums are so far apart that doubles round; then sums over all nodes of each cut, more of them
+ * than a block has threads. variant: units. */
+static void case_nodes(side *s, const setting *set) {
+  enum { MOST = 4096, SUMS = 300, MOST_PARTS = 32 * SUMS };
+  static const int32_t units_of[] = {1, 5, 300, MOST};
+  static float units[MOST];
+  static int32_t first[MOST_PARTS], count[MOST_PARTS], sums_first[SUMS + 1], from[MOST_PARTS], leaf[MOST_PARTS];
+  int32_t total = units_of[set->variant], nodes = 0, parts = 0;
+  gd_rng rng = gd_rng_make(7, GD_RNG_WEIGHTS, 2, 0, 0);
+  for (int i = 0; i < total; i++) {
+    uint32_t word = gd_rng_word(&rng, (uint64_t)i);
+    units[i] = ldexpf(1.0f + (float)(word >> 8) * 0x1p-24f, (int)(word % 100) - 50);
+  }
+  for (int i = 0; i < SUMS; i++) {
+    gd_tree_node list[GD_TREE_MAX_NODES];
+    int32_t cut = (int32_t)((int64_t)total * i / SUMS);
+    int held = gd_tree_nodes(0, cut, list);
+    held += gd_tree_nodes(cut, total, list + held);
+    sums_first[i] = parts;
+    for (int k = 0; k < held; k++, parts++) {
+      if (parts == MOST_PARTS) abort();
+      from[parts] = nodes;
+      leaf[parts] = first[nodes] = (int32_t)list[k].first;
+      count[nodes++] = (int32_t)list[k].count;
+    }
+  }
+  sums_first[SUMS] = parts;
+  gd_unit_nodes made = {.nodes = nodes, .units = total};
+  made.sums = upload(s, units, (size_t)total * sizeof *units);
+  made.first = upload(s, first, (size_t)nodes * sizeof *first);
+  made.count = upload(s, count, (size_t)nodes * sizeof *count);
+  made.out = output(s, 2 * (nodes + SUMS), GD_FLOAT32);
+  gpu_must(s->kernels.ops->unit_nodes(&s->kernels, &made));
+  gd_node_sums sums = {.sums = SUMS, .parts = parts, .nodes = made.out, .out = made.out + nodes};
+  sums.first = upload(s, sums_first, sizeof sums_first);
+  sums.from = upload(s, from, (size_t)parts * sizeof *from);
+  sums.leaf = upload(s, leaf, (size_t)parts * sizeof *leaf);
+  gpu_must(s->kernels.ops->node_sums(&s->kernels, &sums));
+  note_doubles(s, made.out, nodes + SUMS);
+}
+
 /* variant: 0 AdamW, 1 SGD with momentum, 2 SGD without, 3 AdamW on a gradient that is not finite. */
 static void case_optimizer(side *s, const setting *set) {
-  enum { UNITS = 150, TENSORS = 3, ELEMENTS = UNITS * GD_UNIT_ELEMS };
-  int32_t order[UNITS], first[TENSORS + 1] = {0, 1, 15, UNITS};
-  for (int i = 0; i < UNITS; i++) order[i] = (i * 7) % UNITS;
+  enum { UNITS = 150, TENSORS = 4, ELEMENTS = UNITS * GD_UNIT_ELEMS };
+  static const int32_t first[TENSORS] = {128, 0, 144, 148}, count[TENSORS] = {16, 128, 4, 2};
   uint8_t decay[UNITS];
   for (int i = 0; i < UNITS; i++) decay[i] = (uint8_t)(i % 2);
   gd_unit_squares squares = {.units = UNITS};
@@ -314,9 +364,11 @@ static void case_optimizer(side *s, const setting *set) {
   gd_verdict verdict;
   memset(&verdict, 0, sizeof verdict);
   verdict.applied_steps = 4 + 1000 * set->variant;
-  gd_vote vote = {.unit_sums = squares.sums, .tensors = TENSORS, .sequences = 5, .clip = 1, .beta1 = 0.9f, .beta2 = 0.95f};
-  vote.order = upload(s, order, sizeof order);
-  vote.first = upload(s, first, sizeof first);
+  gd_unit_nodes nodes = {.nodes = TENSORS, .units = UNITS, .sums = squares.sums, .out = output(s, 2 * TENSORS, GD_FLOAT32)};
+  nodes.first = upload(s, first, sizeof first);
+  nodes.count = upload(s, count, sizeof count);
+  gpu_must(s->kernels.ops->unit_nodes(&s->kernels, &nodes));
+  gd_vote vote = {.squares = nodes.out, .tensors = TENSORS, .sequences = 5, .clip = 1, .beta1 = 0.9f, .beta2 = 0.95f};
   vote.sequence_sums = input(s, 2, 10, GD_FLOAT32, 1, 5);
   vote.verdict = upload(s, &verdict, sizeof verdict);
   gpu_must(s->kernels.ops->vote(&s->kernels, &vote));
@@ -357,7 +409,7 @@ static const struct {
              {"sums", case_sums, 1, 12, true},          {"activation", case_activation, 0, 15, true},
              {"rotary", case_rotary, 0, 3, true},       {"embedding", case_embedding, 0, 3, true},
              {"rows, dropout", case_rows, 0, 16, true}, {"loss", case_loss, 0, 4 * WIDTHS + 2, true},
-             {"optimizer", case_optimizer, 0, 4, true}};
+             {"nodes", case_nodes, 0, 4, true},         {"optimizer", case_optimizer, 0, 4, true}};
 
 /* ---- comparing ---- */
 

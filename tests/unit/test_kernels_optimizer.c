@@ -1,5 +1,6 @@
 /* The end of a step: squares of units, the verdict, AdamW and SGD; and which table a processor gets. */
 #include "kernels_common.h"
+#include "shard/tree.h"
 
 static void unit_squares_use_one_fixed_order(void **state) {
   (void)state;
@@ -21,11 +22,73 @@ static void unit_squares_use_one_fixed_order(void **state) {
   tensor_free(&g);
 }
 
-static const int32_t order[] = {4, 0, 2, 1, 3};
-static const int32_t first[] = {0, 3, 5};
+/* The definition: a range splits at the largest power of two below its length. */
+static double tree_by_definition(const float *leaves, int64_t n) {
+  if (n == 1) return (double)leaves[0];
+  int64_t half = 1;
+  while (2 * half < n) half *= 2;
+  return tree_by_definition(leaves, half) + tree_by_definition(leaves + half, n - half);
+}
 
-static gd_vote vote_args(const float *units, const float *sequences, float clip, gd_verdict *verdict) {
-  gd_vote args = {.unit_sums = units, .order = order, .first = first, .tensors = 2, .sequence_sums = sequences, .sequences = 3};
+/* Units cut into `cuts` runs, which lie in memory from the last to the first, as do their nodes: the sum over all nodes is the
+ * tree over all units. */
+static bool nodes_sum_to_the_tree(gd_kernels *kernels, const float *units, int32_t count, int32_t cuts) {
+  enum { MOST_UNITS = 3000, MOST_NODES = 1000 };
+  static float sums[MOST_UNITS];
+  static double nodes[MOST_NODES + 1];
+  static int32_t first[MOST_NODES], counts[MOST_NODES], from[MOST_NODES], leaf[MOST_NODES];
+  int32_t parts = 0;
+  for (int32_t cut = 0; cut < cuts; cut++) {
+    int32_t start = (int32_t)((int64_t)count * cut / cuts), end = (int32_t)((int64_t)count * (cut + 1) / cuts);
+    gd_tree_node list[GD_TREE_MAX_NODES];
+    int held = gd_tree_nodes(start, end, list);
+    assert_true(count <= MOST_UNITS && parts + held <= MOST_NODES);
+    memcpy(sums + count - end, units + start, (size_t)(end - start) * sizeof *sums);
+    for (int i = 0; i < held; i++, parts++) {
+      first[parts] = count - end + (int32_t)list[i].first - start;
+      counts[parts] = (int32_t)list[i].count;
+      leaf[parts] = (int32_t)list[i].first;
+    }
+  }
+  for (int32_t i = 0; i < parts / 2; i++) { /* the last node comes first */
+    int32_t other = parts - 1 - i, f = first[i], c = counts[i];
+    first[i] = first[other], counts[i] = counts[other];
+    first[other] = f, counts[other] = c;
+  }
+  for (int32_t i = 0; i < parts; i++) from[i] = parts - 1 - i;
+  gd_unit_nodes made = {.nodes = parts, .units = count, .sums = sums, .first = first, .count = counts, .out = nodes};
+  assert_int_equal(kernels->ops->unit_nodes(kernels, &made), GD_OK);
+  for (int32_t i = 0; i < parts; i++) assert_true(nodes[i] == tree_by_definition(sums + first[i], counts[i]));
+  const int32_t whole[] = {0, parts};
+  gd_node_sums all = {.sums = 1, .parts = parts, .first = whole, .from = from, .leaf = leaf, .nodes = nodes};
+  all.out = nodes + parts;
+  assert_int_equal(kernels->ops->node_sums(kernels, &all), GD_OK);
+  return nodes[parts] == tree_by_definition(units, count);
+}
+
+static void any_cut_into_nodes_sums_to_the_tree_over_all_units(void **state) {
+  (void)state;
+  static float units[3000];
+  random_state = 79;
+  double chain = 0.0;
+  for (int i = 0; i < 3000; i++) {
+    units[i] = ldexpf(1.0f + random_float() / 2, (int)random_below(100) - 50); /* so far apart that doubles round */
+    chain += (double)units[i];
+  }
+  assert_true(chain != tree_by_definition(units, 3000));
+  const int32_t counts[] = {1, 2, 3, 5, 64, 100, 129, 1000, 3000};
+  for (int isa = 0; isa < ISAS; isa++) {
+    gd_kernels kernels;
+    if (!open_isa(isa_names[isa], 2, &kernels)) continue;
+    for (size_t c = 0; c < sizeof counts / sizeof *counts; c++)
+      for (int32_t cuts = 1; cuts <= 64; cuts++)
+        if (!nodes_sum_to_the_tree(&kernels, units, counts[c], cuts)) fail_msg("%d units in %d cuts", counts[c], cuts);
+    gd_kernels_close(&kernels);
+  }
+}
+
+static gd_vote vote_args(const double *squares, const float *sequences, float clip, gd_verdict *verdict) {
+  gd_vote args = {.squares = squares, .tensors = 3, .sequence_sums = sequences, .sequences = 3};
   args.clip = clip;
   args.beta1 = 0.9f;
   args.beta2 = 0.99f;
@@ -35,19 +98,19 @@ static gd_vote vote_args(const float *units, const float *sequences, float clip,
 
 static void the_verdict_scales_clips_and_counts(void **state) {
   (void)state;
-  float units[] = {1e-3f, 2.5f, 3.25f, 4.125f, 7e-4f}, sequences[] = {10.5f, 4.0f, 20.25f, 8.0f, 0.125f, 1.0f};
+  double tensors[] = {1e-3, 2.5, 0x1p60};
+  float sequences[] = {10.5f, 4.0f, 20.25f, 8.0f, 0.125f, 1.0f};
   gd_kernels kernels = open_best(2);
   gd_verdict v = {.applied_steps = 6, .bad_steps = 2};
-  gd_vote args = vote_args(units, sequences, 0.1f, &v);
+  gd_vote args = vote_args(tensors, sequences, 0.1f, &v);
   assert_int_equal(kernels.ops->vote(&kernels, &args), GD_OK);
-  double squares = (((double)units[4] + (double)units[0]) + (double)units[2]) + ((double)units[1] + (double)units[3]);
-  double norm = sqrt(squares) / 13.0;
+  double norm = sqrt((tensors[0] + tensors[1]) + tensors[2]) / 13.0;
   assert_int_equal(v.apply, 1);
   assert_true(v.loss_sum == 30.875 && v.weight_sum == 13.0 && v.gradient_norm == norm);
   assert_true(v.applied_steps == 7 && v.bad_steps == 0);
   assert_true(v.scale == (float)((double)0.1f / norm / 13.0));
   assert_true(v.bias1 == (float)(1.0 - pow((double)0.9f, 7.0)) && v.bias2 == (float)(1.0 - pow((double)0.99f, 7.0)));
-  args.clip = 1e3f; /* a short gradient stays as it is */
+  args.clip = 1e10f; /* a short gradient stays as it is */
   assert_int_equal(kernels.ops->vote(&kernels, &args), GD_OK);
   assert_true(v.scale == (float)(1.0 / 13.0));
   args.clip = 0.0f;
@@ -60,13 +123,14 @@ static void a_bad_loss_or_gradient_applies_nothing(void **state) {
   (void)state;
   gd_kernels kernels = open_best(1);
   for (int fault = 0; fault < 4; fault++) {
-    float units[] = {1, 1, 1, 1, 1}, sequences[] = {1, 1, 1, 1, 1, 1};
-    if (fault == 0) units[2] = INFINITY;
-    if (fault == 1) units[4] = NAN;
+    double tensors[] = {1, 1, 1};
+    float sequences[] = {1, 1, 1, 1, 1, 1};
+    if (fault == 0) tensors[1] = INFINITY;
+    if (fault == 1) tensors[2] = NAN;
     if (fault == 2) sequences[2] = NAN;
     if (fault == 3) sequences[1] = sequences[3] = sequences[5] = 0.0f; /* no target at all */
     gd_verdict v = {.applied_steps = 6, .bad_steps = 2};
-    gd_vote args = vote_args(units, sequences, 1.0f, &v);
+    gd_vote args = vote_args(tensors, sequences, 1.0f, &v);
     assert_int_equal(kernels.ops->vote(&kernels, &args), GD_OK);
     assert_true(v.apply == 0 && v.applied_steps == 6 && v.bad_steps == 3);
     float p[GD_UNIT_ELEMS] = {5}, m[GD_UNIT_ELEMS] = {0}, s[GD_UNIT_ELEMS] = {0}, g[GD_UNIT_ELEMS] = {NAN};
@@ -213,6 +277,7 @@ static void the_measured_peak_is_zero_only_where_there_are_no_such_products(void
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(unit_squares_use_one_fixed_order, open_test_device, close_test_device),
+      cmocka_unit_test_setup_teardown(any_cut_into_nodes_sums_to_the_tree_over_all_units, open_test_device, close_test_device),
       cmocka_unit_test_setup_teardown(the_verdict_scales_clips_and_counts, open_test_device, close_test_device),
       cmocka_unit_test_setup_teardown(a_bad_loss_or_gradient_applies_nothing, open_test_device, close_test_device),
       cmocka_unit_test_setup_teardown(updates_match_double_and_have_the_same_bits_on_every_isa, open_test_device,

@@ -1,5 +1,4 @@
-/* The layout: every element has one owner, blocks start at units, activations do not overlap, and the norm's order is a
- * permutation. */
+/* The layout: every element has one owner, blocks start at units, activations do not overlap. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -89,81 +88,6 @@ static void blocks_start_at_units_and_pieces_are_even(void **state) {
   }
   assert_int_equal(at, layout.arena_elems);
   gd_layout_free(&layout);
-}
-
-static void the_order_of_the_norm_does_not_depend_on_the_layout(void **state) {
-  (void)state;
-  int32_t lengths[3][64], parameters[3];
-  const int32_t cases[3][2] = {{1, 1}, {4, 2}, {8, 4}};
-  for (int k = 0; k < 3; k++) {
-    gd_spec spec = small_spec(true, cases[k][1], 1);
-    gd_mesh mesh;
-    gd_layout layout;
-    int32_t *order, *first;
-    assert_int_equal(gd_spec_resolve(&spec, cases[k][0]), GD_OK);
-    assert_int_equal(gd_mesh_init(&mesh, cases[k][0], cases[k][1], 1, 1), GD_OK);
-    assert_int_equal(gd_layout_create(&spec, &mesh, 0, &layout), GD_OK);
-    assert_int_equal(gd_layout_norm_order(&layout, &order, &first, &parameters[k]), GD_OK);
-    int64_t all = gd_layout_piece_units(&layout) * cases[k][0];
-    uint8_t *seen = calloc((size_t)all, 1);
-    for (int32_t i = 0; i < first[parameters[k]]; i++) {
-      assert_in_range(order[i], 0, all - 1);
-      assert_int_equal(seen[order[i]]++, 0);
-    }
-    for (int32_t i = 0; i < parameters[k]; i++) lengths[k][i] = first[i + 1] - first[i];
-    free(seen), free(order), free(first);
-    gd_layout_free(&layout);
-    assert_int_equal(parameters[k], parameters[0]);
-    assert_memory_equal(lengths[k], lengths[0], (size_t)parameters[0] * sizeof(int32_t));
-  }
-}
-
-/* A number for the unit at `arena` of a rank's layout: which parameter in name order, which block of all, which unit of it; -1
- * for what lies behind the last parameter of a bucket. */
-static int64_t unit_name(const gd_layout *layout, int64_t arena) {
-  for (int32_t i = 0; i < layout->parameter_count; i++) {
-    const gd_parameter *p = &layout->parameters[i];
-    int64_t inside = arena - p->offset, before = 0;
-    if (inside < 0 || inside >= p->blocks * p->block_elems) continue;
-    for (int32_t k = 0; k < layout->parameter_count; k++) before += strcmp(layout->parameters[k].name, p->name) < 0;
-    return before * 1000000 + (p->first_block + inside / p->block_elems) * 1000 + inside % p->block_elems / GD_UNIT_ELEMS;
-  }
-  return -1;
-}
-
-/* The units that all ranks send, taken in the order of the norm: parameters by name, their blocks, their units. */
-static void the_norm_takes_parameters_by_name(void **state) {
-  (void)state;
-  const int32_t cases[5][2] = {{1, 1}, {4, 2}, {3, 1}, {8, 4}, {8, 1}};
-  for (int k = 0; k < 5; k++) {
-    gd_spec spec = small_spec(k % 2, cases[k][1], 1);
-    gd_mesh mesh;
-    gd_layout layout;
-    int32_t *order = 0, *first = 0, parameters = 0;
-    static int64_t gathered[4096];
-    int64_t at = 0, last = -1;
-    assert_int_equal(gd_spec_resolve(&spec, cases[k][0]), GD_OK);
-    assert_int_equal(gd_mesh_init(&mesh, cases[k][0], cases[k][1], 1, 1), GD_OK);
-    for (int32_t rank = 0; rank < cases[k][0]; rank++) {
-      assert_int_equal(gd_layout_create(&spec, &mesh, rank, &layout), GD_OK);
-      for (int32_t b = 0; b < layout.bucket_count; b++) {
-        int64_t start = gd_layout_piece(&layout, b, layout.coordinates[GD_AXIS_DATA]).offset;
-        for (int64_t u = 0; u < layout.buckets[b].piece; u += GD_UNIT_ELEMS) {
-          assert_true(at < 4096);
-          gathered[at++] = unit_name(&layout, start + u);
-        }
-      }
-      if (rank == 0) assert_int_equal(gd_layout_norm_order(&layout, &order, &first, &parameters), GD_OK);
-      gd_layout_free(&layout);
-    }
-    for (int32_t i = 0; i < parameters; i++)
-      for (int32_t u = first[i]; u < first[i + 1]; u++) {
-        assert_int_equal(gathered[order[u]] / 1000000, i);
-        assert_true(gathered[order[u]] > last);
-        last = gathered[order[u]];
-      }
-    free(order), free(first);
-  }
 }
 
 /* Workspace that only one layer's backward uses, and workspace that only the head uses: these two may share bytes. */
@@ -267,8 +191,6 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(each_element_is_saved_once),
       cmocka_unit_test(blocks_start_at_units_and_pieces_are_even),
-      cmocka_unit_test(the_order_of_the_norm_does_not_depend_on_the_layout),
-      cmocka_unit_test(the_norm_takes_parameters_by_name),
       cmocka_unit_test(activations_that_live_together_do_not_overlap),
       cmocka_unit_test(contradictions_name_their_keys),
       cmocka_unit_test(the_plan_is_that_of_the_rank_which_needs_most),

@@ -125,8 +125,12 @@ static void optimizer_is_counted(void **state) {
   (void)state;
   gd_unit_squares u = {.units = 3};
   expect(gd_work_unit_squares(&u), 4 * (3072 + 3), 6144, "unit_squares");
-  gd_vote v = {.sequences = 5};
-  expect(gd_work_vote(&v), 40, 10, "vote");
+  gd_unit_nodes n = {.nodes = 2, .units = 12};
+  expect(gd_work_unit_nodes(&n), 4 * 12 + 2 * 16, 12, "unit_nodes");
+  gd_node_sums d = {.sums = 2, .parts = 7};
+  expect(gd_work_node_sums(&d), 7 * 16 + 4 * 3 + 8 * 2, 7, "node_sums");
+  gd_vote v = {.tensors = 3, .sequences = 5};
+  expect(gd_work_vote(&v), 40 + 24, 13, "vote");
   static uint8_t decay[2];
   gd_update a = {
       .kind = GD_OPTIMIZER_ADAMW, .elements = 2048, .dtype = GD_BFLOAT16, .first = room, .second = room, .decay = decay};

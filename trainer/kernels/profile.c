@@ -71,6 +71,8 @@ TIMED(loss_gradient, gd_loss)
 TIMED(loss_rows, gd_loss)
 TIMED(loss_sums, gd_loss_sums)
 TIMED(unit_squares, gd_unit_squares)
+TIMED(unit_nodes, gd_unit_nodes)
+TIMED(node_sums, gd_node_sums)
 TIMED(vote, gd_vote)
 TIMED(update, gd_update)
 
@@ -134,6 +136,8 @@ static const gd_kernels_ops wrappers = {
     .loss_rows = timed_loss_rows,
     .loss_sums = timed_loss_sums,
     .unit_squares = timed_unit_squares,
+    .unit_nodes = timed_unit_nodes,
+    .node_sums = timed_node_sums,
     .vote = timed_vote,
     .update = timed_update,
     .convert = timed_convert,

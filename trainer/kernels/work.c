@@ -1,7 +1,7 @@
 /* work.c - bytes and operations of each kernel, counted from its formula. */
 #include "trainer/kernels/work.h"
 
-enum { FLOAT_BYTES = sizeof(float), INDEX_BYTES = sizeof(int32_t) };
+enum { FLOAT_BYTES = sizeof(float), DOUBLE_BYTES = sizeof(double), INDEX_BYTES = sizeof(int32_t) };
 
 static double bytes_of(gd_dtype dtype) {
   return (double)gd_dtype_bytes(dtype);
@@ -160,9 +160,19 @@ gd_work gd_work_unit_squares(const gd_unit_squares *a) {
   return (gd_work){(elements + (double)a->units) * FLOAT_BYTES, 2 * elements};
 }
 
+gd_work gd_work_unit_nodes(const gd_unit_nodes *a) {
+  double units = (double)a->units, nodes = (double)a->nodes;
+  return (gd_work){units * FLOAT_BYTES + nodes * (2 * INDEX_BYTES + DOUBLE_BYTES), units};
+}
+
+gd_work gd_work_node_sums(const gd_node_sums *a) {
+  double sums = (double)a->sums, parts = (double)a->parts;
+  return (gd_work){parts * (2 * INDEX_BYTES + DOUBLE_BYTES) + (sums + 1) * INDEX_BYTES + sums * DOUBLE_BYTES, parts};
+}
+
 gd_work gd_work_vote(const gd_vote *a) {
-  double sums = 2 * (double)a->sequences;
-  return (gd_work){sums * FLOAT_BYTES, sums};
+  double sums = 2 * (double)a->sequences, tensors = (double)a->tensors;
+  return (gd_work){sums * FLOAT_BYTES + tensors * DOUBLE_BYTES, sums + tensors};
 }
 
 gd_work gd_work_update(const gd_update *a) {

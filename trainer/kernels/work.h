@@ -38,7 +38,9 @@ gd_work gd_work_loss_gradient(const gd_loss *a);
 gd_work gd_work_loss_rows(const gd_loss *a);
 gd_work gd_work_loss_sums(const gd_loss_sums *a);
 gd_work gd_work_unit_squares(const gd_unit_squares *a);
-/* The loss sums of the sequences alone: how many units there are is on the device. */
+/* As if every unit was in a node. */
+gd_work gd_work_unit_nodes(const gd_unit_nodes *a);
+gd_work gd_work_node_sums(const gd_node_sums *a);
 gd_work gd_work_vote(const gd_vote *a);
 gd_work gd_work_update(const gd_update *a); /* as if the step is applied */
 gd_work gd_work_convert(gd_dtype to_dtype, gd_dtype from_dtype, int64_t elements);

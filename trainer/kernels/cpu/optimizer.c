@@ -23,28 +23,51 @@ static gd_status unit_squares_run(const gd_unit_squares *a, const gd_cpu_context
 }
 GD_CPU_KERNEL(unit_squares, gd_unit_squares, args->sums, args->units * 4)
 
-/* TREE over values[stride * index(i)], i < count, in double. */
-static double tree(const float *values, const int32_t *order, int64_t stride, int64_t count) {
+/* TREE over values[stride * i], i < count, in double. */
+static double tree(const float *values, int64_t stride, int64_t count) {
   double sums[TREE_STACK_DEPTH] = {0.0};
   tree_stack nodes = {.depth = 0};
   for (int64_t i = 0; i < count; i++) {
     for (; tree_closes(&nodes, i); nodes.depth--) sums[nodes.depth - 2] += sums[nodes.depth - 1];
-    sums[nodes.depth] = (double)values[stride * (order ? order[i] : i)];
+    sums[nodes.depth] = (double)values[stride * i];
     tree_enter(&nodes, i);
   }
   for (; nodes.depth > 1; nodes.depth--) sums[nodes.depth - 2] += sums[nodes.depth - 1];
   return sums[0];
 }
 
-/* Cheap beside the sums it reads (one number for 1024 elements), so one thread. */
+/* This and what follows is cheap beside the squares (one number for 1024 elements), so one thread. */
+static gd_status unit_nodes_run(const gd_unit_nodes *a, const gd_cpu_context *context) {
+  (void)context;
+  for (int64_t i = 0; i < a->nodes; i++) a->out[i] = tree(a->sums + a->first[i], 1, a->count[i]);
+  return GD_OK;
+}
+GD_CPU_KERNEL(unit_nodes, gd_unit_nodes, args->out, args->nodes * 8)
+
+static gd_status node_sums_run(const gd_node_sums *a, const gd_cpu_context *context) {
+  (void)context;
+  for (int64_t i = 0; i < a->sums; i++) {
+    double sums[TREE_STACK_DEPTH] = {0.0};
+    tree_stack nodes = {.depth = 0};
+    for (int32_t k = a->first[i]; k < a->first[i + 1]; k++) {
+      for (; tree_closes(&nodes, a->leaf[k]); nodes.depth--) sums[nodes.depth - 2] += sums[nodes.depth - 1];
+      sums[nodes.depth] = a->nodes[a->from[k]];
+      tree_enter(&nodes, a->leaf[k]);
+    }
+    for (; nodes.depth > 1; nodes.depth--) sums[nodes.depth - 2] += sums[nodes.depth - 1];
+    a->out[i] = sums[0];
+  }
+  return GD_OK;
+}
+GD_CPU_KERNEL(node_sums, gd_node_sums, args->out, args->sums * 8)
+
 static gd_status vote_run(const gd_vote *a, const gd_cpu_context *context) {
   (void)context;
   gd_verdict *v = a->verdict;
-  v->loss_sum = tree(a->sequence_sums, NULL, 2, a->sequences);
-  v->weight_sum = tree(a->sequence_sums + 1, NULL, 2, a->sequences);
+  v->loss_sum = tree(a->sequence_sums, 2, a->sequences);
+  v->weight_sum = tree(a->sequence_sums + 1, 2, a->sequences);
   double squares = 0.0;
-  for (int32_t t = 0; t < a->tensors; t++)
-    squares += tree(a->unit_sums, a->order + a->first[t], 1, a->first[t + 1] - a->first[t]);
+  for (int32_t t = 0; t < a->tensors; t++) squares += a->squares[t];
   v->gradient_norm = sqrt(squares) / v->weight_sum;
   bool good = isfinite(v->loss_sum) && isfinite(v->gradient_norm) && v->weight_sum > 0.0;
   v->apply = good;

@@ -1,12 +1,10 @@
 /* optimizer.cu - the end of a step: norm of the gradient, the verdict, the update.
  *
- * The norm is the canonical tree over the units of each tensor in double. A tree over an aligned run of 64 units is a node of
- * the whole tree, so a thread builds each run on its own and pairs of neighbours are added level by level: the same additions
- * as one thread pushing unit after unit. */
+ * The norm is the canonical tree over the units of each tensor in double. An even share of a complete node is a complete node
+ * itself, so each thread builds one on its own and pairs of neighbours are added level by level: the same additions as one
+ * thread pushing unit after unit. */
 #include "trainer/kernels/cuda/common.cuh"
 #include "trainer/kernels/cuda/math.cuh"
-
-enum { RUN = 64 };
 
 /* sums[unit] is a row sum of squares: a warp a unit. */
 static __global__ void square_units(gd_unit_squares a) {
@@ -23,51 +21,55 @@ static __global__ void square_units(gd_unit_squares a) {
   if (row_start() == 0) a.sums[unit] = total;
 }
 
-/* TREE over values[stride * i], i < count, taken through order where there is one. One thread. */
-static __device__ double tree(const float *values, const int32_t *order, int64_t stride, int64_t count) {
+/* TREE over values[stride * i], i < count. One thread. */
+static __device__ double tree(const float *values, int64_t stride, int64_t count) {
   double stack[TREE_DEPTH];
   int depth = 0;
-  for (int64_t i = 0; i < count; i++) tree_push(stack, &depth, i, (double)values[stride * (order ? (int64_t)order[i] : i)]);
+  for (int64_t i = 0; i < count; i++) tree_push(stack, &depth, i, (double)values[stride * i]);
   return tree_root(stack, depth);
 }
 
-/* Where tensor t keeps the sums of its runs: before it lie at most first / RUN + t of them. */
-__device__ __forceinline__ int64_t runs_at(const gd_vote *a, int32_t t) {
-  return a->first[t] / RUN + t;
-}
-
-/* A block a tensor: the tree over its units, left in the first place of its runs. */
-static __global__ void tensor_squares(gd_vote a, double *scratch) {
-  int32_t t = (int32_t)blockIdx.x;
-  const int32_t *order = a.order + a.first[t];
-  int64_t units = a.first[t + 1] - a.first[t], runs = (units + RUN - 1) / RUN;
-  double *sums = scratch + runs_at(&a, t);
-  for (int64_t r = threadIdx.x; r < runs; r += FLAT_THREADS) {
-    int64_t count = units - r * RUN < RUN ? units - r * RUN : RUN;
-    sums[r] = tree(a.unit_sums, order + r * RUN, 1, count);
-  }
-  if (runs == 0 && threadIdx.x == 0) sums[0] = 0.0;
+/* A block a node: as many threads as it has units, or all, each a run of neighbours. */
+static __global__ void unit_nodes(gd_unit_nodes a) {
+  __shared__ double sums[FLAT_THREADS];
+  const float *units = a.sums + a.first[blockIdx.x];
+  int32_t count = a.count[blockIdx.x], i = (int32_t)threadIdx.x, runs = count < FLAT_THREADS ? count : FLAT_THREADS;
+  int64_t run = count / runs;
+  if (i < runs) sums[i] = tree(units + i * run, 1, run);
   __syncthreads();
-  for (; runs > 1; runs = (runs + 1) / 2) {
-    int64_t pairs = (runs + 1) / 2;
-    for (int64_t first = 0; first < pairs; first += FLAT_THREADS) {
-      int64_t i = first + threadIdx.x;
-      double sum = 0.0;
-      if (i < pairs) sum = 2 * i + 1 < runs ? sums[2 * i] + sums[2 * i + 1] : sums[2 * i];
-      __syncthreads(); /* what is written below was read above, by this chunk or an earlier one */
-      if (i < pairs) sums[i] = sum;
-    }
+  for (int32_t pairs = runs / 2; pairs > 0; pairs /= 2) {
+    double sum = i < pairs ? sums[2 * i] + sums[2 * i + 1] : 0.0;
+    __syncthreads(); /* what is written below was read above */
+    if (i < pairs) sums[i] = sum;
     __syncthreads();
   }
+  if (i == 0) a.out[blockIdx.x] = sums[0];
+}
+
+/* A thread a sum. The smallest node that holds two leaves is told by the highest bit in which their numbers differ: the two parts
+ * on top are halves of a complete node if they differ in a lower bit than the second of them and the part that comes. It is
+ * never the same bit, so that comparing the differences will do. */
+static __global__ void node_sums(gd_node_sums a) {
+  int64_t i = flat_index();
+  if (i >= a.sums) return;
+  double sums[TREE_DEPTH];
+  int32_t leaf[TREE_DEPTH], depth = 0;
+  for (int32_t k = a.first[i]; k < a.first[i + 1]; k++) {
+    for (; depth > 1 && (leaf[depth - 2] ^ leaf[depth - 1]) < (leaf[depth - 1] ^ a.leaf[k]); depth--)
+      sums[depth - 2] += sums[depth - 1];
+    sums[depth] = a.nodes[a.from[k]];
+    leaf[depth++] = a.leaf[k];
+  }
+  a.out[i] = tree_root(sums, depth);
 }
 
 /* One thread. */
-static __global__ void decide(gd_vote a, const double *scratch) {
+static __global__ void decide(gd_vote a) {
   gd_verdict v = *a.verdict;
-  v.loss_sum = tree(a.sequence_sums, NULL, 2, a.sequences);
-  v.weight_sum = tree(a.sequence_sums + 1, NULL, 2, a.sequences);
+  v.loss_sum = tree(a.sequence_sums, 2, a.sequences);
+  v.weight_sum = tree(a.sequence_sums + 1, 2, a.sequences);
   double squares = 0.0;
-  for (int32_t t = 0; t < a.tensors; t++) squares += scratch[runs_at(&a, t)];
+  for (int32_t t = 0; t < a.tensors; t++) squares += a.squares[t];
   v.gradient_norm = sqrt(squares) / v.weight_sum;
   bool good = isfinite(v.loss_sum) && isfinite(v.gradient_norm) && v.weight_sum > 0.0;
   v.apply = good;
@@ -122,14 +124,23 @@ gd_status gd_cuda_unit_squares(gd_kernels *kernels, const gd_unit_squares *args)
   return launched("unit_squares");
 }
 
-/* `first` lies on the device, so that the number of units is not known here; 128 MiB of scratch hold the runs of 10^12
- * elements. */
+gd_status gd_cuda_unit_nodes(gd_kernels *kernels, const gd_unit_nodes *args) {
+  if (args->nodes == 0) return GD_OK;
+  GD_TRY(check_grid("unit_nodes", args->nodes));
+  unit_nodes<<<(unsigned)args->nodes, FLAT_THREADS, 0, enter(kernels)>>>(*args);
+  return launched("unit_nodes");
+}
+
+gd_status gd_cuda_node_sums(gd_kernels *kernels, const gd_node_sums *args) {
+  int64_t blocks = blocks_of(args->sums, FLAT_THREADS);
+  if (blocks == 0) return GD_OK;
+  GD_TRY(check_grid("node_sums", blocks));
+  node_sums<<<(unsigned)blocks, FLAT_THREADS, 0, enter(kernels)>>>(*args);
+  return launched("node_sums");
+}
+
 gd_status gd_cuda_vote(gd_kernels *kernels, const gd_vote *args) {
-  double *scratch = (double *)gd_cuda_state_of(kernels)->scratch;
-  cudaStream_t stream = enter(kernels);
-  if (args->tensors > 0) tensor_squares<<<(unsigned)args->tensors, FLAT_THREADS, 0, stream>>>(*args, scratch);
-  GD_TRY(launched("vote"));
-  decide<<<1, 1, 0, stream>>>(*args, scratch);
+  decide<<<1, 1, 0, enter(kernels)>>>(*args);
   return launched("vote");
 }
 

@@ -18,7 +18,7 @@ extern "C" {
 
 /* Taken by open. Scratch is used by one kernel call at a time, in stream order. */
 typedef struct gd_cuda_state {
-  void *scratch; /* device memory: partial products, lists of the embedding, sums of the vote */
+  void *scratch; /* device memory: partial products, lists of the embedding */
   size_t scratch_bytes;
   struct gd_cuda_matmul *matmul; /* cuBLASLt's handle, workspace and chosen algorithms */
 } gd_cuda_state;
@@ -67,6 +67,8 @@ GD_CHECKED gd_status gd_cuda_loss_gradient(gd_kernels *kernels, const gd_loss *a
 GD_CHECKED gd_status gd_cuda_loss_rows(gd_kernels *kernels, const gd_loss *args);
 GD_CHECKED gd_status gd_cuda_loss_sums(gd_kernels *kernels, const gd_loss_sums *args);
 GD_CHECKED gd_status gd_cuda_unit_squares(gd_kernels *kernels, const gd_unit_squares *args);
+GD_CHECKED gd_status gd_cuda_unit_nodes(gd_kernels *kernels, const gd_unit_nodes *args);
+GD_CHECKED gd_status gd_cuda_node_sums(gd_kernels *kernels, const gd_node_sums *args);
 GD_CHECKED gd_status gd_cuda_vote(gd_kernels *kernels, const gd_vote *args);
 GD_CHECKED gd_status gd_cuda_update(gd_kernels *kernels, const gd_update *args);
 GD_CHECKED gd_status gd_cuda_convert(gd_kernels *kernels, gd_dtype to_dtype, void *to, gd_dtype from_dtype, const void *from,
