@@ -10,6 +10,7 @@
 #define GD_COMM_DEVICE_H
 
 #include <stddef.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "shard/base/status.h"
@@ -58,6 +59,7 @@ struct gd_device {
   gd_stream *communication; /* collectives run here */
   char description[128];    /* for people: "CPU, 2 threads, AVX-512 bf16" */
   size_t memory_bytes;      /* of the device (host: physical memory) */
+  bool immediate;           /* the compute stream runs inside the call that enqueues: the host never runs ahead of it */
   void *state;              /* the back end's own */
 };
 

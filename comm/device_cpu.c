@@ -276,6 +276,7 @@ static const gd_device_ops cpu_ops = {
 gd_status gd_device_open_cpu(gd_device *out) {
   memset(out, 0, sizeof *out);
   out->ops = &cpu_ops;
+  out->immediate = true;
   state *own = calloc(1, sizeof *own);
   if (!own) return gd_fail(GD_NO_MEMORY, "out of memory for the CPU device");
   pthread_mutex_init(&own->lock, NULL);

@@ -60,8 +60,9 @@ void gd_memory_of_training(const gd_layout *layout, gd_memory out[GD_MEMORY_IDS]
   out[GD_M_ALL_SEQUENCE_SUMS].bytes = 2 * global * 4;
   out[GD_M_VALIDATION_SUMS].bytes = validates ? 2 * share * 4 : 0;
   out[GD_M_ALL_VALIDATION_SUMS].bytes = out[GD_M_HOST_VALIDATION].bytes = validates ? 2 * global * 4 : 0;
-  out[GD_M_VERDICT].bytes = out[GD_M_HOST_VERDICT].bytes = GD_VERDICT_BYTES;
-  out[GD_M_FLAGS].bytes = out[GD_M_HOST_FLAGS].bytes = 2 * 4;
+  out[GD_M_VERDICT].bytes = GD_VERDICT_BYTES;
+  out[GD_M_HOST_VERDICT].bytes = 2 * GD_VERDICT_BYTES;
+  out[GD_M_FLAGS].bytes = out[GD_M_HOST_FLAGS].bytes = 2 * 2 * 4;
   out[GD_M_HOST_SNAPSHOT].bytes = (adam ? 3 : 2) * units * GD_UNIT_ELEMS * 4;
 }
 

@@ -29,10 +29,10 @@ typedef enum gd_memory_id {
   GD_M_VALIDATION_SUMS,     /* [share][2] float32, where there is a validation */
   GD_M_ALL_VALIDATION_SUMS, /* [global][2] float32 */
   GD_M_VERDICT,
-  GD_M_FLAGS,           /* [2] int32 */
+  GD_M_FLAGS,           /* [2 steps][2] int32 */
   GD_M_HOST_SNAPSHOT,   /* [kinds][elements of my pieces] float32 */
   GD_M_HOST_VALIDATION, /* [global][2] float32 */
-  GD_M_HOST_VERDICT,
+  GD_M_HOST_VERDICT,    /* [2 steps] */
   GD_M_HOST_FLAGS,
   GD_MEMORY_IDS
 } gd_memory_id;

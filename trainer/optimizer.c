@@ -51,7 +51,6 @@ gd_status gd_optimizer_open(gd_model *model, gd_optimizer *out) {
   GD_TRY(gd_model_take(model, GD_M_VERDICT, true, &out->verdict));
   GD_TRY(gd_model_take(model, GD_M_SEQUENCE_SUMS, true, &out->sequence_sums));
   GD_TRY(gd_model_take(model, GD_M_ALL_SEQUENCE_SUMS, true, &out->all_sequence_sums));
-  GD_TRY(gd_model_take(model, GD_M_HOST_VERDICT, false, &out->host_verdict));
   GD_TRY(make_decay(out));
   GD_TRY(gd_gradient_norm_open(model, &out->norm));
   GD_TRY(gd_model_take(model, GD_M_MASTER, true, &out->master));
@@ -69,7 +68,6 @@ void gd_optimizer_close(gd_optimizer *optimizer) {
   gd_gradient_norm_close(&optimizer->norm);
   gd_model_give(model, GD_M_SEQUENCE_SUMS, optimizer->sequence_sums);
   gd_model_give(model, GD_M_ALL_SEQUENCE_SUMS, optimizer->all_sequence_sums);
-  gd_model_give(model, GD_M_HOST_VERDICT, optimizer->host_verdict);
   memset(optimizer, 0, sizeof *optimizer);
 }
 
@@ -124,19 +122,9 @@ gd_status gd_optimizer_gather(gd_optimizer *optimizer, int32_t bucket) {
   return gd_reduce_gather_pieces(model, model->device->communication, bucket, model->parameters, model->layout.shape.bytes);
 }
 
-gd_status gd_optimizer_read_verdict(gd_optimizer *optimizer, gd_verdict *out) {
-  gd_device *device = optimizer->model->device;
-  GD_TRY(device->ops->copy(device->compute, optimizer->host_verdict, optimizer->verdict, sizeof *out, GD_COPY_DEVICE_TO_HOST));
-  GD_TRY(device->ops->stream_sync(device->compute));
-  *out = *optimizer->host_verdict;
-  return GD_OK;
-}
-
 gd_status gd_optimizer_set_progress(gd_optimizer *optimizer, int64_t applied_steps, int64_t bad_steps) {
   gd_device *device = optimizer->model->device;
-  memset(optimizer->host_verdict, 0, sizeof *optimizer->host_verdict);
-  optimizer->host_verdict->applied_steps = applied_steps;
-  optimizer->host_verdict->bad_steps = bad_steps;
-  return device->ops->copy(device->compute, optimizer->verdict, optimizer->host_verdict, sizeof(gd_verdict),
-                           GD_COPY_HOST_TO_DEVICE);
+  const gd_verdict verdict = {.applied_steps = applied_steps, .bad_steps = bad_steps};
+  GD_TRY(device->ops->copy(device->compute, optimizer->verdict, &verdict, sizeof verdict, GD_COPY_HOST_TO_DEVICE));
+  return device->ops->stream_sync(device->compute);
 }

@@ -8,11 +8,10 @@
 
 typedef struct gd_optimizer {
   gd_model *model;
-  float *master;            /* [state_elems]; NULL in float32 runs, where the parameters are the master */
-  float *first, *second;    /* [state_elems]; second NULL for SGD */
-  uint8_t *decay;           /* [state_elems / GD_UNIT_ELEMS] */
-  gd_verdict *verdict;      /* device */
-  gd_verdict *host_verdict; /* host copy of the last step's */
+  float *master;         /* [state_elems]; NULL in float32 runs, where the parameters are the master */
+  float *first, *second; /* [state_elems]; second NULL for SGD */
+  uint8_t *decay;        /* [state_elems / GD_UNIT_ELEMS] */
+  gd_verdict *verdict;   /* device */
   gd_gradient_norm norm;
   float *sequence_sums, *all_sequence_sums; /* [2 * share], [2 * global batch] */
 } gd_optimizer;
@@ -28,8 +27,6 @@ GD_CHECKED gd_status gd_optimizer_update(gd_optimizer *optimizer, float lr);
 /* Every data rank gets a bucket's updated weights of all pieces (ZeRO 1), on the communication stream. Collective over data. */
 GD_CHECKED gd_status gd_optimizer_gather(gd_optimizer *optimizer, int32_t bucket);
 
-/* Host copy of the verdict once the compute stream is through. Local. */
-GD_CHECKED gd_status gd_optimizer_read_verdict(gd_optimizer *optimizer, gd_verdict *out);
 /* applied_steps and bad_steps of a resumed run. Local. */
 GD_CHECKED gd_status gd_optimizer_set_progress(gd_optimizer *optimizer, int64_t applied_steps, int64_t bad_steps);
 

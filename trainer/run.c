@@ -118,13 +118,20 @@ static gd_status open_writer(gd_run *run) {
   return GD_OK;
 }
 
+/* Everybody stops, or publishes a save, after the same step. */
+static void ask_flags(void *context, int32_t flags[GD_FLAGS]) {
+  const gd_run *run = context;
+  flags[GD_FLAG_STOP] = run->stop_requested ? (int32_t)run->stop_requested(run->stop_context) : 0;
+  flags[GD_FLAG_SAVING] = !gd_checkpoint_idle(run->writer);
+}
+
 static gd_status open_data(gd_run *run) {
   const gd_batch_spec *batch = &run->spec.batch;
   gd_deal share = gd_deal_share(&run->spec, run->model.data->size, run->model.data->rank);
   gd_prefetch_plan plan = {.start_step = run->state.step, .draws_per_step = batch->global, .count = share.sequences};
   plan.first_offset = share.first_sequence;
   plan.depth = run->spec.data.prefetch;
-  GD_TRY(gd_batch_open(share.sequences, batch->sequence, &run->batch));
+  for (int i = 0; i < GD_FLAGS_AHEAD; i++) GD_TRY(gd_batch_open(share.sequences, batch->sequence, &run->batches[i]));
   if (run->validation) GD_TRY(gd_validator_open(&run->model, run->validation, &run->validator));
   return gd_prefetch_open(run->data, &plan, &run->prefetch);
 }
@@ -160,29 +167,14 @@ gd_status gd_run_open(gd_session *session, gd_device *device, const gd_spec *spe
     GD_TRY(start_fresh(out));
     GD_TRY(gd_optimizer_open(&out->model, &out->optimizer));
   }
-  out->start_step = out->state.step;
+  out->start_step = out->enqueued = out->state.step;
   if (spec->log.profile && gd_session_rank(session) == 0) GD_TRY(gd_profile_open(&out->model.kernels, &out->profile));
-  GD_TRY(gd_step_open(&out->model, &out->optimizer, &out->step));
+  GD_TRY(gd_step_open(&out->model, &out->optimizer, ask_flags, out, &out->step));
   GD_TRY(open_writer(out));
-  GD_TRY(open_data(out));
-  GD_TRY(gd_model_take(&out->model, GD_M_FLAGS, false, &out->flags));
-  return gd_model_take(&out->model, GD_M_HOST_FLAGS, false, &out->host_flags);
+  return open_data(out);
 }
 
 /* ---- working ---- */
-
-/* The largest of all ranks' flags: everybody stops, or publishes a save, after the same step. */
-static gd_status agree_flags(gd_run *run) {
-  gd_device *device = run->device;
-  run->host_flags[0] = run->stop_requested ? (int32_t)run->stop_requested(run->stop_context) : 0;
-  run->host_flags[1] = !gd_checkpoint_idle(run->writer);
-  if (run->model.world->size == 1) return GD_OK;
-  size_t bytes = 2 * sizeof *run->flags;
-  GD_TRY(device->ops->copy(device->compute, run->flags, run->host_flags, bytes, GD_COPY_HOST_TO_DEVICE));
-  GD_TRY(run->model.world->ops->all_reduce(run->model.world, device->compute, run->flags, 2, GD_INT32, GD_MAX));
-  GD_TRY(device->ops->copy(device->compute, run->host_flags, run->flags, bytes, GD_COPY_DEVICE_TO_HOST));
-  return device->ops->stream_sync(device->compute);
-}
 
 static gd_status publish(gd_run *run) {
   int64_t step;
@@ -208,10 +200,12 @@ static gd_status save(gd_run *run) {
   return run->spec.checkpoint.background ? GD_OK : publish(run);
 }
 
+/* Between steps: no vote's flags are on their way. */
 static gd_status poll_stop(void *context, bool *stop) {
   gd_run *run = context;
-  GD_TRY(agree_flags(run));
-  *stop = run->host_flags[0] != 0;
+  GD_TRY(gd_flags_agree(&run->step.flags, 0));
+  GD_TRY(run->device->ops->stream_sync(run->device->compute));
+  *stop = gd_flags_of(&run->step.flags, 0)[GD_FLAG_STOP] != 0;
   return GD_OK;
 }
 
@@ -222,7 +216,7 @@ static gd_status validate(gd_run *run) {
   GD_TRY(
       gd_validator_run(&run->validator, run->spec.validation.batches, run->state.step, poll_stop, run, &event.loss, &stopped));
   if (stopped) {
-    run->stop = (gd_stop)run->host_flags[0]; /* the next start validates again */
+    run->stop = (gd_stop)gd_flags_of(&run->step.flags, 0)[GD_FLAG_STOP]; /* the next start validates again */
     return GD_OK;
   }
   run->validated = true;
@@ -241,37 +235,56 @@ static gd_status validate(gd_run *run) {
   return GD_OK;
 }
 
-static gd_status train_step(gd_run *run) {
+static gd_status enqueue_step(gd_run *run) {
+  int64_t number = run->enqueued;
+  int32_t place = (int32_t)(number % GD_FLAGS_AHEAD);
+  run->began_ms[place] = now_ms();
+  gd_session_progress(run->session, "data", number);
+  if (run->profile) gd_profile_begin(run->profile);
+  GD_TRY(gd_prefetch_next(run->prefetch, &run->batches[place]));
+  GD_TRY(gd_step_run(&run->step, number, &run->batches[place], gd_schedule_lr(&run->spec, number)));
+  run->enqueued++;
+  return GD_OK;
+}
+
+/* Waits for the oldest step that was enqueued, and tells of it. */
+static gd_status read_step(gd_run *run) {
   const gd_spec *spec = &run->spec;
   int64_t number = run->state.step;
   gd_run_event event = {.kind = GD_EVENT_STEP, .lr = (double)gd_schedule_lr(spec, number)};
-  gd_verdict verdict;
-  double start = now_ms();
-  gd_session_progress(run->session, "data", number);
-  if (run->profile) gd_profile_begin(run->profile);
-  GD_TRY(gd_prefetch_next(run->prefetch, &run->batch));
-  GD_TRY(gd_step_run(&run->step, number, &run->batch, (float)event.lr));
-  GD_TRY(gd_optimizer_read_verdict(&run->optimizer, &verdict));
+  gd_step_result result;
+  GD_TRY(gd_step_read(&run->step, number, &result));
+  const gd_verdict *verdict = &result.verdict;
   if (run->profile) gd_profile_end(run->profile);
-  event.ms = now_ms() - start;
-  event.loss = verdict.loss_sum / verdict.weight_sum;
-  event.gradient_norm = verdict.gradient_norm;
-  event.skipped = !verdict.apply;
+  double now = now_ms(), began = run->began_ms[number % GD_FLAGS_AHEAD];
+  event.ms = now - (began > run->read_ms ? began : run->read_ms);
+  run->read_ms = now;
+  event.loss = verdict->loss_sum / verdict->weight_sum;
+  event.gradient_norm = verdict->gradient_norm;
+  event.skipped = !verdict->apply;
   event.tokens_per_s = (double)spec->batch.global * spec->batch.sequence / (event.ms / 1e3);
   event.tflops = event.tokens_per_s * gd_spec_flops_per_token(spec) / 1e12;
   run->state.step = number + 1;
-  run->state.tokens += (int64_t)verdict.weight_sum;
+  run->state.tokens += (int64_t)verdict->weight_sum;
   run->state.draws = run->state.step * spec->batch.global;
-  run->state.applied_steps = verdict.applied_steps;
-  run->state.bad_steps = verdict.bad_steps;
+  run->state.applied_steps = verdict->applied_steps;
+  run->state.bad_steps = verdict->bad_steps;
   run->validated = false;
   tell(run, event);
-  if (verdict.bad_steps >= spec->guard.max_bad_steps && spec->guard.max_bad_steps > 0)
+  if (verdict->bad_steps >= spec->guard.max_bad_steps && spec->guard.max_bad_steps > 0)
     return gd_fail_user(
         GD_LOSS_DIVERGED,
         "the loss or the gradient norm was not finite for %lld steps in a row (last finite before step %lld); the newest "
         "checkpoint is from before; lower optimizer.lr, or raise guard.max_bad_steps",
-        (long long)verdict.bad_steps, (long long)(run->state.step - verdict.bad_steps + 1));
+        (long long)verdict->bad_steps, (long long)(run->state.step - verdict->bad_steps + 1));
+  if (result.flags[GD_FLAG_STOP] && run->state.step < spec->run.steps) run->stop = (gd_stop)result.flags[GD_FLAG_STOP];
+  /* Only a save that was in flight before this step's vote and is idle on every rank is published now. */
+  return result.flags[GD_FLAG_SAVING] ? GD_OK : publish(run);
+}
+
+/* Reads steps until so many are enqueued and not read. */
+static gd_status read_steps(gd_run *run, int64_t left) {
+  while (run->enqueued - run->state.step > left) GD_TRY(read_step(run));
   return GD_OK;
 }
 
@@ -290,22 +303,25 @@ static gd_status finish(gd_run *run) {
   return GD_OK;
 }
 
+/* Where the device runs beside the host, a step is read after the next one was enqueued, unless the state of just this step is
+ * wanted. */
 static gd_status advance(gd_run *run) {
+  int64_t save_every = run->spec.checkpoint.interval_steps;
+  int64_t validate_every = run->validation ? run->spec.validation.interval_steps : 0;
+  if (run->stop != GD_STOP_NONE) GD_TRY(read_steps(run, 0));
   if (run->state.step >= run->spec.run.steps && run->stop == GD_STOP_NONE) run->stop = GD_STOP_DONE;
   if (run->stop != GD_STOP_NONE) return finish(run);
   /* The checkpoint does not tell whether its step's validation came before or after it: a resumed run does that again, as it
    * begins (its metrics line was cut off), and so goes on like one that was never stopped. */
-  if (run->validation && !run->validated && run->state.step > 0 && run->state.step == run->start_step &&
-      due(run->spec.validation.interval_steps, run->state.step))
+  if (!run->validated && run->state.step > 0 && run->state.step == run->start_step && run->enqueued == run->start_step &&
+      due(validate_every, run->state.step))
     return validate(run);
-  GD_TRY(train_step(run));
-  GD_TRY(agree_flags(run));
-  if (run->host_flags[0] && run->state.step < run->spec.run.steps) run->stop = (gd_stop)run->host_flags[0];
-  /* Only a save that was in flight before this step and is idle on every rank is published now. */
-  if (!run->host_flags[1]) GD_TRY(publish(run));
-  if (run->validation && due(run->spec.validation.interval_steps, run->state.step) && run->stop == GD_STOP_NONE)
-    GD_TRY(validate(run));
-  if (due(run->spec.checkpoint.interval_steps, run->state.step)) GD_TRY(save(run));
+  GD_TRY(enqueue_step(run));
+  bool wanted = run->enqueued == run->spec.run.steps || due(validate_every, run->enqueued) || due(save_every, run->enqueued);
+  GD_TRY(read_steps(run, wanted || run->device->immediate ? 0 : 1));
+  if (!wanted) return GD_OK;
+  if (due(validate_every, run->state.step) && run->stop == GD_STOP_NONE) GD_TRY(validate(run));
+  if (due(save_every, run->state.step)) GD_TRY(save(run));
   return GD_OK;
 }
 
@@ -324,9 +340,7 @@ void gd_run_close(gd_run *run) {
   if (!run->device) return;
   if (run->prefetch) gd_prefetch_close(run->prefetch);
   if (run->writer) gd_checkpoint_writer_close(run->writer);
-  gd_model_give(&run->model, GD_M_FLAGS, run->flags);
-  gd_model_give(&run->model, GD_M_HOST_FLAGS, run->host_flags);
-  gd_batch_close(&run->batch);
+  for (int i = 0; i < GD_FLAGS_AHEAD; i++) gd_batch_close(&run->batches[i]);
   gd_validator_close(&run->validator);
   gd_snapshot_close(&run->snapshot);
   gd_step_close(&run->step);

@@ -31,7 +31,7 @@ typedef struct gd_run_event {
   gd_stop stop;
 } gd_run_event;
 
-/* Polled once a step on every rank; the answers are agreed. 0 = go on, else a gd_stop. */
+/* Polled once a step on every rank, with its vote; the answers are agreed. 0 = go on, else a gd_stop. */
 typedef gd_stop gd_stop_requested(void *context);
 
 enum { GD_RUN_EVENTS = 8 };
@@ -49,13 +49,14 @@ typedef struct gd_run {
   gd_dataset *data, *validation; /* validation NULL: none */
   gd_validator validator;
   gd_prefetch *prefetch;
-  gd_batch batch; /* this data rank's share of a step */
+  gd_batch batches[GD_FLAGS_AHEAD]; /* this data rank's share of step n: at n % GD_FLAGS_AHEAD */
   gd_checkpoint_writer *writer;
   gd_run_state state;
-  int64_t start_step;          /* where this process began */
-  int64_t saved_step;          /* last snapshot, -1 = none */
-  int64_t marks_best;          /* a step to mark once it is published, -1 = none */
-  int32_t *flags, *host_flags; /* {stop, save in flight}, agreed each step */
+  int64_t start_step; /* where this process began */
+  int64_t enqueued;   /* steps; state.step of them have been read */
+  double began_ms[GD_FLAGS_AHEAD], read_ms;
+  int64_t saved_step; /* last snapshot, -1 = none */
+  int64_t marks_best; /* a step to mark once it is published, -1 = none */
   gd_stop_requested *stop_requested;
   void *stop_context;
   gd_stop stop;

@@ -33,11 +33,15 @@ static gd_status make_events(gd_step *step) {
   return GD_OK;
 }
 
-gd_status gd_step_open(gd_model *model, gd_optimizer *optimizer, gd_step *out) {
+gd_status gd_step_open(gd_model *model, gd_optimizer *optimizer, gd_flags_ask *ask, void *context, gd_step *out) {
+  const gd_device_ops *ops = model->device->ops;
   memset(out, 0, sizeof *out);
   out->model = model;
   out->optimizer = optimizer;
   GD_TRY(gd_gradient_reducer_open(model, &out->reducer));
+  GD_TRY(gd_flags_open(model, ask, context, &out->flags));
+  GD_TRY(gd_model_take(model, GD_M_HOST_VERDICT, false, &out->verdicts));
+  for (int32_t i = 0; i < GD_FLAGS_AHEAD; i++) GD_TRY(ops->event_create(model->device, &out->voted[i]));
   GD_TRY(gd_plan_create(&model->layout, &out->plan));
   out->done = calloc((size_t)out->plan.count, sizeof *out->done);
   out->gathered = calloc((size_t)model->layout.bucket_count, sizeof *out->gathered);
@@ -59,6 +63,10 @@ void gd_step_close(gd_step *step) {
   step->model->gathered = NULL;
   for (int32_t row = 0; step->done && row < step->plan.count; row++)
     if (step->done[row]) step->model->device->ops->event_destroy(step->done[row]);
+  for (int32_t i = 0; i < GD_FLAGS_AHEAD; i++)
+    if (step->voted[i]) step->model->device->ops->event_destroy(step->voted[i]);
+  gd_model_give(step->model, GD_M_HOST_VERDICT, step->verdicts);
+  gd_flags_close(&step->flags);
   free(step->done), free(step->gathered), free(step->micros);
   gd_gradient_reducer_close(&step->reducer);
   gd_plan_free(&step->plan);
@@ -138,6 +146,25 @@ static gd_status backward(gd_step *step, const gd_action *action) {
   return merge_slots(step, action);
 }
 
+/* The verdict and everybody's flags go to the host, which reads them when it likes. */
+static gd_status vote(gd_step *step, int64_t number) {
+  gd_device *device = step->model->device;
+  int32_t place = (int32_t)(number % GD_FLAGS_AHEAD);
+  GD_TRY(gd_optimizer_vote(step->optimizer));
+  GD_TRY(gd_flags_agree(&step->flags, place));
+  GD_TRY(device->ops->copy(device->compute, &step->verdicts[place], step->optimizer->verdict, sizeof *step->verdicts,
+                           GD_COPY_DEVICE_TO_HOST));
+  return device->ops->event_record(step->voted[place], device->compute);
+}
+
+gd_status gd_step_read(gd_step *step, int64_t number, gd_step_result *out) {
+  int32_t place = (int32_t)(number % GD_FLAGS_AHEAD);
+  GD_TRY(step->model->device->ops->event_sync(step->voted[place]));
+  out->verdict = step->verdicts[place];
+  memcpy(out->flags, gd_flags_of(&step->flags, place), sizeof out->flags);
+  return GD_OK;
+}
+
 gd_status gd_step_run(gd_step *step, int64_t number, const gd_batch *share, float lr) {
   const gd_device_ops *ops = step->model->device->ops;
   gd_error_set_step(number);
@@ -152,7 +179,7 @@ gd_status gd_step_run(gd_step *step, int64_t number, const gd_batch *share, floa
       case GD_DO_HEAD: GD_TRY(head(step, action)); break;
       case GD_DO_BACKWARD: GD_TRY(backward(step, action)); break;
       case GD_DO_REDUCE: GD_TRY(gd_gradient_reduce(&step->reducer, action->bucket, &step->counter)); break;
-      case GD_DO_VOTE: GD_TRY(gd_optimizer_vote(step->optimizer)); break;
+      case GD_DO_VOTE: GD_TRY(vote(step, number)); break;
       case GD_DO_UPDATE: GD_TRY(gd_optimizer_update(step->optimizer, lr)); break;
       case GD_DO_GATHER: GD_TRY(gd_optimizer_gather(step->optimizer, action->bucket)); break;
       default: return gd_fail(GD_BUG, "row %d: %s is not built", row, gd_action_name(action->kind));

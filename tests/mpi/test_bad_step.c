@@ -44,7 +44,6 @@ static gd_status poisoned_squares(gd_kernels *kernels, const gd_unit_squares *a)
 }
 
 static gd_verdict run_step(trained *t, int64_t number, int fault) {
-  gd_verdict verdict;
   bool mine = gd_session_rank(session) == gd_session_ranks(session) - 1;
   gd_kernels_ops hooked = *(real_ops = t->model.kernels.ops);
   fill_batch(t, number);
@@ -54,9 +53,7 @@ static gd_verdict run_step(trained *t, int64_t number, int fault) {
   if (fault == BAD_GRADIENT && mine) t->model.kernels.ops = &hooked;
   good(gd_step_run(&t->step, number, &t->batch, 0.01f));
   t->model.kernels.ops = real_ops;
-  good(gd_step_wait(&t->step));
-  good(gd_optimizer_read_verdict(&t->optimizer, &verdict));
-  return verdict;
+  return verdict_of(t, number);
 }
 
 /* Parameters, masters and moments of this rank, one behind the other; the caller frees. */

@@ -42,9 +42,8 @@ static void open_trained(trained *t, const char *shape, const char *micro) {
 
 /* A whole step that changes no weight: the sum of the losses, and the gradients in slot 0. */
 static double run_step(trained *t) {
-  gd_verdict verdict;
   good(gd_step_run(&t->step, STEP, &t->batch, 0.0f));
-  good(gd_optimizer_read_verdict(&t->optimizer, &verdict));
+  gd_verdict verdict = verdict_of(t, STEP);
   assert_true(verdict.apply && verdict.weight_sum == 4 * LENGTH);
   return verdict.loss_sum;
 }

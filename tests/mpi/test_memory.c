@@ -40,7 +40,6 @@ static void counted_free_host(gd_device *on, void *pointer) {
 static void check_layout(const gd_config_override *overrides, int count) {
   static trained t;
   gd_snapshot snapshot;
-  void *flags[2];
   char where[256];
   device_bytes = host_bytes = pieces = 0;
   memset(&t, 0, sizeof t);
@@ -49,8 +48,6 @@ static void check_layout(const gd_config_override *overrides, int count) {
                   "run: {threads: 1}\nvalidation: {interval_steps: 0}\n",
                   overrides, count);
   good(gd_snapshot_open(&t.optimizer, &snapshot));
-  good(gd_model_take(&t.model, GD_M_FLAGS, false, &flags[0])); /* as trainer/run.c does */
-  good(gd_model_take(&t.model, GD_M_HOST_FLAGS, false, &flags[1]));
   snprintf(where, sizeof where, "%s %s %s %s", overrides[0].value, overrides[1].value, overrides[2].value, overrides[3].value);
   for (int id = 0; id < GD_MEMORY_IDS; id++)
     if (t.model.taken[id] != (t.model.memory[id].bytes > 0))
@@ -60,8 +57,6 @@ static void check_layout(const gd_config_override *overrides, int count) {
     fail_msg("%s: %lld + %lld bytes taken, %lld + %lld planned", where, (long long)device_bytes, (long long)host_bytes,
              (long long)gd_memory_device_bytes(t.model.memory),
              (long long)gd_memory_group_bytes(t.model.memory, GD_MEMORY_HOST));
-  gd_model_give(&t.model, GD_M_FLAGS, flags[0]);
-  gd_model_give(&t.model, GD_M_HOST_FLAGS, flags[1]);
   gd_snapshot_close(&snapshot);
   close_trained(&t);
   assert_int_equal(pieces, 0);

@@ -195,14 +195,15 @@ static void run_steps(const layout_case *c, const gd_spec *spec, const char *fol
   good(gd_model_read_weights(&model, gd_weight_source_read, &source));
   gd_weight_source_close(&source);
   good(gd_optimizer_open(&model, &optimizer));
-  good(gd_step_open(&model, &optimizer, &step));
+  good(gd_step_open(&model, &optimizer, NULL, NULL, &step));
   good(gd_batch_open(SEQUENCES / model.data->size, LENGTH, &batch));
   for (int s = 0; s < STEPS; s++) {
-    gd_verdict verdict;
+    gd_step_result result;
     fill_batch(&model, s, &batch);
     good(gd_step_run(&step, s, &batch, spec->optimizer.lr));
-    good(gd_optimizer_read_verdict(&optimizer, &verdict));
+    good(gd_step_read(&step, s, &result));
     good(gd_step_wait(&step));
+    gd_verdict verdict = result.verdict;
     assert_true(verdict.apply && verdict.applied_steps == s + 1);
     assert_true(verdict.weight_sum == number("target_count", "", s));
     close_to(c->dtype, "the mean loss", verdict.loss_sum / verdict.weight_sum, number("loss_mean", "", s),

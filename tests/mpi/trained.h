@@ -36,7 +36,7 @@ static inline void open_trained_as(trained *t, const char *text, const gd_config
   good(gd_model_open(session, device, &t->spec, &t->mesh, false, 0, &t->model));
   good(gd_model_read_weights(&t->model, gd_model_random_weights, &t->model));
   good(gd_optimizer_open(&t->model, &t->optimizer));
-  good(gd_step_open(&t->model, &t->optimizer, &t->step));
+  good(gd_step_open(&t->model, &t->optimizer, NULL, NULL, &t->step));
   good(gd_batch_open(t->spec.batch.global / t->model.data->size, LENGTH, &t->batch));
 }
 
@@ -56,6 +56,14 @@ static inline void fill_batch(trained *t, int64_t number) {
     t->batch.weights[i] = 1;
     t->batch.document_starts[i] = 0;
   }
+}
+
+/* What step `number` came to, once all of it has passed. */
+static inline gd_verdict verdict_of(trained *t, int64_t number) {
+  gd_step_result result;
+  good(gd_step_read(&t->step, number, &result));
+  good(gd_step_wait(&t->step));
+  return result.verdict;
 }
 
 static inline int open_session(void **state) {

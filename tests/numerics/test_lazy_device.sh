@@ -34,4 +34,17 @@ for device in lazy eager; do
     check "$device, resumed" false
   fi
 done
+
+# Here the host is a step ahead of the device: a request to stop takes hold after the step that was enqueued meanwhile, on every rank.
+attempt lazy-stopped 2 gpt2 run.device=lazy run.steps=100000 schedule.decay_steps=100 checkpoint.interval_steps=0 \
+  validation.interval_steps=0 --max-time=1s > "$work/stopped.said"
+check "lazy, stopped after a second: it left with 75" test $? -eq 75
+last=$(grep -c '"event": *"train"' "$work/lazy-stopped/metrics.jsonl")
+if [ "$last" -gt 1 ] && train cpu-as-long 1 gpt2 "run.steps=$last" schedule.decay_steps=100 checkpoint.interval_steps=0 \
+  validation.interval_steps=0; then
+  check "lazy, stopped after step $last: the CPU device's losses" same_curve cpu-as-long lazy-stopped
+  check "lazy, stopped after step $last: the same state" same_state cpu-as-long lazy-stopped
+else
+  check "lazy, stopped after a second, at step $last" false
+fi
 finish

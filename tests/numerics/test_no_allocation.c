@@ -71,7 +71,7 @@ static void run(const char *numerics, const char *dtype) {
   gd_optimizer optimizer;
   gd_step step;
   gd_batch batch;
-  gd_verdict verdict;
+  gd_step_result result;
   good(gd_config_load_text("shape", shape, sizeof shape - 1, overrides, 2, &spec, 0));
   spec.run.device = GD_DEVICE_CPU;
   good(gd_spec_resolve(&spec, 1));
@@ -86,7 +86,7 @@ static void run(const char *numerics, const char *dtype) {
   good(gd_model_open(session, device, &spec, &mesh, false, 0, &model));
   good(gd_model_read_weights(&model, gd_model_random_weights, &model));
   good(gd_optimizer_open(&model, &optimizer));
-  good(gd_step_open(&model, &optimizer, &step));
+  good(gd_step_open(&model, &optimizer, NULL, NULL, &step));
   good(gd_batch_open(6, 16, &batch));
   for (int i = 0; i < 6 * 16; i++) {
     batch.tokens[i] = i * 7 % 61;
@@ -98,13 +98,13 @@ static void run(const char *numerics, const char *dtype) {
   assert_true(heap_calls > 0);
 #endif
   good(gd_step_run(&step, 0, &batch, 1e-3f));
-  good(gd_optimizer_read_verdict(&optimizer, &verdict));
+  good(gd_step_read(&step, 0, &result));
   int64_t heap = heap_calls, memory = device_calls;
   for (int s = 1; s < 5; s++) {
     good(gd_step_run(&step, s, &batch, 1e-3f));
-    good(gd_optimizer_read_verdict(&optimizer, &verdict));
+    good(gd_step_read(&step, s, &result));
   }
-  assert_int_equal(verdict.applied_steps, 5);
+  assert_int_equal(result.verdict.applied_steps, 5);
   assert_int_equal(device_calls - memory, 0);
   assert_int_equal(heap_calls - heap, 0);
   gd_batch_close(&batch);
