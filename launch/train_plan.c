@@ -55,7 +55,7 @@ static void print_cost(const gd_layout *layout) {
 
 static void print_activations(const gd_layout *layout) {
   gd_activations activations;
-  gd_layout_activations(layout, layout->spec.batch.micro, true, &activations);
+  gd_layout_activations(layout, layout->spec.batch.micro, true, 0, &activations);
   printf("\nactivations of a micro-batch (%d sequences)\n  %-24s %-32s %-9s %-9s %6s %12s\n", activations.sequences, "name",
          "shape", "dtype", "lifetime", "copies", "MiB");
   for (int id = 0; id < GD_ACTIVATION_IDS; id++) {

@@ -13,14 +13,14 @@ typedef struct table {
   int64_t kept, always, layer, head; /* bytes so far */
 } table;
 
-static int64_t aligned(int64_t bytes) {
-  return (bytes + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
+static int64_t round_up(int64_t value, int64_t unit) {
+  return (value + unit - 1) / unit * unit;
 }
 
 static void put(table *t, gd_activation_id id, const char *name, const char *shape, gd_dtype dtype, int64_t elements) {
   gd_activation_entry *e = &t->out->entries[id];
   *e = (gd_activation_entry){name, shape, dtype, GD_KEPT_FOR_BACKWARD, 1, elements, 0, 0};
-  e->stride = aligned(elements * (int64_t)gd_dtype_bytes(dtype));
+  e->stride = round_up(elements * (int64_t)gd_dtype_bytes(dtype), ALIGN_BYTES);
 }
 
 /* Kept: `copies` in the activation arena; one copy where no backward follows (the next layer writes over it). */
@@ -45,7 +45,52 @@ static void work(table *t, gd_activation_id id, phase when, const char *name, co
   e->stride = when; /* kept until the phases' starts are known */
 }
 
-void gd_layout_activations(const gd_layout *layout, int32_t sequences, bool backward, gd_activations *out) {
+/* Bytes of the head's workspace that a row of a strip takes: its logits here, and what the loss knows of it. */
+static int64_t head_row_bytes(const gd_shape *s) {
+  return 4 * (s->blocks * s->block_vocabulary + 2 * s->all_blocks + 3);
+}
+
+/* invariant: sums of strips that wait for their siblings besides the one in the gradient's slot, one a level of the tree above
+ * the strips. */
+static int64_t head_sums(const gd_layout *layout, int64_t rows, int64_t head_rows) {
+  int64_t sums = 0;
+  if (layout->spec.numerics == GD_NUMERICS_INVARIANT)
+    for (; 2 * head_rows <= rows; head_rows *= 2) sums++;
+  return sums;
+}
+
+static int64_t head_gradient_elements(const gd_layout *layout) {
+  const gd_parameter *head = &layout->parameters[layout->head];
+  return head->blocks * head->block_elems;
+}
+
+static int64_t head_bytes(const gd_layout *layout, int64_t rows, int64_t head_rows) {
+  return head_rows * head_row_bytes(&layout->shape) + head_sums(layout, rows, head_rows) * head_gradient_elements(layout) * 4;
+}
+
+/* A strip reads and writes a gradient of the head's size: below LEAST_HEAD_ROWS that would cost more than the memory is worth.
+ */
+enum { LEAST_HEAD_ROWS = 1024, HEAD_ROWS_STEP = 256 };
+
+/* free_bytes: what the head may take without making the workspace larger. */
+static int64_t choose_head_rows(const gd_layout *layout, int64_t rows, int64_t free_bytes) {
+  int64_t chosen = layout->shape.time_block;
+  if (layout->spec.numerics == GD_NUMERICS_INVARIANT) {
+    while (2 * chosen <= rows) chosen *= 2;
+    while (chosen / 2 >= layout->shape.time_block && chosen / 2 >= LEAST_HEAD_ROWS &&
+           head_bytes(layout, rows, chosen) > free_bytes &&
+           head_bytes(layout, rows, chosen / 2) < head_bytes(layout, rows, chosen))
+      chosen /= 2;
+    return chosen;
+  }
+  int64_t most = free_bytes / head_row_bytes(&layout->shape) / HEAD_ROWS_STEP * HEAD_ROWS_STEP;
+  if (most < LEAST_HEAD_ROWS) most = LEAST_HEAD_ROWS;
+  int64_t strips = (rows + most - 1) / most;
+  chosen = round_up((rows + strips - 1) / strips, HEAD_ROWS_STEP); /* all about as large */
+  return chosen < rows ? chosen : rows;
+}
+
+void gd_layout_activations(const gd_layout *layout, int32_t sequences, bool backward, int64_t head_rows, gd_activations *out) {
   const gd_spec *spec = &layout->spec;
   const gd_shape *s = &layout->shape;
   gd_dtype stored = s->dtype;
@@ -85,15 +130,9 @@ void gd_layout_activations(const gd_layout *layout, int32_t sequences, bool back
   work(&t, GD_W_GATHERED, PHASE_ALWAYS, "gathered rows", "[B*T][C]", stored, cut);
   work(&t, GD_W_PARTIAL, PHASE_ALWAYS, "partial sums", "[B*T][C]", GD_FLOAT32, rows * c);
   work(&t, GD_W_RECEIVED, PHASE_ALWAYS, "received sums", "[tensor][B*T/tensor][C]", GD_FLOAT32, backward ? cut : cut * tensor);
-  work(&t, GD_W_LOGITS, PHASE_HEAD, "logits", "[blocks][B*T][V/R]", GD_FLOAT32,
-       (backward ? here : here + 1) * rows * s->block_vocabulary); /* inference: a block of another rank */
-  work(&t, GD_W_ROW_MAX, PHASE_HEAD, "largest logit", "[B*T]", GD_FLOAT32, rows);
-  work(&t, GD_W_BLOCK_SUM, PHASE_HEAD, "sums of exp", "[R][B*T]", GD_FLOAT32, s->all_blocks * rows);
-  work(&t, GD_W_BLOCK_TARGET, PHASE_HEAD, "target logits", "[R][B*T]", GD_FLOAT32, s->all_blocks * rows);
-  work(&t, GD_W_ROW_SUM, PHASE_HEAD, "sum of exp", "[B*T]", GD_FLOAT32, rows);
-  work(&t, GD_W_ROW_TARGET, PHASE_HEAD, "target logit", "[B*T]", GD_FLOAT32, rows);
-  work(&t, GD_W_ROW_LOSS, PHASE_HEAD, "loss of a row", "[B*T]", GD_FLOAT32, rows);
-  if (backward) {
+  if (!backward) { /* whole rows, and a block of another rank */
+    work(&t, GD_W_LOGITS, PHASE_HEAD, "logits", "[blocks+1][B*T][V/R]", GD_FLOAT32, (here + 1) * rows * s->block_vocabulary);
+  } else {
     int64_t leaves = tensor * gd_layout_leaves(layout, some);
     int64_t widest = c > s->qkv ? c : s->qkv;
     if (s->up > widest) widest = s->up;
@@ -107,6 +146,17 @@ void gd_layout_activations(const gd_layout *layout, int32_t sequences, bool back
     work(&t, GD_W_DELTA, PHASE_LAYER, "row sums of dO*O", "[B][H/R][T]", GD_FLOAT32, rows * s->heads);
     work(&t, GD_W_DUP, PHASE_LAYER, "gradient of mlp up", "[blocks][B*T][F/R]", stored, here * rows * s->up);
     work(&t, GD_W_DACTIVATED, PHASE_LAYER, "gradient of activated", "[blocks][B*T][F/R]", stored, here * rows * s->ffn);
+    work(&t, GD_W_ROW_LOSS, PHASE_HEAD, "loss of a row", "[B*T]", GD_FLOAT32, rows);
+    if (head_rows == 0) head_rows = choose_head_rows(layout, rows, t.layer - t.head);
+    out->head_rows = head_rows;
+    work(&t, GD_W_LOGITS, PHASE_HEAD, "logits", "[blocks][strip][V/R]", GD_FLOAT32, here * head_rows * s->block_vocabulary);
+    work(&t, GD_W_ROW_MAX, PHASE_HEAD, "largest logit", "[strip]", GD_FLOAT32, head_rows);
+    work(&t, GD_W_BLOCK_SUM, PHASE_HEAD, "sums of exp", "[R][strip]", GD_FLOAT32, s->all_blocks * head_rows);
+    work(&t, GD_W_BLOCK_TARGET, PHASE_HEAD, "target logits", "[R][strip]", GD_FLOAT32, s->all_blocks * head_rows);
+    work(&t, GD_W_ROW_SUM, PHASE_HEAD, "sum of exp", "[strip]", GD_FLOAT32, head_rows);
+    work(&t, GD_W_ROW_TARGET, PHASE_HEAD, "target logit", "[strip]", GD_FLOAT32, head_rows);
+    work(&t, GD_W_HEAD_SUMS, PHASE_HEAD, "sums of strips", "[levels][blocks][V/R][C]", GD_FLOAT32,
+         head_sums(layout, rows, head_rows) * head_gradient_elements(layout));
   }
   for (int id = 0; id < GD_ACTIVATION_IDS; id++) {
     gd_activation_entry *e = &out->entries[id];

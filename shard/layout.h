@@ -167,12 +167,13 @@ typedef enum gd_activation_id {
   GD_W_DACTIVATED,
   GD_W_LEAVES1,
   GD_W_LEAVES2, /* [leaves of all tensor ranks][widest vector] float32 */
-  GD_W_LOGITS,
+  GD_W_LOGITS, /* this and what follows up to the sums: of a strip of the head; inference has the logits of all rows, no more */
   GD_W_ROW_MAX,
   GD_W_BLOCK_SUM,
   GD_W_BLOCK_TARGET,
   GD_W_ROW_SUM,
   GD_W_ROW_TARGET,
+  GD_W_HEAD_SUMS, /* [levels][head's block_elems * blocks] float32: gradients of strips that wait for their siblings */
   GD_W_ROW_LOSS,
   GD_ACTIVATION_IDS
 } gd_activation_id;
@@ -181,12 +182,21 @@ typedef struct gd_activations {
   int32_t sequences; /* most a micro-batch has */
   int64_t rows;      /* B * T */
   int64_t rows_here; /* rows / tensor: the residual stream and the norms */
+  int64_t head_rows; /* most rows of a strip of the head; backward only */
   gd_activation_entry entries[GD_ACTIVATION_IDS];
   int64_t kept_bytes, workspace_bytes;
 } gd_activations;
 
-/* backward: false is for inference: nothing is kept for backward, and all rows are on every tensor rank. Local. */
-void gd_layout_activations(const gd_layout *layout, int32_t sequences, bool backward, gd_activations *out);
+/* backward: false is for inference: nothing is kept for backward, and all rows are on every tensor rank. Local.
+ *
+ * The head takes a micro-batch in strips of rows: logits, loss and gradients of one before those of the next, so that no more
+ * than the logits of a strip are held. head_rows: the most rows of a strip; 0: chosen from the layout and `sequences` alone.
+ * fast: as many as fit into the workspace that the backward of a layer takes anyhow (head and layers share their bytes), at
+ * least 1024; then all strips alike, in whole 256 rows. The weight gradient is one chain through them.
+ * invariant: a power of two of time blocks, so that a strip's part of the weight gradient is a complete node; each level of
+ * the tree above the strips takes a buffer of the head's size. The most rows with which all this fits into the workspace of a
+ * layer; where none do, those that take least; at least 1024. Given in place of 0: fast: even; invariant: such a power. */
+void gd_layout_activations(const gd_layout *layout, int32_t sequences, bool backward, int64_t head_rows, gd_activations *out);
 
 /* Rows of a leaf of vector gradients (norms, biases): T / (K R) in invariant, at most 256 in fast, where the last leaf may be
  * shorter; and the leaves of so many rows. */

@@ -40,7 +40,7 @@ void gd_memory_of_training(const gd_layout *layout, gd_memory out[GD_MEMORY_IDS]
   bool adam = spec->optimizer.kind == GD_OPTIMIZER_ADAMW, validates = spec->validation.interval_steps > 0;
   gd_activations activations;
   gd_norm_size norm;
-  gd_layout_activations(layout, spec->batch.micro, true, &activations);
+  gd_layout_activations(layout, spec->batch.micro, true, 0, &activations);
   gd_norm_count(layout, &norm);
   gd_exchange_count(spec, data, rank, &sent, &received);
   memcpy(out, names, sizeof names);
@@ -80,7 +80,7 @@ void gd_memory_of_largest(const gd_layout *layout, gd_memory out[GD_MEMORY_IDS])
 void gd_memory_of_inference(const gd_layout *layout, int32_t cache_tokens, gd_memory out[GD_MEMORY_IDS]) {
   const gd_shape *s = &layout->shape;
   gd_activations activations;
-  gd_layout_activations(layout, 1, false, &activations);
+  gd_layout_activations(layout, 1, false, 0, &activations);
   memcpy(out, names, sizeof names);
   out[GD_M_PARAMETERS].bytes = layout->arena_elems * (int64_t)s->bytes;
   out[GD_M_ACTIVATIONS].bytes = activations.kept_bytes;

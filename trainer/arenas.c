@@ -53,7 +53,7 @@ gd_status gd_model_open(gd_session *session, gd_device *device, const gd_spec *s
   out->inference = inference;
   out->seed = spec->run.seed;
   GD_TRY(gd_layout_create(spec, mesh, gd_session_rank(session), &out->layout));
-  gd_layout_activations(&out->layout, inference ? 1 : spec->batch.micro, !inference, &out->activations);
+  gd_layout_activations(&out->layout, inference ? 1 : spec->batch.micro, !inference, 0, &out->activations);
   if (inference)
     gd_memory_of_inference(&out->layout, cache_tokens, out->memory);
   else

@@ -96,7 +96,7 @@ static bool of_a_layer(int id) {
 }
 static bool of_the_head(int id) {
   return id == GD_W_LOGITS || id == GD_W_ROW_MAX || id == GD_W_BLOCK_SUM || id == GD_W_BLOCK_TARGET || id == GD_W_ROW_SUM ||
-         id == GD_W_ROW_TARGET || id == GD_W_ROW_LOSS;
+         id == GD_W_ROW_TARGET || id == GD_W_ROW_LOSS || id == GD_W_HEAD_SUMS;
 }
 
 static int64_t end_of(const gd_activation_entry *e) {
@@ -133,8 +133,57 @@ static void activations_that_live_together_do_not_overlap(void **state) {
           assert_int_equal(gd_spec_resolve(&spec, tensor), GD_OK);
           assert_int_equal(gd_mesh_init(&mesh, tensor, tensor, 1, 1), GD_OK);
           assert_int_equal(gd_layout_create(&spec, &mesh, 0, &layout), GD_OK);
-          gd_layout_activations(&layout, 3, backward, &a);
+          gd_layout_activations(&layout, 3, backward, 0, &a);
           check_overlaps(&a);
+          gd_layout_free(&layout);
+        }
+}
+
+static gd_activations of_strips(const gd_layout *layout, int64_t head_rows) {
+  gd_activations a;
+  gd_layout_activations(layout, layout->spec.batch.micro, true, head_rows, &a);
+  check_overlaps(&a);
+  assert_int_equal(a.entries[GD_W_LOGITS].elements, layout->shape.blocks * a.head_rows * layout->shape.block_vocabulary);
+  return a;
+}
+
+/* No strip that could be chosen takes less; of those that take the same, none makes fewer strips. */
+static void check_strips(const gd_layout *layout) {
+  gd_activations chosen = of_strips(layout, 0), other;
+  bool invariant = layout->spec.numerics == GD_NUMERICS_INVARIANT;
+  int64_t first = invariant ? layout->shape.time_block : 256, rows = chosen.rows;
+  int64_t strips = (rows + chosen.head_rows - 1) / chosen.head_rows;
+  if (rows <= 1024) assert_int_equal(chosen.head_rows, rows);
+  for (int64_t candidate = first; candidate <= rows; candidate += invariant ? candidate : 256) {
+    if (candidate < 1024) continue;
+    other = of_strips(layout, candidate);
+    assert_true(chosen.workspace_bytes <= other.workspace_bytes);
+    if (chosen.workspace_bytes == other.workspace_bytes) assert_true((rows + candidate - 1) / candidate >= strips);
+  }
+}
+
+static void the_head_takes_strips_that_need_least(void **state) {
+  (void)state;
+  static const int32_t vocabularies[] = {61, 5000, 50257}, widths[] = {32, 768}, micros[] = {1, 3, 32};
+  for (int v = 0; v < 3; v++)
+    for (int w = 0; w < 2; w++)
+      for (int m = 0; m < 3; m++)
+        for (int variant = 0; variant < 16; variant++) {
+          int32_t tensor = variant & 1 ? 2 : 1;
+          gd_spec spec = small_spec(variant & 2, tensor, 0);
+          gd_mesh mesh;
+          gd_layout layout;
+          spec.numerics = variant & 4 ? GD_NUMERICS_INVARIANT : GD_NUMERICS_FAST;
+          spec.precision.dtype = variant & 8 ? GD_BFLOAT16 : GD_FLOAT32;
+          spec.model.width = widths[w];
+          spec.model.vocabulary = vocabularies[v];
+          spec.model.context = 1024;
+          spec.batch.micro = micros[m];
+          spec.batch.global = 96;
+          assert_int_equal(gd_spec_resolve(&spec, tensor), GD_OK);
+          assert_int_equal(gd_mesh_init(&mesh, tensor, tensor, 1, 1), GD_OK);
+          assert_int_equal(gd_layout_create(&spec, &mesh, 0, &layout), GD_OK);
+          check_strips(&layout);
           gd_layout_free(&layout);
         }
 }
@@ -192,6 +241,7 @@ int main(void) {
       cmocka_unit_test(each_element_is_saved_once),
       cmocka_unit_test(blocks_start_at_units_and_pieces_are_even),
       cmocka_unit_test(activations_that_live_together_do_not_overlap),
+      cmocka_unit_test(the_head_takes_strips_that_need_least),
       cmocka_unit_test(contradictions_name_their_keys),
       cmocka_unit_test(the_plan_is_that_of_the_rank_which_needs_most),
   };

@@ -1,43 +1,49 @@
-/* head.c - final norm, logits by blocks of the vocabulary, cross entropy. The logits are held once: exponentials and their
- * gradients are written over them (bfloat16 gradients over the first half of each row). */
+/* head.c - final norm, logits by blocks of the vocabulary, cross entropy, all of it for one strip of rows after the other, so
+ * that the logits of a micro-batch are never held at once. Those of a strip are held once: exponentials and their gradients are
+ * written over them (bfloat16 gradients over the first half of each row). */
 #include "trainer/layers/layers.h"
 #include "trainer/reduce.h"
 
-typedef struct head {
+/* A strip: rows [first, first + rows) of a micro-batch. */
+typedef struct strip {
   const gd_parameter *weight;
+  int64_t first, rows;
   int64_t columns, ld; /* of a block; distance of two rows of dlogits, stored elements */
+  const void *x;       /* [rows][C] stored: outputs of the final norm */
   float *logits, *block_sum, *block_target, *row_sum, *row_target;
-} head;
+} strip;
 
-static head head_of(const gd_model *model) {
-  head h = {.weight = &model->layout.parameters[model->layout.head]};
-  h.columns = h.weight->block_rows;
-  h.ld = model->layout.shape.dtype == GD_FLOAT32 ? h.columns : 2 * h.columns;
-  h.logits = gd_model_float(model, GD_W_LOGITS, 0);
-  h.block_sum = gd_model_float(model, GD_W_BLOCK_SUM, 0);
-  h.block_target = gd_model_float(model, GD_W_BLOCK_TARGET, 0);
-  h.row_sum = gd_model_float(model, GD_W_ROW_SUM, 0);
-  h.row_target = gd_model_float(model, GD_W_ROW_TARGET, 0);
-  return h;
+static strip strip_of(const gd_model *model, const void *x, int64_t first, int64_t rows) {
+  const gd_shape *shape = &model->layout.shape;
+  strip s = {.weight = &model->layout.parameters[model->layout.head], .first = first, .rows = rows};
+  s.columns = s.weight->block_rows;
+  s.ld = shape->dtype == GD_FLOAT32 ? s.columns : 2 * s.columns;
+  s.x = (const char *)x + (size_t)(first * shape->width) * shape->bytes;
+  s.logits = gd_model_float(model, GD_W_LOGITS, 0);
+  s.block_sum = gd_model_float(model, GD_W_BLOCK_SUM, 0);
+  s.block_target = gd_model_float(model, GD_W_BLOCK_TARGET, 0);
+  s.row_sum = gd_model_float(model, GD_W_ROW_SUM, 0);
+  s.row_target = gd_model_float(model, GD_W_ROW_TARGET, 0);
+  return s;
 }
 
-static gd_loss block_arguments(const gd_model *model, const gd_micro *micro, const head *h, int32_t block) {
-  int64_t all_block = h->weight->first_block + block, first = all_block * h->columns;
+static gd_loss block_arguments(const gd_model *model, const strip *s, int32_t block) {
+  int64_t all_block = s->weight->first_block + block, first = all_block * s->columns;
   int64_t valid = model->layout.shape.vocabulary - first;
-  gd_loss a = {.dtype = model->layout.shape.dtype, .rows = micro->rows, .columns = h->columns, .first_column = first};
-  a.valid_columns = valid < 0 ? 0 : valid < h->columns ? valid : h->columns;
-  a.logits = h->logits + block * micro->rows * h->columns;
-  a.ld = h->columns;
-  a.targets = gd_model_activation(model, GD_A_TARGETS, 0);
-  a.weights = gd_model_float(model, GD_A_WEIGHTS, 0);
+  gd_loss a = {.dtype = model->layout.shape.dtype, .rows = s->rows, .columns = s->columns, .first_column = first};
+  a.valid_columns = valid < 0 ? 0 : valid < s->columns ? valid : s->columns;
+  a.logits = s->logits + block * s->rows * s->columns;
+  a.ld = s->columns;
+  a.targets = (const int32_t *)gd_model_activation(model, GD_A_TARGETS, 0) + s->first;
+  a.weights = gd_model_float(model, GD_A_WEIGHTS, 0) + s->first;
   a.row_max = gd_model_float(model, GD_W_ROW_MAX, 0);
-  a.block_sum = h->block_sum + all_block * micro->rows;
-  a.block_target = h->block_target + all_block * micro->rows;
-  a.row_sum = h->row_sum;
-  a.row_target = h->row_target;
+  a.block_sum = s->block_sum + all_block * s->rows;
+  a.block_target = s->block_target + all_block * s->rows;
+  a.row_sum = s->row_sum;
+  a.row_target = s->row_target;
   a.dlogits = a.logits;
-  a.dld = h->ld;
-  a.row_loss = gd_model_float(model, GD_W_ROW_LOSS, 0);
+  a.dld = s->ld;
+  a.row_loss = gd_model_float(model, GD_W_ROW_LOSS, 0) + s->first;
   return a;
 }
 
@@ -50,56 +56,98 @@ static gd_status final_norm(gd_model *model, const gd_micro *micro) {
 }
 
 /* Every block's partial results reach every tensor rank, then the tree over all R blocks. */
-static gd_status sum_blocks(gd_model *model, const gd_micro *micro, const head *h, float *blocks, float *sum) {
+static gd_status sum_blocks(gd_model *model, const strip *s, float *blocks, float *sum) {
   if (model->tensor->size > 1) {
-    size_t bytes = (size_t)(model->layout.shape.blocks * micro->rows) * sizeof(float);
-    GD_TRY(model->tensor->ops->all_gather(model->tensor, model->device->compute, blocks + h->weight->first_block * micro->rows,
+    size_t bytes = (size_t)(model->layout.shape.blocks * s->rows) * sizeof(float);
+    GD_TRY(model->tensor->ops->all_gather(model->tensor, model->device->compute, blocks + s->weight->first_block * s->rows,
                                           blocks, bytes));
   }
-  gd_tree_sum tree = {.leaves = h->weight->all_blocks, .elements = micro->rows, .dtype = GD_FLOAT32, .in = blocks};
-  tree.leaf_stride = micro->rows;
+  gd_tree_sum tree = {.leaves = s->weight->all_blocks, .elements = s->rows, .dtype = GD_FLOAT32, .in = blocks};
+  tree.leaf_stride = s->rows;
   tree.out = sum;
   return model->kernels.ops->tree_sum(&model->kernels, &tree);
 }
 
-static gd_status softmax(gd_model *model, const gd_micro *micro, const head *h, float *sums) {
+/* Logits to exponentials, and the loss of each row. */
+static gd_status softmax(gd_model *model, const strip *s) {
   const gd_kernels_ops *ops = model->kernels.ops;
   float *row_max = gd_model_float(model, GD_W_ROW_MAX, 0);
   /* Bytes 0xFE make -1.7e38, below every finite logit. */
-  GD_TRY(model->device->ops->fill(model->device->compute, row_max, 0xFE, (size_t)micro->rows * sizeof(float)));
-  for (int32_t block = 0; block < h->weight->blocks; block++) {
-    gd_loss a = block_arguments(model, micro, h, block);
+  GD_TRY(model->device->ops->fill(model->device->compute, row_max, 0xFE, (size_t)s->rows * sizeof(float)));
+  for (int32_t block = 0; block < s->weight->blocks; block++) {
+    gd_loss a = block_arguments(model, s, block);
     GD_TRY(ops->loss_max(&model->kernels, &a));
   }
   if (model->tensor->size > 1)
-    GD_TRY(model->tensor->ops->all_reduce(model->tensor, model->device->compute, row_max, (size_t)micro->rows, GD_FLOAT32,
-                                          GD_MAX));
-  for (int32_t block = 0; block < h->weight->blocks; block++) {
-    gd_loss a = block_arguments(model, micro, h, block);
+    GD_TRY(model->tensor->ops->all_reduce(model->tensor, model->device->compute, row_max, (size_t)s->rows, GD_FLOAT32, GD_MAX));
+  for (int32_t block = 0; block < s->weight->blocks; block++) {
+    gd_loss a = block_arguments(model, s, block);
     GD_TRY(ops->loss_exponentials(&model->kernels, &a));
   }
-  GD_TRY(sum_blocks(model, micro, h, h->block_sum, h->row_sum));
-  GD_TRY(sum_blocks(model, micro, h, h->block_target, h->row_target));
-  gd_loss a = block_arguments(model, micro, h, 0);
-  GD_TRY(ops->loss_rows(&model->kernels, &a));
-  gd_loss_sums total = {.sequences = micro->sequences, .length = model->layout.shape.sequence, .row_loss = a.row_loss};
-  total.weights = a.weights;
-  total.sums = sums;
-  return ops->loss_sums(&model->kernels, &total);
+  GD_TRY(sum_blocks(model, s, s->block_sum, s->row_sum));
+  GD_TRY(sum_blocks(model, s, s->block_target, s->row_target));
+  gd_loss a = block_arguments(model, s, 0);
+  return ops->loss_rows(&model->kernels, &a);
 }
 
-static gd_status backward(gd_model *model, const gd_micro *micro, const head *h, const void *x) {
+/* The sum in a buffer of the counter. Buffer 0, in which the sum of a whole node ends, is its gradient slot: a tied head has an
+ * accumulator of its own there, as far behind the table's as the two buckets are apart. */
+static float *sum_in(const gd_model *model, int32_t slot, int32_t buffer) {
   const gd_layout *layout = &model->layout;
-  for (int32_t block = 0; block < h->weight->blocks; block++) {
-    gd_loss a = block_arguments(model, micro, h, block);
-    GD_TRY(model->kernels.ops->loss_gradient(&model->kernels, &a));
-  }
-  /* A tied head adds to an accumulator of its own, as far behind the table's as the two buckets are apart. */
+  const gd_parameter *weight = &layout->parameters[layout->head];
+  if (buffer > 0) return gd_model_float(model, GD_W_HEAD_SUMS, 0) + (buffer - 1) * weight->blocks * weight->block_elems;
   int64_t apart =
       layout->tied_head_bucket < 0 ? 0 : layout->buckets[layout->tied_head_bucket].offset - layout->buckets[0].offset;
-  GD_TRY(gd_linear_backward_weight(model, micro, layout->head, h->logits, h->ld, x, apart));
-  GD_TRY(gd_linear_column_backward_input(model, layout->head, h->logits, micro->rows, h->ld,
-                                         gd_model_float(model, GD_W_PARTIAL, 0)));
+  return gd_model_gradient(model, slot, layout->head, 0) + apart;
+}
+
+/* What a strip adds to the weight gradient of its node. fast: it goes on with the chain of those before it. invariant: it is a
+ * complete node itself, and siblings merge. */
+static gd_status backward_weight(gd_model *model, const gd_micro *micro, const strip *s, int32_t slot, int64_t number,
+                                 gd_tree_counter *counter) {
+  gd_tree_add adds[GD_TREE_LEVELS];
+  bool fast = model->layout.spec.numerics == GD_NUMERICS_FAST;
+  int32_t buffer = fast ? 0 : gd_tree_counter_take(counter);
+  gd_weight_gradient g = {.weight = model->layout.head, .dy = s->logits, .dy_ld = s->ld, .x = s->x};
+  g.rows = g.block_rows = s->rows;
+  g.to = sum_in(model, slot, buffer);
+  g.accumulate = micro->accumulate || (fast && number > 0);
+  GD_TRY(gd_linear_backward_weight_rows(model, &g));
+  if (fast) return GD_OK;
+  int count = gd_tree_counter_push(counter, (gd_tree_node){number, 1}, buffer, adds);
+  for (int i = 0; i < count; i++) {
+    float *to = sum_in(model, slot, adds[i].to), *from = sum_in(model, slot, adds[i].from);
+    for (int32_t block = 0; block < s->weight->blocks; block++)
+      GD_TRY(model->kernels.ops->add(&model->kernels, to + block * s->weight->block_elems,
+                                     from + block * s->weight->block_elems, s->columns * s->weight->block_cols));
+  }
+  return GD_OK;
+}
+
+/* Rows [first, first + rows) in strips. slot: of the node that they are; -1: no gradients. */
+static gd_status run_rows(gd_model *model, const gd_micro *micro, const void *x, int64_t first, int64_t rows, int32_t slot) {
+  const gd_layout *layout = &model->layout;
+  int64_t most = model->activations.head_rows;
+  gd_tree_counter counter;
+  gd_tree_counter_reset(&counter);
+  for (int64_t done = 0; done < rows; done += most) {
+    strip s = strip_of(model, x, first + done, rows - done < most ? rows - done : most);
+    GD_TRY(gd_linear_column_forward(model, layout->head, -1, s.x, s.rows, s.logits, GD_FLOAT32));
+    GD_TRY(softmax(model, &s));
+    if (slot < 0) continue;
+    for (int32_t block = 0; block < s.weight->blocks; block++) {
+      gd_loss a = block_arguments(model, &s, block);
+      GD_TRY(model->kernels.ops->loss_gradient(&model->kernels, &a));
+    }
+    GD_TRY(backward_weight(model, micro, &s, slot, done / most, &counter));
+    GD_TRY(gd_linear_column_backward_input(model, layout->head, s.logits, s.rows, s.ld,
+                                           gd_model_float(model, GD_W_PARTIAL, 0) + s.first * layout->shape.width));
+  }
+  return GD_OK;
+}
+
+static gd_status final_norm_backward(gd_model *model, const gd_micro *micro) {
+  const gd_layout *layout = &model->layout;
   void *dnorm = gd_model_activation(model, GD_W_DNORM, 0);
   GD_TRY(gd_reduce_rows_rounded(model, micro, dnorm));
   return gd_norm_layer_backward(model, micro, layout->final_norm_weight, layout->final_norm_bias,
@@ -109,36 +157,39 @@ static gd_status backward(gd_model *model, const gd_micro *micro, const head *h,
 }
 
 gd_status gd_head_loss(gd_model *model, const gd_micro *micro, float *sums, bool gradient) {
-  head h = head_of(model);
+  int64_t t = model->layout.shape.time_block;
   const void *x;
   GD_TRY(final_norm(model, micro));
   GD_TRY(gd_reduce_gather(model, micro, gd_model_activation(model, GD_A_FINAL, 0), GD_W_GATHERED, &x));
-  GD_TRY(gd_linear_column_forward(model, model->layout.head, -1, x, micro->rows, h.logits, GD_FLOAT32));
-  GD_TRY(softmax(model, micro, &h, sums));
-  return gradient ? backward(model, micro, &h, x) : GD_OK;
+  if (!gradient) GD_TRY(run_rows(model, micro, x, 0, micro->rows, -1));
+  for (int32_t i = 0; gradient && i < micro->node_count; i++)
+    GD_TRY(run_rows(model, micro, x, micro->nodes[i].first * t, micro->nodes[i].count * t, micro->slots[i]));
+  gd_loss_sums total = {.sequences = micro->sequences, .length = model->layout.shape.sequence, .sums = sums};
+  total.row_loss = gd_model_float(model, GD_W_ROW_LOSS, 0);
+  total.weights = gd_model_float(model, GD_A_WEIGHTS, 0);
+  GD_TRY(model->kernels.ops->loss_sums(&model->kernels, &total));
+  return gradient ? final_norm_backward(model, micro) : GD_OK;
 }
 
 gd_status gd_head_logits(gd_model *model, const gd_micro *micro, int32_t logit_rows, float *logits) {
   const gd_layout *layout = &model->layout;
   const gd_device_ops *device = model->device->ops;
   gd_stream *stream = model->device->compute;
-  head h = head_of(model);
-  int64_t width = layout->shape.width, vocabulary = layout->shape.vocabulary;
+  int64_t vocabulary = layout->shape.vocabulary;
   GD_TRY(final_norm(model, micro));
-  const char *x = gd_model_activation(model, GD_A_FINAL, 0);
-  x += (size_t)((micro->rows - logit_rows) * width) * layout->shape.bytes;
-  GD_TRY(gd_linear_column_forward(model, layout->head, -1, x, logit_rows, h.logits, GD_FLOAT32));
+  strip s = strip_of(model, gd_model_activation(model, GD_A_FINAL, 0), micro->rows - logit_rows, logit_rows);
+  GD_TRY(gd_linear_column_forward(model, layout->head, -1, s.x, logit_rows, s.logits, GD_FLOAT32));
   /* [block][rows][columns] of every tensor rank, in block order; LOGITS has room for this rank's blocks, so others come one by
    * one. */
-  size_t block_bytes = (size_t)(logit_rows * h.columns) * sizeof(float);
-  float *mine = h.logits, *other = mine + layout->shape.blocks * logit_rows * h.columns;
-  for (int32_t all = 0; all < h.weight->all_blocks; all++) {
+  size_t block_bytes = (size_t)(logit_rows * s.columns) * sizeof(float);
+  float *mine = s.logits, *other = mine + layout->shape.blocks * logit_rows * s.columns;
+  for (int32_t all = 0; all < s.weight->all_blocks; all++) {
     int32_t owner = all / layout->shape.blocks;
-    float *block = owner == model->tensor->rank ? mine + (all % layout->shape.blocks) * logit_rows * h.columns : other;
+    float *block = owner == model->tensor->rank ? mine + (all % layout->shape.blocks) * logit_rows * s.columns : other;
     if (model->tensor->size > 1) GD_TRY(model->tensor->ops->broadcast(model->tensor, stream, block, block_bytes, owner));
-    int64_t first = all * h.columns, columns = vocabulary - first < h.columns ? vocabulary - first : h.columns;
+    int64_t first = all * s.columns, columns = vocabulary - first < s.columns ? vocabulary - first : s.columns;
     for (int32_t r = 0; columns > 0 && r < logit_rows; r++)
-      GD_TRY(device->copy(stream, logits + r * vocabulary + first, block + r * h.columns, (size_t)columns * sizeof(float),
+      GD_TRY(device->copy(stream, logits + r * vocabulary + first, block + r * s.columns, (size_t)columns * sizeof(float),
                           GD_COPY_DEVICE_TO_HOST));
   }
   return device->stream_sync(stream);

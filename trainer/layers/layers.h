@@ -18,10 +18,20 @@ GD_CHECKED gd_status gd_linear_column_backward_input(gd_model *model, int32_t we
                                                      int64_t dy_ld, float *partial);
 /* dx[block][rows][k] = dy[rows][n] W_block[n][k], stored. */
 GD_CHECKED gd_status gd_linear_row_backward_input(gd_model *model, int32_t weight, const void *dy, int64_t rows, void *dx);
-/* dW_block (+)= dy^T x over the leaves of the micro-batch, into its slots. Column: dy has blocks, x is shared; row: the
- * reverse. gradient_offset is added to the place of the weight's gradient (a tied head has its own accumulator). */
+/* dW_block (+)= dy^T x over some rows, float32. Column: dy has blocks, x is shared; row: the reverse. */
+typedef struct gd_weight_gradient {
+  int32_t weight;
+  const void *dy, *x; /* stored; the first of the rows */
+  int64_t dy_ld;      /* distance of two rows of dy, elements; 0: dense */
+  int64_t rows;       /* invariant: time blocks that are a complete node */
+  int64_t block_rows; /* rows between two blocks of what has blocks */
+  float *to;          /* [blocks][block_elems], as the parameter lies */
+  bool accumulate;    /* fast: the chain goes on from what is there */
+} gd_weight_gradient;
+GD_CHECKED gd_status gd_linear_backward_weight_rows(gd_model *model, const gd_weight_gradient *gradient);
+/* The same over all rows of the micro-batch, into its slots. */
 GD_CHECKED gd_status gd_linear_backward_weight(gd_model *model, const gd_micro *micro, int32_t weight, const void *dy,
-                                               int64_t dy_ld, const void *x, int64_t gradient_offset);
+                                               const void *x);
 /* Gradient of a column-parallel bias from dy[block][rows][n]. */
 GD_CHECKED gd_status gd_linear_column_backward_bias(gd_model *model, const gd_micro *micro, int32_t bias, const void *dy);
 
@@ -40,6 +50,8 @@ GD_CHECKED gd_status gd_attention_layer_forward(gd_model *model, const gd_micro 
 GD_CHECKED gd_status gd_attention_layer_backward(gd_model *model, const gd_micro *micro, int32_t layer);
 GD_CHECKED gd_status gd_mlp_layer_forward(gd_model *model, const gd_micro *micro, int32_t layer);
 GD_CHECKED gd_status gd_mlp_layer_backward(gd_model *model, const gd_micro *micro, int32_t layer);
+/* sums[sequence][2] as gd_loss_sums, from the last residual; gradient: also the gradients of head and final norm, and
+ * DRESIDUAL. In strips of at most activations.head_rows rows. */
 GD_CHECKED gd_status gd_head_loss(gd_model *model, const gd_micro *micro, float *sums, bool gradient);
 /* logits[rows][V] of the last rows of the residual stream, host, inference only. */
 GD_CHECKED gd_status gd_head_logits(gd_model *model, const gd_micro *micro, int32_t logit_rows, float *logits);

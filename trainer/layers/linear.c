@@ -81,35 +81,44 @@ gd_status gd_linear_row_backward_input(gd_model *model, int32_t weight, const vo
   return GD_OK;
 }
 
-gd_status gd_linear_backward_weight(gd_model *model, const gd_micro *micro, int32_t weight, const void *dy, int64_t dy_ld,
-                                    const void *x, int64_t gradient_offset) {
-  const gd_parameter *w = parameter_of(model, weight);
+gd_status gd_linear_backward_weight_rows(gd_model *model, const gd_weight_gradient *g) {
+  const gd_parameter *w = parameter_of(model, g->weight);
   int64_t t = model->layout.shape.time_block, time_leaf = gd_layout_time_leaf(&model->layout);
   size_t bytes = model->layout.shape.bytes;
   bool column = w->cut == GD_CUT_COLUMN;
-  if (!dy_ld) dy_ld = w->block_rows;
+  gd_matmul product = {.form = GD_MATMUL_TN, .m = w->block_rows, .n = w->block_cols, .dtype = stored(model)};
+  /* invariant: a leaf a time block, its chain cut; fast: one chain over all rows */
+  product.k = time_leaf ? t : g->rows;
+  product.leaves = time_leaf ? g->rows / t : 1;
+  product.k_leaf = time_leaf;
+  product.lda = g->dy_ld ? g->dy_ld : w->block_rows;
+  product.a_leaf_stride = t * product.lda;
+  product.ldb = w->block_cols;
+  product.b_leaf_stride = t * product.ldb;
+  product.c_dtype = GD_FLOAT32;
+  product.ldc = w->block_cols;
+  product.accumulate = g->accumulate;
   for (int32_t block = 0; block < w->blocks; block++) {
-    const char *dy_block = (const char *)dy + (size_t)(column ? block * micro->rows * dy_ld : 0) * bytes;
-    const char *x_block = (const char *)x + (size_t)(column ? 0 : block * micro->rows * w->block_cols) * bytes;
-    for (int32_t i = 0; i < micro->node_count; i++) {
-      gd_tree_node node = micro->nodes[i];
-      gd_matmul product = {.form = GD_MATMUL_TN, .m = w->block_rows, .n = w->block_cols, .dtype = stored(model)};
-      /* invariant: a leaf a time block, its chain cut; fast: one chain over all rows */
-      product.k = time_leaf ? t : node.count * t;
-      product.leaves = time_leaf ? node.count : 1;
-      product.k_leaf = time_leaf;
-      product.a = dy_block + (size_t)(node.first * t * dy_ld) * bytes;
-      product.lda = dy_ld;
-      product.a_leaf_stride = t * dy_ld;
-      product.b = x_block + (size_t)(node.first * t * w->block_cols) * bytes;
-      product.ldb = w->block_cols;
-      product.b_leaf_stride = t * w->block_cols;
-      product.c_dtype = GD_FLOAT32;
-      product.c = gd_model_gradient(model, micro->slots[i], weight, block) + gradient_offset;
-      product.ldc = w->block_cols;
-      product.accumulate = micro->accumulate;
-      GD_TRY(model->kernels.ops->matmul(&model->kernels, &product));
-    }
+    product.a = (const char *)g->dy + (size_t)(column ? block * g->block_rows * product.lda : 0) * bytes;
+    product.b = (const char *)g->x + (size_t)(column ? 0 : block * g->block_rows * product.ldb) * bytes;
+    product.c = g->to + block * w->block_elems;
+    GD_TRY(model->kernels.ops->matmul(&model->kernels, &product));
+  }
+  return GD_OK;
+}
+
+gd_status gd_linear_backward_weight(gd_model *model, const gd_micro *micro, int32_t weight, const void *dy, const void *x) {
+  const gd_parameter *w = parameter_of(model, weight);
+  int64_t t = model->layout.shape.time_block;
+  size_t bytes = model->layout.shape.bytes;
+  for (int32_t i = 0; i < micro->node_count; i++) {
+    int64_t first = micro->nodes[i].first * t;
+    gd_weight_gradient g = {.weight = weight, .rows = micro->nodes[i].count * t, .block_rows = micro->rows};
+    g.dy = (const char *)dy + (size_t)(first * w->block_rows) * bytes;
+    g.x = (const char *)x + (size_t)(first * w->block_cols) * bytes;
+    g.to = gd_model_gradient(model, micro->slots[i], weight, 0);
+    g.accumulate = micro->accumulate;
+    GD_TRY(gd_linear_backward_weight_rows(model, &g));
   }
   return GD_OK;
 }
@@ -165,7 +174,7 @@ gd_status gd_branch_backward(gd_model *model, const gd_micro *micro, int32_t wei
     GD_TRY(gd_reduce_vector(model, micro, GD_W_LEAVES1, bias, width));
   }
   GD_TRY(gd_reduce_gather(model, micro, dy, GD_W_GATHERED_GRADIENT, &all));
-  GD_TRY(gd_linear_backward_weight(model, micro, weight, all, 0, x, 0));
+  GD_TRY(gd_linear_backward_weight(model, micro, weight, all, x));
   return gd_linear_row_backward_input(model, weight, all, micro->rows, dx);
 }
 
@@ -174,7 +183,7 @@ gd_status gd_entry_backward(gd_model *model, const gd_micro *micro, int32_t weig
   const void *all;
   GD_TRY(gd_linear_column_backward_bias(model, micro, bias, dy));
   GD_TRY(gd_reduce_gather(model, micro, norm_y, GD_W_GATHERED, &all));
-  GD_TRY(gd_linear_backward_weight(model, micro, weight, dy, 0, all, 0));
+  GD_TRY(gd_linear_backward_weight(model, micro, weight, dy, all));
   GD_TRY(gd_linear_column_backward_input(model, weight, dy, micro->rows, 0, gd_model_float(model, GD_W_PARTIAL, 0)));
   return gd_reduce_rows_rounded(model, micro, gd_model_activation(model, GD_W_DNORM, 0));
 }
