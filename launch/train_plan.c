@@ -56,14 +56,13 @@ static void print_cost(const gd_layout *layout) {
 static void print_activations(const gd_layout *layout) {
   gd_activations activations;
   gd_layout_activations(layout, layout->spec.batch.micro, true, 0, &activations);
-  printf("\nactivations of a micro-batch (%d sequences)\n  %-24s %-32s %-9s %-9s %6s %12s\n", activations.sequences, "name",
-         "shape", "dtype", "lifetime", "copies", "MiB");
+  printf("\nactivations of a micro-batch (%d sequences; %d alive at once)\n  %-24s %-32s %-9s %-10s %6s %12s\n",
+         activations.sequences, activations.slots, "name", "shape", "dtype", "until", "copies", "MiB");
   for (int id = 0; id < GD_ACTIVATION_IDS; id++) {
     const gd_activation_entry *e = &activations.entries[id];
     if (!e->name || !e->elements) continue;
-    printf("  %-24s %-32s %-9s %-9s %6d %12.2f\n", e->name, e->shape, gd_dtype_name(e->dtype),
-           e->lifetime == GD_WORKSPACE ? "workspace" : "kept", e->copies,
-           mib(e->copies * e->elements * (int64_t)gd_dtype_bytes(e->dtype)));
+    printf("  %-24s %-32s %-9s %-10s %6d %12.2f\n", e->name, e->shape, gd_dtype_name(e->dtype), gd_lifetime_name(e->lifetime),
+           e->copies, mib(e->copies * e->elements * (int64_t)gd_dtype_bytes(e->dtype)));
   }
 }
 

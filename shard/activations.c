@@ -2,9 +2,16 @@
  * in the workspace arena (one layer's, or the head's: the two never live together, so they share their bytes). */
 #include <string.h>
 
+#include "shard/deal.h"
 #include "shard/layout.h"
+#include "shard/schedule.h"
 
 enum { ALIGN_BYTES = 256 };
+
+const char *gd_lifetime_name(gd_lifetime lifetime) {
+  static const char *const names[] = {"backward", "weights", "recomputed", "workspace"};
+  return names[lifetime];
+}
 
 typedef enum phase { PHASE_ALWAYS, PHASE_LAYER, PHASE_HEAD } phase;
 
@@ -32,6 +39,12 @@ static void keep(table *t, gd_activation_id id, const char *name, const char *sh
   e->offset = t->kept;
   t->kept += copies * e->stride;
   if (copies == 1) e->stride = 0;
+}
+
+static void keep_for_weights(table *t, gd_activation_id id, const char *name, const char *shape, gd_dtype dtype,
+                             int64_t elements, int32_t copies) {
+  keep(t, id, name, shape, dtype, elements, copies);
+  t->out->entries[id].lifetime = GD_KEPT_FOR_WEIGHTS;
 }
 
 static void work(table *t, gd_activation_id id, phase when, const char *name, const char *shape, gd_dtype dtype,
@@ -105,23 +118,27 @@ void gd_layout_activations(const gd_layout *layout, int32_t sequences, bool back
   int32_t l = backward ? s->layers : 1;
 
   keep(&t, GD_A_RESIDUAL, "residual", "[B*T/tensor][C]", stored, some * c, backward ? l + 1 : 1);
-  keep(&t, GD_A_NORM1, "norm1", "[B*T/tensor][C]", stored, some * c, l);
+  keep_for_weights(&t, GD_A_NORM1, "norm1", "[B*T/tensor][C]", stored, some * c, l);
   keep(&t, GD_A_NORM1_MEAN, "norm1 mean", "[B*T/tensor]", GD_FLOAT32, some, l);
   keep(&t, GD_A_NORM1_RSTD, "norm1 1/std", "[B*T/tensor]", GD_FLOAT32, some, l);
   keep(&t, GD_A_QKV, "query key value", "[blocks][B*T][(H+2Hkv)*D/R]", stored, here * rows * s->qkv, l);
-  keep(&t, GD_A_ATTENTION, "attention", "[blocks][B*T][H*D/R]", stored, here * rows * s->q, l);
+  keep_for_weights(&t, GD_A_ATTENTION, "attention", "[blocks][B*T][H*D/R]", stored, here * rows * s->q, l);
   keep(&t, GD_A_LSE, "log-sum-exp", "[blocks][B][H/R][T]", GD_FLOAT32, here * rows * s->heads, l);
   keep(&t, GD_A_MIDDLE, "residual between", "[B*T/tensor][C]", stored, some * c, l);
-  keep(&t, GD_A_NORM2, "norm2", "[B*T/tensor][C]", stored, some * c, l);
+  keep_for_weights(&t, GD_A_NORM2, "norm2", "[B*T/tensor][C]", stored, some * c, l);
   keep(&t, GD_A_NORM2_MEAN, "norm2 mean", "[B*T/tensor]", GD_FLOAT32, some, l);
   keep(&t, GD_A_NORM2_RSTD, "norm2 1/std", "[B*T/tensor]", GD_FLOAT32, some, l);
   keep(&t, GD_A_UP, "mlp up", "[blocks][B*T][F/R]", stored, here * rows * s->up, l);
-  keep(&t, GD_A_ACTIVATED, "mlp activated", "[blocks][B*T][F/R]", stored, here * rows * s->ffn,
-       spec->recompute.activation ? 1 : l);
-  keep(&t, GD_A_FINAL, "final norm", "[B*T/tensor][C]", stored, some * c, 1);
+  if (spec->recompute.activation && backward) {
+    work(&t, GD_A_ACTIVATED, PHASE_LAYER, "mlp activated", "[blocks][B*T][F/R]", stored, here * rows * s->ffn);
+    out->entries[GD_A_ACTIVATED].lifetime = GD_RECOMPUTED;
+  } else {
+    keep_for_weights(&t, GD_A_ACTIVATED, "mlp activated", "[blocks][B*T][F/R]", stored, here * rows * s->ffn, l);
+  }
+  keep_for_weights(&t, GD_A_FINAL, "final norm", "[B*T/tensor][C]", stored, some * c, 1);
   keep(&t, GD_A_FINAL_MEAN, "final mean", "[B*T/tensor]", GD_FLOAT32, some, 1);
   keep(&t, GD_A_FINAL_RSTD, "final 1/std", "[B*T/tensor]", GD_FLOAT32, some, 1);
-  keep(&t, GD_A_TOKENS, "tokens", "[B*T]", GD_INT32, rows, 1);
+  keep_for_weights(&t, GD_A_TOKENS, "tokens", "[B*T]", GD_INT32, rows, 1);
   keep(&t, GD_A_TARGETS, "targets", "[B*T]", GD_INT32, rows, 1);
   keep(&t, GD_A_WEIGHTS, "target weights", "[B*T]", GD_FLOAT32, rows, 1);
   keep(&t, GD_A_DOCUMENTS, "document starts", "[B*T]", GD_INT32, spec->data.mask_documents ? rows : 0, 1);
@@ -160,10 +177,12 @@ void gd_layout_activations(const gd_layout *layout, int32_t sequences, bool back
   }
   for (int id = 0; id < GD_ACTIVATION_IDS; id++) {
     gd_activation_entry *e = &out->entries[id];
-    if (!e->name || e->lifetime != GD_WORKSPACE) continue;
+    if (!e->name || gd_lifetime_is_kept(e->lifetime)) continue;
     if (e->stride != PHASE_ALWAYS) e->offset += t.always;
     e->stride = 0;
   }
-  out->kept_bytes = t.kept;
+  out->slots = backward ? gd_schedule_slots(spec->parallel.passes, gd_deal_rounds(spec, layout->mesh.size[GD_AXIS_DATA])) : 1;
+  out->slot_bytes = t.kept;
+  out->kept_bytes = out->slots * out->slot_bytes;
   out->workspace_bytes = t.always + (t.layer > t.head ? t.layer : t.head);
 }

@@ -119,7 +119,16 @@ int64_t gd_layout_piece_units(const gd_layout *layout);
 
 /* ---- activations of one micro-batch ---- */
 
-typedef enum gd_lifetime { GD_KEPT_FOR_BACKWARD, GD_WORKSPACE } gd_lifetime;
+typedef enum gd_lifetime {
+  GD_KEPT_FOR_BACKWARD, /* until the gradients of activations are through the layer */
+  GD_KEPT_FOR_WEIGHTS,  /* until the gradients of parameters are, too: what a weight gradient is a product with */
+  GD_RECOMPUTED,        /* inside a layer: forward does not keep it, backward makes it anew */
+  GD_WORKSPACE,         /* inside a layer or the head */
+} gd_lifetime;
+const char *gd_lifetime_name(gd_lifetime lifetime);
+static inline bool gd_lifetime_is_kept(gd_lifetime lifetime) {
+  return lifetime == GD_KEPT_FOR_BACKWARD || lifetime == GD_KEPT_FOR_WEIGHTS;
+}
 
 /* A tensor that a micro-batch holds besides parameters and their gradients. `copies` of it (a layer each where backward needs
  * them) are `stride` bytes apart. */
@@ -130,7 +139,7 @@ typedef struct gd_activation_entry {
   gd_lifetime lifetime;
   int32_t copies;
   int64_t elements;       /* of one copy */
-  int64_t offset, stride; /* bytes, in the activation arena or the workspace arena */
+  int64_t offset, stride; /* bytes, in a slot of the activation arena or in the workspace arena */
 } gd_activation_entry;
 
 typedef enum gd_activation_id {
@@ -184,6 +193,8 @@ typedef struct gd_activations {
   int64_t rows_here; /* rows / tensor: the residual stream and the norms */
   int64_t head_rows; /* most rows of a strip of the head; backward only */
   gd_activation_entry entries[GD_ACTIVATION_IDS];
+  int32_t slots;      /* micro-batches alive at once */
+  int64_t slot_bytes; /* what one of them keeps */
   int64_t kept_bytes, workspace_bytes;
 } gd_activations;
 

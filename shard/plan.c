@@ -76,18 +76,22 @@ static void append_reduces(gd_plan *plan, const gd_layout *layout) {
   }
 }
 
-static void append_forward(gd_plan *plan, const gd_layout *layout, const pass_place *at, bool gathered, bool backward) {
+static void append_forward(gd_plan *plan, const gd_layout *layout, const pass_place *at, bool gathered) {
   gd_action *forward = append_pass(plan, GD_DO_FORWARD, at, 0, layout->shape.layers);
   if (gathered) forward->waits_for = GD_WAITS_STEP_BEFORE;
-  append_pass(plan, GD_DO_HEAD, at, 0, 0);
-  if (backward && at->last) append_reduces(plan, layout);
 }
 
-/* Gradients leave when the last micro-batch is through their layer, so it goes layer by layer. */
+/* The head comes right before the layers, for the gradient between them is not kept. Gradients leave when the last micro-batch
+ * is through their layer, so it goes layer by layer. */
 static void append_backward(gd_plan *plan, const gd_layout *layout, const pass_place *at) {
   int32_t layers = layout->shape.layers;
-  if (!at->last) append_pass(plan, GD_DO_BACKWARD, at, layers - 1, layers);
-  for (int32_t layer = layers - 1; at->last && layer >= 0; layer--) {
+  append_pass(plan, GD_DO_HEAD, at, 0, 0);
+  if (!at->last) {
+    append_pass(plan, GD_DO_BACKWARD, at, layers - 1, layers);
+    return;
+  }
+  append_reduces(plan, layout);
+  for (int32_t layer = layers - 1; layer >= 0; layer--) {
     append_pass(plan, GD_DO_BACKWARD, at, layer, 1);
     append_reduces(plan, layout);
   }
@@ -117,7 +121,8 @@ static void append_passes(gd_plan *plan, const gd_layout *layout, const gd_pass 
     if (!passes[i].backward) {
       while (taken[at.slot]) at.slot++;
       slot_of[m] = at.slot;
-      append_forward(plan, layout, &at, gathered, backward);
+      append_forward(plan, layout, &at, gathered);
+      if (!backward) append_pass(plan, GD_DO_HEAD, &at, 0, 0);
     } else if (backward) {
       at.slot = slot_of[m];
       append_backward(plan, layout, &at);

@@ -25,6 +25,7 @@ typedef struct walk {
   int32_t *reduced;      /* [gradient buckets]: row, -1: not yet */
   uint8_t *freed;        /* [buckets]: its gathered weights are gone */
   uint8_t *gathered;     /* [buckets]: since the update */
+  int32_t going_back;    /* the micro-batch whose gradient goes from layer to layer, -1: none */
   int32_t vote, update;  /* rows, -1 */
   int32_t last_reduce;
 } walk;
@@ -86,7 +87,9 @@ static gd_status check_head(walk *w, int32_t row) {
   if (w->slot_of[a->slot] != a->micro) return wrong(w, row, "works in the slot of another micro-batch");
   if (w->forward_to[a->micro] != w->layers || w->headed[a->micro])
     return wrong(w, row, "does not come once, after the last layer");
+  if (w->going_back >= 0) return wrong(w, row, "writes over the gradient of another micro-batch on its way back");
   w->headed[a->micro] = 1;
+  w->going_back = a->micro;
   GD_TRY(check_weights(w, row));
   return enter_gradients(w, row);
 }
@@ -99,6 +102,7 @@ static gd_status check_backward(walk *w, int32_t row) {
   if (a->kind != GD_DO_BACKWARD_WEIGHT) {
     if (w->input_to[a->micro] - 1 != a->first_layer) return wrong(w, row, "does not go on where the backward pass stood");
     w->input_to[a->micro] -= a->layers;
+    if (w->input_to[a->micro] == 0) w->going_back = -1;
   }
   if (a->kind == GD_DO_BACKWARD_INPUT) return GD_OK;
   if (a->first_layer - a->layers + 1 < w->input_to[a->micro])
@@ -202,7 +206,7 @@ static gd_status check_end(const walk *w) {
 }
 
 static gd_status check_table(const gd_layout *layout, const gd_plan *plan, int32_t rank) {
-  walk w = {.rank = rank, .layout = layout, .plan = plan, .vote = -1, .update = -1, .last_reduce = -1};
+  walk w = {.rank = rank, .layout = layout, .plan = plan, .going_back = -1, .vote = -1, .update = -1, .last_reduce = -1};
   w.micros = gd_deal_rounds(&layout->spec, layout->mesh.size[GD_AXIS_DATA]);
   w.layers = layout->shape.layers;
   w.gathers = layout->mesh.size[GD_AXIS_DATA] > 1 && layout->spec.parallel.zero >= 1;

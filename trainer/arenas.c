@@ -92,10 +92,14 @@ gd_micro gd_model_micro(const gd_model *model, int32_t sequences, int64_t first_
   return micro;
 }
 
-void *gd_model_activation(const gd_model *model, gd_activation_id id, int32_t copy) {
+void *gd_model_kept(const gd_model *model, const gd_micro *micro, gd_activation_id id, int32_t copy) {
   const gd_activation_entry *e = &model->activations.entries[id];
-  char *arena = e->lifetime == GD_WORKSPACE ? model->workspace : model->kept;
-  return arena + e->offset + copy * e->stride;
+  if (!gd_lifetime_is_kept(e->lifetime)) return model->workspace + e->offset;
+  return model->kept + micro->slot * model->activations.slot_bytes + e->offset + copy * e->stride;
+}
+
+void *gd_model_workspace(const gd_model *model, gd_activation_id id) {
+  return model->workspace + model->activations.entries[id].offset;
 }
 
 const void *gd_model_parameter(const gd_model *model, int32_t parameter, int32_t block) {

@@ -54,6 +54,7 @@ typedef struct gd_micro {
   int32_t sequences;
   int64_t rows, rows_here;
   int64_t first_sequence; /* in the global batch */
+  int32_t slot;           /* where its activations are kept */
   int64_t step;           /* keys the dropout masks */
   float dropout;          /* probability; 0: none (validation, inference) */
   bool accumulate;        /* fast: add to slot 0 */
@@ -83,10 +84,15 @@ GD_CHECKED gd_status gd_model_open_kernels(gd_session *session, gd_device *devic
 /* A micro-batch with its sizes; no gradients. */
 gd_micro gd_model_micro(const gd_model *model, int32_t sequences, int64_t first_sequence, int64_t step);
 
-/* Pointers into the arenas. copy: the layer for kept activations, else 0. */
-void *gd_model_activation(const gd_model *model, gd_activation_id id, int32_t copy);
-static inline float *gd_model_float(const gd_model *model, gd_activation_id id, int32_t copy) {
-  return gd_model_activation(model, id, copy);
+/* What a micro-batch keeps (GD_A_*), in its slot; copy: the layer, or 0 where there is one for all. */
+void *gd_model_kept(const gd_model *model, const gd_micro *micro, gd_activation_id id, int32_t copy);
+static inline float *gd_model_kept_float(const gd_model *model, const gd_micro *micro, gd_activation_id id, int32_t copy) {
+  return gd_model_kept(model, micro, id, copy);
+}
+/* What lives inside a layer or the head (GD_W_*). */
+void *gd_model_workspace(const gd_model *model, gd_activation_id id);
+static inline float *gd_model_workspace_float(const gd_model *model, gd_activation_id id) {
+  return gd_model_workspace(model, id);
 }
 /* Block `block` (here) of a parameter; NULL for parameter -1. Stored. */
 const void *gd_model_parameter(const gd_model *model, int32_t parameter, int32_t block);

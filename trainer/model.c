@@ -8,13 +8,13 @@ gd_status gd_model_load_batch(gd_model *model, const gd_micro *micro, const int3
   const gd_device_ops *ops = model->device->ops;
   gd_stream *stream = model->device->compute;
   size_t bytes = (size_t)micro->rows * 4;
-  GD_TRY(ops->copy(stream, gd_model_activation(model, GD_A_TOKENS, 0), tokens, bytes, GD_COPY_HOST_TO_DEVICE));
+  GD_TRY(ops->copy(stream, gd_model_kept(model, micro, GD_A_TOKENS, 0), tokens, bytes, GD_COPY_HOST_TO_DEVICE));
   if (targets) {
-    GD_TRY(ops->copy(stream, gd_model_activation(model, GD_A_TARGETS, 0), targets, bytes, GD_COPY_HOST_TO_DEVICE));
-    GD_TRY(ops->copy(stream, gd_model_activation(model, GD_A_WEIGHTS, 0), weights, bytes, GD_COPY_HOST_TO_DEVICE));
+    GD_TRY(ops->copy(stream, gd_model_kept(model, micro, GD_A_TARGETS, 0), targets, bytes, GD_COPY_HOST_TO_DEVICE));
+    GD_TRY(ops->copy(stream, gd_model_kept(model, micro, GD_A_WEIGHTS, 0), weights, bytes, GD_COPY_HOST_TO_DEVICE));
   }
   if (model->layout.spec.data.mask_documents && document_starts)
-    GD_TRY(ops->copy(stream, gd_model_activation(model, GD_A_DOCUMENTS, 0), document_starts, bytes, GD_COPY_HOST_TO_DEVICE));
+    GD_TRY(ops->copy(stream, gd_model_kept(model, micro, GD_A_DOCUMENTS, 0), document_starts, bytes, GD_COPY_HOST_TO_DEVICE));
   return GD_OK;
 }
 

@@ -6,10 +6,10 @@ static bool cut(const gd_model *model) {
 }
 
 gd_status gd_reduce_rows(gd_model *model, const gd_micro *micro, float **sum) {
-  float *partial = gd_model_float(model, GD_W_PARTIAL, 0);
+  float *partial = gd_model_workspace_float(model, GD_W_PARTIAL);
   *sum = partial;
   if (!cut(model)) return GD_OK;
-  float *received = gd_model_float(model, GD_W_RECEIVED, 0);
+  float *received = gd_model_workspace_float(model, GD_W_RECEIVED);
   int64_t elements = micro->rows_here * model->layout.shape.width;
   size_t bytes = (size_t)elements * sizeof(float);
   if (model->inference)
@@ -33,7 +33,7 @@ gd_status gd_reduce_gather(gd_model *model, const gd_micro *micro, const void *l
                            const void **gathered) {
   *gathered = local;
   if (!cut(model) || model->inference) return GD_OK;
-  void *all = gd_model_activation(model, buffer, 0);
+  void *all = gd_model_workspace(model, buffer);
   const gd_shape *shape = &model->layout.shape;
   size_t bytes = (size_t)(micro->rows_here * shape->width) * shape->bytes;
   *gathered = all;
@@ -46,7 +46,7 @@ static int64_t leaves_here(const gd_model *model, const gd_micro *micro) {
 }
 
 float *gd_reduce_my_leaves(gd_model *model, const gd_micro *micro, gd_activation_id buffer, int64_t width) {
-  return gd_model_float(model, buffer, 0) + model->tensor->rank * leaves_here(model, micro) * width;
+  return gd_model_workspace_float(model, buffer) + model->tensor->rank * leaves_here(model, micro) * width;
 }
 
 /* Leaves [leaf][width] of the whole micro-batch into its slots, `per_block` leaves a time block (0: all leaves are one node's).
@@ -72,7 +72,7 @@ static int64_t leaves_of_a_time_block(const gd_model *model) {
 
 gd_status gd_reduce_vector(gd_model *model, const gd_micro *micro, gd_activation_id buffer, int32_t parameter, int64_t width) {
   int64_t here = leaves_here(model, micro);
-  float *all = gd_model_float(model, buffer, 0);
+  float *all = gd_model_workspace_float(model, buffer);
   if (cut(model)) {
     size_t bytes = (size_t)(here * width) * sizeof(float);
     const float *mine = gd_reduce_my_leaves(model, micro, buffer, width);

@@ -106,6 +106,7 @@ static gd_status begin_micro(gd_step *step, const gd_action *action, int64_t num
   gd_micro *micro = &step->micros[action->slot];
   gd_deal mine = gd_deal_round(spec, model->data->size, model->data->rank, action->micro);
   *micro = gd_model_micro(model, mine.sequences, mine.first_sequence, number);
+  micro->slot = action->slot;
   micro->dropout = spec->model.dropout;
   micro->accumulate = spec->numerics == GD_NUMERICS_FAST && action->micro > 0;
   place_gradients(step, micro);

@@ -107,7 +107,7 @@ static void run_head(strips *s, record *out) {
       good(gd_model_loss(model, &micro, sums, gradient));
       keep(out, sums, 2 * (size_t)micro.sequences * sizeof *sums);
     }
-    keep(out, gd_model_activation(model, GD_W_DRESIDUAL, 0),
+    keep(out, gd_model_workspace(model, GD_W_DRESIDUAL),
          (size_t)(micro.rows_here * model->layout.shape.width) * model->layout.shape.bytes);
     for (int32_t i = 0; i < micro.node_count; i++)
       keep(out, model->gradients + micro.slots[i] * model->layout.gradient_elems,
@@ -145,7 +145,7 @@ static void check_sums_are_used(const gd_model *model) {
   const gd_activation_entry *e = &model->activations.entries[GD_W_HEAD_SUMS];
   const gd_parameter *head = &model->layout.parameters[model->layout.head];
   if (e->elements == 0) return;
-  const float *last = gd_model_float(model, GD_W_HEAD_SUMS, 0) + e->elements - head->block_elems;
+  const float *last = gd_model_workspace_float(model, GD_W_HEAD_SUMS) + e->elements - head->block_elems;
   if (last[head->block_rows * head->block_cols - 1] != last[head->block_rows * head->block_cols - 1])
     fail_msg("strips of %lld rows have a buffer of sums that nothing uses", (long long)model->activations.head_rows);
 }

@@ -13,6 +13,7 @@ enum { LENGTH = 16, VOCABULARY = 61 };
 
 static gd_session *session;
 static gd_device *device;
+static gd_pass_order pass_order; /* of the models that are opened */
 
 typedef struct trained {
   gd_spec spec;
@@ -31,6 +32,7 @@ static inline void good(gd_status status) {
 static inline void open_trained_as(trained *t, const char *text, const gd_config_override *overrides, int count) {
   int32_t ranks = gd_session_ranks(session);
   good(gd_config_load_text("shape", text, strlen(text), overrides, count, &t->spec, 0));
+  t->spec.parallel.passes = pass_order;
   good(gd_spec_resolve(&t->spec, ranks));
   good(gd_mesh_init(&t->mesh, ranks, t->spec.parallel.tensor, 1, 1));
   good(gd_model_open(session, device, &t->spec, &t->mesh, false, 0, &t->model));

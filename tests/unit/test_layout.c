@@ -108,11 +108,11 @@ static void check_overlaps(const gd_activations *a) {
     const gd_activation_entry *e = &a->entries[i];
     if (!e->name) continue;
     assert_int_equal(e->offset % 256, 0);
-    assert_true(e->offset >= 0 && end_of(e) <= (e->lifetime == GD_WORKSPACE ? a->workspace_bytes : a->kept_bytes));
+    assert_true(e->offset >= 0 && end_of(e) <= (gd_lifetime_is_kept(e->lifetime) ? a->slot_bytes : a->workspace_bytes));
     if (e->copies > 1) assert_true(e->stride >= e->elements * (int64_t)gd_dtype_bytes(e->dtype));
     for (int k = 0; k < i; k++) {
       const gd_activation_entry *other = &a->entries[k];
-      if (!other->name || other->lifetime != e->lifetime) continue;
+      if (!other->name || gd_lifetime_is_kept(other->lifetime) != gd_lifetime_is_kept(e->lifetime)) continue;
       if ((of_a_layer(i) && of_the_head(k)) || (of_the_head(i) && of_a_layer(k))) continue;
       if (e->offset < end_of(other) && other->offset < end_of(e)) fail_msg("%s and %s overlap", other->name, e->name);
     }

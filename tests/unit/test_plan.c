@@ -128,12 +128,18 @@ static void what_belongs_to_one_table(void **state) {
   assert_int_equal(plans[0].slots, 3);
   fits();
   plans[2].actions[row_of(2, GD_DO_FORWARD, 1)].slot = 0;
-  does_not_fit("rank 2, row 2 (forward): writes an activation slot while another micro-batch is alive in it");
+  does_not_fit("rank 2, row 1 (forward): writes an activation slot while another micro-batch is alive in it");
+
+  /* The second micro-batch goes back before the first. */
+  usual(GD_PASSES_ALL_FORWARD);
+  int32_t head = row_of(1, GD_DO_HEAD, 0);
+  exchange(1, head, head + 2);
+  exchange(1, head + 1, head + 3);
+  does_not_fit("rank 1, row 5 (head): micro-batches do not come ascending into a gradient");
 
   usual(GD_PASSES_ALL_FORWARD);
-  int32_t backward = row_of(1, GD_DO_BACKWARD, 0);
-  exchange(1, backward, row_of(1, GD_DO_BACKWARD, backward + 1));
-  does_not_fit("(backward): micro-batches do not come ascending into a gradient");
+  exchange(1, head + 1, head + 2);
+  does_not_fit("rank 1, row 4 (head): writes over the gradient of another micro-batch on its way back");
 
   usual(GD_PASSES_ONE_BY_ONE);
   first(3, GD_DO_BACKWARD)->slot = 1;

@@ -26,7 +26,7 @@ static gd_attention block_arguments(const gd_model *model, const gd_micro *micro
   const gd_shape *s = &model->layout.shape;
   int64_t t = model->inference ? micro->rows : s->sequence;
   gd_attention a = {.dtype = s->dtype, .batch = micro->sequences, .heads = s->heads, .kv_heads = s->kv_heads};
-  char *qkv = (char *)gd_model_activation(model, GD_A_QKV, layer) + (size_t)(block * micro->rows * s->qkv) * s->bytes;
+  char *qkv = (char *)gd_model_kept(model, micro, GD_A_QKV, layer) + (size_t)(block * micro->rows * s->qkv) * s->bytes;
   a.head_size = s->head_size;
   a.query_length = a.key_length = (int32_t)t;
   a.q = qkv;
@@ -34,13 +34,13 @@ static gd_attention block_arguments(const gd_model *model, const gd_micro *micro
   a.v = qkv + (size_t)(s->q + s->kv) * s->bytes;
   a.q_row = a.kv_row = s->qkv;
   a.q_batch = a.kv_batch = t * s->qkv;
-  a.out = (char *)gd_model_activation(model, GD_A_ATTENTION, layer) + (size_t)(block * micro->rows * s->q) * s->bytes;
+  a.out = (char *)gd_model_kept(model, micro, GD_A_ATTENTION, layer) + (size_t)(block * micro->rows * s->q) * s->bytes;
   a.out_row = s->q;
   a.out_batch = t * s->q;
-  a.lse = gd_model_float(model, GD_A_LSE, layer) + block * micro->rows * s->heads;
+  a.lse = gd_model_kept_float(model, micro, GD_A_LSE, layer) + block * micro->rows * s->heads;
   a.scale = 1.0f / sqrtf((float)s->head_size);
   if (model->layout.spec.data.mask_documents && !model->inference)
-    a.document_starts = gd_model_activation(model, GD_A_DOCUMENTS, 0);
+    a.document_starts = gd_model_kept(model, micro, GD_A_DOCUMENTS, 0);
   a.dropout = micro->dropout;
   a.rng = gd_model_dropout_rng(model, micro, GD_DROPOUT_ATTENTION, layer);
   a.first_sequence = micro->first_sequence;
@@ -77,10 +77,11 @@ gd_status gd_attention_layer_forward(gd_model *model, const gd_micro *micro, int
   const gd_layer_parameters *p = &model->layout.layers[layer];
   const gd_shape *s = &model->layout.shape;
   const void *all;
-  void *x = gd_model_activation(model, GD_A_RESIDUAL, layer), *norm = gd_model_activation(model, GD_A_NORM1, layer);
-  void *qkv = gd_model_activation(model, GD_A_QKV, layer);
+  void *x = gd_model_kept(model, micro, GD_A_RESIDUAL, layer), *norm = gd_model_kept(model, micro, GD_A_NORM1, layer);
+  void *qkv = gd_model_kept(model, micro, GD_A_QKV, layer);
   GD_TRY(gd_norm_layer_forward(model, micro, p->norm1_weight, p->norm1_bias, x, norm,
-                               gd_model_float(model, GD_A_NORM1_MEAN, layer), gd_model_float(model, GD_A_NORM1_RSTD, layer)));
+                               gd_model_kept_float(model, micro, GD_A_NORM1_MEAN, layer),
+                               gd_model_kept_float(model, micro, GD_A_NORM1_RSTD, layer)));
   GD_TRY(gd_reduce_gather(model, micro, norm, GD_W_GATHERED, &all));
   GD_TRY(gd_linear_column_forward(model, p->qkv_weight, p->qkv_bias, all, micro->rows, qkv, s->dtype));
   GD_TRY(rotate(model, micro, qkv, false));
@@ -90,29 +91,30 @@ gd_status gd_attention_layer_forward(gd_model *model, const gd_micro *micro, int
     GD_TRY(model->kernels.ops->attention_forward(&model->kernels, &a));
   }
   return gd_branch_forward(model, micro, p->projection_weight, p->projection_bias, GD_DROPOUT_PROJECTION, layer,
-                           gd_model_activation(model, GD_A_ATTENTION, layer), x,
-                           gd_model_activation(model, GD_A_MIDDLE, layer));
+                           gd_model_kept(model, micro, GD_A_ATTENTION, layer), x,
+                           gd_model_kept(model, micro, GD_A_MIDDLE, layer));
 }
 
 gd_status gd_attention_layer_backward(gd_model *model, const gd_micro *micro, int32_t layer) {
   const gd_layer_parameters *p = &model->layout.layers[layer];
   const gd_shape *s = &model->layout.shape;
-  char *dout = gd_model_activation(model, GD_W_DATTENTION, 0), *dqkv = gd_model_activation(model, GD_W_DQKV, 0);
-  void *dresidual = gd_model_activation(model, GD_W_DRESIDUAL, 0);
+  char *dout = gd_model_workspace(model, GD_W_DATTENTION), *dqkv = gd_model_workspace(model, GD_W_DQKV);
+  void *dresidual = gd_model_workspace(model, GD_W_DRESIDUAL);
   GD_TRY(gd_branch_backward(model, micro, p->projection_weight, p->projection_bias, GD_DROPOUT_PROJECTION, layer,
-                            gd_model_activation(model, GD_A_ATTENTION, layer), dout));
+                            gd_model_kept(model, micro, GD_A_ATTENTION, layer), dout));
   for (int32_t block = 0; block < s->blocks; block++) {
     gd_attention a = block_arguments(model, micro, layer, block);
     a.dout = dout + (size_t)(block * micro->rows * s->q) * s->bytes;
     a.dq = dqkv + (size_t)(block * micro->rows * s->qkv) * s->bytes;
     a.dk = (char *)a.dq + (size_t)s->q * s->bytes;
     a.dv = (char *)a.dq + (size_t)(s->q + s->kv) * s->bytes;
-    a.delta = gd_model_float(model, GD_W_DELTA, 0);
+    a.delta = gd_model_workspace_float(model, GD_W_DELTA);
     GD_TRY(model->kernels.ops->attention_backward(&model->kernels, &a));
   }
   GD_TRY(rotate(model, micro, dqkv, true));
-  GD_TRY(gd_entry_backward(model, micro, p->qkv_weight, p->qkv_bias, gd_model_activation(model, GD_A_NORM1, layer), dqkv));
-  return gd_norm_layer_backward(model, micro, p->norm1_weight, p->norm1_bias, gd_model_activation(model, GD_A_RESIDUAL, layer),
-                                gd_model_float(model, GD_A_NORM1_MEAN, layer), gd_model_float(model, GD_A_NORM1_RSTD, layer),
-                                gd_model_activation(model, GD_W_DNORM, 0), dresidual, dresidual);
+  GD_TRY(gd_entry_backward(model, micro, p->qkv_weight, p->qkv_bias, gd_model_kept(model, micro, GD_A_NORM1, layer), dqkv));
+  return gd_norm_layer_backward(model, micro, p->norm1_weight, p->norm1_bias, gd_model_kept(model, micro, GD_A_RESIDUAL, layer),
+                                gd_model_kept_float(model, micro, GD_A_NORM1_MEAN, layer),
+                                gd_model_kept_float(model, micro, GD_A_NORM1_RSTD, layer),
+                                gd_model_workspace(model, GD_W_DNORM), dresidual, dresidual);
 }

@@ -7,7 +7,7 @@ static gd_embedding common(const gd_model *model, const gd_micro *micro) {
   const gd_layout *layout = &model->layout;
   const gd_parameter *table = &layout->parameters[layout->token_table];
   gd_embedding args = {.dtype = layout->shape.dtype, .rows = micro->rows, .width = layout->shape.width};
-  args.tokens = gd_model_activation(model, GD_A_TOKENS, 0);
+  args.tokens = gd_model_kept(model, micro, GD_A_TOKENS, 0);
   args.first_block = table->first_block;
   args.blocks = table->blocks;
   args.block_rows = table->block_rows;
@@ -21,7 +21,7 @@ gd_status gd_embedding_layer_forward(gd_model *model, const gd_micro *micro) {
   gd_embedding args = common(model, micro);
   float *sum;
   args.weight = gd_model_parameter(model, model->layout.token_table, 0);
-  args.out = gd_model_float(model, GD_W_PARTIAL, 0);
+  args.out = gd_model_workspace_float(model, GD_W_PARTIAL);
   GD_TRY(model->kernels.ops->embedding_forward(&model->kernels, &args));
   GD_TRY(gd_reduce_rows(model, micro, &sum));
   gd_rows_finish finish = {.dtype = shape->dtype, .rows = micro->rows_here, .width = shape->width, .sum = sum};
@@ -30,7 +30,7 @@ gd_status gd_embedding_layer_forward(gd_model *model, const gd_micro *micro) {
   finish.first_row = model->inference ? micro->position : gd_model_first_row(model, micro);
   finish.dropout = micro->dropout;
   finish.rng = gd_model_dropout_rng(model, micro, GD_DROPOUT_EMBEDDING, 0);
-  finish.out = gd_model_activation(model, GD_A_RESIDUAL, 0);
+  finish.out = gd_model_kept(model, micro, GD_A_RESIDUAL, 0);
   return model->kernels.ops->rows_finish(&model->kernels, &finish);
 }
 
@@ -52,7 +52,7 @@ static gd_status position_gradient(gd_model *model, const gd_micro *micro, const
 
 gd_status gd_embedding_layer_backward(gd_model *model, const gd_micro *micro) {
   const gd_shape *shape = &model->layout.shape;
-  void *dresidual = gd_model_activation(model, GD_W_DRESIDUAL, 0);
+  void *dresidual = gd_model_workspace(model, GD_W_DRESIDUAL);
   const void *all;
   if (micro->dropout > 0) {
     gd_dropout_backward mask = {.dtype = shape->dtype, .rows = micro->rows_here, .width = shape->width};

@@ -6,6 +6,7 @@
 
 /* A strip: rows [first, first + rows) of a micro-batch. */
 typedef struct strip {
+  const gd_micro *micro;
   const gd_parameter *weight;
   int64_t first, rows;
   int64_t columns, ld; /* of a block; distance of two rows of dlogits, stored elements */
@@ -13,17 +14,17 @@ typedef struct strip {
   float *logits, *block_sum, *block_target, *row_sum, *row_target;
 } strip;
 
-static strip strip_of(const gd_model *model, const void *x, int64_t first, int64_t rows) {
+static strip strip_of(const gd_model *model, const gd_micro *micro, const void *x, int64_t first, int64_t rows) {
   const gd_shape *shape = &model->layout.shape;
-  strip s = {.weight = &model->layout.parameters[model->layout.head], .first = first, .rows = rows};
+  strip s = {.micro = micro, .weight = &model->layout.parameters[model->layout.head], .first = first, .rows = rows};
   s.columns = s.weight->block_rows;
   s.ld = shape->dtype == GD_FLOAT32 ? s.columns : 2 * s.columns;
   s.x = (const char *)x + (size_t)(first * shape->width) * shape->bytes;
-  s.logits = gd_model_float(model, GD_W_LOGITS, 0);
-  s.block_sum = gd_model_float(model, GD_W_BLOCK_SUM, 0);
-  s.block_target = gd_model_float(model, GD_W_BLOCK_TARGET, 0);
-  s.row_sum = gd_model_float(model, GD_W_ROW_SUM, 0);
-  s.row_target = gd_model_float(model, GD_W_ROW_TARGET, 0);
+  s.logits = gd_model_workspace_float(model, GD_W_LOGITS);
+  s.block_sum = gd_model_workspace_float(model, GD_W_BLOCK_SUM);
+  s.block_target = gd_model_workspace_float(model, GD_W_BLOCK_TARGET);
+  s.row_sum = gd_model_workspace_float(model, GD_W_ROW_SUM);
+  s.row_target = gd_model_workspace_float(model, GD_W_ROW_TARGET);
   return s;
 }
 
@@ -34,25 +35,25 @@ static gd_loss block_arguments(const gd_model *model, const strip *s, int32_t bl
   a.valid_columns = valid < 0 ? 0 : valid < s->columns ? valid : s->columns;
   a.logits = s->logits + block * s->rows * s->columns;
   a.ld = s->columns;
-  a.targets = (const int32_t *)gd_model_activation(model, GD_A_TARGETS, 0) + s->first;
-  a.weights = gd_model_float(model, GD_A_WEIGHTS, 0) + s->first;
-  a.row_max = gd_model_float(model, GD_W_ROW_MAX, 0);
+  a.targets = (const int32_t *)gd_model_kept(model, s->micro, GD_A_TARGETS, 0) + s->first;
+  a.weights = gd_model_kept_float(model, s->micro, GD_A_WEIGHTS, 0) + s->first;
+  a.row_max = gd_model_workspace_float(model, GD_W_ROW_MAX);
   a.block_sum = s->block_sum + all_block * s->rows;
   a.block_target = s->block_target + all_block * s->rows;
   a.row_sum = s->row_sum;
   a.row_target = s->row_target;
   a.dlogits = a.logits;
   a.dld = s->ld;
-  a.row_loss = gd_model_float(model, GD_W_ROW_LOSS, 0) + s->first;
+  a.row_loss = gd_model_workspace_float(model, GD_W_ROW_LOSS) + s->first;
   return a;
 }
 
 static gd_status final_norm(gd_model *model, const gd_micro *micro) {
   const gd_layout *layout = &model->layout;
-  return gd_norm_layer_forward(model, micro, layout->final_norm_weight, layout->final_norm_bias,
-                               gd_model_activation(model, GD_A_RESIDUAL, layout->shape.layers),
-                               gd_model_activation(model, GD_A_FINAL, 0), gd_model_float(model, GD_A_FINAL_MEAN, 0),
-                               gd_model_float(model, GD_A_FINAL_RSTD, 0));
+  return gd_norm_layer_forward(
+      model, micro, layout->final_norm_weight, layout->final_norm_bias,
+      gd_model_kept(model, micro, GD_A_RESIDUAL, layout->shape.layers), gd_model_kept(model, micro, GD_A_FINAL, 0),
+      gd_model_kept_float(model, micro, GD_A_FINAL_MEAN, 0), gd_model_kept_float(model, micro, GD_A_FINAL_RSTD, 0));
 }
 
 /* Every block's partial results reach every tensor rank, then the tree over all R blocks. */
@@ -71,7 +72,7 @@ static gd_status sum_blocks(gd_model *model, const strip *s, float *blocks, floa
 /* Logits to exponentials, and the loss of each row. */
 static gd_status softmax(gd_model *model, const strip *s) {
   const gd_kernels_ops *ops = model->kernels.ops;
-  float *row_max = gd_model_float(model, GD_W_ROW_MAX, 0);
+  float *row_max = gd_model_workspace_float(model, GD_W_ROW_MAX);
   /* Bytes 0xFE make -1.7e38, below every finite logit. */
   GD_TRY(model->device->ops->fill(model->device->compute, row_max, 0xFE, (size_t)s->rows * sizeof(float)));
   for (int32_t block = 0; block < s->weight->blocks; block++) {
@@ -95,7 +96,7 @@ static gd_status softmax(gd_model *model, const strip *s) {
 static float *sum_in(const gd_model *model, int32_t slot, int32_t buffer) {
   const gd_layout *layout = &model->layout;
   const gd_parameter *weight = &layout->parameters[layout->head];
-  if (buffer > 0) return gd_model_float(model, GD_W_HEAD_SUMS, 0) + (buffer - 1) * weight->blocks * weight->block_elems;
+  if (buffer > 0) return gd_model_workspace_float(model, GD_W_HEAD_SUMS) + (buffer - 1) * weight->blocks * weight->block_elems;
   int64_t apart =
       layout->tied_head_bucket < 0 ? 0 : layout->buckets[layout->tied_head_bucket].offset - layout->buckets[0].offset;
   return gd_model_gradient(model, slot, layout->head, 0) + apart;
@@ -131,7 +132,7 @@ static gd_status run_rows(gd_model *model, const gd_micro *micro, const void *x,
   gd_tree_counter counter;
   gd_tree_counter_reset(&counter);
   for (int64_t done = 0; done < rows; done += most) {
-    strip s = strip_of(model, x, first + done, rows - done < most ? rows - done : most);
+    strip s = strip_of(model, micro, x, first + done, rows - done < most ? rows - done : most);
     GD_TRY(gd_linear_column_forward(model, layout->head, -1, s.x, s.rows, s.logits, GD_FLOAT32));
     GD_TRY(softmax(model, &s));
     if (slot < 0) continue;
@@ -141,32 +142,32 @@ static gd_status run_rows(gd_model *model, const gd_micro *micro, const void *x,
     }
     GD_TRY(backward_weight(model, micro, &s, slot, done / most, &counter));
     GD_TRY(gd_linear_column_backward_input(model, layout->head, s.logits, s.rows, s.ld,
-                                           gd_model_float(model, GD_W_PARTIAL, 0) + s.first * layout->shape.width));
+                                           gd_model_workspace_float(model, GD_W_PARTIAL) + s.first * layout->shape.width));
   }
   return GD_OK;
 }
 
 static gd_status final_norm_backward(gd_model *model, const gd_micro *micro) {
   const gd_layout *layout = &model->layout;
-  void *dnorm = gd_model_activation(model, GD_W_DNORM, 0);
+  void *dnorm = gd_model_workspace(model, GD_W_DNORM);
   GD_TRY(gd_reduce_rows_rounded(model, micro, dnorm));
-  return gd_norm_layer_backward(model, micro, layout->final_norm_weight, layout->final_norm_bias,
-                                gd_model_activation(model, GD_A_RESIDUAL, layout->shape.layers),
-                                gd_model_float(model, GD_A_FINAL_MEAN, 0), gd_model_float(model, GD_A_FINAL_RSTD, 0), dnorm, 0,
-                                gd_model_activation(model, GD_W_DRESIDUAL, 0));
+  return gd_norm_layer_backward(
+      model, micro, layout->final_norm_weight, layout->final_norm_bias,
+      gd_model_kept(model, micro, GD_A_RESIDUAL, layout->shape.layers), gd_model_kept_float(model, micro, GD_A_FINAL_MEAN, 0),
+      gd_model_kept_float(model, micro, GD_A_FINAL_RSTD, 0), dnorm, 0, gd_model_workspace(model, GD_W_DRESIDUAL));
 }
 
 gd_status gd_head_loss(gd_model *model, const gd_micro *micro, float *sums, bool gradient) {
   int64_t t = model->layout.shape.time_block;
   const void *x;
   GD_TRY(final_norm(model, micro));
-  GD_TRY(gd_reduce_gather(model, micro, gd_model_activation(model, GD_A_FINAL, 0), GD_W_GATHERED, &x));
+  GD_TRY(gd_reduce_gather(model, micro, gd_model_kept(model, micro, GD_A_FINAL, 0), GD_W_GATHERED, &x));
   if (!gradient) GD_TRY(run_rows(model, micro, x, 0, micro->rows, -1));
   for (int32_t i = 0; gradient && i < micro->node_count; i++)
     GD_TRY(run_rows(model, micro, x, micro->nodes[i].first * t, micro->nodes[i].count * t, micro->slots[i]));
   gd_loss_sums total = {.sequences = micro->sequences, .length = model->layout.shape.sequence, .sums = sums};
-  total.row_loss = gd_model_float(model, GD_W_ROW_LOSS, 0);
-  total.weights = gd_model_float(model, GD_A_WEIGHTS, 0);
+  total.row_loss = gd_model_workspace_float(model, GD_W_ROW_LOSS);
+  total.weights = gd_model_kept_float(model, micro, GD_A_WEIGHTS, 0);
   GD_TRY(model->kernels.ops->loss_sums(&model->kernels, &total));
   return gradient ? final_norm_backward(model, micro) : GD_OK;
 }
@@ -177,7 +178,7 @@ gd_status gd_head_logits(gd_model *model, const gd_micro *micro, int32_t logit_r
   gd_stream *stream = model->device->compute;
   int64_t vocabulary = layout->shape.vocabulary;
   GD_TRY(final_norm(model, micro));
-  strip s = strip_of(model, gd_model_activation(model, GD_A_FINAL, 0), micro->rows - logit_rows, logit_rows);
+  strip s = strip_of(model, micro, gd_model_kept(model, micro, GD_A_FINAL, 0), micro->rows - logit_rows, logit_rows);
   GD_TRY(gd_linear_column_forward(model, layout->head, -1, s.x, logit_rows, s.logits, GD_FLOAT32));
   /* [block][rows][columns] of every tensor rank, in block order; LOGITS has room for this rank's blocks, so others come one by
    * one. */

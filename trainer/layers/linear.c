@@ -126,7 +126,7 @@ gd_status gd_linear_backward_weight(gd_model *model, const gd_micro *micro, int3
 gd_status gd_linear_column_backward_bias(gd_model *model, const gd_micro *micro, int32_t bias, const void *dy) {
   if (bias < 0) return GD_OK;
   const gd_parameter *b = parameter_of(model, bias);
-  float *leaves = gd_model_float(model, GD_W_LEAVES1, 0);
+  float *leaves = gd_model_workspace_float(model, GD_W_LEAVES1);
   for (int32_t block = 0; block < b->blocks; block++) {
     gd_column_sums sums = {
         .rows = micro->rows, .width = b->block_rows, .ld = b->block_rows, .dtype = stored(model), .leaves = leaves};
@@ -141,7 +141,7 @@ gd_status gd_linear_column_backward_bias(gd_model *model, const gd_micro *micro,
 gd_status gd_branch_forward(gd_model *model, const gd_micro *micro, int32_t weight, int32_t bias, gd_dropout_site site,
                             int32_t layer, const void *x, const void *residual, void *out) {
   float *sum;
-  GD_TRY(gd_linear_row_forward(model, weight, x, micro->rows, gd_model_float(model, GD_W_PARTIAL, 0)));
+  GD_TRY(gd_linear_row_forward(model, weight, x, micro->rows, gd_model_workspace_float(model, GD_W_PARTIAL)));
   GD_TRY(gd_reduce_rows(model, micro, &sum));
   gd_rows_finish finish = {.dtype = stored(model), .rows = micro->rows_here, .width = model->layout.shape.width, .sum = sum};
   finish.bias = gd_model_parameter(model, bias, 0);
@@ -155,14 +155,14 @@ gd_status gd_branch_forward(gd_model *model, const gd_micro *micro, int32_t weig
 
 gd_status gd_branch_backward(gd_model *model, const gd_micro *micro, int32_t weight, int32_t bias, gd_dropout_site site,
                              int32_t layer, const void *x, void *dx) {
-  const void *dy = gd_model_activation(model, GD_W_DRESIDUAL, 0), *all;
+  const void *dy = gd_model_workspace(model, GD_W_DRESIDUAL), *all;
   int64_t width = model->layout.shape.width;
   if (micro->dropout > 0) {
     gd_dropout_backward mask = {.dtype = stored(model), .rows = micro->rows_here, .width = width, .dy = dy};
     mask.first_row = gd_model_first_row(model, micro);
     mask.dropout = micro->dropout;
     mask.rng = gd_model_dropout_rng(model, micro, site, layer);
-    mask.dx = gd_model_activation(model, GD_W_DNORM, 0); /* free until the branch's norm */
+    mask.dx = gd_model_workspace(model, GD_W_DNORM); /* free until the branch's norm */
     GD_TRY(model->kernels.ops->dropout_backward(&model->kernels, &mask));
     dy = mask.dx;
   }
@@ -184,6 +184,6 @@ gd_status gd_entry_backward(gd_model *model, const gd_micro *micro, int32_t weig
   GD_TRY(gd_linear_column_backward_bias(model, micro, bias, dy));
   GD_TRY(gd_reduce_gather(model, micro, norm_y, GD_W_GATHERED, &all));
   GD_TRY(gd_linear_backward_weight(model, micro, weight, dy, all));
-  GD_TRY(gd_linear_column_backward_input(model, weight, dy, micro->rows, 0, gd_model_float(model, GD_W_PARTIAL, 0)));
-  return gd_reduce_rows_rounded(model, micro, gd_model_activation(model, GD_W_DNORM, 0));
+  GD_TRY(gd_linear_column_backward_input(model, weight, dy, micro->rows, 0, gd_model_workspace_float(model, GD_W_PARTIAL)));
+  return gd_reduce_rows_rounded(model, micro, gd_model_workspace(model, GD_W_DNORM));
 }

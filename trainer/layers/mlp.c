@@ -8,37 +8,39 @@ static gd_activation_args activation(const gd_model *model, const gd_micro *micr
   gd_activation_args args = {.kind = model->layout.spec.model.activation, .dtype = shape->dtype};
   args.rows = micro->rows * shape->blocks;
   args.width = shape->ffn;
-  args.x = gd_model_activation(model, GD_A_UP, layer);
-  args.y = gd_model_activation(model, GD_A_ACTIVATED, layer);
+  args.x = gd_model_kept(model, micro, GD_A_UP, layer);
+  args.y = gd_model_kept(model, micro, GD_A_ACTIVATED, layer);
   return args;
 }
 
 gd_status gd_mlp_layer_forward(gd_model *model, const gd_micro *micro, int32_t layer) {
   const gd_layer_parameters *p = &model->layout.layers[layer];
   const void *all;
-  void *norm = gd_model_activation(model, GD_A_NORM2, layer), *middle = gd_model_activation(model, GD_A_MIDDLE, layer);
+  void *norm = gd_model_kept(model, micro, GD_A_NORM2, layer), *middle = gd_model_kept(model, micro, GD_A_MIDDLE, layer);
   GD_TRY(gd_norm_layer_forward(model, micro, p->norm2_weight, p->norm2_bias, middle, norm,
-                               gd_model_float(model, GD_A_NORM2_MEAN, layer), gd_model_float(model, GD_A_NORM2_RSTD, layer)));
+                               gd_model_kept_float(model, micro, GD_A_NORM2_MEAN, layer),
+                               gd_model_kept_float(model, micro, GD_A_NORM2_RSTD, layer)));
   GD_TRY(gd_reduce_gather(model, micro, norm, GD_W_GATHERED, &all));
   gd_activation_args args = activation(model, micro, layer);
-  GD_TRY(gd_linear_column_forward(model, p->up_weight, p->up_bias, all, micro->rows, gd_model_activation(model, GD_A_UP, layer),
-                                  args.dtype));
+  GD_TRY(gd_linear_column_forward(model, p->up_weight, p->up_bias, all, micro->rows,
+                                  gd_model_kept(model, micro, GD_A_UP, layer), args.dtype));
   GD_TRY(model->kernels.ops->activation_forward(&model->kernels, &args));
   return gd_branch_forward(model, micro, p->down_weight, p->down_bias, GD_DROPOUT_DOWN, layer, args.y, middle,
-                           gd_model_activation(model, GD_A_RESIDUAL, layer + 1));
+                           gd_model_kept(model, micro, GD_A_RESIDUAL, layer + 1));
 }
 
 gd_status gd_mlp_layer_backward(gd_model *model, const gd_micro *micro, int32_t layer) {
   const gd_layer_parameters *p = &model->layout.layers[layer];
   gd_activation_args args = activation(model, micro, layer);
-  void *dresidual = gd_model_activation(model, GD_W_DRESIDUAL, 0), *dactivated = gd_model_activation(model, GD_W_DACTIVATED, 0);
+  void *dresidual = gd_model_workspace(model, GD_W_DRESIDUAL), *dactivated = gd_model_workspace(model, GD_W_DACTIVATED);
   if (model->layout.spec.recompute.activation) GD_TRY(model->kernels.ops->activation_forward(&model->kernels, &args));
   GD_TRY(gd_branch_backward(model, micro, p->down_weight, p->down_bias, GD_DROPOUT_DOWN, layer, args.y, dactivated));
   args.dy = dactivated;
-  args.dx = gd_model_activation(model, GD_W_DUP, 0);
+  args.dx = gd_model_workspace(model, GD_W_DUP);
   GD_TRY(model->kernels.ops->activation_backward(&model->kernels, &args));
-  GD_TRY(gd_entry_backward(model, micro, p->up_weight, p->up_bias, gd_model_activation(model, GD_A_NORM2, layer), args.dx));
-  return gd_norm_layer_backward(model, micro, p->norm2_weight, p->norm2_bias, gd_model_activation(model, GD_A_MIDDLE, layer),
-                                gd_model_float(model, GD_A_NORM2_MEAN, layer), gd_model_float(model, GD_A_NORM2_RSTD, layer),
-                                gd_model_activation(model, GD_W_DNORM, 0), dresidual, dresidual);
+  GD_TRY(gd_entry_backward(model, micro, p->up_weight, p->up_bias, gd_model_kept(model, micro, GD_A_NORM2, layer), args.dx));
+  return gd_norm_layer_backward(model, micro, p->norm2_weight, p->norm2_bias, gd_model_kept(model, micro, GD_A_MIDDLE, layer),
+                                gd_model_kept_float(model, micro, GD_A_NORM2_MEAN, layer),
+                                gd_model_kept_float(model, micro, GD_A_NORM2_RSTD, layer),
+                                gd_model_workspace(model, GD_W_DNORM), dresidual, dresidual);
 }
