@@ -17,7 +17,8 @@ typedef struct part {
 
 typedef struct builder {
   gd_layout *layout;
-  int64_t at; /* next free element of the arena */
+  int64_t at;    /* next free element of the open bucket */
+  int32_t layer; /* the open bucket's */
   int32_t tensor_capacity, parameter_capacity, segment_capacity;
 } builder;
 
@@ -33,6 +34,12 @@ static gd_status grow(void **array, int32_t count, int32_t *capacity, size_t ele
   *array = moved;
   *capacity = larger;
   return GD_OK;
+}
+
+/* The stage of the pipeline whose ranks compute with a bucket of this layer (the tables': 0; final norm and head: L). */
+static int32_t stage_of(const gd_layout *layout, int32_t layer) {
+  int32_t stages = layout->mesh.size[GD_AXIS_PIPELINE], layers = layout->spec.model.layers;
+  return layer == layers ? stages - 1 : (int32_t)((int64_t)layer * stages / layers);
 }
 
 static gd_status add_tensor(builder *b, const char *name, const part *p, bool vector, int32_t *index) {
@@ -87,6 +94,7 @@ static gd_status add_parameter(builder *b, const char *prefix, const char *name,
     snprintf(full, sizeof full, "%s%s", prefix, parts[i].suffix);
     GD_TRY(add_tensor(b, full, &parts[i], vector, &tensor));
   }
+  if (stage_of(layout, b->layer) != layout->coordinates[GD_AXIS_PIPELINE]) return GD_OK;
   for (int32_t block = 0; block < p->blocks; block++) {
     int64_t offset = p->offset + block * p->block_elems, r = p->first_block + block;
     for (int i = 0; i < count; i++) {
@@ -106,18 +114,19 @@ static gd_status add_parameter(builder *b, const char *prefix, const char *name,
   return GD_OK;
 }
 
-static gd_status close_bucket(builder *b, const char *name, int32_t layer, int64_t start) {
+static void open_bucket(builder *b, int32_t layer) {
+  b->layer = layer;
+  b->at = 0;
+}
+
+static gd_status close_bucket(builder *b, const char *name) {
   gd_layout *layout = b->layout;
   int64_t data = layout->mesh.size[GD_AXIS_DATA];
   gd_bucket *bucket = &layout->buckets[layout->bucket_count++];
-  memset(bucket, 0, sizeof *bucket);
+  *bucket = (gd_bucket){.layer = b->layer, .stage = stage_of(layout, b->layer), .axes = GD_MASK_DATA};
   snprintf(bucket->name, sizeof bucket->name, "%s", name);
-  bucket->layer = layer;
-  bucket->axes = GD_MASK_DATA;
-  bucket->offset = start;
-  bucket->elements = round_up(b->at - start, GD_UNIT_ELEMS * data);
+  bucket->elements = round_up(b->at, GD_UNIT_ELEMS * data);
   bucket->piece = bucket->elements / data;
-  b->at = start + bucket->elements;
   return GD_OK;
 }
 
@@ -174,14 +183,14 @@ static gd_status add_layer(builder *b, int32_t index) {
   gd_layer_parameters *layer = &b->layout->layers[index];
   *layer = (gd_layer_parameters){-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
   char prefix[GD_NAME_BYTES], name[GD_NAME_BYTES];
-  int64_t start = b->at;
+  open_bucket(b, index);
   snprintf(prefix, sizeof prefix, "layers.%d.", index);
   snprintf(name, sizeof name, "layers.%d", index);
   GD_TRY(add_norm(b, prefix, "norm1.weight", "norm1.bias", &layer->norm1_weight, &layer->norm1_bias));
   GD_TRY(add_attention(b, prefix, layer));
   GD_TRY(add_norm(b, prefix, "norm2.weight", "norm2.bias", &layer->norm2_weight, &layer->norm2_bias));
   GD_TRY(add_mlp(b, prefix, layer));
-  return close_bucket(b, name, index, start);
+  return close_bucket(b, name);
 }
 
 static gd_status add_all(builder *b) {
@@ -192,22 +201,23 @@ static gd_status add_all(builder *b) {
   part positions = {"position_embedding.weight", m->context, m->width, m->context};
   part head = {"head.weight", m->vocabulary, m->width, padded};
   layout->position_table = -1;
+  open_bucket(b, 0);
   GD_TRY(add_parameter(b, "", tokens.suffix, GD_CUT_COLUMN, &tokens, 1, false, m->init_std, 0, &layout->token_table));
-  GD_TRY(close_bucket(b, "token_embedding", 0, 0));
-  int64_t start = b->at;
+  GD_TRY(close_bucket(b, "token_embedding"));
   if (m->position == GD_POSITION_LEARNED) {
+    open_bucket(b, 0);
     GD_TRY(add_parameter(b, "", positions.suffix, GD_CUT_NONE, &positions, 1, false, m->init_std, 0, &layout->position_table));
-    GD_TRY(close_bucket(b, "position_embedding", 0, start));
+    GD_TRY(close_bucket(b, "position_embedding"));
   }
   for (int32_t i = 0; i < m->layers; i++) GD_TRY(add_layer(b, i));
-  start = b->at;
+  open_bucket(b, m->layers);
   GD_TRY(add_norm(b, "", "final_norm.weight", "final_norm.bias", &layout->final_norm_weight, &layout->final_norm_bias));
-  GD_TRY(close_bucket(b, "final_norm", m->layers, start));
+  GD_TRY(close_bucket(b, "final_norm"));
   layout->head = layout->token_table;
   if (!m->tied_head) {
-    start = b->at;
+    open_bucket(b, m->layers);
     GD_TRY(add_parameter(b, "", head.suffix, GD_CUT_COLUMN, &head, 1, false, m->init_std, 0, &layout->head));
-    GD_TRY(close_bucket(b, "head", m->layers, start));
+    GD_TRY(close_bucket(b, "head"));
   }
   return GD_OK;
 }
@@ -238,27 +248,32 @@ static gd_status sort_tensors(gd_layout *layout) {
   return GD_OK;
 }
 
-static void place_state(gd_layout *layout) {
-  bool pieces = layout->spec.parallel.zero >= 1;
-  layout->state_elems = 0;
-  for (int32_t i = 0; i < layout->bucket_count; i++) {
-    gd_bucket *bucket = &layout->buckets[i];
-    bucket->state_offset = layout->state_elems;
-    layout->state_elems += pieces ? bucket->piece : bucket->elements;
-  }
-}
-
 /* The accumulator of a tied head, behind the gradients of the parameters. */
 static void add_tied_head(gd_layout *layout) {
-  gd_bucket *bucket = &layout->buckets[layout->bucket_count];
+  gd_bucket *bucket = &layout->buckets[layout->gradient_bucket_count];
   *bucket = layout->buckets[0];
   snprintf(bucket->name, sizeof bucket->name, "tied_head");
   bucket->layer = layout->shape.layers;
-  bucket->offset = layout->arena_elems;
-  bucket->state_offset = -1;
-  layout->tied_head_bucket = layout->bucket_count;
-  layout->gradient_bucket_count++;
-  layout->gradient_elems += bucket->elements;
+  bucket->stage = stage_of(layout, bucket->layer);
+  layout->tied_head_bucket = layout->gradient_bucket_count++;
+}
+
+/* Memory for what is on this rank. */
+static void place_buckets(gd_layout *layout) {
+  bool pieces = layout->spec.parallel.zero >= 1;
+  for (int32_t i = 0; i < layout->gradient_bucket_count; i++) {
+    gd_bucket *bucket = &layout->buckets[i];
+    bool weights = i < layout->bucket_count;
+    bucket->offset = bucket->gradient_offset = bucket->state_offset = -1;
+    if (bucket->stage != layout->coordinates[GD_AXIS_PIPELINE]) continue;
+    bucket->gradient_offset = layout->gradient_elems;
+    layout->gradient_elems += bucket->elements;
+    if (!weights) continue;
+    bucket->offset = layout->arena_elems;
+    layout->arena_elems += bucket->elements;
+    bucket->state_offset = layout->state_elems;
+    layout->state_elems += pieces ? bucket->piece : bucket->elements;
+  }
 }
 
 gd_status gd_layout_create(const gd_spec *spec, const gd_mesh *mesh, int32_t rank, gd_layout *out) {
@@ -280,11 +295,10 @@ gd_status gd_layout_create(const gd_spec *spec, const gd_mesh *mesh, int32_t ran
     gd_layout_free(out);
     return status;
   }
-  out->arena_elems = out->gradient_elems = b.at;
   out->gradient_bucket_count = out->bucket_count;
   out->tied_head_bucket = -1;
-  place_state(out);
   if (spec->model.tied_head) add_tied_head(out);
+  place_buckets(out);
   return GD_OK;
 }
 
@@ -298,14 +312,17 @@ void gd_layout_free(gd_layout *layout) {
 }
 
 gd_range gd_layout_piece(const gd_layout *layout, int32_t bucket, int32_t data_rank) {
-  const gd_bucket *b = &layout->buckets[bucket];
-  return (gd_range){b->offset + gd_deal_piece(layout->mesh.size[GD_AXIS_DATA], data_rank) * b->piece, b->piece};
+  int64_t piece = layout->buckets[bucket].piece;
+  return (gd_range){gd_deal_piece(layout->mesh.size[GD_AXIS_DATA], data_rank) * piece, piece};
 }
 
 gd_range gd_layout_updated(const gd_layout *layout, int32_t bucket) {
-  const gd_bucket *b = &layout->buckets[bucket];
   if (layout->spec.parallel.zero >= 1) return gd_layout_piece(layout, bucket, layout->coordinates[GD_AXIS_DATA]);
-  return (gd_range){b->offset, b->elements};
+  return (gd_range){0, layout->buckets[bucket].elements};
+}
+
+int64_t gd_layout_state(const gd_layout *layout, int32_t bucket, int64_t offset) {
+  return layout->buckets[bucket].state_offset + offset - gd_layout_updated(layout, bucket).offset;
 }
 
 int64_t gd_layout_largest_piece(const gd_layout *layout) {

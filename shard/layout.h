@@ -5,7 +5,10 @@
  *  - TENSORS are logical: names and shapes as on disk, the same on every layout ("layers.0.attention.query.weight" [H*D, C]).
  *  - PARAMETERS are what kernels see: blocks along the tensor axis, (blocks here, block_rows, block_cols), every block starting
  * at a multiple of GD_UNIT_ELEMS. A block of "qkv" holds the query, key and value rows of its heads together.
- *  - SEGMENTS tie them: a dense piece of a parameter block in the flat arena is a box of a tensor.
+ *  - SEGMENTS tie them: a dense piece of a parameter block in memory is a box of a tensor.
+ * Tensors, parameters and buckets are those of the whole model on every rank; segments, and places in arenas, only those of the
+ * rank's own stage of the pipeline (stages take equal runs of layers; tables are with the first, final norm and head with the
+ * last).
  * Parameters lie in BUCKETS (token table, position table, each layer, final norm, head), a bucket's length being a multiple of
  * GD_UNIT_ELEMS * data, so that its `data` PIECES are even: gd_deal_piece says which of them a data rank sums, saves and (ZeRO
  * 1) updates. A tied head has a bucket too, of gradients alone, behind those of the parameters.
@@ -31,7 +34,7 @@ typedef struct gd_parameter {
   int32_t all_blocks;
   int64_t block_rows, block_cols; /* dense inside a block */
   int64_t block_elems;            /* distance of two blocks, a multiple of GD_UNIT_ELEMS */
-  int64_t offset;                 /* of the first block here in the arena, elements */
+  int64_t offset;                 /* of the first block here in its bucket, elements */
   bool decay;                     /* a matrix */
   float init_std;                 /* > 0: normal; 0: the constant init_value */
   float init_value;
@@ -40,16 +43,18 @@ typedef struct gd_parameter {
 typedef struct gd_segment {
   int32_t tensor, parameter;
   gd_box box;     /* of the tensor */
-  int64_t offset; /* in the arena, elements; dense box.rows x box.cols */
+  int64_t offset; /* in its parameter's bucket, elements; dense box.rows x box.cols */
 } gd_segment;
 
 typedef struct gd_bucket {
   char name[GD_NAME_BYTES];
-  int32_t layer;            /* whose backward completes its gradient; the tables: 0, final norm and head: L (the head's row) */
-  uint32_t axes;            /* of the mesh, along which ranks hold copies of it: the group that sums its gradient */
-  int64_t offset, elements; /* in the arena, and in a gradient slot */
-  int64_t piece;            /* elements / data */
-  int64_t state_offset;     /* of what this rank updates of the bucket, in the optimizer's arena; -1: gradients alone */
+  int32_t layer;           /* whose backward completes its gradient; the tables: 0, final norm and head: L (the head's row) */
+  int32_t stage, chunk;    /* of the pipeline: whose ranks compute with it, and in which of their chunks */
+  uint32_t axes;           /* of the mesh, along which ranks hold copies of it: the group that sums its gradient */
+  int64_t elements, piece; /* piece: elements / data */
+  int64_t offset;          /* of its weights in the arena of parameters; -1: not on this rank, or gradients alone */
+  int64_t gradient_offset; /* of its gradient in a slot; -1: not on this rank */
+  int64_t state_offset; /* of what this rank updates of it in the optimizer's arena; -1: not on this rank, or gradients alone */
 } gd_bucket;
 
 /* Indices into parameters, -1 where the model has none. */
@@ -68,7 +73,7 @@ typedef struct gd_layout {
   int32_t tensor_count, parameter_count, segment_count, bucket_count;
   gd_tensor *tensors; /* sorted by name */
   gd_parameter *parameters;
-  gd_segment *segments;          /* ascending offset */
+  gd_segment *segments;          /* those on this rank; ascending bucket and offset */
   int32_t gradient_bucket_count; /* bucket_count, and the tied head's */
   int32_t tied_head_bucket;      /* bucket_count, shaped like bucket 0, to which it is added; -1 = not tied */
   gd_bucket *buckets;
@@ -85,7 +90,7 @@ typedef struct gd_layout {
 GD_CHECKED gd_status gd_layout_create(const gd_spec *spec, const gd_mesh *mesh, int32_t rank, gd_layout *out);
 void gd_layout_free(gd_layout *layout);
 
-/* Elements [offset, offset + elements) of the arena, or of a gradient slot. */
+/* Elements [offset, offset + elements) of a bucket. */
 typedef struct gd_range {
   int64_t offset, elements;
 } gd_range;
@@ -97,21 +102,23 @@ gd_range gd_layout_updated(const gd_layout *layout, int32_t bucket);
 /* The largest piece of all gradient buckets, elements. */
 int64_t gd_layout_largest_piece(const gd_layout *layout);
 
-/* A dense run of elements that is one box: where it is in the arena and, if the range came from the optimizer's state, there.
- */
+/* Where element `offset` of a bucket, of those that this rank updates, is in the optimizer's arena. */
+int64_t gd_layout_state(const gd_layout *layout, int32_t bucket, int64_t offset);
+
+/* A dense run of elements that is one box: where it is in a bucket. */
 typedef struct gd_owned_box {
-  int32_t tensor;
+  int32_t tensor, parameter, bucket;
   gd_box box;
-  int64_t arena_offset, state_offset;
+  int64_t offset;
 } gd_owned_box;
 
 typedef enum gd_ownership {
   GD_OWN_SAVED, /* my piece of every bucket, replicated parameters on tensor rank 0 only: over all ranks each element once */
   GD_OWN_STATE, /* all that my optimizer updates: what a resume reads */
-  GD_OWN_ALL,   /* every parameter here: what generation reads; state_offset = -1 */
+  GD_OWN_ALL,   /* every parameter here: what generation reads */
 } gd_ownership;
 
-/* Cuts ranges of the flat arena into boxes (at most three a segment). The caller frees *out. Local. */
+/* Cuts ranges of buckets into boxes (at most three a segment), in the order of the arena. The caller frees *out. Local. */
 GD_CHECKED gd_status gd_layout_owned(const gd_layout *layout, gd_ownership which, gd_owned_box **out, int32_t *count);
 
 /* Units of the pieces that this rank sums. */

@@ -19,7 +19,7 @@ static leaves leaves_of(const gd_layout *layout, const gd_parameter *p, int32_t 
     if (tensor != 0) return (leaves){0, 0};
     before = 0;
   }
-  int64_t piece = bucket->piece / GD_UNIT_ELEMS, start = (p->offset - bucket->offset) / GD_UNIT_ELEMS;
+  int64_t piece = bucket->piece / GD_UNIT_ELEMS, start = p->offset / GD_UNIT_ELEMS;
   int64_t from = first * piece - start, to = end * piece - start;
   if (from < 0) from = 0;
   if (to > units) to = units;
@@ -44,7 +44,7 @@ static int64_t count_pieces(const gd_layout *layout, int32_t tensor, int64_t fir
   for (int32_t i = 0; i < layout->parameter_count; i++) {
     const gd_parameter *p = &layout->parameters[i];
     const gd_bucket *bucket = &layout->buckets[p->bucket];
-    int64_t piece = (p->offset - bucket->offset) / bucket->piece; /* the first that the parameter meets */
+    int64_t piece = p->offset / bucket->piece; /* the first that the parameter meets */
     for (piece = piece > first ? piece : first; piece < end; piece++) {
       leaves l = leaves_of(layout, p, tensor, piece, piece + 1);
       if (l.first == l.end) break;

@@ -24,7 +24,7 @@ static gd_status append(box_list *list, gd_owned_box box) {
 
 /* The elements [from, to) of a segment (counted in the segment): a tail of the first row, whole rows, a head of the last row.
  */
-static gd_status cut_segment(box_list *list, const gd_segment *s, int64_t from, int64_t to, int64_t state_delta) {
+static gd_status cut_segment(box_list *list, const gd_segment *s, int32_t bucket, int64_t from, int64_t to) {
   int64_t cols = s->box.cols;
   while (from < to) {
     int64_t row = from / cols, col = from % cols, rows = 1, width = cols - col;
@@ -33,8 +33,7 @@ static gd_status cut_segment(box_list *list, const gd_segment *s, int64_t from, 
     else if (width > to - from)
       width = to - from;
     gd_box box = {s->box.row + row, rows, s->box.col + col, width};
-    int64_t arena = s->offset + from;
-    GD_TRY(append(list, (gd_owned_box){s->tensor, box, arena, state_delta == INT64_MIN ? -1 : arena + state_delta}));
+    GD_TRY(append(list, (gd_owned_box){s->tensor, s->parameter, bucket, box, s->offset + from}));
     from += rows * width;
   }
   return GD_OK;
@@ -47,16 +46,14 @@ gd_status gd_layout_owned(const gd_layout *layout, gd_ownership which, gd_owned_
   for (int32_t i = 0; i < layout->segment_count && status == GD_OK; i++) {
     const gd_segment *s = &layout->segments[i];
     const gd_parameter *parameter = &layout->parameters[s->parameter];
-    const gd_bucket *bucket = &layout->buckets[parameter->bucket];
     if (which == GD_OWN_SAVED && parameter->cut == GD_CUT_NONE && layout->coordinates[GD_AXIS_TENSOR] != 0) continue;
-    gd_range updated = gd_layout_updated(layout, parameter->bucket), range = updated;
+    gd_range range = gd_layout_updated(layout, parameter->bucket);
     if (which == GD_OWN_SAVED) range = gd_layout_piece(layout, parameter->bucket, data_rank);
-    if (which == GD_OWN_ALL) range = (gd_range){bucket->offset, bucket->elements};
+    if (which == GD_OWN_ALL) range = (gd_range){0, layout->buckets[parameter->bucket].elements};
     int64_t from = s->offset > range.offset ? s->offset : range.offset;
     int64_t to = s->offset + gd_box_elements(s->box);
     if (to > range.offset + range.elements) to = range.offset + range.elements;
-    int64_t delta = bucket->state_offset - updated.offset;
-    if (from < to) status = cut_segment(&list, s, from - s->offset, to - s->offset, which == GD_OWN_ALL ? INT64_MIN : delta);
+    if (from < to) status = cut_segment(&list, s, parameter->bucket, from - s->offset, to - s->offset);
   }
   if (status != GD_OK) {
     free(list.boxes);

@@ -102,15 +102,24 @@ void *gd_model_workspace(const gd_model *model, gd_activation_id id) {
   return model->workspace + model->activations.entries[id].offset;
 }
 
+void *gd_model_bucket(const gd_model *model, int32_t bucket) {
+  return (char *)model->parameters + (size_t)model->layout.buckets[bucket].offset * model->layout.shape.bytes;
+}
+
+float *gd_model_bucket_gradient(const gd_model *model, int32_t slot, int32_t bucket) {
+  return model->gradients + slot * model->layout.gradient_elems + model->layout.buckets[bucket].gradient_offset;
+}
+
 const void *gd_model_parameter(const gd_model *model, int32_t parameter, int32_t block) {
   if (parameter < 0) return 0;
   const gd_parameter *p = &model->layout.parameters[parameter];
-  return (const char *)model->parameters + (size_t)(p->offset + block * p->block_elems) * model->layout.shape.bytes;
+  const char *bucket = gd_model_bucket(model, p->bucket);
+  return bucket + (size_t)(p->offset + block * p->block_elems) * model->layout.shape.bytes;
 }
 
 float *gd_model_gradient(const gd_model *model, int32_t slot, int32_t parameter, int32_t block) {
   const gd_parameter *p = &model->layout.parameters[parameter];
-  return model->gradients + slot * model->layout.gradient_elems + p->offset + block * p->block_elems;
+  return gd_model_bucket_gradient(model, slot, p->bucket) + p->offset + block * p->block_elems;
 }
 
 gd_rng gd_model_dropout_rng(const gd_model *model, const gd_micro *micro, gd_dropout_site site, int32_t layer) {

@@ -94,6 +94,9 @@ void *gd_model_workspace(const gd_model *model, gd_activation_id id);
 static inline float *gd_model_workspace_float(const gd_model *model, gd_activation_id id) {
   return gd_model_workspace(model, id);
 }
+/* A bucket's weights (stored), and its gradient in slot `slot`. */
+void *gd_model_bucket(const gd_model *model, int32_t bucket);
+float *gd_model_bucket_gradient(const gd_model *model, int32_t slot, int32_t bucket);
 /* Block `block` (here) of a parameter; NULL for parameter -1. Stored. */
 const void *gd_model_parameter(const gd_model *model, int32_t parameter, int32_t block);
 /* The same place in gradient slot `slot`. */

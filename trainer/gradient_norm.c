@@ -40,7 +40,7 @@ static gd_status square_units(const gd_gradient_norm *norm) {
   for (int32_t i = 0; i < layout->bucket_count; i++) {
     gd_range mine = gd_layout_piece(layout, i, model->data->rank);
     gd_unit_squares squares = {.units = mine.elements / GD_UNIT_ELEMS, .sums = norm->unit_sums + unit};
-    squares.gradient = model->gradients + mine.offset;
+    squares.gradient = gd_model_bucket_gradient(model, 0, i) + mine.offset;
     GD_TRY(model->kernels.ops->unit_squares(&model->kernels, &squares));
     unit += squares.units;
   }

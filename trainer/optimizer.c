@@ -12,23 +12,19 @@ _Static_assert(sizeof(gd_verdict) == GD_VERDICT_BYTES, "the plan counts the verd
 /* One byte a unit: a unit belongs to one parameter block, since blocks start at multiples of a unit. */
 static gd_status make_decay(gd_optimizer *optimizer) {
   const gd_layout *layout = &optimizer->model->layout;
-  size_t units = (size_t)(layout->arena_elems / GD_UNIT_ELEMS), mine = (size_t)(layout->state_elems / GD_UNIT_ELEMS);
-  uint8_t *all = calloc(units, 1), *state = calloc(mine, 1);
-  if (!all || !state) {
-    free(all), free(state);
-    return gd_fail(GD_NO_MEMORY, "no memory for %zu units", units);
-  }
+  uint8_t *state = calloc((size_t)(layout->state_elems / GD_UNIT_ELEMS), 1);
+  if (!state) return gd_fail(GD_NO_MEMORY, "no memory for %lld units", (long long)(layout->state_elems / GD_UNIT_ELEMS));
   for (int32_t i = 0; i < layout->parameter_count; i++) {
     const gd_parameter *p = &layout->parameters[i];
-    memset(all + p->offset / GD_UNIT_ELEMS, p->decay, (size_t)(p->blocks * p->block_elems / GD_UNIT_ELEMS));
-  }
-  for (int32_t i = 0; i < layout->bucket_count; i++) {
-    gd_range updated = gd_layout_updated(layout, i);
-    memcpy(state + layout->buckets[i].state_offset / GD_UNIT_ELEMS, all + updated.offset / GD_UNIT_ELEMS,
-           (size_t)(updated.elements / GD_UNIT_ELEMS));
+    gd_range mine = gd_layout_updated(layout, p->bucket);
+    int64_t first = p->offset > mine.offset ? p->offset : mine.offset, end = p->offset + p->blocks * p->block_elems;
+    if (end > mine.offset + mine.elements) end = mine.offset + mine.elements;
+    if (layout->buckets[p->bucket].state_offset < 0 || first >= end) continue;
+    memset(state + gd_layout_state(layout, p->bucket, first) / GD_UNIT_ELEMS, p->decay,
+           (size_t)((end - first) / GD_UNIT_ELEMS));
   }
   gd_status status = gd_model_take_copy(optimizer->model, GD_M_DECAY, state, &optimizer->decay);
-  free(all), free(state);
+  free(state);
   return status;
 }
 
@@ -38,7 +34,7 @@ static gd_status copy_masters(gd_optimizer *optimizer) {
     const gd_bucket *bucket = &model->layout.buckets[i];
     gd_range mine = gd_layout_updated(&model->layout, i);
     GD_TRY(model->kernels.ops->convert(&model->kernels, GD_FLOAT32, optimizer->master + bucket->state_offset, GD_BFLOAT16,
-                                       (gd_bfloat16 *)model->parameters + mine.offset, mine.elements));
+                                       (gd_bfloat16 *)gd_model_bucket(model, i) + mine.offset, mine.elements));
   }
   return GD_OK;
 }
@@ -88,8 +84,10 @@ gd_status gd_optimizer_vote(gd_optimizer *optimizer) {
   return model->kernels.ops->vote(&model->kernels, &vote);
 }
 
-float *gd_optimizer_weights(const gd_optimizer *optimizer, int64_t state_offset, int64_t arena_offset) {
-  return optimizer->master ? optimizer->master + state_offset : (float *)optimizer->model->parameters + arena_offset;
+float *gd_optimizer_weights(const gd_optimizer *optimizer, int32_t bucket, int64_t offset) {
+  const gd_model *model = optimizer->model;
+  if (optimizer->master) return optimizer->master + gd_layout_state(&model->layout, bucket, offset);
+  return (float *)gd_model_bucket(model, bucket) + offset;
 }
 
 gd_status gd_optimizer_update(gd_optimizer *optimizer, float lr) {
@@ -99,11 +97,11 @@ gd_status gd_optimizer_update(gd_optimizer *optimizer, float lr) {
     const gd_bucket *bucket = &model->layout.buckets[i];
     gd_range mine = gd_layout_updated(&model->layout, i);
     gd_update update = {.kind = spec->kind, .elements = mine.elements, .dtype = model->layout.shape.dtype};
-    update.master = gd_optimizer_weights(optimizer, bucket->state_offset, mine.offset);
-    update.parameter = optimizer->master ? (gd_bfloat16 *)model->parameters + mine.offset : 0;
+    update.master = gd_optimizer_weights(optimizer, i, mine.offset);
+    update.parameter = optimizer->master ? (gd_bfloat16 *)gd_model_bucket(model, i) + mine.offset : 0;
     update.first = optimizer->first + bucket->state_offset;
     update.second = optimizer->second ? optimizer->second + bucket->state_offset : 0;
-    update.gradient = model->gradients + mine.offset;
+    update.gradient = gd_model_bucket_gradient(model, 0, i) + mine.offset;
     update.decay = optimizer->decay + bucket->state_offset / GD_UNIT_ELEMS;
     update.verdict = optimizer->verdict;
     update.lr = lr;
@@ -119,7 +117,8 @@ gd_status gd_optimizer_update(gd_optimizer *optimizer, float lr) {
 
 gd_status gd_optimizer_gather(gd_optimizer *optimizer, int32_t bucket) {
   gd_model *model = optimizer->model;
-  return gd_reduce_gather_pieces(model, model->device->communication, bucket, model->parameters, model->layout.shape.bytes);
+  return gd_reduce_gather_pieces(model, model->device->communication, bucket, gd_model_bucket(model, bucket),
+                                 model->layout.shape.bytes);
 }
 
 gd_status gd_optimizer_set_progress(gd_optimizer *optimizer, int64_t applied_steps, int64_t bad_steps) {

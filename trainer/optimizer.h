@@ -30,7 +30,8 @@ GD_CHECKED gd_status gd_optimizer_gather(gd_optimizer *optimizer, int32_t bucket
 /* applied_steps and bad_steps of a resumed run. Local. */
 GD_CHECKED gd_status gd_optimizer_set_progress(gd_optimizer *optimizer, int64_t applied_steps, int64_t bad_steps);
 
-/* Device pointer to the float32 weights of a state offset (master, or the parameter itself) and the arena offset. */
-float *gd_optimizer_weights(const gd_optimizer *optimizer, int64_t state_offset, int64_t arena_offset);
+/* Device pointer to the float32 weights from element `offset` of a bucket on, of those that this rank updates: the master, or
+ * the parameter itself. */
+float *gd_optimizer_weights(const gd_optimizer *optimizer, int32_t bucket, int64_t offset);
 
 #endif

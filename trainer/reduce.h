@@ -47,8 +47,8 @@ void gd_gradient_reducer_close(gd_gradient_reducer *reducer);
  * Collective over data. */
 GD_CHECKED gd_status gd_gradient_reduce(gd_gradient_reducer *reducer, int32_t bucket, const gd_tree_counter *counter);
 
-/* The pieces of a bucket from their data ranks to all of them, in place: `arena` holds elements of `bytes` each as the layout
- * says. Collective over data. */
-GD_CHECKED gd_status gd_reduce_gather_pieces(gd_model *model, gd_stream *stream, int32_t bucket, void *arena, size_t bytes);
+/* The pieces of a bucket from their data ranks to all of them, in place: `whole` holds its elements, of `bytes` each.
+ * Collective over data. */
+GD_CHECKED gd_status gd_reduce_gather_pieces(gd_model *model, gd_stream *stream, int32_t bucket, void *whole, size_t bytes);
 
 #endif

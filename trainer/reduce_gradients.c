@@ -32,63 +32,61 @@ void gd_gradient_reducer_close(gd_gradient_reducer *reducer) {
 }
 
 /* Piece `piece` of a bucket in a buffer of the exchange: in the slot of one of my sums, or among what was received. */
-static float *place(const gd_gradient_reducer *reducer, const gd_bucket *bucket, const gd_tree_counter *counter, int32_t buffer,
+static float *place(const gd_gradient_reducer *reducer, int32_t index, const gd_tree_counter *counter, int32_t buffer,
                     int32_t piece) {
+  const gd_bucket *bucket = &reducer->model->layout.buckets[index];
   const gd_exchange_buffer *b = &reducer->exchange.buffer[buffer];
   if (b->sum < 0) return reducer->received + (b->at + piece - b->first_piece) * bucket->piece;
-  int64_t slot = counter->slots[b->sum] * reducer->model->layout.gradient_elems;
-  return reducer->model->gradients + slot + bucket->offset + piece * bucket->piece;
+  return gd_model_bucket_gradient(reducer->model, counter->slots[b->sum], index) + piece * bucket->piece;
 }
 
-static gd_status run_stage(gd_gradient_reducer *reducer, const gd_bucket *bucket, const gd_tree_counter *counter,
+static gd_status run_stage(gd_gradient_reducer *reducer, int32_t bucket, const gd_tree_counter *counter,
                            const gd_exchange_stage *stage) {
   const gd_exchange *exchange = &reducer->exchange;
   gd_group *data = reducer->model->data;
+  int64_t piece = reducer->model->layout.buckets[bucket].piece;
   for (int32_t i = 0; i < stage->messages; i++) {
     const gd_exchange_message *m = &exchange->message[stage->first_message + i];
     reducer->messages[i] = (gd_message){m->send ? GD_SEND : GD_RECEIVE, m->peer, 0, 0};
     reducer->messages[i].buffer = place(reducer, bucket, counter, m->buffer, m->first_piece);
-    reducer->messages[i].bytes = (size_t)(m->pieces * bucket->piece) * sizeof(float);
+    reducer->messages[i].bytes = (size_t)(m->pieces * piece) * sizeof(float);
   }
   if (stage->messages) GD_TRY(data->ops->exchange(data, reducer->stream, reducer->messages, stage->messages));
   for (int32_t i = 0; i < stage->adds; i++) {
     gd_tree_add add = exchange->add[stage->first_add + i];
     GD_TRY(reducer->kernels->ops->add(reducer->kernels, place(reducer, bucket, counter, add.to, stage->first_piece),
-                                      place(reducer, bucket, counter, add.from, stage->first_piece),
-                                      stage->pieces * bucket->piece));
+                                      place(reducer, bucket, counter, add.from, stage->first_piece), stage->pieces * piece));
   }
   return GD_OK;
 }
 
-gd_status gd_reduce_gather_pieces(gd_model *model, gd_stream *stream, int32_t bucket, void *arena, size_t bytes) {
-  const gd_bucket *b = &model->layout.buckets[bucket];
+gd_status gd_reduce_gather_pieces(gd_model *model, gd_stream *stream, int32_t bucket, void *whole, size_t bytes) {
   size_t *sizes = model->piece_sizes, *offsets = model->piece_offsets;
-  char *whole = (char *)arena + (size_t)b->offset * bytes;
   for (int32_t d = 0; d < model->data->size; d++) {
     gd_range piece = gd_layout_piece(&model->layout, bucket, d);
     sizes[d] = (size_t)piece.elements * bytes;
-    offsets[d] = (size_t)(piece.offset - b->offset) * bytes;
+    offsets[d] = (size_t)piece.offset * bytes;
   }
-  return model->data->ops->all_gather_uneven(model->data, stream, whole + offsets[model->data->rank], whole, sizes, offsets);
+  return model->data->ops->all_gather_uneven(model->data, stream, (char *)whole + offsets[model->data->rank], whole, sizes,
+                                             offsets);
 }
 
 gd_status gd_gradient_reduce(gd_gradient_reducer *reducer, int32_t bucket, const gd_tree_counter *counter) {
   gd_model *model = reducer->model;
   const gd_exchange *exchange = &reducer->exchange;
   const gd_layout *layout = &model->layout;
-  const gd_bucket *b = &layout->buckets[bucket];
-  for (int32_t i = 0; i < exchange->stages; i++) GD_TRY(run_stage(reducer, b, counter, &exchange->stage[i]));
+  for (int32_t i = 0; i < exchange->stages; i++) GD_TRY(run_stage(reducer, bucket, counter, &exchange->stage[i]));
   /* Everybody finds the sum in slot 0. */
   gd_range mine = gd_layout_piece(layout, bucket, model->data->rank);
-  float *to = model->gradients + mine.offset;
-  const float *from = place(reducer, b, counter, exchange->result, exchange->stage[exchange->stages - 1].first_piece);
+  float *to = gd_model_bucket_gradient(model, 0, bucket) + mine.offset;
+  const float *from = place(reducer, bucket, counter, exchange->result, exchange->stage[exchange->stages - 1].first_piece);
   size_t bytes = (size_t)mine.elements * sizeof(float);
   if (from != to) GD_TRY(model->device->ops->copy(reducer->stream, to, from, bytes, GD_COPY_DEVICE_TO_DEVICE));
   if (bucket == layout->tied_head_bucket) return GD_OK; /* the token table takes it in */
   if (bucket == 0 && layout->tied_head_bucket >= 0) {
-    gd_range head = gd_layout_piece(layout, layout->tied_head_bucket, model->data->rank);
-    GD_TRY(reducer->kernels->ops->add(reducer->kernels, to, model->gradients + head.offset, mine.elements));
+    const float *head = gd_model_bucket_gradient(model, 0, layout->tied_head_bucket) + mine.offset;
+    GD_TRY(reducer->kernels->ops->add(reducer->kernels, to, head, mine.elements));
   }
   if (layout->spec.parallel.zero > 0 || model->data->size == 1) return GD_OK;
-  return gd_reduce_gather_pieces(model, reducer->stream, bucket, model->gradients, sizeof(float));
+  return gd_reduce_gather_pieces(model, reducer->stream, bucket, gd_model_bucket_gradient(model, 0, bucket), sizeof(float));
 }

@@ -9,7 +9,7 @@ static gd_status make_boxes(gd_snapshot *snapshot) {
   const gd_layout *layout = &model->layout;
   gd_owned_box *owned;
   int32_t count, bucket = 0;
-  int64_t before = 0;
+  int64_t before = 0; /* pieces of earlier buckets */
   GD_TRY(gd_layout_owned(layout, GD_OWN_SAVED, &owned, &count));
   snapshot->boxes = calloc((size_t)(count * snapshot->kinds) + 1, sizeof *snapshot->boxes);
   if (!snapshot->boxes) {
@@ -17,9 +17,8 @@ static gd_status make_boxes(gd_snapshot *snapshot) {
     return gd_fail(GD_NO_MEMORY, "no memory for %d boxes", count);
   }
   for (int32_t i = 0; i < count; i++) {
-    while (owned[i].arena_offset >= layout->buckets[bucket].offset + layout->buckets[bucket].elements)
-      before += layout->buckets[bucket++].piece;
-    int64_t inside = owned[i].arena_offset - gd_layout_piece(layout, bucket, model->data->rank).offset;
+    while (bucket < owned[i].bucket) before += layout->buckets[bucket++].piece;
+    int64_t inside = owned[i].offset - gd_layout_piece(layout, bucket, model->data->rank).offset;
     for (int32_t kind = 0; kind < snapshot->kinds; kind++) {
       float *data = snapshot->memory + kind * snapshot->elements + before + inside;
       snapshot->boxes[snapshot->count++] = (gd_checkpoint_box){owned[i].tensor, (gd_checkpoint_kind)kind, owned[i].box, data};
@@ -52,8 +51,8 @@ gd_status gd_snapshot_take(gd_snapshot *snapshot) {
   int64_t before = 0;
   for (int32_t i = 0; i < model->layout.bucket_count; i++) {
     gd_range mine = gd_layout_piece(&model->layout, i, model->data->rank);
-    int64_t state = model->layout.buckets[i].state_offset + mine.offset - gd_layout_updated(&model->layout, i).offset;
-    const float *from[3] = {gd_optimizer_weights(optimizer, state, mine.offset), optimizer->first + state,
+    int64_t state = gd_layout_state(&model->layout, i, mine.offset);
+    const float *from[3] = {gd_optimizer_weights(optimizer, i, mine.offset), optimizer->first + state,
                             optimizer->second ? optimizer->second + state : 0};
     for (int32_t kind = 0; kind < snapshot->kinds; kind++)
       GD_TRY(device->ops->copy(device->compute, snapshot->memory + kind * snapshot->elements + before, from[kind],
@@ -71,7 +70,8 @@ static gd_status restore_kind(gd_optimizer *optimizer, const gd_checkpoint *chec
   size_t bytes = (size_t)model->layout.state_elems * sizeof(float);
   memset(host, 0, bytes);
   for (int32_t i = 0; i < count; i++)
-    boxes[i] = (gd_checkpoint_box){owned[i].tensor, kind, owned[i].box, host + owned[i].state_offset};
+    boxes[i] = (gd_checkpoint_box){owned[i].tensor, kind, owned[i].box,
+                                   host + gd_layout_state(&model->layout, owned[i].bucket, owned[i].offset)};
   GD_TRY(gd_checkpoint_read(checkpoint, model->layout.tensors, boxes, count));
   GD_TRY(device->ops->copy(device->compute, to, host, bytes, GD_COPY_HOST_TO_DEVICE));
   return device->ops->stream_sync(device->compute);

@@ -128,7 +128,7 @@ static gd_status merge_slots(gd_step *step, const gd_action *action) {
   for (int32_t i = layout->gradient_bucket_count - 1; i >= 0; i--) {
     if (!gd_action_covers(action, layout, i)) continue;
     const gd_bucket *bucket = &layout->buckets[i];
-    float *base = model->gradients + bucket->offset;
+    float *base = gd_model_bucket_gradient(model, 0, i);
     for (int32_t k = 0; k < micro->merge_count; k++)
       GD_TRY(model->kernels.ops->add(&model->kernels, base + micro->merges[k].to * layout->gradient_elems,
                                      base + micro->merges[k].from * layout->gradient_elems, bucket->elements));

@@ -13,25 +13,12 @@ static uint32_t name_hash(const char *name) {
   return hash;
 }
 
-/* The parameter a box of the arena lies in: segments are sorted by offset, boxes come in that order. */
-static const gd_parameter *parameter_at(const gd_layout *layout, int64_t offset) {
-  int32_t low = 0, high = layout->segment_count - 1;
-  while (low < high) {
-    int32_t middle = (low + high + 1) / 2;
-    if (layout->segments[middle].offset <= offset)
-      low = middle;
-    else
-      high = middle - 1;
-  }
-  return &layout->parameters[layout->segments[low].parameter];
-}
-
 gd_status gd_model_random_weights(void *context, const gd_tensor *tensors, const gd_owned_box *boxes, int32_t count,
                                   float *const *data) {
   const gd_model *model = context;
   for (int32_t i = 0; i < count; i++) {
     const gd_tensor *tensor = &tensors[boxes[i].tensor];
-    const gd_parameter *p = parameter_at(&model->layout, boxes[i].arena_offset);
+    const gd_parameter *p = &model->layout.parameters[boxes[i].parameter];
     gd_rng rng = gd_rng_make(model->seed, GD_RNG_WEIGHTS, 0, 0, name_hash(tensor->name));
     gd_box box = boxes[i].box;
 #pragma omp parallel for schedule(static) num_threads(model->kernels.threads)
@@ -46,28 +33,26 @@ gd_status gd_model_random_weights(void *context, const gd_tensor *tensors, const
 }
 
 /* One bucket at a time, so that the host copy stays small. */
-static gd_status upload(gd_model *model, const gd_bucket *bucket, const float *host, void *staging) {
+static gd_status upload(gd_model *model, int32_t bucket, const float *host, void *staging) {
   gd_device *device = model->device;
   gd_dtype dtype = model->layout.shape.dtype;
-  size_t elements = (size_t)bucket->elements, bytes = elements * gd_dtype_bytes(dtype);
+  size_t elements = (size_t)model->layout.buckets[bucket].elements, bytes = elements * gd_dtype_bytes(dtype);
   const void *from = host;
   if (dtype == GD_BFLOAT16) {
     gd_bfloat16 *rounded = staging;
     for (size_t i = 0; i < elements; i++) rounded[i] = gd_bfloat16_from_float(host[i]);
     from = rounded;
   }
-  char *to = (char *)model->parameters + (size_t)bucket->offset * gd_dtype_bytes(dtype);
-  GD_TRY(device->ops->copy(device->compute, to, from, bytes, GD_COPY_HOST_TO_DEVICE));
+  GD_TRY(device->ops->copy(device->compute, gd_model_bucket(model, bucket), from, bytes, GD_COPY_HOST_TO_DEVICE));
   return device->ops->stream_sync(device->compute);
 }
 
-static gd_status read_bucket(gd_model *model, const gd_bucket *bucket, const gd_owned_box *boxes, int32_t count,
+static gd_status read_bucket(gd_model *model, int32_t bucket, const gd_owned_box *boxes, int32_t count,
                              gd_weights_reader *reader, void *context, float *host, float **data, void *staging) {
   int32_t first = 0, end;
-  while (first < count && boxes[first].arena_offset < bucket->offset) first++;
-  for (end = first; end < count && boxes[end].arena_offset < bucket->offset + bucket->elements; end++)
-    data[end - first] = host + (boxes[end].arena_offset - bucket->offset);
-  memset(host, 0, (size_t)bucket->elements * sizeof *host);
+  while (first < count && boxes[first].bucket < bucket) first++;
+  for (end = first; end < count && boxes[end].bucket == bucket; end++) data[end - first] = host + boxes[end].offset;
+  memset(host, 0, (size_t)model->layout.buckets[bucket].elements * sizeof *host);
   GD_TRY(reader(context, model->layout.tensors, boxes + first, end - first, data));
   gd_progress();
   return upload(model, bucket, host, staging);
@@ -86,7 +71,7 @@ gd_status gd_model_read_weights(gd_model *model, gd_weights_reader *reader, void
   gd_status status = GD_OK;
   if (!host || !data || !staging) status = gd_fail(GD_NO_MEMORY, "no host memory for %lld weights", (long long)largest);
   for (int32_t i = 0; i < layout->bucket_count && status == GD_OK; i++)
-    status = read_bucket(model, &layout->buckets[i], boxes, count, reader, context, host, data, staging);
+    status = read_bucket(model, i, boxes, count, reader, context, host, data, staging);
   free(host), free(data), free(staging), free(boxes);
   return status;
 }

@@ -79,7 +79,7 @@ static double make_direction(const trained *t, int kind, int32_t tensor, const f
       const gd_box *box = &boxes[i].box;
       for (int64_t r = 0; r < box->rows; r++)
         for (int64_t c = 0; c < box->cols; c++) {
-          int64_t at = boxes[i].arena_offset + r * box->cols + c;
+          int64_t at = layout->buckets[boxes[i].bucket].offset + boxes[i].offset + r * box->cols + c;
           int64_t element = (box->row + r) * layout->tensors[tensor].cols + box->col + c;
           double v = direction(kind, tensor, element, (double)gradient[at]);
           if (which == 0) along[at] = (float)v;

@@ -144,8 +144,8 @@ static void compare_tensors(const gd_optimizer *optimizer, const layout_case *c,
     int64_t rows, cols;
     float *expected = reference_tensor(prefix, layout->tensors[b->tensor].name, &rows, &cols);
     assert_true(rows == layout->tensors[b->tensor].rows && cols == layout->tensors[b->tensor].cols);
-    const float *found = kind == GRADIENTS ? model->gradients + b->arena_offset
-                                           : gd_optimizer_weights(optimizer, b->state_offset, b->arena_offset);
+    const float *found = kind == GRADIENTS ? gd_model_bucket_gradient(model, 0, b->bucket) + b->offset
+                                           : gd_optimizer_weights(optimizer, b->bucket, b->offset);
     difference *d = &mine[b->tensor];
     for (int64_t r = 0; r < b->box.rows; r++)
       for (int64_t k = 0; k < b->box.cols; k++) {

@@ -31,40 +31,89 @@ static gd_spec small_spec(bool llama, int32_t tensor, int32_t zero) {
 }
 
 /* Marks the elements of all ranks' saved boxes in per-tensor maps; every element must be saved exactly once. */
+static void check_saved_once(const gd_spec *spec, const gd_mesh *mesh) {
+  uint8_t *maps[64] = {0};
+  int64_t total = 0;
+  for (int32_t rank = 0; rank < mesh->ranks; rank++) {
+    gd_layout layout;
+    gd_owned_box *boxes;
+    int32_t count;
+    assert_int_equal(gd_layout_create(spec, mesh, rank, &layout), GD_OK);
+    assert_int_equal(gd_layout_owned(&layout, GD_OWN_SAVED, &boxes, &count), GD_OK);
+    for (int32_t i = 0; i < count; i++) {
+      const gd_tensor *t = &layout.tensors[boxes[i].tensor];
+      uint8_t **map = &maps[boxes[i].tensor];
+      if (!*map) *map = calloc((size_t)(t->rows * t->cols), 1);
+      for (int64_t r = 0; r < boxes[i].box.rows; r++)
+        for (int64_t c = 0; c < boxes[i].box.cols; c++)
+          assert_int_equal((*map)[(boxes[i].box.row + r) * t->cols + boxes[i].box.col + c]++, 0);
+      total += gd_box_elements(boxes[i].box);
+    }
+    free(boxes);
+    gd_layout_free(&layout);
+  }
+  assert_int_equal(total, gd_spec_parameters(spec));
+  for (int i = 0; i < 64; i++) free(maps[i]);
+}
+
 static void each_element_is_saved_once(void **state) {
   (void)state;
   for (int llama = 0; llama < 2; llama++)
-    for (int32_t ranks = 1; ranks <= 8; ranks++)
+    for (int32_t ranks = 1; ranks <= 12; ranks++)
       for (int32_t tensor = 1; tensor <= 4; tensor *= 2)
-        for (int32_t zero = 0; zero < 2; zero++) {
-          if (ranks % tensor || 24 % (ranks / tensor)) continue;
-          gd_spec spec = small_spec(llama, tensor, zero);
-          gd_mesh mesh;
-          assert_int_equal(gd_spec_resolve(&spec, ranks), GD_OK);
-          assert_int_equal(gd_mesh_init(&mesh, ranks, tensor, 1, 1), GD_OK);
-          uint8_t *maps[64] = {0};
-          int64_t total = 0;
-          for (int32_t rank = 0; rank < ranks; rank++) {
-            gd_layout layout;
-            gd_owned_box *boxes;
-            int32_t count;
-            assert_int_equal(gd_layout_create(&spec, &mesh, rank, &layout), GD_OK);
-            assert_int_equal(gd_layout_owned(&layout, GD_OWN_SAVED, &boxes, &count), GD_OK);
-            for (int32_t i = 0; i < count; i++) {
-              const gd_tensor *t = &layout.tensors[boxes[i].tensor];
-              uint8_t **map = &maps[boxes[i].tensor];
-              if (!*map) *map = calloc((size_t)(t->rows * t->cols), 1);
-              for (int64_t r = 0; r < boxes[i].box.rows; r++)
-                for (int64_t c = 0; c < boxes[i].box.cols; c++)
-                  assert_int_equal((*map)[(boxes[i].box.row + r) * t->cols + boxes[i].box.col + c]++, 0);
-              total += gd_box_elements(boxes[i].box);
-            }
-            free(boxes);
-            gd_layout_free(&layout);
+        for (int32_t stages = 1; stages <= 3; stages++)
+          for (int32_t zero = 0; zero < 2; zero++) {
+            if (ranks % (tensor * stages) || 24 % (ranks / tensor / stages)) continue;
+            gd_spec spec = small_spec(llama, tensor, zero);
+            gd_mesh mesh;
+            assert_int_equal(gd_spec_resolve(&spec, ranks / stages), GD_OK);
+            assert_int_equal(gd_mesh_init(&mesh, ranks, tensor, stages, 1), GD_OK);
+            check_saved_once(&spec, &mesh);
           }
-          assert_int_equal(total, gd_spec_parameters(&spec));
-          for (int i = 0; i < 64; i++) free(maps[i]);
+}
+
+/* Every rank knows all buckets, and has memory for those of its stage: over the stages each once. */
+static void ranks_know_the_whole_model_and_hold_their_stage(void **state) {
+  (void)state;
+  for (int llama = 0; llama < 2; llama++)
+    for (int32_t stages = 1; stages <= 3; stages++) {
+      gd_spec spec = small_spec(llama, 2, 1);
+      gd_mesh mesh, flat;
+      gd_layout layout, whole;
+      int64_t arena = 0, gradients = 0, state_elems = 0;
+      assert_int_equal(gd_spec_resolve(&spec, 4), GD_OK);
+      assert_int_equal(gd_mesh_init(&flat, 4, 2, 1, 1), GD_OK);
+      assert_int_equal(gd_mesh_init(&mesh, 4 * stages, 2, stages, 1), GD_OK);
+      assert_int_equal(gd_layout_create(&spec, &flat, 0, &whole), GD_OK);
+      for (int32_t rank = 0; rank < mesh.ranks; rank += 4) {
+        assert_int_equal(gd_layout_create(&spec, &mesh, rank, &layout), GD_OK);
+        assert_int_equal(layout.gradient_bucket_count, whole.gradient_bucket_count);
+        assert_int_equal(layout.parameter_count, whole.parameter_count);
+        assert_int_equal(layout.tensor_count, whole.tensor_count);
+        for (int32_t i = 0; i < layout.gradient_bucket_count; i++) {
+          const gd_bucket *b = &layout.buckets[i];
+          bool here = b->stage == layout.coordinates[GD_AXIS_PIPELINE];
+          assert_string_equal(b->name, whole.buckets[i].name);
+          assert_int_equal(b->elements, whole.buckets[i].elements);
+          assert_int_equal(b->axes, GD_MASK_DATA);
+          assert_int_equal(b->gradient_offset >= 0, here);
+          assert_int_equal(b->offset >= 0, here && i < layout.bucket_count);
+          assert_int_equal(b->state_offset >= 0, here && i < layout.bucket_count);
+          if (b->layer == layout.shape.layers) assert_int_equal(b->stage, stages - 1);
+          if (b->layer == 0) assert_int_equal(b->stage, 0);
         }
+        for (int32_t i = 0; i < layout.segment_count; i++)
+          assert_true(layout.buckets[layout.parameters[layout.segments[i].parameter].bucket].offset >= 0);
+        arena += layout.arena_elems;
+        gradients += layout.gradient_elems;
+        state_elems += layout.state_elems;
+        gd_layout_free(&layout);
+      }
+      assert_int_equal(arena, whole.arena_elems);
+      assert_int_equal(gradients, whole.gradient_elems);
+      assert_int_equal(state_elems, whole.state_elems);
+      gd_layout_free(&whole);
+    }
 }
 
 static void blocks_start_at_units_and_pieces_are_even(void **state) {
@@ -239,6 +288,7 @@ static void the_plan_is_that_of_the_rank_which_needs_most(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(each_element_is_saved_once),
+      cmocka_unit_test(ranks_know_the_whole_model_and_hold_their_stage),
       cmocka_unit_test(blocks_start_at_units_and_pieces_are_even),
       cmocka_unit_test(activations_that_live_together_do_not_overlap),
       cmocka_unit_test(the_head_takes_strips_that_need_least),

@@ -59,7 +59,7 @@ static float *values_of(const gd_model *model, int32_t tensor, int64_t *count) {
   good(gd_layout_owned(&model->layout, GD_OWN_ALL, &boxes, &boxes_count));
   for (int32_t i = 0; i < boxes_count; i++) {
     if (boxes[i].tensor != tensor) continue;
-    const float *from = (const float *)model->parameters + boxes[i].arena_offset;
+    const float *from = (const float *)gd_model_bucket(model, boxes[i].bucket) + boxes[i].offset;
     const gd_box *b = &boxes[i].box;
     for (int64_t r = 0; r < b->rows; r++)
       for (int64_t c = 0; c < b->cols; c++) out[(b->row + r) * t->cols + b->col + c] = from[r * b->cols + c];

@@ -91,15 +91,14 @@ static gd_status softmax(gd_model *model, const strip *s) {
   return ops->loss_rows(&model->kernels, &a);
 }
 
-/* The sum in a buffer of the counter. Buffer 0, in which the sum of a whole node ends, is its gradient slot: a tied head has an
- * accumulator of its own there, as far behind the table's as the two buckets are apart. */
+/* The sum in a buffer of the counter. Buffer 0, in which the sum of a whole node ends, is its gradient slot, where a tied head
+ * has a bucket of its own. */
 static float *sum_in(const gd_model *model, int32_t slot, int32_t buffer) {
   const gd_layout *layout = &model->layout;
   const gd_parameter *weight = &layout->parameters[layout->head];
   if (buffer > 0) return gd_model_workspace_float(model, GD_W_HEAD_SUMS) + (buffer - 1) * weight->blocks * weight->block_elems;
-  int64_t apart =
-      layout->tied_head_bucket < 0 ? 0 : layout->buckets[layout->tied_head_bucket].offset - layout->buckets[0].offset;
-  return gd_model_gradient(model, slot, layout->head, 0) + apart;
+  int32_t bucket = layout->tied_head_bucket >= 0 ? layout->tied_head_bucket : weight->bucket;
+  return gd_model_bucket_gradient(model, slot, bucket) + weight->offset;
 }
 
 /* What a strip adds to the weight gradient of its node. fast: it goes on with the chain of those before it. invariant: it is a
