@@ -284,26 +284,30 @@ static void rows_of_later_schedules(void **state) {
   fits();
 }
 
+/* Without the spaces that make columns. */
+static void squeeze(char *line) {
+  char *to = line;
+  for (const char *from = line; *from; from++)
+    if (*from != ' ' || (to > line && to[-1] != ' ')) *to++ = *from;
+  while (to > line && to[-1] == ' ') to--;
+  *to = 0;
+}
+
 static void equal_rows_are_printed_once(void **state) {
   (void)state;
   static const char *const lines[] = {
-      "     0      2  forward                   0-1         1       0-2  -                                         0  gathers "
-      "of "
-      "the step before",
-      "     1      2  head                      0-1         1         -  -                                         0  ",
-      "     2      2  backward                  0-1         1       2-0  -                                         0  ",
-      "     6      1  forward                     2         1       0-2  -                                         0  gathers "
-      "of "
-      "the step before",
-      "     7      1  head                        2         1         -  -                                         0  ",
-      "     8      2  reduce                      -         -         -  tied_head - final_norm                    -  row 7",
-      "    10      3  backward                    2         1       2-0  -                                         0  ",
-      "    11      3  reduce                      -         -         -  layers.2 - layers.0                       -  the row "
-      "before",
-      "    16      2  reduce                      -         -         -  position_embedding - token_embedding      -  row 14",
-      "    18      1  vote                        -         -         -  -                                         -  row 17",
-      "    19      1  update                      -         -         -  -                                         -  ",
-      "    20      6  gather                      -         -         -  token_embedding - final_norm              -  row 19",
+      "0 2 forward 0-1 1 0-2 - 0 gathers of the step before",
+      "1 2 head 0-1 1 - - 0",
+      "2 2 backward 0-1 1 2-0 - 0",
+      "6 1 forward 2 1 0-2 - 0 gathers of the step before",
+      "7 1 head 2 1 - - 0",
+      "8 2 reduce - - - tied_head - final_norm - row 7",
+      "10 3 backward 2 1 2-0 - 0",
+      "11 3 reduce - - - layers.2 - layers.0 - the row before",
+      "16 2 reduce - - - position_embedding - token_embedding - row 14",
+      "18 1 vote - - - - - row 17",
+      "19 1 update - - - - -",
+      "20 6 gather - - - token_embedding - final_norm - row 19",
   };
   int printed = 0, count = sizeof lines / sizeof *lines;
   usual(GD_PASSES_ONE_BY_ONE);
@@ -312,7 +316,9 @@ static void equal_rows_are_printed_once(void **state) {
     for (int32_t k = row; k < row + rows; k++, printed++) {
       char line[320];
       assert_true(printed < count);
-      assert_string_equal(gd_plan_line(&plans[0], &layouts[0], k, rows, repeats, line, sizeof line), lines[printed]);
+      gd_plan_line(&plans[0], &layouts[0], k, rows, repeats, line, sizeof line);
+      squeeze(line);
+      assert_string_equal(line, lines[printed]);
     }
   }
   assert_int_equal(printed, count);
