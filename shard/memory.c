@@ -66,15 +66,26 @@ void gd_memory_of_training(const gd_layout *layout, gd_memory out[GD_MEMORY_IDS]
   out[GD_M_HOST_SNAPSHOT].bytes = (adam ? 3 : 2) * units * GD_UNIT_ELEMS * 4;
 }
 
+/* What data ranks differ by: the sums that they hold and receive. */
+static int64_t sums_of(const gd_layout *layout, int32_t data_rank) {
+  const gd_spec *spec = &layout->spec;
+  int32_t data = layout->mesh.size[GD_AXIS_DATA];
+  int64_t sent, received;
+  gd_exchange_count(spec, data, data_rank, &sent, &received);
+  return gd_deal_slots(spec, data, data_rank, spec->batch.micro) * layout->gradient_elems +
+         received * gd_layout_largest_piece(layout);
+}
+
 void gd_memory_of_largest(const gd_layout *layout, gd_memory out[GD_MEMORY_IDS]) {
-  gd_layout other = *layout; /* shares its tables; data ranks differ by the sums that they hold and receive */
-  gd_memory memory[GD_MEMORY_IDS];
-  gd_memory_of_training(layout, out);
+  gd_layout largest = *layout; /* shares its tables */
+  int64_t most = 0;
   for (int32_t d = 0; d < layout->mesh.size[GD_AXIS_DATA]; d++) {
-    other.coordinates[GD_AXIS_DATA] = d;
-    gd_memory_of_training(&other, memory);
-    if (gd_memory_device_bytes(memory) > gd_memory_device_bytes(out)) memcpy(out, memory, sizeof memory);
+    int64_t sums = sums_of(layout, d);
+    if (sums <= most) continue;
+    most = sums;
+    largest.coordinates[GD_AXIS_DATA] = d;
   }
+  gd_memory_of_training(&largest, out);
 }
 
 void gd_memory_of_inference(const gd_layout *layout, int32_t cache_tokens, gd_memory out[GD_MEMORY_IDS]) {

@@ -59,8 +59,8 @@ typedef struct gd_memory {
 /* A training run with micro-batches of batch.micro sequences. A run without a validation split does not take what belongs to
  * it. Local. */
 void gd_memory_of_training(const gd_layout *layout, gd_memory out[GD_MEMORY_IDS]);
-/* The same for that rank of the data axis which needs most: where shares are no power of two some hold more sums than others.
- */
+/* The same for that rank of the data axis which needs most for sums of gradients: where shares are no power of two some hold
+ * more of them than others. (What else differs between them is the norm's, a few kilobytes.) */
 void gd_memory_of_largest(const gd_layout *layout, gd_memory out[GD_MEMORY_IDS]);
 /* Inference: batch.sequence rows at most a call, `cache_tokens` keys and values. Local. */
 void gd_memory_of_inference(const gd_layout *layout, int32_t cache_tokens, gd_memory out[GD_MEMORY_IDS]);

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+_Static_assert(GD_FLAGS == 2 && GD_FLAGS_AHEAD == 2, "the plan counts them (shard/memory.c)");
+
 gd_status gd_flags_open(gd_model *model, gd_flags_ask *ask, void *context, gd_flags *out) {
   *out = (gd_flags){.model = model, .ask = ask, .context = context};
   GD_TRY(gd_model_take(model, GD_M_FLAGS, false, &out->device));

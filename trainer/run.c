@@ -277,7 +277,8 @@ static gd_status read_step(gd_run *run) {
         "the loss or the gradient norm was not finite for %lld steps in a row (last finite before step %lld); the newest "
         "checkpoint is from before; lower optimizer.lr, or raise guard.max_bad_steps",
         (long long)verdict->bad_steps, (long long)(run->state.step - verdict->bad_steps + 1));
-  if (result.flags[GD_FLAG_STOP] && run->state.step < spec->run.steps) run->stop = (gd_stop)result.flags[GD_FLAG_STOP];
+  /* A request that comes with the last step enqueued changes nothing. */
+  if (result.flags[GD_FLAG_STOP] && run->enqueued < spec->run.steps) run->stop = (gd_stop)result.flags[GD_FLAG_STOP];
   /* Only a save that was in flight before this step's vote and is idle on every rank is published now. */
   return result.flags[GD_FLAG_SAVING] ? GD_OK : publish(run);
 }
@@ -338,12 +339,12 @@ gd_status gd_run_next(gd_run *run, gd_run_event *event) {
 
 void gd_run_close(gd_run *run) {
   if (!run->device) return;
+  gd_step_close(&run->step); /* waits for what is enqueued, which reads the batches */
   if (run->prefetch) gd_prefetch_close(run->prefetch);
   if (run->writer) gd_checkpoint_writer_close(run->writer);
   for (int i = 0; i < GD_FLAGS_AHEAD; i++) gd_batch_close(&run->batches[i]);
   gd_validator_close(&run->validator);
   gd_snapshot_close(&run->snapshot);
-  gd_step_close(&run->step);
   gd_profile_close(run->profile);
   gd_optimizer_close(&run->optimizer);
   gd_model_close(&run->model);

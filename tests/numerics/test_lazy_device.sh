@@ -36,7 +36,7 @@ for device in lazy eager; do
 done
 
 # Here the host is a step ahead of the device: a request to stop takes hold after the step that was enqueued meanwhile, on every rank.
-attempt lazy-stopped 2 gpt2 run.device=lazy run.steps=100000 schedule.decay_steps=100 checkpoint.interval_steps=0 \
+attempt lazy-stopped 1 gpt2 run.device=lazy run.steps=100000 schedule.decay_steps=100 checkpoint.interval_steps=0 \
   validation.interval_steps=0 --max-time=1s > "$work/stopped.said"
 check "lazy, stopped after a second: it left with 75" test $? -eq 75
 last=$(grep -c '"event": *"train"' "$work/lazy-stopped/metrics.jsonl")
@@ -47,4 +47,15 @@ if [ "$last" -gt 1 ] && train cpu-as-long 1 gpt2 "run.steps=$last" schedule.deca
 else
   check "lazy, stopped after a second, at step $last" false
 fi
+# A request that is read with the last step enqueued comes too late: a run that has done all its steps says that it is done.
+wrong=0
+for ((steps = last - 4; steps <= last + 4; steps++)); do
+  rm -rf "$work/late"
+  "$bin/gptdist-train" --config "$work/gpt2.yaml" --set "run.directory=$work/late" --set run.device=lazy --set "run.steps=$steps" \
+    --set checkpoint.interval_steps=0 --set validation.interval_steps=0 --max-time=1s > "$work/late.out" 2>&1
+  code=$?
+  all=$([ "$(grep -c '"event": *"train"' "$work/late/metrics.jsonl")" -eq "$steps" ] && echo 0 || echo 75)
+  [ $code -eq "$all" ] || { wrong=1; echo "run.steps=$steps: left with $code, should have with $all"; }
+done
+check "lazy, asked to stop near the end: done where all steps are" test $wrong -eq 0
 finish
