@@ -2,6 +2,7 @@
  * in the workspace arena (one layer's, or the head's: the two never live together, so they share their bytes). */
 #include <string.h>
 
+#include "shard/base/round.h"
 #include "shard/deal.h"
 #include "shard/layout.h"
 #include "shard/schedule.h"
@@ -20,14 +21,10 @@ typedef struct table {
   int64_t kept, always, layer, head; /* bytes so far */
 } table;
 
-static int64_t round_up(int64_t value, int64_t unit) {
-  return (value + unit - 1) / unit * unit;
-}
-
 static void put(table *t, gd_activation_id id, const char *name, const char *shape, gd_dtype dtype, int64_t elements) {
   gd_activation_entry *e = &t->out->entries[id];
   *e = (gd_activation_entry){name, shape, dtype, GD_KEPT_FOR_BACKWARD, 1, elements, 0, 0};
-  e->stride = round_up(elements * (int64_t)gd_dtype_bytes(dtype), ALIGN_BYTES);
+  e->stride = gd_round_up(elements * (int64_t)gd_dtype_bytes(dtype), ALIGN_BYTES);
 }
 
 /* Kept: `copies` in the activation arena; one copy where no backward follows (the next layer writes over it). */
@@ -99,7 +96,7 @@ static int64_t choose_head_rows(const gd_layout *layout, int64_t rows, int64_t f
   int64_t most = free_bytes / head_row_bytes(&layout->shape) / HEAD_ROWS_STEP * HEAD_ROWS_STEP;
   if (most < LEAST_HEAD_ROWS) most = LEAST_HEAD_ROWS;
   int64_t strips = (rows + most - 1) / most;
-  chosen = round_up((rows + strips - 1) / strips, HEAD_ROWS_STEP); /* all about as large */
+  chosen = gd_round_up((rows + strips - 1) / strips, HEAD_ROWS_STEP); /* all about as large */
   return chosen < rows ? chosen : rows;
 }
 

@@ -26,18 +26,6 @@ int32_t gd_deal_piece(int32_t data_ranks, int32_t data_rank) {
   return first + data_rank;
 }
 
-int32_t gd_deal_piece_owner(int32_t data_ranks, int32_t piece) {
-  int32_t rank = 0, pieces = data_ranks, bit = 1;
-  for (; pieces % 2 == 0; bit *= 2) {
-    pieces /= 2;
-    if (piece >= pieces) {
-      rank += bit;
-      piece -= pieces;
-    }
-  }
-  return rank + bit * piece;
-}
-
 int gd_deal_nodes(const gd_spec *spec, gd_deal part, gd_tree_node nodes[GD_TREE_MAX_NODES]) {
   int64_t k = spec->parallel.time_blocks;
   return gd_tree_nodes(part.first_sequence * k, (part.first_sequence + part.sequences) * k, nodes);

@@ -23,11 +23,10 @@ int32_t gd_deal_rounds(const gd_spec *spec, int32_t data_ranks);
 /* What it computes in one of them; the last may be smaller. */
 gd_deal gd_deal_round(const gd_spec *spec, int32_t data_ranks, int32_t data_rank, int32_t round);
 
-/* Which of a bucket's data_ranks pieces a data rank sums, saves and (ZeRO 1) updates, and the rank that has a piece: where the
+/* Which of a bucket's data_ranks pieces a data rank sums, saves and (ZeRO 1) updates: where the
  * exchange of halves ends (shard/exchange.h). For 2^a m ranks, m odd: the low a bits of the rank in reverse are the first
  * digit, the rest of it the second. */
 int32_t gd_deal_piece(int32_t data_ranks, int32_t data_rank);
-int32_t gd_deal_piece_owner(int32_t data_ranks, int32_t piece);
 
 /* The complete nodes of the gradients' tree that a part is, in leaves. Returns their number. */
 int gd_deal_nodes(const gd_spec *spec, gd_deal part, gd_tree_node nodes[GD_TREE_MAX_NODES]);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "shard/base/round.h"
 #include "shard/deal.h"
 
 /* One logical tensor's part of a parameter block: `rows` x `cols` of the tensor a block, cut along rows or columns. */
@@ -21,10 +22,6 @@ typedef struct builder {
   int32_t layer; /* the open bucket's */
   int32_t tensor_capacity, parameter_capacity, segment_capacity;
 } builder;
-
-static int64_t round_up(int64_t value, int64_t unit) {
-  return (value + unit - 1) / unit * unit;
-}
 
 static gd_status grow(void **array, int32_t count, int32_t *capacity, size_t element_bytes) {
   if (count < *capacity) return GD_OK;
@@ -81,7 +78,7 @@ static gd_status add_parameter(builder *b, const char *prefix, const char *name,
   for (int i = 0; i < count; i++) memory_rows += parts[i].memory_rows;
   p->block_rows = cut == GD_CUT_COLUMN ? memory_rows / p->all_blocks : memory_rows;
   p->block_cols = cut == GD_CUT_ROW ? parts[0].cols / p->all_blocks : parts[0].cols;
-  p->block_elems = round_up(p->block_rows * p->block_cols, GD_UNIT_ELEMS);
+  p->block_elems = gd_round_up(p->block_rows * p->block_cols, GD_UNIT_ELEMS);
   p->offset = b->at;
   p->decay = !vector;
   p->init_std = init_std;
@@ -125,7 +122,7 @@ static gd_status close_bucket(builder *b, const char *name) {
   gd_bucket *bucket = &layout->buckets[layout->bucket_count++];
   *bucket = (gd_bucket){.layer = b->layer, .stage = stage_of(layout, b->layer), .axes = GD_MASK_DATA};
   snprintf(bucket->name, sizeof bucket->name, "%s", name);
-  bucket->elements = round_up(b->at, GD_UNIT_ELEMS * data);
+  bucket->elements = gd_round_up(b->at, GD_UNIT_ELEMS * data);
   bucket->piece = bucket->elements / data;
   return GD_OK;
 }

@@ -51,7 +51,8 @@ static gd_action *append(gd_plan *plan, gd_action_kind kind) {
 typedef struct pass_place {
   const gd_pass *pass;
   int32_t sequences, slot;
-  bool last; /* of the step's micro-batches */
+  bool last;         /* of the step's micro-batches */
+  int32_t waits_for; /* of the rows that use weights first */
 } pass_place;
 
 static gd_action *append_pass(gd_plan *plan, gd_action_kind kind, const pass_place *at, int32_t first_layer, int32_t layers) {
@@ -76,16 +77,19 @@ static void append_reduces(gd_plan *plan, const gd_layout *layout) {
   }
 }
 
-static void append_forward(gd_plan *plan, const gd_layout *layout, const pass_place *at, bool gathered) {
-  gd_action *forward = append_pass(plan, GD_DO_FORWARD, at, 0, layout->shape.layers);
-  if (gathered) forward->waits_for = GD_WAITS_STEP_BEFORE;
+static void append_forward(gd_plan *plan, const gd_layout *layout, const pass_place *at) {
+  append_pass(plan, GD_DO_FORWARD, at, 0, layout->shape.layers)->waits_for = at->waits_for;
+}
+
+static void append_head(gd_plan *plan, const pass_place *at) {
+  append_pass(plan, GD_DO_HEAD, at, 0, 0)->waits_for = at->waits_for;
 }
 
 /* The head comes right before the layers, for the gradient between them is not kept. Gradients leave when the last micro-batch
  * is through their layer, so it goes layer by layer. */
 static void append_backward(gd_plan *plan, const gd_layout *layout, const pass_place *at) {
   int32_t layers = layout->shape.layers;
-  append_pass(plan, GD_DO_HEAD, at, 0, 0);
+  append_head(plan, at);
   if (!at->last) {
     append_pass(plan, GD_DO_BACKWARD, at, layers - 1, layers);
     return;
@@ -117,12 +121,13 @@ static void append_passes(gd_plan *plan, const gd_layout *layout, const gd_pass 
   for (int32_t i = 0; i < 2 * micros; i++) {
     int32_t m = passes[i].micro;
     pass_place at = {.pass = &passes[i], .last = m == micros - 1};
+    at.waits_for = gathered ? GD_WAITS_STEP_BEFORE : GD_WAITS_NOTHING;
     at.sequences = gd_deal_round(spec, layout->mesh.size[GD_AXIS_DATA], 0, m).sequences; /* as many on every data rank */
     if (!passes[i].backward) {
       while (taken[at.slot]) at.slot++;
       slot_of[m] = at.slot;
-      append_forward(plan, layout, &at, gathered);
-      if (!backward) append_pass(plan, GD_DO_HEAD, &at, 0, 0);
+      append_forward(plan, layout, &at);
+      if (!backward) append_head(plan, &at);
     } else if (backward) {
       at.slot = slot_of[m];
       append_backward(plan, layout, &at);

@@ -23,8 +23,12 @@ typedef struct walk {
   int32_t *last_micro;   /* [gradient buckets]: the last that came into its gradient, -1: none */
   int32_t *last_row;     /* [gradient buckets]: ... and where */
   int32_t *reduced;      /* [gradient buckets]: row, -1: not yet */
+  uint8_t *began_freed;  /* [buckets]: the step begins without its weights */
   uint8_t *freed;        /* [buckets]: its gathered weights are gone */
   uint8_t *gathered;     /* [buckets]: since the update */
+  int32_t *freed_at;     /* [buckets]: row, -1: not in this step */
+  int32_t *gathered_at;  /* [buckets]: row of its last gather, -1: none */
+  int32_t waited;        /* the last row of the communication stream that the compute stream has waited for */
   int32_t going_back;    /* the micro-batch whose gradient goes from layer to layer, -1: none */
   int32_t vote, update;  /* rows, -1 */
   int32_t last_reduce;
@@ -38,10 +42,12 @@ static bool is_backward(gd_action_kind kind) {
   return kind == GD_DO_BACKWARD || kind == GD_DO_BACKWARD_INPUT || kind == GD_DO_BACKWARD_WEIGHT;
 }
 
-static gd_status check_wait(const walk *w, int32_t row) {
+static gd_status check_wait(walk *w, int32_t row) {
   const gd_action *a = &w->plan->actions[row];
   if (a->waits_for < 0) return GD_OK;
   if (a->waits_for >= row) return wrong(w, row, "waits for a row that is not before it");
+  bool there = gd_action_communicates(w->plan->actions[a->waits_for].kind);
+  if (!gd_action_communicates(a->kind) && there && a->waits_for > w->waited) w->waited = a->waits_for;
   return GD_OK;
 }
 
@@ -49,8 +55,9 @@ static gd_status check_wait(const walk *w, int32_t row) {
 static gd_status check_weights(const walk *w, int32_t row) {
   for (int32_t b = 0; b < w->layout->bucket_count; b++) {
     bool head = w->plan->actions[row].kind == GD_DO_HEAD && w->layout->tied_head_bucket >= 0 && b == 0;
-    if ((head || gd_action_covers(&w->plan->actions[row], w->layout, b)) && w->freed[b])
-      return wrong(w, row, "uses weights that were freed and not gathered again");
+    if (!head && !gd_action_covers(&w->plan->actions[row], w->layout, b)) continue;
+    if (w->freed[b]) return wrong(w, row, "uses weights that were freed and not gathered again");
+    if (w->gathered_at[b] > w->waited) return wrong(w, row, "does not wait for the gather of its weights");
   }
   return GD_OK;
 }
@@ -85,6 +92,8 @@ static gd_status check_forward(walk *w, int32_t row) {
 static gd_status check_head(walk *w, int32_t row) {
   const gd_action *a = &w->plan->actions[row];
   if (w->slot_of[a->slot] != a->micro) return wrong(w, row, "works in the slot of another micro-batch");
+  if (w->gathers && a->waits_for != GD_WAITS_STEP_BEFORE)
+    return wrong(w, row, "does not wait for the weights that the step before gathers");
   if (w->forward_to[a->micro] != w->layers || w->headed[a->micro])
     return wrong(w, row, "does not come once, after the last layer");
   if (w->going_back >= 0) return wrong(w, row, "writes over the gradient of another micro-batch on its way back");
@@ -150,9 +159,29 @@ static gd_status check_gather(walk *w, int32_t row) {
     w->gathered[a->bucket] = 1;
   } else if (!w->freed[a->bucket]) {
     return wrong(w, row, "gathers weights that are there");
+  } else if (a->waits_for < w->freed_at[a->bucket]) {
+    return wrong(w, row, "does not wait until its weights are free");
+  } else {
+    w->gathered_at[a->bucket] = row;
   }
   w->freed[a->bucket] = 0;
   return GD_OK;
+}
+
+static gd_status check_free(walk *w, int32_t row) {
+  int32_t bucket = w->plan->actions[row].bucket;
+  if (w->freed[bucket]) return wrong(w, row, "frees weights that are free");
+  w->freed[bucket] = 1;
+  w->freed_at[bucket] = row;
+  return GD_OK;
+}
+
+static gd_status check_recompute(const walk *w, int32_t row) {
+  const gd_action *a = &w->plan->actions[row];
+  if (w->slot_of[a->slot] != a->micro) return wrong(w, row, "works in the slot of another micro-batch");
+  if (!w->headed[a->micro]) return wrong(w, row, "comes before the head");
+  if (a->first_layer + a->layers > w->input_to[a->micro]) return wrong(w, row, "comes after its backward");
+  return check_weights(w, row);
 }
 
 static gd_status check_row(walk *w, int32_t row) {
@@ -164,12 +193,9 @@ static gd_status check_row(walk *w, int32_t row) {
     case GD_DO_BACKWARD:
     case GD_DO_BACKWARD_INPUT:
     case GD_DO_BACKWARD_WEIGHT: return check_backward(w, row);
-    case GD_DO_RECOMPUTE:
-      if (w->slot_of[a->slot] != a->micro) return wrong(w, row, "works in the slot of another micro-batch");
-      if (a->first_layer + a->layers > w->input_to[a->micro]) return wrong(w, row, "comes after its backward");
-      return check_weights(w, row);
+    case GD_DO_RECOMPUTE: return check_recompute(w, row);
     case GD_DO_GATHER: return check_gather(w, row);
-    case GD_DO_FREE: w->freed[a->bucket] = 1; return GD_OK;
+    case GD_DO_FREE: return check_free(w, row);
     case GD_DO_REDUCE: return check_reduce(w, row);
     case GD_DO_VOTE: return check_vote(w, row);
     case GD_DO_UPDATE: return check_update(w, row);
@@ -198,21 +224,43 @@ static gd_status check_end(const walk *w) {
     if (w->weights_left[m] != 0 || w->input_to[m] != 0)
       return gd_fail(GD_BUG, "rank %d, row %d: the table ends, and micro-batch %d is not backward", w->rank, last, m);
   if (w->update < 0) return gd_fail(GD_BUG, "rank %d, row %d: the table ends without an update", w->rank, last);
-  for (int32_t b = 0; w->gathers && b < w->layout->bucket_count; b++)
-    if (!w->gathered[b])
-      return gd_fail(GD_BUG, "rank %d, row %d: the table ends, and the updated %s is not gathered", w->rank, last,
-                     w->layout->buckets[b].name);
+  for (int32_t b = 0; b < w->layout->bucket_count; b++) {
+    const char *name = w->layout->buckets[b].name;
+    if (w->freed[b] != w->began_freed[b])
+      return gd_fail(GD_BUG, "rank %d, row %d: the table ends %s the weights of %s, and begins %s them", w->rank, last,
+                     w->freed[b] ? "without" : "with", name, w->freed[b] ? "with" : "without");
+    if (w->gathers && !w->began_freed[b] && !w->gathered[b])
+      return gd_fail(GD_BUG, "rank %d, row %d: the table ends, and the updated %s is not gathered", w->rank, last, name);
+  }
   return GD_OK;
 }
 
+/* A step begins without the weights that its first row about them gathers, before the update. */
+static void find_freed(walk *w) {
+  for (int32_t b = 0; b < w->layout->bucket_count; b++)
+    for (int32_t row = 0; row < w->plan->count; row++) {
+      const gd_action *a = &w->plan->actions[row];
+      bool gathers = a->kind == GD_DO_GATHER && a->bucket == b;
+      if (gathers) w->freed[b] = w->began_freed[b] = 1;
+      if (gathers || a->kind == GD_DO_UPDATE || (a->kind == GD_DO_FREE && a->bucket == b)) break;
+    }
+}
+
 static gd_status check_table(const gd_layout *layout, const gd_plan *plan, int32_t rank) {
-  walk w = {.rank = rank, .layout = layout, .plan = plan, .going_back = -1, .vote = -1, .update = -1, .last_reduce = -1};
+  walk w = {.rank = rank,
+            .layout = layout,
+            .plan = plan,
+            .going_back = -1,
+            .waited = -1,
+            .vote = -1,
+            .update = -1,
+            .last_reduce = -1};
   w.micros = gd_deal_rounds(&layout->spec, layout->mesh.size[GD_AXIS_DATA]);
   w.layers = layout->shape.layers;
   w.gathers = layout->mesh.size[GD_AXIS_DATA] > 1 && layout->spec.parallel.zero >= 1;
-  int32_t m = w.micros, g = layout->gradient_bucket_count, total = 3 * m + plan->slots + 3 * g;
+  int32_t m = w.micros, g = layout->gradient_bucket_count, total = 3 * m + plan->slots + 5 * g;
   int32_t *numbers = malloc((size_t)total * sizeof *numbers);
-  uint8_t *bytes = calloc((size_t)(m + 2 * g), 1);
+  uint8_t *bytes = calloc((size_t)(m + 3 * g), 1);
   if (!numbers || !bytes) {
     free(numbers), free(bytes);
     return gd_fail(GD_NO_MEMORY, "no memory to check a step of %d rows", plan->count);
@@ -220,7 +268,9 @@ static gd_status check_table(const gd_layout *layout, const gd_plan *plan, int32
   for (int32_t i = 0; i < total; i++) numbers[i] = -1;
   w.forward_to = numbers, w.input_to = numbers + m, w.weights_left = numbers + 2 * m, w.slot_of = numbers + 3 * m;
   w.last_micro = w.slot_of + plan->slots, w.last_row = w.last_micro + g, w.reduced = w.last_row + g;
-  w.headed = bytes, w.freed = bytes + m, w.gathered = w.freed + g;
+  w.freed_at = w.reduced + g, w.gathered_at = w.freed_at + g;
+  w.headed = bytes, w.freed = bytes + m, w.gathered = w.freed + g, w.began_freed = w.gathered + g;
+  find_freed(&w);
   for (int32_t i = 0; i < m; i++) w.forward_to[i] = 0, w.input_to[i] = w.weights_left[i] = w.layers;
   gd_status status = GD_OK;
   for (int32_t row = 0; row < plan->count && status == GD_OK; row++) {

@@ -5,7 +5,7 @@
  * activation slot in which another micro-batch is alive, or the gradient of one that is on its way back; micro-batches come
  * ascending into every gradient; a bucket is summed once, behind the last of them; weights are there when a row uses them; the
  * rows that others wait for come before, and late enough. Of all together: no endless wait; the members of a group meet in the
- * same rows in one order; a pair's messages come in one order.
+ * same rows in one order; a pair's messages come in one order. What a message carries, and who waits for it, is not looked at.
  */
 #ifndef GD_SHARD_PLAN_CHECK_H
 #define GD_SHARD_PLAN_CHECK_H

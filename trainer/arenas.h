@@ -63,8 +63,7 @@ typedef struct gd_micro {
   gd_tree_node nodes[GD_TREE_MAX_NODES]; /* in time blocks of this micro-batch, as its rows lie: block s K + k */
   int32_t slots[GD_TREE_MAX_NODES];
   int32_t merge_count;
-  gd_tree_add
-      merges[GD_TREE_MAX_NODES + GD_TREE_LEVELS]; /* slot additions once a bucket's gradients of this micro-batch are there */
+  gd_tree_add merges[GD_TREE_MAX_NODES + GD_TREE_LEVELS]; /* of slots, once a bucket's gradients are there */
 } gd_micro;
 
 /* Takes the memory for micro-batches of at most spec->batch.micro sequences. For inference spec->batch.sequence is the most

@@ -9,17 +9,9 @@
 #include <cmocka.h>
 
 #include "io/config/config.h"
+#include "tests/sanitized.h"
 #include "trainer/step.h"
 #include "trainer/weights.h"
-
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__)
-#define SANITIZED 1
-#endif
 
 static _Atomic int64_t heap_calls, device_calls;
 

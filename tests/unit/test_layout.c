@@ -11,24 +11,7 @@
 #include "shard/cost.h"
 #include "shard/layout.h"
 #include "shard/memory.h"
-
-static gd_spec small_spec(bool llama, int32_t tensor, int32_t zero) {
-  gd_spec spec;
-  memset(&spec, 0, sizeof spec);
-  spec.run.steps = 10;
-  spec.model =
-      (gd_model_spec){.layers = 2, .heads = 4, .kv_heads = llama ? 4 : 0, .width = 32, .vocabulary = 61, .context = 16};
-  spec.model.norm = llama ? GD_NORM_RMSNORM : GD_NORM_LAYERNORM;
-  spec.model.activation = llama ? GD_ACTIVATION_SWIGLU : GD_ACTIVATION_GELU_TANH;
-  spec.model.position = llama ? GD_POSITION_ROTARY : GD_POSITION_LEARNED;
-  spec.model.bias = !llama;
-  spec.model.tied_head = !llama;
-  spec.model.init_std = 0.02f;
-  spec.parallel = (gd_parallel_spec){.tensor = tensor, .pipeline = 1, .context = 1, .zero = zero};
-  spec.batch.global = 24;
-  spec.numerics = GD_NUMERICS_INVARIANT;
-  return spec;
-}
+#include "tests/small_spec.h"
 
 /* Marks the elements of all ranks' saved boxes in per-tensor maps; every element must be saved exactly once. */
 static void check_saved_once(const gd_spec *spec, const gd_mesh *mesh) {

@@ -1,10 +1,10 @@
 /* The gradient norm's nodes: whatever the ranks, every rank ends with the tree over all units of every parameter, in name
  * order, by messages that both ends know, of which no more is sent, received or kept than was counted. */
 #include "kernels_common.h"
-
 #include "shard/deal.h"
 #include "shard/norm.h"
 #include "shard/tree.h"
+#include "tests/small_spec.h"
 
 enum { MOST_DATA = 64, MOST_TENSOR = 4, MOST_PARAMETERS = 160, BLOCKS = 4 };
 
@@ -197,19 +197,12 @@ static void check(gd_kernels *kernels, gd_spec spec, int32_t data, int32_t tenso
 }
 
 static gd_spec spec_of(bool llama, int32_t layers, int32_t width, int32_t vocabulary) {
-  gd_spec spec;
-  memset(&spec, 0, sizeof spec);
-  spec.run.steps = 10;
-  spec.model = (gd_model_spec){
-      .layers = layers, .heads = 4, .kv_heads = llama ? 4 : 0, .width = width, .vocabulary = vocabulary, .context = 16};
-  spec.model.norm = llama ? GD_NORM_RMSNORM : GD_NORM_LAYERNORM;
-  spec.model.activation = llama ? GD_ACTIVATION_SWIGLU : GD_ACTIVATION_GELU_TANH;
-  spec.model.position = llama ? GD_POSITION_ROTARY : GD_POSITION_LEARNED;
-  spec.model.bias = !llama;
-  spec.model.tied_head = !llama;
-  spec.model.init_std = 0.02f;
-  spec.parallel = (gd_parallel_spec){.pipeline = 1, .context = 1, .blocks = BLOCKS};
-  spec.numerics = GD_NUMERICS_INVARIANT;
+  gd_spec spec = small_spec(llama, 0, 0);
+  spec.model.layers = layers;
+  spec.model.width = width;
+  spec.model.vocabulary = vocabulary;
+  spec.parallel.blocks = BLOCKS;
+  spec.batch.global = 0;
   return spec;
 }
 

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "shard/plan_check.h"
+#include "tests/small_spec.h"
 
 enum { RANKS = 64 };
 
@@ -19,18 +20,13 @@ static gd_plan plans[RANKS];
 static int32_t built;
 
 static gd_spec spec_of(bool llama, int32_t tensor, int32_t zero, int32_t global, int32_t micro, gd_pass_order passes) {
-  gd_spec spec;
-  memset(&spec, 0, sizeof spec);
-  spec.run.steps = 10;
-  spec.model = (gd_model_spec){.layers = 3, .heads = 8, .width = 32, .vocabulary = 61, .context = 16};
-  spec.model.norm = llama ? GD_NORM_RMSNORM : GD_NORM_LAYERNORM;
-  spec.model.activation = llama ? GD_ACTIVATION_SWIGLU : GD_ACTIVATION_GELU_TANH;
-  spec.model.position = llama ? GD_POSITION_ROTARY : GD_POSITION_LEARNED;
-  spec.model.bias = spec.model.tied_head = !llama;
-  spec.model.init_std = 0.02f;
-  spec.parallel = (gd_parallel_spec){.tensor = tensor, .pipeline = 1, .context = 1, .zero = zero, .passes = passes};
+  gd_spec spec = small_spec(llama, tensor, zero);
+  spec.model.layers = 3;
+  spec.model.heads = spec.model.kv_heads = 8;
+  spec.parallel.passes = passes;
   spec.batch.global = global;
   spec.batch.micro = micro;
+  spec.numerics = GD_NUMERICS_FAST;
   return spec;
 }
 
@@ -273,15 +269,50 @@ static void rows_of_later_schedules(void **state) {
   insert(0, row_of(0, GD_DO_BACKWARD, 0) + 1, again);
   does_not_fit("(recompute): works in the slot of another micro-batch");
 
-  /* Weights that are freed come back before their next use. */
   usual(GD_PASSES_ONE_BY_ONE);
-  gd_action free_row = {.kind = GD_DO_FREE, .micro = -1, .bucket = 3, .slot = -1, .peer = -1, .waits_for = -1};
-  for (int32_t rank = 0; rank < built; rank++) insert(rank, 1, free_row);
-  does_not_fit("(backward): uses weights that were freed and not gathered again");
-  gd_action gather = free_row;
-  gather.kind = GD_DO_GATHER;
-  for (int32_t rank = 0; rank < built; rank++) insert(rank, 2, gather);
+  insert(1, row_of(1, GD_DO_HEAD, 0), again);
+  does_not_fit("rank 1, row 1 (recompute): comes before the head");
+}
+
+static gd_action about_weights(gd_action_kind kind, int32_t bucket, int32_t waits_for) {
+  return (gd_action){.kind = kind, .micro = -1, .bucket = bucket, .slot = -1, .peer = -1, .waits_for = waits_for};
+}
+
+/* As usual, and on every rank layers.1 is freed after the first forward and, unless gather is false, gathered again before the
+ * backward. */
+static void freed_between(bool gather, int32_t gather_waits_for, bool backward_waits) {
+  usual(GD_PASSES_ONE_BY_ONE);
+  for (int32_t rank = 0; rank < built; rank++) {
+    insert(rank, 1, about_weights(GD_DO_FREE, 3, GD_WAITS_NOTHING));
+    if (gather) insert(rank, 2, about_weights(GD_DO_GATHER, 3, gather_waits_for));
+    if (backward_waits) first(rank, GD_DO_BACKWARD)->waits_for = 2;
+  }
+}
+
+static void weights_that_are_freed(void **state) {
+  (void)state;
+  freed_between(true, 1, true);
   fits();
+  freed_between(false, 0, false);
+  does_not_fit("(backward): uses weights that were freed and not gathered again");
+  freed_between(true, GD_WAITS_NOTHING, true);
+  does_not_fit("rank 0, row 2 (gather): does not wait until its weights are free");
+  freed_between(true, 1, false);
+  does_not_fit("(backward): does not wait for the gather of its weights");
+
+  usual(GD_PASSES_ONE_BY_ONE);
+  insert(0, plans[0].count, about_weights(GD_DO_FREE, 3, GD_WAITS_NOTHING));
+  does_not_fit("the table ends without the weights of layers.1, and begins with them");
+
+  /* A step that begins and ends without them: gathered for the first forward, freed behind the update. */
+  usual(GD_PASSES_ONE_BY_ONE);
+  for (int32_t rank = 0; rank < built; rank++) {
+    int32_t gather = row_of(rank, GD_DO_GATHER, 0) + 3;
+    assert_int_equal(plans[rank].actions[gather].bucket, 3);
+    plans[rank].actions[gather] = about_weights(GD_DO_FREE, 3, GD_WAITS_NOTHING);
+    insert(rank, 0, about_weights(GD_DO_GATHER, 3, GD_WAITS_NOTHING));
+  }
+  does_not_fit("does not wait for the gather of its weights"); /* the forward waits for the step before alone */
 }
 
 /* Without the spaces that make columns. */
@@ -297,10 +328,10 @@ static void equal_rows_are_printed_once(void **state) {
   (void)state;
   static const char *const lines[] = {
       "0 2 forward 0-1 1 0-2 - 0 gathers of the step before",
-      "1 2 head 0-1 1 - - 0",
+      "1 2 head 0-1 1 - - 0 gathers of the step before",
       "2 2 backward 0-1 1 2-0 - 0",
       "6 1 forward 2 1 0-2 - 0 gathers of the step before",
-      "7 1 head 2 1 - - 0",
+      "7 1 head 2 1 - - 0 gathers of the step before",
       "8 2 reduce - - - tied_head - final_norm - row 7",
       "10 3 backward 2 1 2-0 - 0",
       "11 3 reduce - - - layers.2 - layers.0 - the row before",
@@ -333,6 +364,7 @@ int main(void) {
       cmocka_unit_test(what_ranks_do_together),
       cmocka_unit_test(messages_of_a_pair),
       cmocka_unit_test(rows_of_later_schedules),
+      cmocka_unit_test(weights_that_are_freed),
       cmocka_unit_test(equal_rows_are_printed_once),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
