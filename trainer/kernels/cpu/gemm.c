@@ -2,38 +2,43 @@
  *
  * Each thread owns a rectangle of C and works alone: it packs what it needs, so there is nothing to wait for. Inside, C goes
  * block by block; where sums form a tree (or bfloat16 C takes several rounds of packing) the block's partial sums live in a
- * stack of tiles in scratch memory, else in C itself.
+ * stack of tiles in scratch memory, else in C itself. A block's work is a list of rounds: pack a piece of B, then by groups
+ * of panels pack A and multiply. While a round multiplies, memory that the next packings will read is on its way.
  */
 #include "trainer/kernels/cpu/gemm.h"
+#include "trainer/kernels/cpu/gemm_ahead.h"
 #include "trainer/kernels/cpu/parallel.h"
 #include "trainer/kernels/cpu/tree_stack.h"
 
 enum {
   A_FLOATS = GEMM_GROUP * GEMM_MR * GEMM_AROW + 16,
-  B_FLOATS = GEMM_NC * GEMM_KU + 16 * GEMM_NR,
+  B_FLOATS = GEMM_B_UNITS + 16 * GEMM_NC,
   EDGE_FLOATS = GEMM_MR * GEMM_NR,
-  TILE_LD = GEMM_NC + 16,
-  SHORT_LEAF_ROWS = 192, /* rows of a block whose leaves are short: the tiles at work stay in the second-level cache */
+  GROUP_ROWS = GEMM_GROUP * GEMM_MR,
+  SUM_LINES = GEMM_MR * 3,
+  AHEAD_LINES = 64,      /* of each operand, fetched during one register tile */
+  SHORT_LEAF_ROWS = 288, /* rows of a block whose leaves are short: the tiles at work stay in the second-level cache */
   SHORT_LEAF_UNITS = 512,
   TILE_FLOATS = GD_CPU_SCRATCH_BYTES / 4 - A_FLOATS - B_FLOATS - EDGE_FLOATS,
 };
-
-typedef struct job {
-  const gd_matmul *m;
-  gemm_operand a, b;
-  gemm_panel panel;
-  int64_t inner;       /* inner leaves of an outer one */
-  int64_t k_leaf;      /* elements of an inner leaf */
-  bool tree;           /* more than one leaf in all */
-  bool tiles;          /* partial sums live in tiles */
-  int64_t slots, rows; /* tiles on the stack, rows of a block */
-  float *a_pack, *b_pack, *edge, *tile;
-} job;
 
 /* A rectangle of C. */
 typedef struct block {
   int64_t m, n, rows, columns;
 } block;
+
+typedef struct job {
+  const gd_matmul *m;
+  gemm_operand a, b;
+  gemm_panel panel;
+  int64_t inner;                  /* inner leaves of an outer one */
+  int64_t k_leaf;                 /* elements of an inner leaf */
+  bool tree;                      /* more than one leaf in all */
+  bool tiles;                     /* partial sums live in tiles */
+  block all;                      /* this thread's part of C */
+  int64_t rows, columns, tile_ld; /* of a block */
+  float *a_pack, *b_pack, *edge, *tile;
+} job;
 
 static int64_t bit_length(int64_t x) {
   int64_t bits = 0;
@@ -46,7 +51,7 @@ static int64_t at_most(int64_t x, int64_t limit) {
 }
 
 static float *slot(const job *j, int64_t index) {
-  return j->tile + index * j->rows * TILE_LD;
+  return j->tile + index * j->rows * j->tile_ld;
 }
 
 /* Stores rows x columns of the edge buffer to C: + bias, one rounding. */
@@ -85,7 +90,13 @@ static void edge_tile(const job *j, gemm_micro *call, block at, bool load, bool 
   }
 }
 
-/* Where a round of packing leaves the sums of a block. */
+/* One round of packing: elements done .. done + length of the chain of a leaf of a block. */
+typedef struct packing {
+  block at;
+  int64_t outer, inner, done, length;
+} packing;
+
+/* Where a round leaves the sums of its block. */
 typedef struct target {
   const float *from; /* tile with the chain so far; NULL: +0 */
   float *to;         /* tile; NULL: C */
@@ -93,24 +104,124 @@ typedef struct target {
   bool load, last;   /* C: it holds the chain so far; this round ends it */
 } target;
 
-/* All register tiles of a block for one round of packing; B is packed. */
-static void multiply(const job *j, block at, int64_t k, int64_t length, target t) {
+static int64_t chain_length(const job *j, int64_t inner) {
+  return at_most(j->m->k - inner * j->k_leaf, j->k_leaf);
+}
+
+static void set_length(const job *j, packing *r) {
+  r->length = at_most(chain_length(j, r->inner) - r->done, GEMM_KU * gemm_unit_elems(j->a.units));
+}
+
+static void first_round(const job *j, packing *r) {
+  r->at.rows = at_most(j->all.rows, j->rows);
+  r->at.columns = at_most(j->all.columns, j->columns);
+  r->at.m = j->all.m;
+  r->at.n = j->all.n;
+  r->outer = r->inner = r->done = 0;
+  set_length(j, r);
+}
+
+/* The round after r: along its chain, then leaf by leaf, then blocks down, then across. false: r was the last one. */
+static bool next_round(const job *j, packing *r) {
+  const block *all = &j->all;
+  r->done += r->length;
+  if (r->done >= chain_length(j, r->inner)) {
+    r->done = 0;
+    if (++r->inner == j->inner) {
+      r->inner = 0;
+      r->outer++;
+    }
+  }
+  if (r->outer == j->m->leaves) {
+    r->outer = 0;
+    r->at.m += r->at.rows;
+    if (r->at.m >= all->m + all->rows) {
+      r->at.m = all->m;
+      r->at.n += r->at.columns;
+      if (r->at.n >= all->n + all->columns) return false;
+      r->at.columns = at_most(all->n + all->columns - r->at.n, j->columns);
+    }
+    r->at.rows = at_most(all->m + all->rows - r->at.m, j->rows);
+  }
+  set_length(j, r);
+  return true;
+}
+
+/* The first element of k of a round, and an operand from its outer leaf on. */
+static int64_t first_k(const job *j, const packing *r) {
+  return r->inner * j->k_leaf + r->done;
+}
+
+static gemm_operand a_of(const job *j, const packing *r) {
+  return gemm_from(&j->a, r->outer * j->m->a_leaf_stride);
+}
+
+static gemm_operand b_of(const job *j, const packing *r) {
+  return gemm_from(&j->b, r->outer * j->m->b_leaf_stride);
+}
+
+/* What gemm_pack_b, and gemm_pack_a of the group from row i of the block on, will read for a round. */
+static gemm_ahead b_ahead(const job *j, const packing *r) {
+  gemm_operand b = b_of(j, r);
+  return gemm_ahead_of(&b, r->at.n, r->at.columns, first_k(j, r), r->length);
+}
+
+static gemm_ahead a_ahead(const job *j, const packing *r, int64_t i) {
+  gemm_operand a = a_of(j, r);
+  return gemm_ahead_of(&a, r->at.m + i, at_most(r->at.rows - i, GROUP_ROWS), first_k(j, r), r->length);
+}
+
+/* The lines of the sums that the register tile at (i, x) of a block goes on with. The tiles of a tree are in that cache. */
+static gemm_ahead sums_of(const job *j, block at, target t, int64_t i, int64_t x) {
   const gd_matmul *m = j->m;
-  int64_t elems = gemm_unit_elems(j->a.units);
-  gemm_micro call = {.panel = j->panel, .pairs = j->a.units == GEMM_PAIRS, .units = (length + elems - 1) / elems, .add = t.add};
+  if (j->tree || i >= at.rows || (!t.load && !t.from)) return (gemm_ahead){.rows = 0};
+  int64_t rows = at_most(at.rows - i, GEMM_MR), width = at_most(at.columns - x, GEMM_NR) * (int64_t)sizeof(float);
+  int64_t ld = t.load ? m->ldc : j->tile_ld;
+  const float *from = t.load ? (const float *)m->c + (at.m + i) * ld + at.n + x : t.from + i * ld + x;
+  return (gemm_ahead){(const char *)from, rows, ld * (int64_t)sizeof *from, width, 0};
+}
+
+/* All register tiles of a block for one round of packing; B is packed. next: the round after it, or NULL. While the tiles
+ * multiply, what the next packings read comes to the second-level cache: from there packing is four times as fast. */
+static void multiply(const job *j, const packing *r, const packing *next, target t) {
+  const gd_matmul *m = j->m;
+  const block at = r->at;
+  int64_t elems = gemm_unit_elems(j->a.units), panel_floats = gemm_b_panel(j->b.units, r->length);
+  int64_t across = (at.columns + GEMM_NR - 1) / GEMM_NR, down = (at.rows + GEMM_MR - 1) / GEMM_MR;
+  gemm_operand a = a_of(j, r);
+  gemm_ahead of_a = {.rows = 0}, of_b = next ? b_ahead(j, next) : of_a;
+  int64_t a_lines = 0, b_lines = gemm_ahead_lines(&of_b) / (across * down) + 1;
+  gemm_micro call = {
+      .panel = j->panel, .pairs = j->a.units == GEMM_PAIRS, .units = (r->length + elems - 1) / elems, .add = t.add};
   for (int64_t i = 0; i < at.rows; i += GEMM_MR) {
     int rows = (int)at_most(at.rows - i, GEMM_MR);
     int64_t in_group = i / GEMM_MR % GEMM_GROUP;
-    if (in_group == 0) GD_CPU(gemm_pack_a)(&j->a, at.m + i, at_most(at.rows - i, GEMM_GROUP * GEMM_MR), k, length, j->a_pack);
+    if (in_group == 0) {
+      GD_CPU(gemm_pack_a)(&a, at.m + i, at_most(at.rows - i, GROUP_ROWS), first_k(j, r), r->length, j->a_pack);
+      if (i + GROUP_ROWS < at.rows) {
+        of_a = a_ahead(j, r, i + GROUP_ROWS);
+      } else if (next) {
+        of_a = a_ahead(j, next, 0);
+      }
+      a_lines = gemm_ahead_lines(&of_a) / (across * at_most(GEMM_GROUP, down - i / GEMM_MR)) + 1;
+    }
     call.a = j->a_pack + in_group * (GEMM_MR * GEMM_AROW);
     for (int64_t x = 0; x < at.columns; x += GEMM_NR) {
       int64_t columns = at_most(at.columns - x, GEMM_NR);
-      call.b = j->b_pack + x * GEMM_KU;
+      const char *list[SUM_LINES + 2 * AHEAD_LINES];
+      bool wraps = x + GEMM_NR >= at.columns;
+      gemm_ahead of_sums = sums_of(j, at, t, wraps ? i + GEMM_MR : i, wraps ? 0 : x + GEMM_NR);
+      const char **end = gemm_ahead_take(&of_sums, SUM_LINES, list);
+      end = gemm_ahead_take(&of_a, at_most(a_lines, AHEAD_LINES), end);
+      end = gemm_ahead_take(&of_b, at_most(b_lines, AHEAD_LINES), end);
+      call.ahead = list;
+      call.ahead_end = end;
+      call.b = j->b_pack + x / GEMM_NR * panel_floats;
       call.from = NULL;
       if (t.to) {
-        call.from = t.from ? t.from + i * TILE_LD + x : NULL;
-        call.to = t.to + i * TILE_LD + x;
-        call.from_ld = call.to_ld = TILE_LD;
+        call.from = t.from ? t.from + i * j->tile_ld + x : NULL;
+        call.to = t.to + i * j->tile_ld + x;
+        call.from_ld = call.to_ld = j->tile_ld;
         GD_CPU(gemm_micro)(&call, rows);
         continue;
       }
@@ -121,28 +232,12 @@ static void multiply(const job *j, block at, int64_t k, int64_t length, target t
         call.from_ld = call.to_ld = m->ldc;
         GD_CPU(gemm_micro)(&call, rows);
       } else {
-        call.from = t.from ? t.from + i * TILE_LD + x : NULL;
-        call.from_ld = TILE_LD;
+        call.from = t.from ? t.from + i * j->tile_ld + x : NULL;
+        call.from_ld = j->tile_ld;
         edge_tile(j, &call, (block){at.m + i, at.n + x, rows, columns}, t.load, t.last);
       }
     }
   }
-}
-
-/* One chain over k .. k + length into `to` (a tile, added to where `add`; NULL: C), by rounds of packing. partial: the tile
- * that holds the chain between rounds. */
-static void chain(const job *j, block at, int64_t k, int64_t length, float *partial, float *to, bool add) {
-  int64_t round = GEMM_KU * gemm_unit_elems(j->a.units), done = 0;
-  do {
-    int64_t part = at_most(length - done, round);
-    bool first = done == 0, last = done + part >= length;
-    target t = {.from = first ? NULL : partial, .to = last ? to : partial, .add = last && add};
-    t.load = partial == NULL && (!first || j->m->accumulate);
-    t.last = last;
-    GD_CPU(gemm_pack_b)(&j->b, at.n, at.columns, k + done, part, j->b_pack);
-    multiply(j, at, k + done, part, t);
-    done += part;
-  } while (done < length);
 }
 
 /* Tile top - 2 := tile top - 2 + tile top - 1. */
@@ -150,7 +245,7 @@ static void merge(const job *j, block at, int64_t top) {
   float *to = slot(j, top - 2), *from = slot(j, top - 1);
   for (int64_t i = 0; i < at.rows; i++)
     for (int64_t c = 0; c < at.columns; c += VF_LANES) /* padding columns of a tile are there */
-      vf_store(to + i * TILE_LD + c, vf_add(vf_load(to + i * TILE_LD + c), vf_load(from + i * TILE_LD + c)));
+      vf_store(to + i * j->tile_ld + c, vf_add(vf_load(to + i * j->tile_ld + c), vf_load(from + i * j->tile_ld + c)));
 }
 
 /* The nodes of a tree lie in the tiles from `base` on. */
@@ -162,56 +257,70 @@ static void close_all(const job *j, block at, tree_stack *tree, int64_t base) {
   while (tree->depth > 1) merge(j, at, base + tree->depth--);
 }
 
-/* An odd leaf is added to its sibling, which is on top, by the micro-kernel. */
-static void tree_leaf(const job *j, block at, tree_stack *tree, int64_t base, int64_t leaf, int64_t k, int64_t length) {
-  bool add = leaf & 1;
-  close_nodes(j, at, tree, base, leaf);
-  int64_t top = base + tree->depth;
-  chain(j, at, k, length, slot(j, top), slot(j, add ? top - 1 : top), add);
-  if (!add) tree_enter(tree, leaf);
+/* The sums of a block as two nested trees on a stack of tiles: inner leaves are cuts of the k of an outer one. */
+typedef struct trees {
+  tree_stack outer, inner;
+} trees;
+
+/* The tree whose leaf a round's chain is, the leaf's number, and the tile of the tree's first node. */
+static tree_stack *tree_of(const job *j, const packing *r, trees *sums, int64_t *leaf, int64_t *base) {
+  *leaf = j->inner == 1 ? r->outer : r->inner;
+  *base = j->inner == 1 ? 0 : sums->outer.depth;
+  return j->inner == 1 ? &sums->outer : &sums->inner;
 }
 
-/* The sums of a block as two nested trees on a stack of tiles. */
-static void tree_block(job *j, block at) {
-  const gd_matmul *m = j->m;
-  const char *a = j->a.base, *b = j->b.base;
-  int64_t bytes = (int64_t)gd_dtype_bytes(m->dtype);
-  tree_stack outer_tree = {.depth = 0};
-  for (int64_t outer = 0; outer < m->leaves; outer++) {
-    j->a.base = a + outer * m->a_leaf_stride * bytes;
-    j->b.base = b + outer * m->b_leaf_stride * bytes;
-    if (j->inner == 1) {
-      tree_leaf(j, at, &outer_tree, 0, outer, 0, m->k);
-      continue;
-    }
-    tree_stack inner_tree = {.depth = 0};
-    close_nodes(j, at, &outer_tree, 0, outer);
-    for (int64_t inner = 0; inner < j->inner; inner++) {
-      int64_t k = inner * j->k_leaf;
-      tree_leaf(j, at, &inner_tree, outer_tree.depth, inner, k, at_most(m->k - k, j->k_leaf));
-    }
-    close_all(j, at, &inner_tree, outer_tree.depth);
-    tree_enter(&outer_tree, outer);
+/* Before a round. An odd leaf is added to its sibling, which is on top, by the micro-kernel. */
+static target begin_round(const job *j, const packing *r, trees *sums) {
+  bool first = r->done == 0, last = r->done + r->length >= chain_length(j, r->inner);
+  float *partial = j->tiles ? slot(j, 0) : NULL;
+  target t = {.load = !j->tiles && (!first || j->m->accumulate), .last = last};
+  if (j->tree) {
+    if (first && r->inner == 0 && j->inner > 1) close_nodes(j, r->at, &sums->outer, 0, r->outer);
+    int64_t leaf, base;
+    tree_stack *tree = tree_of(j, r, sums, &leaf, &base);
+    if (first) close_nodes(j, r->at, tree, base, leaf);
+    partial = slot(j, base + tree->depth);
+    t.add = last && (leaf & 1);
+    t.to = t.add ? slot(j, base + tree->depth - 1) : partial;
+  } else if (!last) {
+    t.to = partial;
   }
-  close_all(j, at, &outer_tree, 0);
-  j->a.base = a;
-  j->b.base = b;
-  finish(j, slot(j, 0), TILE_LD, at);
+  t.from = first ? NULL : partial;
+  return t;
+}
+
+static void end_round(const job *j, const packing *r, trees *sums) {
+  if (!j->tree || r->done + r->length < chain_length(j, r->inner)) return;
+  int64_t leaf, base;
+  tree_stack *tree = tree_of(j, r, sums, &leaf, &base);
+  if (!(leaf & 1)) tree_enter(tree, leaf);
+  if (r->inner + 1 < j->inner) return;
+  if (j->inner > 1) {
+    close_all(j, r->at, &sums->inner, sums->outer.depth);
+    sums->inner.depth = 0;
+    tree_enter(&sums->outer, r->outer);
+  }
+  if (r->outer + 1 < j->m->leaves) return;
+  close_all(j, r->at, &sums->outer, 0);
+  sums->outer.depth = 0;
+  finish(j, slot(j, 0), j->tile_ld, r->at);
 }
 
 /* The rectangle of one thread. */
-static void rectangle(job *j, block all) {
-  for (int64_t n = 0; n < all.columns; n += GEMM_NC)
-    for (int64_t r = 0; r < all.rows; r += j->rows) {
-      block at = {all.m + r, all.n + n, at_most(all.rows - r, j->rows), at_most(all.columns - n, GEMM_NC)};
-      if (j->tree) {
-        tree_block(j, at);
-      } else if (j->tiles) {
-        chain(j, at, 0, j->m->k, slot(j, 0), NULL, false);
-      } else {
-        chain(j, at, 0, j->m->k, NULL, NULL, false);
-      }
-    }
+static void rectangle(const job *j) {
+  trees sums = {.outer = {.depth = 0}, .inner = {.depth = 0}};
+  packing r;
+  first_round(j, &r);
+  for (bool more = true; more;) {
+    packing next = r;
+    more = next_round(j, &next);
+    gemm_operand b = b_of(j, &r);
+    target t = begin_round(j, &r, &sums);
+    GD_CPU(gemm_pack_b)(&b, r.at.n, r.at.columns, first_k(j, &r), r.length, j->b_pack);
+    multiply(j, &r, more ? &next : NULL, t);
+    end_round(j, &r, &sums);
+    r = next;
+  }
 }
 
 static job plan(const gd_matmul *m) {
@@ -225,11 +334,25 @@ static job plan(const gd_matmul *m) {
   j.inner = m->k > 0 ? (m->k + j.k_leaf - 1) / j.k_leaf : 1;
   j.tree = m->leaves * j.inner > 1;
   j.tiles = j.tree || (m->c_dtype != GD_FLOAT32 && m->k > GEMM_KU * gemm_unit_elems(units));
-  j.slots = j.tree ? bit_length(m->leaves) + bit_length(j.inner) + 1 : 1;
-  j.rows = j.tiles ? TILE_FLOATS / (TILE_LD * j.slots) / GEMM_MR * GEMM_MR : INT64_MAX / 4;
-  int64_t leaf_units = j.k_leaf / gemm_unit_elems(units);
-  if (j.tree && leaf_units < SHORT_LEAF_UNITS) j.rows = at_most(j.rows, SHORT_LEAF_ROWS);
   return j;
+}
+
+static int64_t rounded_up(int64_t x, int64_t unit) {
+  return (x + unit - 1) / unit * unit;
+}
+
+/* How large the blocks of `all` are: as many columns as the packed B has room for, even parts, and where sums lie in tiles as
+ * many rows as those have. */
+static void cut(job *j, block all) {
+  int64_t units = at_most(gemm_b_panel(j->b.units, j->k_leaf) / GEMM_NR, GEMM_KU);
+  int64_t most = at_most(units > 0 ? GEMM_B_UNITS / units / GEMM_NR * GEMM_NR : GEMM_NC, GEMM_NC);
+  j->all = all;
+  int64_t blocks = (all.columns + most - 1) / most;
+  j->columns = rounded_up((all.columns + blocks - 1) / blocks, GEMM_NR);
+  j->tile_ld = j->columns + 16;
+  int64_t slots = j->tree ? bit_length(j->m->leaves) + bit_length(j->inner) + 1 : 1;
+  j->rows = j->tiles ? TILE_FLOATS / (j->tile_ld * slots) / GEMM_MR * GEMM_MR : INT64_MAX / 4;
+  if (j->tree && j->k_leaf / gemm_unit_elems(j->a.units) < SHORT_LEAF_UNITS) j->rows = at_most(j->rows, SHORT_LEAF_ROWS);
 }
 
 /* Cuts C into down x across = threads rectangles so that the largest costs least, packing included. */
@@ -268,7 +391,9 @@ static gd_status matmul_run(const gd_matmul *m, const gd_cpu_context *context) {
       int64_t row, row_end, column, column_end;
       gd_parallel_part(m->m, GEMM_MR, part / across, down, &row, &row_end);
       gd_parallel_part(m->n, GEMM_NR, part % across, across, &column, &column_end);
-      rectangle(&j, (block){row, column, row_end - row, column_end - column});
+      if (row == row_end || column == column_end) continue;
+      cut(&j, (block){row, column, row_end - row, column_end - column});
+      rectangle(&j);
     }
   }
   return GD_OK;

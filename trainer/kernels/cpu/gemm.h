@@ -21,10 +21,11 @@ enum { GEMM_MR = 4, GEMM_NV = 1 };
 
 enum {
   GEMM_NR = GEMM_NV * VF_LANES,
-  GEMM_KU = 384,            /* units of k packed at a time */
+  GEMM_KU = 384,            /* most units of k packed at a time */
   GEMM_AROW = GEMM_KU + 16, /* units between rows of an A panel packed by rows: not a power of two */
   GEMM_GROUP = 4,           /* A panels packed at a time */
-  GEMM_NC = 256,            /* columns of B packed at a time */
+  GEMM_B_UNITS = 98304,     /* most units of B packed at a time: more columns where a round of k is short */
+  GEMM_NC = 512,            /* most columns of B packed at a time */
 };
 
 typedef enum gemm_units { GEMM_FLOAT32, GEMM_EXPANDED, GEMM_PAIRS } gemm_units; /* EXPANDED: bfloat16 widened to float32 */
@@ -53,7 +54,23 @@ typedef struct gemm_operand {
   int64_t k_stride, x_stride;
 } gemm_operand;
 
-/* Packs columns x .. x + count of B, k .. k + length, into panels [units][GEMM_NR], GEMM_NR * GEMM_KU floats apart. */
+static inline int64_t gemm_element_bytes(gemm_units units) {
+  return units == GEMM_FLOAT32 ? 4 : 2;
+}
+
+/* The operand from element `elements` of its memory on. */
+static inline gemm_operand gemm_from(const gemm_operand *operand, int64_t elements) {
+  gemm_operand from = *operand;
+  from.base = (const char *)from.base + elements * gemm_element_bytes(from.units);
+  return from;
+}
+
+/* Floats from one packed panel of B to the next: `length` elements of k, in whole blocks of 16 units. */
+static inline int64_t gemm_b_panel(gemm_units units, int64_t length) {
+  return (length + 16 * gemm_unit_elems(units) - 1) / (16 * gemm_unit_elems(units)) * 16 * GEMM_NR;
+}
+
+/* Packs columns x .. x + count of B, k .. k + length, into panels [units][GEMM_NR], gemm_b_panel() floats apart. */
 void GD_CPU(gemm_pack_b)(const gemm_operand *b, int64_t x, int64_t count, int64_t k, int64_t length, float *out);
 /* Packs rows x .. x + count of A, at most GEMM_GROUP panels, GEMM_MR * GEMM_AROW floats apart. */
 void GD_CPU(gemm_pack_a)(const gemm_operand *a, int64_t x, int64_t count, int64_t k, int64_t length, float *out);
@@ -61,6 +78,7 @@ void GD_CPU(gemm_pack_a)(const gemm_operand *a, int64_t x, int64_t count, int64_
 /* to (+)= chain over `units` from `from` (NULL: +0), for the first `rows` rows of the panel, all GEMM_NR columns. Writes
  * gemm_micro_rows(rows) rows. */
 typedef struct gemm_micro {
+  const char *const *ahead, *const *ahead_end; /* lines to fetch into the second-level cache meanwhile, one a unit */
   gemm_panel panel;
   bool pairs;
   int64_t units;

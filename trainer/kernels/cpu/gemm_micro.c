@@ -32,7 +32,9 @@ static ALWAYS_INLINE void tile(const gemm_micro *call, const int rows, const gem
 #pragma GCC unroll 4
     for (int j = 0; j < GEMM_NV; j++) __builtin_prefetch(call->to + i * call->to_ld + j * VF_LANES, 1, 3);
   const float *a = call->a, *b = call->b;
+  const char *const *ahead = call->ahead;
   for (int64_t u = call->units; u > 0; u--) {
+    if (ahead != call->ahead_end) __builtin_prefetch(*ahead++, 0, 2);
     vf right[GEMM_NV];
 #pragma GCC unroll 4
     for (int j = 0; j < GEMM_NV; j++) right[j] = vf_load(b + j * VF_LANES);

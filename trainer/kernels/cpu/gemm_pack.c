@@ -7,7 +7,7 @@
 /* `units` is a constant wherever these are inlined. */
 
 static ALWAYS_INLINE const char *address(const gemm_operand *m, const gemm_units units, int64_t x, int64_t k) {
-  return (const char *)m->base + (x * m->x_stride + k * m->k_stride) * (units == GEMM_FLOAT32 ? 4 : 2);
+  return (const char *)m->base + (x * m->x_stride + k * m->k_stride) * gemm_element_bytes(units);
 }
 
 /* 16 units along k from p on, k contiguous, of which `left` elements are there (the rest +0). */
@@ -44,10 +44,10 @@ static ALWAYS_INLINE vf along_x(const gemm_units units, const char *p, const cha
 /* B is [n][k]: blocks of 16 x 16 units are transposed. out has room for whole blocks of 16 units. */
 static ALWAYS_INLINE void transpose_b(const gemm_operand *b, const gemm_units units, int64_t x, int64_t count, int64_t k,
                                       int64_t length, float *out) {
-  int64_t elems = gemm_unit_elems(units), panels = (count + GEMM_NR - 1) / GEMM_NR;
-  int64_t row_bytes = b->x_stride * (units == GEMM_FLOAT32 ? 4 : 2);
+  int64_t elems = gemm_unit_elems(units), panels = (count + GEMM_NR - 1) / GEMM_NR, panel_floats = gemm_b_panel(units, length);
+  int64_t row_bytes = b->x_stride * gemm_element_bytes(units);
   for (int64_t column = 0; column < panels * GEMM_NR; column += VF_LANES) {
-    float *to = out + column / GEMM_NR * (GEMM_NR * GEMM_KU) + column % GEMM_NR;
+    float *to = out + column / GEMM_NR * panel_floats + column % GEMM_NR;
     for (int64_t at = 0; at < length; at += 16 * elems) {
       const char *p = address(b, units, x + column, k + at);
       vf rows[16];
@@ -61,7 +61,7 @@ static ALWAYS_INLINE void transpose_b(const gemm_operand *b, const gemm_units un
  * panel_floats apart. Stores of 16 lanes may run into the next unit of a panel, which is written after it. */
 static ALWAYS_INLINE void deal_rows(const gemm_operand *m, const gemm_units units, int64_t x, int64_t count, int64_t k,
                                     int64_t length, float *out, const int width, const int64_t panel_floats) {
-  int64_t elems = gemm_unit_elems(units), element_bytes = units == GEMM_FLOAT32 ? 4 : 2;
+  int64_t elems = gemm_unit_elems(units), element_bytes = gemm_element_bytes(units);
   int64_t panels = (count + width - 1) / width;
   for (int64_t at = 0, u = 0; at < length; at += elems, u++) {
     const char *row = address(m, units, x, k + at), *second = at + 1 < length ? row + m->k_stride * element_bytes : NULL;
@@ -91,13 +91,13 @@ static ALWAYS_INLINE void copy_rows(const gemm_operand *a, const gemm_units unit
 }
 
 void GD_CPU(gemm_pack_b)(const gemm_operand *b, int64_t x, int64_t count, int64_t k, int64_t length, float *out) {
-#define PACK_B(units)                                                           \
-  case units:                                                                   \
-    if (b->along_k) {                                                           \
-      transpose_b(b, units, x, count, k, length, out);                          \
-    } else {                                                                    \
-      deal_rows(b, units, x, count, k, length, out, GEMM_NR, GEMM_NR *GEMM_KU); \
-    }                                                                           \
+#define PACK_B(units)                                                                      \
+  case units:                                                                              \
+    if (b->along_k) {                                                                      \
+      transpose_b(b, units, x, count, k, length, out);                                     \
+    } else {                                                                               \
+      deal_rows(b, units, x, count, k, length, out, GEMM_NR, gemm_b_panel(units, length)); \
+    }                                                                                      \
     break;
   switch (b->units) {
     PACK_B(GEMM_FLOAT32)
