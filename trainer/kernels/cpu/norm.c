@@ -71,33 +71,44 @@ static void backward_row(const gd_norm_args *a, int64_t row) {
   }
 }
 
-/* The leaves of dweight and dbias in columns [from, to): chains over the rows of the leaf. */
+/* The leaves of dweight and dbias in columns [from, to): chains over the rows of the leaf, GD_ROWS_TOGETHER of them at a time,
+ * so that rows are read along memory. */
 static void backward_leaf(const gd_norm_args *a, int64_t leaf, int64_t from, int64_t to) {
-  for (int64_t c = from; c < to; c += VF_LANES) {
-    int n = vf_left(c, to);
-    vf dweight = vf_zero(), dbias = vf_zero();
-    for (int64_t row = leaf * a->leaf_rows; row < GD_LEAF_END(leaf, a->leaf_rows, a->rows); row++) {
-      vf dy = vf_load_as(a->dtype, a->dy, row * a->width + c, n);
-      vf middle = vf_set1(a->mean ? a->mean[row] : 0.0f);
-      vf x = vf_mul(vf_sub(vf_load_as(a->dtype, a->x, row * a->width + c, n), middle), vf_set1(a->rstd[row]));
-      dweight = vf_fma(dy, x, dweight);
-      dbias = vf_add(dbias, dy);
+  int64_t begin = leaf * a->leaf_rows, end = GD_LEAF_END(leaf, a->leaf_rows, a->rows);
+  int64_t bytes = (int64_t)gd_dtype_bytes(a->dtype), ahead = GD_ROWS_TOGETHER * a->width * bytes;
+  for (int64_t first = begin; first < end; first += GD_ROWS_TOGETHER) {
+    int64_t rows = end - first < GD_ROWS_TOGETHER ? end - first : GD_ROWS_TOGETHER;
+    for (int64_t c = from; c < to; c += VF_LANES) {
+      int n = vf_left(c, to);
+      int64_t sums = leaf * a->width + c;
+      vf dweight = first == begin ? vf_zero() : vf_load_as(GD_FLOAT32, a->dweight_leaves, sums, n);
+      vf dbias = first == begin || !a->dbias_leaves ? vf_zero() : vf_load_as(GD_FLOAT32, a->dbias_leaves, sums, n);
+      for (int64_t row = first; row < first + rows; row++) {
+        int64_t at = row * a->width + c;
+        __builtin_prefetch((const char *)a->dy + at * bytes + ahead);
+        __builtin_prefetch((const char *)a->x + at * bytes + ahead);
+        vf dy = vf_load_as(a->dtype, a->dy, at, n);
+        vf middle = vf_set1(a->mean ? a->mean[row] : 0.0f);
+        vf x = vf_mul(vf_sub(vf_load_as(a->dtype, a->x, at, n), middle), vf_set1(a->rstd[row]));
+        dweight = vf_fma(dy, x, dweight);
+        dbias = vf_add(dbias, dy);
+      }
+      vf_store_as(GD_FLOAT32, a->dweight_leaves, sums, dweight, n);
+      if (a->dbias_leaves) vf_store_as(GD_FLOAT32, a->dbias_leaves, sums, dbias, n);
     }
-    vf_store_as(GD_FLOAT32, a->dweight_leaves, leaf * a->width + c, dweight, n);
-    if (a->dbias_leaves) vf_store_as(GD_FLOAT32, a->dbias_leaves, leaf * a->width + c, dbias, n);
   }
 }
 
 static gd_status norm_backward_run(const gd_norm_args *a, const gd_cpu_context *context) {
-  enum { CHUNK = 64 };
-  int64_t leaves = a->dweight_leaves ? GD_LEAVES(a->rows, a->leaf_rows) : 0, chunks = (a->width + CHUNK - 1) / CHUNK;
+  int64_t leaves = a->dweight_leaves ? GD_LEAVES(a->rows, a->leaf_rows) : 0;
+  int64_t chunks = (a->width + GD_COLUMNS_TOGETHER - 1) / GD_COLUMNS_TOGETHER;
 #pragma omp parallel num_threads(gd_parallel_threads(context->threads, a->rows * a->width))
   {
     int64_t first, end;
     gd_parallel_range(leaves * chunks, 1, &first, &end);
     for (int64_t item = first; item < end; item++) {
-      int64_t from = item % chunks * CHUNK;
-      backward_leaf(a, item / chunks, from, from + CHUNK < a->width ? from + CHUNK : a->width);
+      int64_t from = item % chunks * GD_COLUMNS_TOGETHER, to = from + GD_COLUMNS_TOGETHER;
+      backward_leaf(a, item / chunks, from, to < a->width ? to : a->width);
     }
 #pragma omp barrier /* dx may be the memory of dy */
     gd_parallel_range(a->rows, 1, &first, &end);

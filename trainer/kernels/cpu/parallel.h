@@ -16,6 +16,9 @@
 /* A region costs a few microseconds: work below this many elements runs on the calling thread. */
 enum { GD_PARALLEL_MIN_ELEMS = 16384 };
 
+/* A sum down columns takes so many columns at a time, and so many rows of them before it goes on to the next columns. */
+enum { GD_COLUMNS_TOGETHER = 512, GD_ROWS_TOGETHER = 8 };
+
 static inline int gd_parallel_threads(int32_t threads, int64_t elements) {
   return elements < GD_PARALLEL_MIN_ELEMS ? 1 : (int)threads;
 }

@@ -27,26 +27,34 @@ static gd_status tree_sum_run(const gd_tree_sum *a, const gd_cpu_context *contex
 }
 GD_CPU_KERNEL(tree_sum, gd_tree_sum, NULL, 0) /* out may be a leaf of in */
 
+/* Columns [from, to) of a leaf: a chain down its rows, GD_ROWS_TOGETHER of them at a time, so that rows are read along memory.
+ */
+static void column_sums_leaf(const gd_column_sums *a, int64_t leaf, int64_t from, int64_t to) {
+  int64_t begin = leaf * a->leaf_rows, end = GD_LEAF_END(leaf, a->leaf_rows, a->rows), ahead = GD_ROWS_TOGETHER * a->ld;
+  int64_t bytes = (int64_t)gd_dtype_bytes(a->dtype);
+  for (int64_t first = begin; first < end; first += GD_ROWS_TOGETHER) {
+    int64_t rows = end - first < GD_ROWS_TOGETHER ? end - first : GD_ROWS_TOGETHER;
+    for (int64_t c = from; c < to; c += VF_LANES) {
+      int n = vf_left(c, to);
+      vf sum = first == begin ? vf_zero() : vf_load_as(GD_FLOAT32, a->leaves, leaf * a->width + c, n);
+      for (int64_t row = first; row < first + rows; row++) {
+        __builtin_prefetch((const char *)a->x + (row * a->ld + c + ahead) * bytes);
+        sum = vf_add(sum, vf_load_as(a->dtype, a->x, row * a->ld + c, n));
+      }
+      vf_store_as(GD_FLOAT32, a->leaves, leaf * a->width + c, sum, n);
+    }
+  }
+}
+
 static gd_status column_sums_run(const gd_column_sums *a, const gd_cpu_context *context) {
-  int64_t leaves = GD_LEAVES(a->rows, a->leaf_rows);
-  enum { CHUNK = 64 }; /* columns a thread takes at a time: whole cache lines of both dtypes */
-  int64_t chunks = (a->width + CHUNK - 1) / CHUNK;
+  int64_t leaves = GD_LEAVES(a->rows, a->leaf_rows), chunks = (a->width + GD_COLUMNS_TOGETHER - 1) / GD_COLUMNS_TOGETHER;
 #pragma omp parallel num_threads(gd_parallel_threads(context->threads, a->rows * a->width))
   {
     int64_t first, end;
     gd_parallel_range(leaves * chunks, 1, &first, &end);
     for (int64_t item = first; item < end; item++) {
-      int64_t leaf = item / chunks, from = item % chunks * CHUNK;
-      int64_t to = from + CHUNK < a->width ? from + CHUNK : a->width;
-      vf sum[CHUNK / VF_LANES] = {vf_zero(), vf_zero(), vf_zero(), vf_zero()};
-      for (int64_t row = leaf * a->leaf_rows; row < GD_LEAF_END(leaf, a->leaf_rows, a->rows); row++) {
-        int64_t c = from;
-        for (int j = 0; c < to; j++, c += VF_LANES)
-          sum[j] = vf_add(sum[j], vf_load_as(a->dtype, a->x, row * a->ld + c, vf_left(c, to)));
-      }
-      int64_t c = from;
-      for (int j = 0; c < to; j++, c += VF_LANES)
-        vf_store_as(GD_FLOAT32, a->leaves, leaf * a->width + c, sum[j], vf_left(c, to));
+      int64_t from = item % chunks * GD_COLUMNS_TOGETHER, to = from + GD_COLUMNS_TOGETHER;
+      column_sums_leaf(a, item / chunks, from, to < a->width ? to : a->width);
     }
   }
   return GD_OK;
