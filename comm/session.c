@@ -76,10 +76,12 @@ static gd_status find_neighbours(gd_session *session, const place *mine, bool *o
   gd_status status = gd_mpi_all_gather(&me, all, sizeof me);
   int32_t same_cores = 0;
   session->local_rank = session->local_ranks = 0;
+  session->local_leader = session->rank;
   for (int32_t r = 0; r < session->ranks && status == GD_OK; r++) {
     if (r < session->watch.ranks) memcpy(session->watch.rank[r].host, all[r].place.host, sizeof all[r].place.host);
     if (memcmp(&all[r].place, mine, sizeof *mine) != 0) continue;
     session->local_ranks++;
+    if (r < session->local_leader) session->local_leader = r;
     if (r < session->rank) session->local_rank++;
     if (CPU_EQUAL(&all[r].cores, &me.cores)) same_cores++;
   }
@@ -156,6 +158,7 @@ void gd_session_close(gd_session *session) {
   gd_session_device_close(session);
   gd_session_control_close(session);
   if (session->mpi) gd_mpi_end();
+  gd_session_share_close(session);
   for (int32_t i = 0; i < session->entries; i++) free(session->entry[i].leader);
   free(session->watch.rank);
   free(session->watch.seen);

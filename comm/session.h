@@ -36,6 +36,10 @@ GD_CHECKED gd_status gd_session_broadcast(gd_session *session, void *host_buffer
 GD_CHECKED gd_status gd_session_all_gather(gd_session *session, const void *mine, void *everyone, size_t bytes);
 GD_CHECKED gd_status gd_session_barrier(gd_session *session);
 
+/* Zeroed memory, the session's, that all ranks of this host see; where the system gives none (containers that share no
+ * /dev/shm) each has its own. Whoever uses it must come out right either way. Collective over the job. GD_NO_MEMORY. */
+GD_CHECKED gd_status gd_session_share(gd_session *session, size_t bytes, void **out);
+
 /* All ranks say how they fare; everyone gets the status and text of the lowest rank that is not well, GD_OK when all are.
  * A rank that returns early because of a local fault MUST call this where its peers do. Collective over the job. Runs on the
  * control channel. It never hangs: when a peer dies, or is stuck elsewhere past the watchdog's deadline, the control thread

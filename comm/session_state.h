@@ -21,11 +21,22 @@ typedef struct gd_session_entry {
   int32_t *leader; /* rank -> lowest rank of its group; NULL: all ranks */
 } gd_session_entry;
 
+/* One gd_session_share. */
+typedef struct gd_session_memory {
+  void *at;
+  size_t bytes;
+  bool mapped; /* else from calloc */
+  struct gd_session_memory *next;
+} gd_session_memory;
+
 struct gd_session {
   int32_t rank, ranks, local_rank, local_ranks;
-  int32_t threads; /* cores for this rank */
+  int32_t local_leader; /* the lowest rank of this host */
+  int32_t threads;      /* cores for this rank */
   char host[64];
   bool mpi;
+
+  gd_session_memory *shared; /* the last one first */
 
   /* Groups and device. */
   gd_session_entry entry[GD_SESSION_GROUPS];
@@ -87,6 +98,10 @@ void gd_session_watch_device(gd_session *session, bool open);
 void gd_session_take_beat(gd_session *session, gd_beat *out);
 /* Counts now as progress: the time before says nothing. */
 void gd_session_forgive(gd_session *session);
+
+/* session_share.c, which stands on session_host.c and session_control.c */
+
+void gd_session_share_close(gd_session *session);
 
 /* session_device.c, which stands on session_host.c and session_control.c; session.c stands on all of them */
 

@@ -125,6 +125,7 @@ static gd_status perplexity(eval *e) {
   double totals[GD_SCORE_SUMS], start = gd_machine_seconds();
   int64_t done = 0;
   gd_status status = gd_session_agree(e->model.session, open_windows(e, &source, &ids, &bytes));
+  if (status == GD_OK) status = gd_dataset_check(e->model.session, &source.dataset, 1, GD_DATASET_CHECK_SECONDS);
   int64_t items = status == GD_OK ? gd_window_count(&source) : 0;
   if (status == GD_OK && items == 0) status = gd_fail_user(GD_BAD_DATA, "%s: found fewer than two tokens", e->data);
   if (e->limit > 0 && e->limit < items) {

@@ -7,6 +7,7 @@
 #include "comm/machine.h"
 #include "io/base/files.h"
 #include "io/base/lockfile.h"
+#include "io/tokenizer/tokenizer.h"
 #include "launch/console.h"
 #include "launch/options.h"
 #include "launch/precision.h"
@@ -14,6 +15,8 @@
 #include "launch/train_report.h"
 #include "launch/train_spec.h"
 #include "trainer/kernels.h"
+
+enum { DIGEST_FILE_LIMIT = 1 << 20 };
 
 typedef struct train {
   gd_command_line line;
@@ -52,11 +55,25 @@ static gd_status load_spec(train *t) {
   return GD_OK;
 }
 
-/* Every rank opens the data. */
+/* Every rank opens the data; the first looks whether their tokenizer, which every checkpoint takes along, is whole. */
 static gd_status open_data(train *t) {
   gd_spec *spec = &t->spec;
-  GD_TRY(gd_train_spec_open_data(spec, &t->origins, gd_session_rank(t->session) == 0, &t->data));
-  return gd_dataset_open_validation(&spec->data, gd_dataset_length(t->data), &t->validation);
+  bool first = gd_session_rank(t->session) == 0;
+  GD_TRY(gd_train_spec_open_data(spec, &t->origins, first, &t->data));
+  GD_TRY(gd_dataset_open_validation(&spec->data, gd_dataset_length(t->data), &t->validation));
+  return first ? gd_tokenizer_check(gd_dataset_tokenizer_folder(t->data), gd_dataset_tokenizer_digest(t->data)) : GD_OK;
+}
+
+/* Digits in which two digests differ; -1: `text` is none. Those of two data sets differ in 60 of 64, and never in as few as
+ * half, so a digest that is nearly the right one is the right one, damaged. */
+static int digits_apart(const gd_bytes *text, const char *digest) {
+  int apart = 0;
+  if (text->count != strlen(digest)) return -1;
+  for (size_t i = 0; i < text->count; i++) {
+    if (!text->bytes[i] || !strchr("0123456789abcdef", text->bytes[i])) return -1;
+    apart += text->bytes[i] != digest[i];
+  }
+  return apart;
 }
 
 /* The same directory must go on with the same data. */
@@ -66,8 +83,19 @@ static gd_status check_data_digest(const train *t) {
   const char *digest = gd_dataset_digest(t->data);
   gd_bytes old = {0};
   if (!gd_file_exists(path)) return gd_file_write(path, digest, strlen(digest));
-  gd_status status = gd_file_read(path, 256, &old);
-  if (status == GD_OK && strncmp(old.bytes, digest, strlen(digest)) != 0)
+  gd_status status = gd_file_read(path, DIGEST_FILE_LIMIT, &old);
+  int apart = status == GD_OK ? digits_apart(&old, digest) : 0;
+  if (apart < 0)
+    status = gd_fail_user(GD_BAD_DATA,
+                          "%s: is damaged: found %zu bytes that are no digest, expected 64 hexadecimal digits; remove the file "
+                          "if data.path is what this run began with",
+                          path, old.count);
+  else if (apart > 0 && apart < 32)
+    status = gd_fail_user(GD_BAD_DATA,
+                          "%s: is damaged: found %s, the digest of the data is %s (%d digits differ, those of other data would "
+                          "differ in about 60); remove the file to go on",
+                          path, old.bytes, digest, apart);
+  else if (apart)
     status = gd_fail_user(
         GD_USAGE,
         "data.path: run directory %s was started with other data (digest %.12s, now %.12s); choose another run.directory",
@@ -118,12 +146,14 @@ static gd_status prepare(train *t) {
   GD_TRY(gd_session_agree(session, first ? load_spec(t) : GD_OK));
   GD_TRY(gd_session_broadcast(session, &t->spec, sizeof t->spec, 0));
   GD_TRY(gd_session_agree(session, open_data(t)));
+  gd_dataset *const datasets[] = {t->data, t->validation};
   if (!t->spec.run.threads) t->spec.run.threads = gd_session_threads(session);
   GD_TRY(gd_session_agree(session, gd_train_spec_resolve(&t->spec, &t->origins, gd_session_ranks(session))));
   GD_TRY(gd_session_agree(session, first ? open_directory(t) : GD_OK));
   char path[GD_PATH_BYTES + 64];
   snprintf(path, sizeof path, "%s/log/rank-%05d.log", t->spec.run.directory, gd_session_rank(session));
-  return gd_session_agree(session, gd_console_log_file(path));
+  GD_TRY(gd_session_agree(session, gd_console_log_file(path)));
+  return gd_dataset_check(session, datasets, 2, GD_DATASET_CHECK_SECONDS);
 }
 
 /* ---- the run ---- */

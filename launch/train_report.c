@@ -18,6 +18,7 @@ struct gd_train_report {
   bool json;
   gd_metrics *metrics;
   double recent_ms; /* running mean of a step, for the time that is left */
+  int64_t checked;  /* token shards compared before the first step, here and below of this host */
 };
 
 /* Most memory this process has held so far. */
@@ -38,12 +39,27 @@ static gd_status tell(gd_train_report *report, const gd_metrics_line *line) {
   return status;
 }
 
+static int64_t shards_checked(const gd_run *run, gd_dataset_checked *out) {
+  gd_dataset_get_checked(run->data, out);
+  return out->shards;
+}
+
+/* What was compared behind the first step was not told yet. */
+static void tell_checked(const gd_train_report *report) {
+  gd_dataset_checked checked;
+  if (shards_checked(report->run, &checked) <= report->checked) return;
+  gd_log(GD_LOG_INFO,
+         "data: %lld of %lld token shards were compared with their SHA-256 on this host, %.3f GB in %.2f s of its ranks",
+         (long long)checked.shards, (long long)checked.of, (double)checked.bytes * 1e-9, checked.seconds);
+}
+
 gd_status gd_train_report_open(const gd_run *run, double peak_flops, bool json, gd_train_report **out) {
   gd_train_report *report = calloc(1, sizeof *report);
   if (!report) return gd_fail(GD_NO_MEMORY, "no memory for the report");
   report->run = run;
   report->peak_flops = peak_flops;
   report->json = json;
+  report->checked = shards_checked(run, &(gd_dataset_checked){0});
   gd_status status = gd_metrics_open(run->spec.run.directory, run->start_step, run->spec.log.tensorboard, &report->metrics);
   if (status != GD_OK) {
     free(report);
@@ -121,6 +137,7 @@ gd_status gd_train_report_event(gd_train_report *report, const gd_run_event *e) 
       else
         gd_log(GD_LOG_INFO, "stopped at step %lld of %lld (%s), checkpointed; the same command goes on from here",
                (long long)e->step, (long long)report->run->spec.run.steps, e->stop == GD_STOP_TIME ? "--max-time" : "signal");
+      tell_checked(report);
       if (report->run->profile) GD_TRY(profile_line(report, e));
       return tell(report, &line);
   }

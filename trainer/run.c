@@ -114,6 +114,7 @@ static gd_status open_writer(gd_run *run) {
   GD_TRY(gd_snapshot_open(&run->optimizer, &run->snapshot));
   GD_TRY(gd_checkpoint_writer_open(run->session, folder, &run->spec, &run->mesh, run->model.layout.tensors,
                                    run->model.layout.tensor_count, gd_dataset_tokenizer_folder(run->data), &run->writer));
+  gd_checkpoint_writer_set_tokenizer(run->writer, gd_dataset_tokenizer_digest(run->data));
   gd_checkpoint_writer_set_kernels(run->writer, run->model.kernels.ops->name);
   return GD_OK;
 }

@@ -33,6 +33,9 @@ typedef struct gd_checkpoint_writer
 GD_CHECKED gd_status gd_checkpoint_writer_open(gd_session *session, const char *directory, const gd_spec *spec,
                                                const gd_mesh *mesh, const gd_tensor *tensors, int32_t tensor_count,
                                                const char *tokenizer_directory, gd_checkpoint_writer **out);
+/* gd_tokenizer_digest of the tokenizer in tokenizer_directory: a save that copied another, or a damaged one, fails with
+ * GD_BAD_DATA. Not called: the folder's files are copied as they are. Local. */
+void gd_checkpoint_writer_set_tokenizer(gd_checkpoint_writer *writer, const char *digest);
 /* The kernel table that made the numbers ("cpu-avx512", "cuda"), for the manifest. Local. */
 void gd_checkpoint_writer_set_kernels(gd_checkpoint_writer *writer, const char *name);
 /* Starts a save of my boxes (data must stay unchanged until finished). Waits for an earlier save first. Collective. */

@@ -145,6 +145,16 @@ static gd_status verify_files(gd_session *session, const char *folder, const gd_
   return GD_OK;
 }
 
+/* A folder that is named after a step holds that step: a resume goes by the names. */
+static gd_status check_name(const char *folder, const gd_manifest *manifest) {
+  int64_t step = gd_checkpoint_step_of(last_component(folder));
+  if (step < 0 || step == manifest->state.step) return GD_OK;
+  return gd_fail_user(GD_BAD_DATA,
+                      "%s: is named after step %" PRId64 ", but its %s says step %" PRId64
+                      "; it was renamed, or is another's copy",
+                      folder, step, GD_MANIFEST_NAME, manifest->state.step);
+}
+
 /* whole: all its files are hashed. */
 static gd_status try_open(gd_session *session, const char *folder, bool whole, gd_checkpoint **out) {
   gd_checkpoint *checkpoint = calloc(1, sizeof *checkpoint);
@@ -154,6 +164,7 @@ static gd_status try_open(gd_session *session, const char *folder, bool whole, g
   status = gd_path_join(checkpoint->tokenizer, sizeof checkpoint->tokenizer, folder, GD_MANIFEST_TOKENIZER);
   GD_TRY_GOTO(status, done, agree(session, status));
   GD_TRY_GOTO(status, done, read_manifest(session, folder, &checkpoint->manifest));
+  GD_TRY_GOTO(status, done, agree(session, check_name(folder, &checkpoint->manifest)));
   if (whole) GD_TRY_GOTO(status, done, agree(session, verify_files(session, folder, &checkpoint->manifest)));
   *out = checkpoint;
   return GD_OK;

@@ -13,6 +13,7 @@
 #include "comm/machine.h"
 #include "io/checkpoint/file.h"
 #include "io/checkpoint/folder.h"
+#include "io/tokenizer/tokenizer.h"
 #include "shard/base/log.h"
 
 enum { TOKENIZER_FILE_LIMIT = 1 << 30 };
@@ -23,7 +24,8 @@ struct gd_checkpoint_writer {
   char directory[GD_PATH_BYTES], tokenizer_directory[GD_PATH_BYTES];
   gd_spec spec;
   gd_mesh mesh;
-  char kernels[32]; /* the table that computes; "" where nobody said */
+  char tokenizer_digest[GD_SHA256_HEX_BYTES]; /* "" where nobody said */
+  char kernels[32];                           /* the table that computes; "" where nobody said */
   gd_tensor *tensors;
   int32_t tensor_count;
   /* The save in flight. */
@@ -93,6 +95,10 @@ gd_status gd_checkpoint_writer_open(gd_session *session, const char *directory, 
 
 void gd_checkpoint_writer_set_kernels(gd_checkpoint_writer *writer, const char *name) {
   snprintf(writer->kernels, sizeof writer->kernels, "%s", name);
+}
+
+void gd_checkpoint_writer_set_tokenizer(gd_checkpoint_writer *writer, const char *digest) {
+  snprintf(writer->tokenizer_digest, sizeof writer->tokenizer_digest, "%s", digest);
 }
 
 /* Forgets the save in flight; its thread has ended. */
@@ -167,6 +173,9 @@ static gd_status copy_tokenizer(gd_checkpoint_writer *writer) {
   GD_TRY(status);
   if (writer->tokenizer_count)
     qsort(writer->tokenizer, (size_t)writer->tokenizer_count, sizeof *writer->tokenizer, compare_files);
+  /* Of what was copied, so that no later change of the source comes between. */
+  if (writer->tokenizer_digest[0]) status = gd_tokenizer_check(folder, writer->tokenizer_digest);
+  if (status != GD_OK) return gd_error_context(status, "copied from %s", writer->tokenizer_directory);
   return gd_folder_sync(folder);
 }
 

@@ -6,9 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "comm/machine.h"
+#include "io/base/files.h"
 #include "io/data/order.h"
 #include "io/data/split.h"
-#include "io/base/files.h"
+#include "shard/base/log.h"
 
 struct gd_dataset {
   pthread_mutex_t mutex; /* the splits keep open files and a cache */
@@ -23,7 +25,9 @@ struct gd_dataset {
   bool validation; /* in stream order, once, the last window padded */
   char tokenizer_folder[GD_PATH_BYTES];
   char digest[GD_SHA256_HEX_BYTES];
-  int32_t *scratch; /* [T + 1] */
+  const gd_shard_check_cost *checked; /* shared with others; NULL before gd_dataset_check */
+  int64_t check_shards;               /* all that are counted there */
+  int32_t *scratch;                   /* [T + 1] */
 };
 
 gd_status gd_batch_open(int32_t sequences, int32_t length, gd_batch *out) {
@@ -172,6 +176,78 @@ gd_status gd_dataset_open_validation(const gd_data_spec *data, int32_t length, g
     if (!gd_folder_exists(folder)) return GD_OK;
   }
   return gd_dataset_open_split(folder, length, data->mask_documents, out);
+}
+
+/* ---- checking ---- */
+
+/* Records of all shards of some datasets, as the ranks of a host share them. */
+typedef struct check_table {
+  gd_shard_check_cost cost;
+  gd_shard_check check[];
+} check_table;
+
+/* Split `at` of those of all datasets, in order; NULL behind the last. */
+static gd_split *split_of(gd_dataset *const *datasets, int32_t count, int32_t at) {
+  for (int32_t d = 0; d < count; d++) {
+    if (!datasets[d]) continue;
+    if (at < datasets[d]->sources) return datasets[d]->splits[at];
+    at -= datasets[d]->sources;
+  }
+  return NULL;
+}
+
+static void share_checks(gd_dataset *const *datasets, int32_t count, int64_t shards, check_table *table) {
+  int64_t first = 0;
+  gd_split *split;
+  for (int32_t s = 0; (split = split_of(datasets, count, s)); first += gd_split_shards(split), s++)
+    gd_split_share_checks(split, &table->check[first], &table->cost);
+  for (int32_t d = 0; d < count; d++) {
+    if (!datasets[d]) continue;
+    datasets[d]->checked = &table->cost;
+    datasets[d]->check_shards = shards;
+  }
+}
+
+/* Each rank of a host begins elsewhere and goes round; what another did or is at is passed over. */
+static gd_status check_some(const gd_session *session, gd_dataset *const *datasets, int32_t count, int64_t shards,
+                            double until) {
+  int64_t begin = shards * gd_session_local_rank(session) / gd_session_local_ranks(session);
+  for (int64_t i = 0; i < shards && gd_machine_seconds() < until; i++) {
+    int64_t at = (begin + i) % shards;
+    gd_split *split;
+    int32_t s = 0;
+    for (; (split = split_of(datasets, count, s)) && at >= gd_split_shards(split); s++) at -= gd_split_shards(split);
+    if (split) GD_TRY(gd_split_check(split, (int32_t)at));
+  }
+  return GD_OK;
+}
+
+gd_status gd_dataset_check(gd_session *session, gd_dataset *const *datasets, int32_t count, double seconds) {
+  double start = gd_machine_seconds();
+  int64_t shards = 0;
+  gd_split *split;
+  void *memory;
+  for (int32_t s = 0; (split = split_of(datasets, count, s)); s++) shards += gd_split_shards(split);
+  if (shards == 0) return GD_OK;
+  GD_TRY(gd_session_share(session, sizeof(check_table) + (size_t)shards * sizeof(gd_shard_check), &memory));
+  check_table *table = memory;
+  share_checks(datasets, count, shards, table);
+  GD_TRY(gd_session_agree(session, check_some(session, datasets, count, shards, start + seconds)));
+  int64_t files = atomic_load(&table->cost.files);
+  if (gd_session_rank(session) == 0)
+    gd_log(GD_LOG_INFO, "data: %lld of %lld token shards have the SHA-256 of their index, %.3f GB compared in %.2f s%s",
+           (long long)files, (long long)shards, (double)atomic_load(&table->cost.bytes) * 1e-9, gd_machine_seconds() - start,
+           files < shards ? "; the others are compared before their first use" : "");
+  return GD_OK;
+}
+
+void gd_dataset_get_checked(const gd_dataset *dataset, gd_dataset_checked *out) {
+  *out = (gd_dataset_checked){0};
+  if (!dataset->checked) return;
+  *out = (gd_dataset_checked){.shards = atomic_load(&dataset->checked->files),
+                              .of = dataset->check_shards,
+                              .bytes = atomic_load(&dataset->checked->bytes),
+                              .seconds = (double)atomic_load(&dataset->checked->nanoseconds) * 1e-9};
 }
 
 void gd_dataset_close(gd_dataset *dataset) {

@@ -13,8 +13,7 @@
 
 #include <stdint.h>
 
-#include "shard/base/status.h"
-#include "shard/spec.h"
+#include "comm/session.h"
 
 typedef struct gd_dataset gd_dataset;
 
@@ -45,6 +44,21 @@ GD_CHECKED gd_status gd_dataset_open_validation(const gd_data_spec *data, int32_
 
 /* The same reading of any split folder (gptdist-eval). */
 GD_CHECKED gd_status gd_dataset_open_split(const char *folder, int32_t length, bool mask_documents, gd_dataset **out);
+
+/* Token shards against the digests of their index, before any is read. The ranks of a host share what is known from here on, so
+ * that each shard is hashed once a host; for `seconds` they do so now, dealt among them, and all get the verdict (GD_BAD_DATA
+ * naming the shard and both digests; GD_IO). A shard that was not reached is hashed before its first use, by whoever needs it
+ * first: a fault is then that of a read. Entries may be NULL. Not while a dataset is read. Collective over the job. */
+enum { GD_DATASET_CHECK_SECONDS = 3 };
+GD_CHECKED gd_status gd_dataset_check(gd_session *session, gd_dataset *const *datasets, int32_t count, double seconds);
+
+/* What these checks took so far on this host: shards of how many, bytes, seconds (of all ranks together). Zeros before
+ * gd_dataset_check; shards may exceed `of` where files changed and were hashed again. */
+typedef struct gd_dataset_checked {
+  int64_t shards, of, bytes;
+  double seconds;
+} gd_dataset_checked;
+void gd_dataset_get_checked(const gd_dataset *dataset, gd_dataset_checked *out);
 
 void gd_dataset_close(gd_dataset *dataset);
 

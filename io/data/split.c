@@ -4,24 +4,26 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "io/base/files.h"
 #include "io/base/json.h"
 #include "shard/spec.h"
 
-enum { OPEN_SHARDS = 8, FORMAT_VERSION = 1, INDEX_LIMIT = 1 << 28, VERIFY_TOKENS = 1 << 18 };
+enum { OPEN_SHARDS = 8, FORMAT_VERSION = 2, INDEX_LIMIT = 1 << 28, VERIFY_TOKENS = 1 << 18 };
 static const char format_name[] = "gptdist-dataset";
 
 typedef struct entry {
   char *path;
-  char sha256[GD_SHA256_HEX_BYTES];
+  gd_shard_source source;
+  gd_shard_check check; /* where no records are shared */
   int64_t first, tokens, documents;
   gd_token_shard *shard; /* NULL: not open */
   uint64_t used;         /* when it was last read, for closing the oldest */
 } entry;
 
 struct gd_split {
-  char *folder;
+  char *folder, *index; /* index: index.json in it */
   char digest[GD_SHA256_HEX_BYTES];
   gd_token_shard_info info;
   entry *entries;
@@ -51,12 +53,48 @@ static gd_status read_entry(gd_split *split, const char *path, const gd_json *no
   if (strchr(file, '/')) return gd_fail_user(GD_BAD_DATA, "%s: \"file\" is \"%s\", expected a plain file name", path, file);
   GD_TRY(wanted_integer(path, node, "tokens", 0, INT64_MAX >> 11, &out->tokens));
   GD_TRY(wanted_integer(path, node, "documents", 0, out->tokens, &out->documents));
-  GD_TRY(wanted_text(path, node, "sha256", out->sha256, sizeof out->sha256));
+  GD_TRY(wanted_text(path, node, "sha256", out->source.sha256, sizeof out->source.sha256));
   GD_TRY(gd_path_join(full, sizeof full, split->folder, file));
   out->path = strdup(full);
   if (!out->path) return gd_fail(GD_NO_MEMORY, "no memory for an index");
+  out->source.path = out->path;
+  out->source.index = split->index;
+  out->source.check = &out->check;
   if (!gd_file_exists(full)) return gd_fail_user(GD_BAD_DATA, "%s: the token shard is missing, expected by %s", full, path);
   return GD_OK;
+}
+
+/* The end of an index: the digest of all text before it. */
+static gd_status make_tail(const char *text, size_t count, gd_bytes *out) {
+  uint8_t digest[GD_SHA256_BYTES];
+  char hex[GD_SHA256_HEX_BYTES];
+  GD_TRY(gd_sha256_bytes(text, count, digest));
+  gd_sha256_hex(digest, hex);
+  return gd_bytes_printf(out, ",\n  \"digest\": \"%s\"\n}\n", hex);
+}
+
+/* Before any of it is parsed. Version 1 had no digest: there what an index says is compared with its shards alone. */
+static gd_status check_index(const char *path, const gd_bytes *text) {
+  static const char key[] = "\"version\": ";
+  const char *at = text->count ? memmem(text->bytes, text->count, key, sizeof key - 1) : NULL;
+  long version = at ? strtol(at + sizeof key - 1, NULL, 10) : 0;
+  if (version == 1) return GD_OK;
+  if (version && version != FORMAT_VERSION)
+    return gd_fail_user(GD_BAD_DATA, "%s: format version %ld, this program reads versions 1 to %d", path, version,
+                        FORMAT_VERSION);
+  gd_bytes tail = {0};
+  gd_status status = make_tail("", 0, &tail);
+  size_t length = tail.count, begin = text->count < length ? 0 : text->count - length;
+  tail.count = 0;
+  if (status == GD_OK) status = make_tail(text->bytes, begin, &tail);
+  if (status == GD_OK && (text->count < length || memcmp(text->bytes + begin, tail.bytes, length) != 0))
+    status =
+        gd_fail_user(GD_BAD_DATA,
+                     "%s: is damaged: its last line is not the SHA-256 of what comes before it (%.64s); copy it from where "
+                     "it is whole, or prepare the dataset again",
+                     path, tail.bytes + sizeof ",\n  \"digest\": \"" - 1);
+  gd_bytes_free(&tail);
+  return status;
 }
 
 static gd_status read_index(gd_split *split, const char *path, const gd_json *root) {
@@ -65,8 +103,8 @@ static gd_status read_index(gd_split *split, const char *path, const gd_json *ro
   if (!format || strcmp(format, format_name) != 0)
     return gd_fail_user(GD_BAD_DATA, "%s: format is \"%s\", expected \"%s\"", path, format ? format : "", format_name);
   GD_TRY(wanted_integer(path, root, "version", INT32_MIN, INT32_MAX, &value));
-  if (value != FORMAT_VERSION)
-    return gd_fail_user(GD_BAD_DATA, "%s: format version %lld, this program reads version %d", path, (long long)value,
+  if (value < 1 || value > FORMAT_VERSION)
+    return gd_fail_user(GD_BAD_DATA, "%s: format version %lld, this program reads versions 1 to %d", path, (long long)value,
                         FORMAT_VERSION);
   gd_token_shard_info *info = &split->info;
   GD_TRY(wanted_text(path, root, "tokenizer", info->tokenizer, sizeof info->tokenizer));
@@ -109,8 +147,10 @@ gd_status gd_split_open(const char *folder, gd_split **out) {
   gd_json *root = NULL;
   gd_status status = GD_OK;
   split->folder = strdup(folder);
-  if (!split->folder) status = gd_fail(GD_NO_MEMORY, "no memory for a dataset");
+  split->index = strdup(path);
+  if (!split->folder || !split->index) status = gd_fail(GD_NO_MEMORY, "no memory for a dataset");
   if (status == GD_OK) status = gd_file_read(path, INDEX_LIMIT, &text);
+  if (status == GD_OK) status = check_index(path, &text);
   if (status == GD_OK) status = gd_json_parse(text.bytes, text.count, path, 1, &root);
   if (status == GD_OK) status = read_index(split, path, root);
   if (status == GD_OK) status = gd_sha256_bytes(text.bytes, text.count, digest);
@@ -132,6 +172,7 @@ void gd_split_close(gd_split *split) {
     free(split->entries[i].path);
   }
   free(split->entries);
+  free(split->index);
   free(split->folder);
   free(split);
 }
@@ -155,6 +196,23 @@ int64_t gd_split_shard_first(const gd_split *split, int32_t shard) {
   return split->entries[shard].first;
 }
 
+void gd_split_share_checks(gd_split *split, gd_shard_check *checks, gd_shard_check_cost *cost) {
+  for (int32_t i = 0; i < split->count; i++) {
+    split->entries[i].source.check = &checks[i];
+    split->entries[i].source.cost = cost;
+  }
+}
+
+gd_status gd_split_check(const gd_split *split, int32_t shard) {
+  const gd_shard_source *source = &split->entries[shard].source;
+  int file;
+  uint64_t identity;
+  if (atomic_load(&source->check->known)) return GD_OK;
+  GD_TRY(gd_shard_check_open(source, &file, &identity));
+  close(file);
+  return GD_OK;
+}
+
 int32_t gd_split_find(const gd_split *split, int64_t token) {
   int32_t low = 0, high = split->count - 1;
   while (low < high) { /* the last shard that begins at or before the token; empty shards share their begin with the next */
@@ -167,36 +225,43 @@ int32_t gd_split_find(const gd_split *split, int64_t token) {
   return low;
 }
 
+static void close_shard(gd_split *split, entry *at) {
+  gd_token_shard_close(at->shard);
+  at->shard = NULL;
+  split->open--;
+}
+
 static void close_oldest(gd_split *split) {
   entry *oldest = NULL;
   for (int32_t i = 0; i < split->count; i++) {
     entry *at = &split->entries[i];
     if (at->shard && (!oldest || at->used < oldest->used)) oldest = at;
   }
-  if (!oldest) return;
-  gd_token_shard_close(oldest->shard);
-  oldest->shard = NULL;
-  split->open--;
+  if (oldest) close_shard(split, oldest);
 }
 
 static gd_status open_shard(gd_split *split, int32_t index, gd_token_shard **out) {
   entry *at = &split->entries[index];
   at->used = ++split->clock;
+  if (at->shard && gd_token_shard_changed(at->shard)) close_shard(split, at); /* it is compared with its digest anew */
   *out = at->shard;
   if (at->shard) return GD_OK;
   if (split->open >= OPEN_SHARDS) close_oldest(split);
   gd_token_shard *shard;
-  GD_TRY(gd_token_shard_open(at->path, &shard));
+  GD_TRY(gd_token_shard_open(&at->source, &shard));
   const gd_token_shard_info *found = gd_token_shard_get_info(shard), *wanted = &split->info;
   gd_status status = GD_OK;
-  if (strcmp(found->tokenizer_digest, wanted->tokenizer_digest) != 0 || found->vocabulary != wanted->vocabulary)
-    status = gd_fail_user(GD_BAD_DATA, "%s: made with tokenizer %s (%.12s, vocabulary %d), expected %s (%.12s, vocabulary %d)",
-                          at->path, found->tokenizer, found->tokenizer_digest, found->vocabulary, wanted->tokenizer,
-                          wanted->tokenizer_digest, wanted->vocabulary);
+  if (strcmp(found->tokenizer_digest, wanted->tokenizer_digest) != 0 || found->vocabulary != wanted->vocabulary ||
+      strcmp(found->tokenizer, wanted->tokenizer) != 0 || found->eot != wanted->eot)
+    status = gd_fail_user(GD_BAD_DATA,
+                          "%s: made with tokenizer %s (%.12s, vocabulary %d, eot %d), %s expects %s (%.12s, vocabulary %d, eot "
+                          "%d)",
+                          at->path, found->tokenizer, found->tokenizer_digest, found->vocabulary, found->eot, split->index,
+                          wanted->tokenizer, wanted->tokenizer_digest, wanted->vocabulary, wanted->eot);
   else if (found->tokens != at->tokens || found->documents != at->documents)
-    status =
-        gd_fail_user(GD_BAD_DATA, "%s: holds %lld tokens and %lld documents, index.json expects %lld and %lld", at->path,
-                     (long long)found->tokens, (long long)found->documents, (long long)at->tokens, (long long)at->documents);
+    status = gd_fail_user(GD_BAD_DATA, "%s: holds %lld tokens and %lld documents, %s expects %lld and %lld", at->path,
+                          (long long)found->tokens, (long long)found->documents, split->index, (long long)at->tokens,
+                          (long long)at->documents);
   if (status != GD_OK) {
     gd_token_shard_close(shard);
     return status;
@@ -265,8 +330,6 @@ gd_status gd_split_verify(gd_split *split) {
   for (int32_t i = 0; status == GD_OK && i < split->count; i++) {
     entry *at = &split->entries[i];
     gd_token_shard *shard;
-    uint8_t digest[GD_SHA256_BYTES];
-    char hex[GD_SHA256_HEX_BYTES];
     GD_TRY_GOTO(status, done, open_shard(split, i, &shard));
     for (int64_t first = 0; first < at->tokens; first += VERIFY_TOKENS) {
       int64_t count = at->tokens - first < VERIFY_TOKENS ? at->tokens - first : VERIFY_TOKENS;
@@ -277,10 +340,6 @@ gd_status gd_split_verify(gd_split *split) {
       int64_t count = at->documents - first < 1024 ? at->documents - first : 1024;
       GD_TRY_GOTO(status, done, gd_token_shard_documents(shard, first, count, positions));
     }
-    GD_TRY_GOTO(status, done, gd_sha256_file(at->path, digest, NULL));
-    gd_sha256_hex(digest, hex);
-    if (strcmp(hex, at->sha256) != 0)
-      status = gd_fail_user(GD_BAD_DATA, "%s: SHA-256 is %.16s..., index.json expects %.16s...", at->path, hex, at->sha256);
   }
 done:
   free(ids);
@@ -302,7 +361,8 @@ gd_status gd_split_write_index(const char *folder, const gd_token_shard_info *in
     status = gd_bytes_printf(&text, "%s\n    {\"file\": \"%s\", \"tokens\": %lld, \"documents\": %lld, \"sha256\": \"%s\"}",
                              i ? "," : "", entries[i].file, (long long)entries[i].tokens, (long long)entries[i].documents,
                              entries[i].sha256);
-  if (status == GD_OK) status = gd_bytes_printf(&text, "\n  ]\n}\n");
+  if (status == GD_OK) status = gd_bytes_printf(&text, "\n  ]");
+  if (status == GD_OK) status = make_tail(text.bytes, text.count, &text);
   if (status == GD_OK) status = gd_file_write(path, text.bytes, text.count);
   gd_bytes_free(&text);
   return status;

@@ -6,8 +6,9 @@
 
 typedef struct gd_split gd_split;
 
-/* Reads index.json and checks that every shard it names is there; shards are opened when first read, at most eight at once.
- * GD_BAD_DATA: no dataset there, or a damaged one. GD_IO. Local. */
+/* Reads index.json, after its own digest, and checks that every shard it names is there; shards are opened when first read,
+ * each after its digest (shard_check.h), at most eight at once. GD_BAD_DATA: no dataset there, or a damaged one. GD_IO. Local.
+ */
 GD_CHECKED gd_status gd_split_open(const char *folder, gd_split **out);
 void gd_split_close(gd_split *split);
 
@@ -20,6 +21,13 @@ int64_t gd_split_shard_first(const gd_split *split, int32_t shard); /* stream po
 
 /* ids[count] = tokens first .. first + count - 1 of the stream. Not safe from several threads at once. */
 GD_CHECKED gd_status gd_split_read(gd_split *split, int64_t first, int64_t count, int32_t *ids);
+
+/* Records of the checks of all shards, gd_split_shards of them, that others use, too; the caller's to keep. Without them the
+ * split has its own. Before the first read. */
+void gd_split_share_checks(gd_split *split, gd_shard_check *checks, gd_shard_check_cost *cost);
+
+/* Compares a shard with its digest where nobody has done that or is at it. GD_BAD_DATA, GD_IO. */
+GD_CHECKED gd_status gd_split_check(const gd_split *split, int32_t shard);
 
 /* The shard that holds stream position `token`. */
 int32_t gd_split_find(const gd_split *split, int64_t token);

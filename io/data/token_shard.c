@@ -33,6 +33,7 @@ struct gd_token_shard {
   char *path;
   hid_t file, tokens, documents;
   bool wide;
+  uint64_t identity; /* of the file whose digest was right */
   gd_token_shard_info info;
   void *piece;
   int64_t block; /* first document of block[] below, -1 when none is loaded */
@@ -282,11 +283,13 @@ static gd_status open_dataset(const char *path, hid_t file, const char *name, in
   return GD_OK;
 }
 
-static gd_status open_locked(gd_token_shard *shard) {
+/* `file`, whose bytes are known to be right, is opened once more by its number, not by its name. */
+static gd_status open_locked(gd_token_shard *shard, int file) {
   const char *path = shard->path;
-  if (access(path, R_OK)) return gd_fail(gd_fault_listed(errno), "cannot open %s: %s", path, strerror(errno));
+  char same[40];
+  snprintf(same, sizeof same, "/proc/self/fd/%d", file);
   hid_t list = gd_hdf5_access();
-  shard->file = gd_hdf5_failed(list) ? -1 : H5Fopen(path, H5F_ACC_RDONLY, list);
+  shard->file = gd_hdf5_failed(list) ? -1 : H5Fopen(same, H5F_ACC_RDONLY, list);
   bool bad = gd_hdf5_failed(shard->file);
   if (list >= 0) H5Pclose(list);
   if (bad)
@@ -305,20 +308,23 @@ static gd_status open_locked(gd_token_shard *shard) {
   return open_dataset(path, shard->file, "documents", shard->info.documents, &shard->documents, &type_bytes);
 }
 
-gd_status gd_token_shard_open(const char *path, gd_token_shard **out) {
+gd_status gd_token_shard_open(const gd_shard_source *source, gd_token_shard **out) {
   *out = NULL;
+  int file = -1;
   gd_token_shard *shard = calloc(1, sizeof *shard);
   if (!shard) return gd_fail(GD_NO_MEMORY, "no memory for a shard");
   shard->file = shard->tokens = shard->documents = -1;
   shard->block = -1;
-  shard->path = strdup(path);
+  shard->path = strdup(source->path);
   shard->piece = malloc(PIECE_TOKENS * sizeof(uint32_t));
   gd_status status = GD_OK;
   if (!shard->path || !shard->piece) status = gd_fail(GD_NO_MEMORY, "no memory for a shard");
+  if (status == GD_OK) status = gd_shard_check_open(source, &file, &shard->identity);
   if (status == GD_OK) {
     gd_hdf5_enter();
-    status = open_locked(shard);
+    status = open_locked(shard, file);
     gd_hdf5_leave();
+    close(file);
   }
   if (status != GD_OK) {
     gd_token_shard_close(shard);
@@ -326,6 +332,15 @@ gd_status gd_token_shard_open(const char *path, gd_token_shard **out) {
   }
   *out = shard;
   return GD_OK;
+}
+
+bool gd_token_shard_changed(const gd_token_shard *shard) {
+  void *handle = NULL;
+  gd_hdf5_enter();
+  bool open = H5Fget_vfd_handle(shard->file, H5P_DEFAULT, &handle) >= 0 && handle;
+  bool changed = !open || gd_shard_check_identity(*(int *)handle) != shard->identity;
+  gd_hdf5_leave();
+  return changed;
 }
 
 const gd_token_shard_info *gd_token_shard_get_info(const gd_token_shard *shard) {

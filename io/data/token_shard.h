@@ -5,10 +5,10 @@
 #ifndef GD_IO_DATA_TOKEN_SHARD_H
 #define GD_IO_DATA_TOKEN_SHARD_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
-#include "io/base/sha256.h"
-#include "shard/base/status.h"
+#include "io/data/shard_check.h"
 
 typedef struct gd_token_shard_info {
   char tokenizer[64];
@@ -29,10 +29,14 @@ GD_CHECKED gd_status gd_token_shard_set_documents(gd_token_shard_writer *writer,
 GD_CHECKED gd_status gd_token_shard_finish(gd_token_shard_writer *writer);
 void gd_token_shard_abandon(gd_token_shard_writer *writer);
 
-/* Reading. GD_IO where the file cannot be opened; GD_BAD_DATA, naming the file, what was found and what was expected, for
- * a foreign or truncated file, another version, sizes that do not agree, a failed checksum, an id beyond the vocabulary. */
+/* Reading. Nothing is parsed of a file whose digest is another than its index says (shard_check.h), and HDF5 opens the very
+ * file that was compared, whatever bears its name by then. GD_IO where the file cannot be opened; GD_BAD_DATA, naming the file,
+ * what was found and what was expected, for another digest, and for a file that was written so: foreign, of another version,
+ * sizes that do not agree, a failed checksum, an id beyond the vocabulary. */
 typedef struct gd_token_shard gd_token_shard;
-GD_CHECKED gd_status gd_token_shard_open(const char *path, gd_token_shard **out);
+GD_CHECKED gd_status gd_token_shard_open(const gd_shard_source *source, gd_token_shard **out);
+/* Whether the open file has been written to, replaced or removed since it was compared with its digest. */
+bool gd_token_shard_changed(const gd_token_shard *shard);
 const gd_token_shard_info *gd_token_shard_get_info(const gd_token_shard *shard);
 /* ids[count] = tokens first .. first + count - 1. */
 GD_CHECKED gd_status gd_token_shard_read(gd_token_shard *shard, int64_t first, int64_t count, int32_t *ids);

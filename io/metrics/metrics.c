@@ -12,6 +12,7 @@
 #include "io/base/files.h"
 #include "io/base/json.h"
 #include "io/metrics/tensorboard.h"
+#include "shard/base/log.h"
 #include "shard/spec.h"
 
 enum { FILE_LIMIT = 1 << 30, MOST_SCALARS = 8 };
@@ -23,40 +24,75 @@ struct gd_metrics {
 };
 
 static const char *const names[] = {"start", "train", "validation", "checkpoint", "profile", "end"};
+enum { EVENTS = sizeof names / sizeof *names };
 
 /* ---- cutting back ---- */
 
-/* Whether a line stands in the file of a run that resumes at `step`. The validation of that very step does not: the resumed run
- * does it again, since a kill may have come before or after it. */
-static bool belongs(const char *line, size_t count, int64_t step) {
+/* What cutting back found. */
+typedef struct cut {
+  int64_t step;          /* to resume at */
+  int64_t counted, said; /* step of the last line of training, by counting lines and as it says; -1: none yet */
+  int64_t line, damaged, first_damaged;
+} cut;
+
+static void note_damage(cut *at) {
+  if (!at->damaged++) at->first_damaged = at->line;
+}
+
+/* Lines of training follow each other. Where one does not, its number is wrong, or lines are missing before it: what comes next
+ * may follow either way. */
+static void follow(cut *at, int64_t step) {
+  bool follows = at->counted < 0 || step == at->counted + 1 || step == at->said + 1;
+  if (!follows) note_damage(at);
+  at->counted = follows ? step : at->counted + 1;
+  at->said = step;
+}
+
+/* Whether a line stands in the file of a run that resumes at cut->step. The validation of that very step does not: the resumed
+ * run does it again, since a kill may have come before or after it. */
+static bool belongs(const char *line, size_t count, cut *at) {
   gd_json *root = NULL;
-  int64_t at = 0;
-  if (gd_json_parse(line, count, "metrics.jsonl", 1, &root) != GD_OK) {
-    gd_error_clear();
+  int64_t step = 0;
+  if (gd_json_parse(line, count, "metrics.jsonl", 1, &root) != GD_OK) gd_error_clear();
+  const char *event = gd_json_string(gd_json_get(root, "event"));
+  size_t kind = 0;
+  while (event && kind < EVENTS && strcmp(event, names[kind]) != 0) kind++;
+  bool whole = event && kind < EVENTS && gd_json_integer(gd_json_get(root, "step"), &step) && step >= 0;
+  gd_json_free(root);
+  if (!whole) {
+    note_damage(at);
+    if (at->counted >= 0) at->counted++; /* it may have been one of training */
     return false;
   }
-  const char *event = gd_json_string(gd_json_get(root, "event"));
-  bool lasting = event && strcmp(event, "end") != 0 && strcmp(event, "profile") != 0;
-  bool keep = lasting && gd_json_integer(gd_json_get(root, "step"), &at) && at <= step;
-  if (keep && at == step && strcmp(event, "validation") == 0) keep = false;
-  gd_json_free(root);
-  return keep;
+  if (kind == GD_METRICS_TRAIN) follow(at, step);
+  if (kind == GD_METRICS_END || kind == GD_METRICS_PROFILE) return false;
+  return step <= at->step && !(step == at->step && kind == GD_METRICS_VALIDATION);
 }
 
 static gd_status cut_back(const char *path, int64_t step) {
   gd_bytes old = {0}, kept = {0};
   gd_status status = GD_OK;
+  cut at = {.step = step, .counted = -1, .said = -1};
   if (!gd_file_exists(path)) return GD_OK;
   if (step > 0) GD_TRY_GOTO(status, done, gd_file_read(path, FILE_LIMIT, &old));
   for (size_t first = 0; first < old.count;) {
     const char *line = old.bytes + first, *end = memchr(line, '\n', old.count - first);
-    size_t length = end ? (size_t)(end - line) : old.count - first; /* a half-written last line is no JSON */
-    if (belongs(line, length, step)) {
+    size_t length = end ? (size_t)(end - line) : old.count - first;
+    cut before = at;
+    at.line++;
+    if (belongs(line, length, &at)) {
       GD_TRY_GOTO(status, done, gd_bytes_append(&kept, line, length));
       GD_TRY_GOTO(status, done, gd_bytes_append(&kept, "\n", 1));
+    } else if (!end) {
+      at = before; /* half-written when the run was killed: no damage */
     }
     first += length + 1;
   }
+  if (at.damaged)
+    gd_log(GD_LOG_WARNING,
+           "%s:%" PRId64 ": is damaged (no event of a run, or a step that does not follow the one before), %" PRId64
+           " such line%s in all; what is no event is left out",
+           path, at.first_damaged, at.damaged, at.damaged == 1 ? "" : "s");
   status = gd_file_replace(path, kept.bytes, kept.count);
 done:
   gd_bytes_free(&old);

@@ -1,6 +1,7 @@
 /* tokenizer.c - a tokenizer of any kind: opened by its name, saved to a folder, text to ids and back. */
 #include "io/tokenizer/tokenizer.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -60,23 +61,64 @@ static gd_status allocate(const struct kind_files *kind, gd_tokenizer **out) {
   return GD_OK;
 }
 
-static gd_status build(const struct kind_files *kind, gd_tokenizer *tokenizer, const char *where) {
-  GD_TRY(kind->build(tokenizer, where));
-  return make_digest(tokenizer);
+/* gptdist-tokenizer.json of an open tokenizer. */
+static gd_status describe(const gd_tokenizer *tokenizer, gd_bytes *out) {
+  return gd_bytes_printf(out,
+                         "{\n  \"format\": \"%s\",\n  \"version\": 1,\n  \"kind\": \"%s\",\n  \"vocabulary\": %d,\n"
+                         "  \"eot\": %d,\n  \"digest\": \"%s\"\n}\n",
+                         format_name, tokenizer->spec_kind, tokenizer->vocabulary, tokenizer->eot, tokenizer->digest);
 }
 
-/* paths[kind->count] are the files of the kind. */
-static gd_status open_files(const struct kind_files *kind, const char *const *paths, gd_tokenizer **out) {
+/* What a folder says of its files. */
+typedef struct description {
+  const char *path;
+  gd_bytes text;
+  char digest[GD_SHA256_HEX_BYTES];
+} description;
+
+static gd_status compare_digest(const struct kind_files *kind, const gd_tokenizer *tokenizer, const char *const *paths,
+                                const description *said) {
+  if (strcmp(tokenizer->digest, said->digest) == 0) return GD_OK;
+  const char *first = kind->count ? paths[0] : said->path, *second = kind->count > 1 ? paths[1] : NULL;
+  return gd_fail_user(
+      GD_BAD_DATA,
+      "tokenizer %s: %s%s%s is damaged: the digest of what was found is %s, %s expects %s; copy the folder from "
+      "where it is whole",
+      kind->kind, first, second ? " or " : "", second ? second : "", tokenizer->digest, said->path, said->digest);
+}
+
+static gd_status compare_description(const gd_tokenizer *tokenizer, const description *said) {
+  gd_bytes text = {0};
+  gd_status status = describe(tokenizer, &text);
+  if (status == GD_OK && (text.count != said->text.count || memcmp(text.bytes, said->text.bytes, text.count) != 0))
+    status =
+        gd_fail_user(GD_BAD_DATA,
+                     "%s: is damaged: it is not the description of the tokenizer %s (vocabulary %d, eot %d) in this folder; "
+                     "copy the folder from where it is whole",
+                     said->path, tokenizer->spec_kind, tokenizer->vocabulary, tokenizer->eot);
+  gd_bytes_free(&text);
+  return status;
+}
+
+/* paths[kind->count] are the files of the kind; `said` is NULL where nobody says what they should be. */
+static gd_status open_files(const struct kind_files *kind, const char *const *paths, const description *said,
+                            gd_tokenizer **out) {
   *out = NULL;
   gd_tokenizer *tokenizer = NULL;
   gd_status status = allocate(kind, &tokenizer);
   for (int32_t i = 0; status == GD_OK && i < kind->count; i++) {
     if (!gd_file_exists(paths[i])) status = gd_fail_user(GD_BAD_DATA, "tokenizer %s: %s: is missing", kind->kind, paths[i]);
-    if (status == GD_OK) status = gd_text_stream_read_all(paths[i], GD_TOKENIZER_FILE_LIMIT, &tokenizer->files[i].bytes);
+    gd_bytes *bytes = &tokenizer->files[i].bytes;
+    if (status == GD_OK)
+      status = said ? gd_file_read(paths[i], GD_TOKENIZER_FILE_LIMIT, bytes) /* never packed */
+                    : gd_text_stream_read_all(paths[i], GD_TOKENIZER_FILE_LIMIT, bytes);
     if (status == GD_OK && !tokenizer->files[i].bytes.count)
       status = gd_fail_user(GD_BAD_DATA, "tokenizer %s: %s: the file is empty", kind->kind, paths[i]);
   }
-  if (status == GD_OK) status = build(kind, tokenizer, kind->count ? paths[0] : kind->kind);
+  if (status == GD_OK) status = make_digest(tokenizer);
+  if (status == GD_OK && said) status = compare_digest(kind, tokenizer, paths, said);
+  if (status == GD_OK) status = kind->build(tokenizer, kind->count ? paths[0] : kind->kind);
+  if (status == GD_OK && said) status = compare_description(tokenizer, said);
   if (status != GD_OK) {
     gd_tokenizer_close(tokenizer);
     return status;
@@ -99,31 +141,36 @@ static gd_status open_gpt2(const char *folder, gd_tokenizer **out) {
     GD_TRY(gd_path_join(vocab, sizeof vocab, folder, names[i][0]));
     GD_TRY(gd_path_join(merges, sizeof merges, folder, names[i][1]));
     const char *const paths[] = {vocab, merges};
-    if (gd_file_exists(vocab) && gd_file_exists(merges)) return open_files(kind_of("gpt2", 4), paths, out);
+    if (gd_file_exists(vocab) && gd_file_exists(merges)) return open_files(kind_of("gpt2", 4), paths, NULL, out);
   }
   return gd_fail_user(GD_BAD_DATA,
                       "tokenizer gpt2: %s: expected encoder.json and vocab.bpe, or vocab.json and merges.txt there", folder);
 }
 
-/* A description in `folder`: our own, which names the kind, or Hugging Face's. */
-static gd_status open_described(const char *folder, const char *path, gd_tokenizer **out) {
-  gd_json *root;
-  GD_TRY(gd_json_read(path, GD_TOKENIZER_FILE_LIMIT, &root));
+/* A description in `folder`: our own, which names the kind, or Hugging Face's where the name may be theirs. */
+static gd_status open_described(const char *folder, const char *path, bool theirs, gd_tokenizer **out) {
+  gd_json *root = NULL;
+  description said = {.path = path};
+  gd_status status = gd_file_read(path, GD_TOKENIZER_FILE_LIMIT, &said.text);
+  if (status == GD_OK) status = gd_json_parse(said.text.bytes, said.text.count, path, 1, &root);
   const char *format = gd_json_string(gd_json_get(root, "format")), *name = gd_json_string(gd_json_get(root, "kind"));
-  bool ours = format && strcmp(format, format_name) == 0;
+  const char *digest = gd_json_string(gd_json_get(root, "digest"));
+  bool ours = !theirs || (format && strcmp(format, format_name) == 0);
   const struct kind_files *kind = kind_of(ours ? (name ? name : "") : "hf", ours ? (name ? strlen(name) : 0) : 2);
   int64_t version = 1;
-  gd_status status = GD_OK;
-  if (ours && (!kind || !gd_json_integer(gd_json_get(root, "version"), &version) || version != 1))
+  if (status == GD_OK && ours && (!kind || !gd_json_integer(gd_json_get(root, "version"), &version) || version != 1))
     status = gd_fail_user(GD_BAD_DATA, "%s: kind \"%s\", version %lld: not known to this program", path, name ? name : "",
                           (long long)version);
+  snprintf(said.digest, sizeof said.digest, "%s", digest ? digest : "");
   gd_json_free(root);
-  GD_TRY(status);
   char full[GD_TOKENIZER_FILES][GD_PATH_BYTES];
   const char *paths[GD_TOKENIZER_FILES] = {full[0], full[1]};
-  if (!ours) return open_files(kind, &path, out);
-  for (int32_t i = 0; i < kind->count; i++) GD_TRY(gd_path_join(full[i], sizeof full[i], folder, kind->files[i]));
-  return open_files(kind, paths, out);
+  if (!ours) paths[0] = path;
+  for (int32_t i = 0; status == GD_OK && ours && i < kind->count; i++)
+    status = gd_path_join(full[i], sizeof full[i], folder, kind->files[i]);
+  if (status == GD_OK) status = open_files(kind, paths, ours ? &said : NULL, out);
+  gd_bytes_free(&said.text);
+  return status;
 }
 
 static gd_status open_folder(const char *folder, gd_tokenizer **out) {
@@ -133,7 +180,7 @@ static gd_status open_folder(const char *folder, gd_tokenizer **out) {
   for (int i = 0; i < 2; i++)
     for (int k = 0; k < DESCRIPTIONS; k++) {
       GD_TRY(gd_path_join(path, sizeof path, folders[i], descriptions[k]));
-      if (gd_file_exists(path)) return open_described(folders[i], path, out);
+      if (gd_file_exists(path)) return open_described(folders[i], path, k > 0, out);
     }
   return open_gpt2(folder, out);
 }
@@ -141,7 +188,7 @@ static gd_status open_folder(const char *folder, gd_tokenizer **out) {
 gd_status gd_tokenizer_open(const char *spec, gd_tokenizer **out) {
   *out = NULL;
   const char *colon = strchr(spec, ':');
-  if (strcmp(spec, "bytes") == 0) return open_files(kind_of("bytes", 5), NULL, out);
+  if (strcmp(spec, "bytes") == 0) return open_files(kind_of("bytes", 5), NULL, NULL, out);
   if (strcmp(spec, "chars") == 0)
     return gd_fail_user(GD_USAGE,
                         "tokenizer chars: only gptdist-data prepare can make it from a text; expected chars:FILE or the folder "
@@ -156,7 +203,18 @@ gd_status gd_tokenizer_open(const char *spec, gd_tokenizer **out) {
   const char *path = colon + 1;
   GD_TRY(gd_path_named(path, kind->count == 2 ? GD_PATH_FOLDER : GD_PATH_FILE, "the tokenizer that was named"));
   if (kind->count == 2) return open_gpt2(path, out);
-  return open_files(kind, &path, out);
+  return open_files(kind, &path, NULL, out);
+}
+
+gd_status gd_tokenizer_check(const char *folder, const char *digest) {
+  gd_tokenizer *tokenizer;
+  GD_TRY(gd_tokenizer_open(folder, &tokenizer));
+  gd_status status = GD_OK;
+  if (strcmp(tokenizer->digest, digest) != 0)
+    status = gd_fail_user(GD_BAD_DATA, "%s: is another tokenizer: its digest is %s, the data were made with %s", folder,
+                          tokenizer->digest, digest);
+  gd_tokenizer_close(tokenizer);
+  return status;
 }
 
 static int by_code_point(const void *a, const void *b) {
@@ -189,7 +247,8 @@ gd_status gd_tokenizer_from_characters(const char *text, size_t count, gd_tokeni
   for (size_t i = 0; status == GD_OK && i < found; i++) status = gd_utf8_append(&tokenizer->files[0].bytes, list[i]);
   free(seen);
   free(list);
-  if (status == GD_OK) status = build(kind, tokenizer, "chars");
+  if (status == GD_OK) status = make_digest(tokenizer);
+  if (status == GD_OK) status = kind->build(tokenizer, "chars");
   if (status != GD_OK) {
     gd_tokenizer_close(tokenizer);
     return status;
@@ -281,11 +340,7 @@ gd_status gd_tokenizer_save(const gd_tokenizer *tokenizer, const char *folder) {
     GD_TRY(gd_file_write(path, file->bytes.bytes, file->bytes.count));
   }
   GD_TRY(gd_path_join(path, sizeof path, folder, descriptions[0]));
-  gd_status status =
-      gd_bytes_printf(&text,
-                      "{\n  \"format\": \"%s\",\n  \"version\": 1,\n  \"kind\": \"%s\",\n  \"vocabulary\": %d,\n"
-                      "  \"eot\": %d,\n  \"digest\": \"%s\"\n}\n",
-                      format_name, tokenizer->spec_kind, tokenizer->vocabulary, tokenizer->eot, tokenizer->digest);
+  gd_status status = describe(tokenizer, &text);
   if (status == GD_OK) status = gd_file_write(path, text.bytes, text.count);
   gd_bytes_free(&text);
   return status == GD_OK ? gd_folder_sync(folder) : status;

@@ -9,6 +9,9 @@
  *   bytes               256 bytes and an end-of-text id
  *   chars:FILE          the characters listed in the file
  *   DIR                 a folder written by gd_tokenizer_save (also DIR/tokenizer below it), or a gpt2 folder
+ *
+ * A folder written by gd_tokenizer_save says which bytes belong in it: the digest is compared before a file is parsed, and the
+ * description must be what gd_tokenizer_save would write for these files.
  */
 #ifndef GD_IO_TOKENIZER_TOKENIZER_H
 #define GD_IO_TOKENIZER_TOKENIZER_H
@@ -33,6 +36,10 @@ void gd_ids_free(gd_ids *buffer);
 
 /* Local. GD_USAGE for an unknown SPEC or a missing file, GD_BAD_DATA for files that are not what the SPEC says. */
 GD_CHECKED gd_status gd_tokenizer_open(const char *spec, gd_tokenizer **out);
+
+/* Whether `folder` holds the tokenizer whose digest is given, whole: GD_BAD_DATA naming the file or folder that is not so;
+ * GD_IO. Local. */
+GD_CHECKED gd_status gd_tokenizer_check(const char *folder, const char *digest);
 
 /* The `chars` tokenizer over the characters of `text` (count bytes of UTF-8), ids in code point order. */
 GD_CHECKED gd_status gd_tokenizer_from_characters(const char *text, size_t count, gd_tokenizer **out);

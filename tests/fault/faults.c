@@ -106,14 +106,23 @@ static const char *path_of(int file) {
   return file >= 0 && file < FILES ? paths[file] : "";
 }
 
+/* /proc/self/fd/N is the file that N is. */
+static const char *named(const char *path) {
+  static const char descriptors[] = "/proc/self/fd/";
+  if (strncmp(path, descriptors, sizeof descriptors - 1) != 0) return path;
+  return path_of(atoi(path + sizeof descriptors - 1));
+}
+
 static void remember(int file, int parent, const char *path) {
   if (file < 0 || file >= FILES) return;
+  path = named(path);
   const char *folder = parent == AT_FDCWD || path[0] == '/' ? "" : path_of(parent);
   snprintf(paths[file], PATH_BYTES, "%.250s%s%.250s", folder, folder[0] ? "/" : "", path);
 }
 
 /* A path of an ...at call as it is matched and noted. */
 static const char *joined(int parent, const char *path, char out[PATH_BYTES]) {
+  path = named(path);
   const char *folder = parent == AT_FDCWD || path[0] == '/' ? "" : path_of(parent);
   snprintf(out, PATH_BYTES, "%.250s%s%.250s", folder, folder[0] ? "/" : "", path);
   return out;

@@ -63,7 +63,7 @@ row() {
     timeout 60 "${job[@]}" "$bin/gptdist-$program" "$@" 2>out >/dev/null </dev/null
   fi
   got=$?
-  grep -v -e '^device: ' -e '^  ' out >said
+  grep -v -e '^device: ' -e '^data: ' -e '^  ' out >said
   if [ "$got" != "$code" ] || [ "$(wc -l <said)" != 1 ] || ! grep -qF -- "$text" said || grep -q '\.[ch]:[0-9]' said; then
     echo "FAILED: gptdist-$program $* left with $got, expected $code and one line with: $text"
     cat out

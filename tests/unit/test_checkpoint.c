@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "io/checkpoint/checkpoint.h"
+#include "io/tokenizer/tokenizer.h"
 #include "io/config/config.h"
 #include "io/base/files.h"
 #include "shard/base/log.h"
@@ -495,6 +496,63 @@ static void test_the_tokenizer_travels_with_the_checkpoint(void **state) {
   assert_older_loads("vocab.txt: is damaged");
 }
 
+static void test_a_damaged_tokenizer_goes_into_no_checkpoint(void **state) {
+  (void)state;
+  char source[256], path[300], digest[GD_SHA256_HEX_BYTES];
+  gd_spec spec;
+  gd_mesh mesh;
+  gd_tokenizer *tokenizer = NULL;
+  gd_checkpoint_writer *writer = NULL;
+  gd_config_defaults(&spec);
+  assert_int_equal(gd_mesh_init(&mesh, 1, 1, 1, 1), GD_OK);
+  snprintf(source, sizeof source, "%s/my-tokenizer", folder);
+  assert_int_equal(gd_tokenizer_from_characters("abc", 3, &tokenizer), GD_OK);
+  assert_int_equal(gd_tokenizer_save(tokenizer, source), GD_OK);
+  snprintf(digest, sizeof digest, "%s", gd_tokenizer_digest(tokenizer));
+  gd_tokenizer_close(tokenizer);
+  assert_int_equal(gd_checkpoint_writer_open(NULL, folder, &spec, &mesh, sorted, TENSORS, source, &writer), GD_OK);
+  gd_checkpoint_writer_set_tokenizer(writer, digest);
+  assert_int_equal(save(writer, 1, 3, 1), GD_OK);
+  snprintf(path, sizeof path, "%s/chars.txt", source); /* turned after the start */
+  assert_int_equal(gd_file_write(path, "abd", 3), GD_OK);
+  assert_int_equal(save(writer, 2, 3, 1), GD_BAD_DATA);
+  assert_non_null(strstr(gd_error_text(), "tokenizer/chars.txt is damaged"));
+  assert_non_null(strstr(gd_error_text(), "copied from "));
+  assert_non_null(strstr(gd_error_text(), source));
+  /* whole, but another's */
+  assert_int_equal(gd_tokenizer_from_characters("abd", 3, &tokenizer), GD_OK);
+  assert_int_equal(gd_tokenizer_save(tokenizer, source), GD_OK);
+  gd_tokenizer_close(tokenizer);
+  assert_int_equal(save(writer, 2, 3, 1), GD_BAD_DATA);
+  assert_non_null(strstr(gd_error_text(), "is another tokenizer"));
+  gd_checkpoint_writer_close(writer);
+  assert_true(exists("step-00000001") && !exists("step-00000002"));
+}
+
+static void test_a_folder_that_holds_another_step_than_its_name_says_is_refused(void **state) {
+  (void)state;
+  char from[256], to[256];
+  gd_checkpoint *checkpoint = NULL;
+  save_steps(1, 2, 5);
+  snprintf(from, sizeof from, "%s/step-00000001", folder);
+  snprintf(to, sizeof to, "%s/step-00000030", folder);
+  assert_int_equal(rename(from, to), 0);
+  assert_int_equal(gd_checkpoint_open(NULL, to, false, &checkpoint), GD_BAD_DATA);
+  assert_non_null(strstr(gd_error_text(), "step-00000030: is named after step 30, but its MANIFEST.pb says step 1"));
+  assert_int_equal(gd_checkpoint_peek(to, &checkpoint), GD_BAD_DATA);
+  checkpoint = open_newest(true); /* the newest by name is passed over */
+  assert_holds(checkpoint, 2);
+  gd_checkpoint_close(checkpoint);
+  assert_true(exists("step-00000030.bad") && !exists("step-00000030"));
+  /* a copy that bears no step's name is what its manifest says */
+  snprintf(from, sizeof from, "%s/step-00000002", folder);
+  snprintf(to, sizeof to, "%s/final", folder);
+  assert_int_equal(rename(from, to), 0);
+  assert_int_equal(gd_checkpoint_open(NULL, to, false, &checkpoint), GD_OK);
+  assert_holds(checkpoint, 2);
+  gd_checkpoint_close(checkpoint);
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
   const struct CMUnitTest tests[] = {
@@ -514,6 +572,8 @@ int main(void) {
       TEST(test_a_folder_that_cannot_be_made_is_named),
       TEST(test_the_leftovers_of_killed_saves_are_removed_at_the_next_start),
       TEST(test_the_tokenizer_travels_with_the_checkpoint),
+      TEST(test_a_damaged_tokenizer_goes_into_no_checkpoint),
+      TEST(test_a_folder_that_holds_another_step_than_its_name_says_is_refused),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

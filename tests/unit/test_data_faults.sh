@@ -79,19 +79,56 @@ expect 64 'nowhere: No such file or directory, expected a dataset folder' "$data
 cp -r set lost && rm lost/train/00001.h5
 expect 65 'lost/train/00001.h5: the token shard is missing' "$data" verify lost
 cp -r set cut && truncate -s 9000 cut/train/00001.h5
-expect 65 'cut/train/00001.h5: not a whole HDF5 file (truncated file' "$data" verify cut
+expect 65 'cut/train/00001.h5: is damaged or another shard: SHA-256 is' "$data" verify cut
 cp -r set text && echo hello >text/train/00000.h5
+expect 65 'text/train/00000.h5: is damaged or another shard: SHA-256 is' "$data" verify text
+# sign SPLIT: the index as if prepare had written it so: the digests of its shards and its own are made anew
+sign() {
+  local index=$1/index.json shard digest
+  for shard in "$1"/*.h5; do
+    digest=$(sha256sum <"$shard")
+    sed -i "s/\(\"file\": \"$(basename "$shard")\".*\"sha256\": \)\"[0-9a-f]*\"/\1\"${digest%% *}\"/" "$index"
+  done
+  head -c -83 "$index" >"$index.body"
+  digest=$(sha256sum <"$index.body")
+  printf ',\n  "digest": "%s"\n}\n' "${digest%% *}" >>"$index.body"
+  mv "$index.body" "$index"
+}
+cp -r set same && sign same/train
+cmp -s set/train/index.json same/train/index.json || fail "sign does not write what prepare writes"
+sign text/train
 expect 65 'text/train/00000.h5: not a whole HDF5 file' "$data" verify text
 cp -r set swapped && cp set/train/00000.h5 swapped/train/00001.h5
 expect 65 'swapped/train/00001.h5' "$data" verify swapped
-cp -r set other && sed -i 's/"version": 1/"version": 7/' other/train/index.json
-expect 65 'format version 7, this program reads version 1' "$data" inspect other
+cp -r set other && sed -i 's/"version": 2/"version": 7/' other/train/index.json
+expect 65 'other/train/index.json: format version 7, this program reads versions 1 to 2' "$data" inspect other
 cp -r set broken && head -c 100 set/train/index.json >broken/train/index.json
-expect 65 'broken/train/index.json:' "$data" inspect broken
-cp -r set wrong && sed -i 's/"vocabulary": 257/"vocabulary": 300/' wrong/train/index.json
-expect 65 'wrong/train/00000.h5: made with tokenizer bytes' "$data" verify wrong
+expect 65 'broken/train/index.json: is damaged: its last line is not the SHA-256 of what comes before it' "$data" inspect broken
+for change in 's/"vocabulary": 257/"vocabulary": 300/' 's/"eot": 256/"eot": 255/' 's/"tokenizer": "bytes"/"tokenizer": "bites"/'; do
+  rm -rf wrong && cp -r set wrong && sed -i "$change" wrong/train/index.json
+  expect 65 'wrong/train/index.json: is damaged' "$data" inspect wrong
+  sign wrong/train
+  expect 65 'wrong/train/00000.h5: made with tokenizer bytes' "$data" verify wrong
+done
 cp -r set digest && sed -i "s/\"sha256\": \"[0-9a-f]*\"/\"sha256\": \"$(printf '%064d' 0)\"/" digest/train/index.json
-expect 65 'digest/train/00000.h5: SHA-256 is' "$data" verify digest
+expect 65 'digest/train/index.json: is damaged' "$data" verify digest
+# an index of version 1 has no digest of its own; its shards have
+cp -r set first && sed -i -e 's/"version": 2/"version": 1/' -e '/^  "digest": /d' -e 's/^  \],$/  ]/' first/train/index.json
+"$data" verify first >/dev/null || fail "an index of version 1 is not read"
+printf '\001' | dd of=first/train/00000.h5 bs=1 seek=4055 conv=notrunc 2>/dev/null
+expect 65 'first/train/00000.h5: is damaged or another shard' "$data" verify first
+# two shards that changed places; the tokenizer's description and files
+cp -r set swap && mv swap/train/00000.h5 swap/x && mv swap/train/00001.h5 swap/train/00000.h5 && mv swap/x swap/train/00001.h5
+expect 65 'swap/train/00000.h5: is damaged or another shard' "$data" verify swap
+for change in 's/"eot": 256/"eot": 255/' 's/"vocabulary": 257/"vocabulary": 256/' 's/"kind": /"kind":  /' 's/"format"/"farmat"/' \
+  's/"kind": "bytes"/"kind": "bites"/' 's/"digest": "./"digest": "x/'; do
+  rm -rf token && cp -r set token && sed -i "$change" token/tokenizer/gptdist-tokenizer.json
+  expect 65 'token/tokenizer/gptdist-tokenizer.json' "$data" verify token
+  expect 65 'token/tokenizer/gptdist-tokenizer.json' "$data" encode --tokenizer token <good.txt
+done
+cp -r abc letters && printf 'abd' >letters/tokenizer/chars.txt
+expect 65 'letters/tokenizer/chars.txt is damaged' "$data" verify letters
+expect 65 'letters/tokenizer/chars.txt is damaged' "$data" prepare --tokenizer letters --output x abc.txt
 cp -r set flipped && printf '\377' | dd of=flipped/train/00000.h5 bs=1 seek=9000 conv=notrunc 2>/dev/null
 "$data" verify flipped >out 2>err
 [ $? = 65 ] && grep -q 'flipped/train/00000.h5' err || fail "a flipped byte: $(cat err)"

@@ -20,6 +20,7 @@
 #include "io/base/lockfile.h"
 #include "io/metrics/metrics.h"
 #include "io/metrics/tensorboard.h"
+#include "shard/base/log.h"
 
 static char folder[64], metrics_path[128];
 
@@ -147,6 +148,57 @@ static void test_a_run_that_goes_on_behind_its_end_tells_one_run(void **state) {
   free(text);
   free(whole);
   free(resumed);
+}
+
+static char said[512];
+static void keep_warning(void *context, gd_log_level level, const char *line) {
+  (void)context;
+  if (level == GD_LOG_WARNING) snprintf(said, sizeof said, "%s", line);
+}
+
+/* Cuts the file back to `step`; the warning goes to `said`. */
+static void reopen(int64_t step) {
+  gd_metrics *metrics = NULL;
+  said[0] = 0;
+  gd_log_set_sink(keep_warning, NULL);
+  assert_int_equal(gd_metrics_open(folder, step, false, &metrics), GD_OK);
+  gd_log_set_sink(NULL, NULL);
+  gd_metrics_close(metrics);
+}
+
+static void test_a_damaged_line_is_named_with_its_number(void **state) {
+  (void)state;
+  static const struct damage {
+    const char *from, *to;
+    int line; /* train 1, train 2, validation 2, train 3, train 4, ... */
+  } damages[] = {{"{\"event\": \"train\", \"step\": 3,", "{\"event\": \"train\"- \"step\": 3,", 4},
+                 {"\"event\": \"validation\", \"step\": 2", "\"event\": \"valida4ion\", \"step\": 2", 3},
+                 {"\"train\", \"step\": 3", "\"train\", \"step\": 7", 4}, /* dropped for a step to come */
+                 {"\"train\", \"step\": 5", "\"train\", \"step\": 1", 7},
+                 {"\"train\", \"step\": 4", "\"train\", \"stap\": 4", 5}};
+  for (size_t i = 0; i < sizeof damages / sizeof *damages; i++) {
+    char wanted[200];
+    write_steps(0, 8, false);
+    char *text = read_metrics(), *at = strstr(text, damages[i].from);
+    assert_non_null(at);
+    memcpy(at, damages[i].to, strlen(damages[i].to));
+    assert_int_equal(gd_file_write(metrics_path, text, strlen(text)), GD_OK);
+    free(text);
+    reopen(6);
+    snprintf(wanted, sizeof wanted, "%s:%d: is damaged", metrics_path, damages[i].line);
+    if (!strstr(said, wanted) || !strstr(said, " 1 such line in all")) print_message("%zu: %s\n", i, said);
+    assert_non_null(strstr(said, wanted));
+    assert_non_null(strstr(said, " 1 such line in all"));
+  }
+  /* what a kill leaves is no damage */
+  write_steps(0, 8, false);
+  reopen(6);
+  assert_string_equal(said, "");
+  FILE *file = fopen(metrics_path, "a");
+  fputs("{\"event\": \"train\", \"step\": 7, \"tok", file);
+  fclose(file);
+  reopen(6);
+  assert_string_equal(said, "");
 }
 
 static void test_a_new_run_starts_with_an_empty_file(void **state) {
@@ -365,6 +417,7 @@ int main(void) {
       TEST(test_a_line_holds_the_fields_in_order_and_floats_come_back_bit_for_bit),
       TEST(test_a_resumed_file_equals_that_of_a_run_never_interrupted),
       TEST(test_a_run_that_goes_on_behind_its_end_tells_one_run),
+      TEST(test_a_damaged_line_is_named_with_its_number),
       TEST(test_a_new_run_starts_with_an_empty_file),
       TEST(test_a_full_disk_is_reported),
       TEST(test_event_files_are_framed_and_hold_the_values),

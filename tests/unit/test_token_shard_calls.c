@@ -64,7 +64,12 @@ static gd_status read_shard(void) {
   static int32_t found[TOKENS];
   int64_t document;
   gd_token_shard *shard = NULL;
-  GD_TRY(gd_token_shard_open(path, &shard));
+  gd_shard_check check = {0};
+  gd_shard_source source = {.path = path, .index = "index", .check = &check};
+  uint8_t digest[GD_SHA256_BYTES];
+  GD_TRY(gd_sha256_file(path, digest, NULL));
+  gd_sha256_hex(digest, source.sha256);
+  GD_TRY(gd_token_shard_open(&source, &shard));
   gd_status status = gd_token_shard_read(shard, 0, TOKENS, found);
   if (status == GD_OK) status = gd_token_shard_find_document(shard, 12345, &document);
   gd_token_shard_close(shard);
