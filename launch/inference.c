@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/base/files.h"
 #include "io/config/config.h"
 #include "launch/console.h"
 #include "launch/precision.h"
@@ -63,8 +64,10 @@ static gd_status open_tokenizer(const gd_inference_options *options, const gd_we
   *out = 0;
   if (options->tokenizer) return gd_tokenizer_open(options->tokenizer, out);
   if (!source->tokenizer[0]) return GD_OK;
+  char ours[GD_PATH_BYTES];
+  GD_TRY(gd_path_join(ours, sizeof ours, source->tokenizer, "gptdist-tokenizer.json"));
   gd_status status = gd_tokenizer_open(source->tokenizer, out);
-  if (status == GD_OK || !source->huggingface) return status;
+  if (status == GD_OK || !source->huggingface || gd_file_exists(ours)) return status;
   gd_error_clear(); /* a model folder need not bring a tokenizer that we read */
   *out = 0;
   return GD_OK;

@@ -97,6 +97,9 @@ expect 64 "3 tensor ranks do not divide this model" ranks 3 "$build/bin/gptdist-
 expect 64 'found "bleurt", expected perplexity' evaluate --checkpoint "$llama" --task bleurt --data x
 expect 64 "--data: not given" evaluate --checkpoint "$llama" --task perplexity
 generate --checkpoint "$tiny" --token-ids "1 2 3" --max-new-tokens 3 --ids --ignore-end >"$work/out" 2>/dev/null || fail "tiny_gpt2 does not generate"
+cp -r "$tiny" "$work/described" && echo '{}' >"$work/described/gptdist-tokenizer.json" # one of ours is whole or told, in a model folder, too
+generate --checkpoint "$work/described" --token-ids "1 2 3" --max-new-tokens 3 >"$work/none" 2>"$work/err"
+{ [ $? = 65 ] && grep -q 'described/gptdist-tokenizer.json' "$work/err"; } || fail "a damaged tokenizer beside a model: $(cat "$work/err")"
 grep -Eqx '1 2 3( [0-9]+){3}' "$work/out" || fail "tiny_gpt2: expected the prompt and 3 ids, found $(cat "$work/out")"
 generate --checkpoint "$tiny" --token-ids "1 2 3" --max-new-tokens 3 --ids --ignore-end --no-echo >"$work/new" 2>/dev/null
 [ "1 2 3 $(cat "$work/new")" = "$(cat "$work/out")" ] || fail "tiny_gpt2 --no-echo: found $(cat "$work/new")"
