@@ -85,7 +85,8 @@ static gd_status compare_both(comparison *c, const gd_tensor *a, const gd_tensor
     return GD_OK;
   }
   for (int kind = 0; kind < GD_KINDS; kind++) {
-    bool in_a = kinds_a >> kind & 1, in_b = kinds_b >> kind & 1;
+    bool moment = kind != GD_KIND_WEIGHTS;
+    bool in_a = kinds_a >> kind & 1 && !(moment && a->frozen), in_b = kinds_b >> kind & 1 && !(moment && b->frozen);
     if (in_a && in_b)
       GD_TRY(compare_tensor(c, a, (gd_checkpoint_kind)kind));
     else if (in_a || in_b)

@@ -38,6 +38,12 @@ static const char *kinds_text(uint32_t kinds) {
   return kinds == 7 ? "weights, first and second moments" : kinds == 3 ? "weights and momentum" : "weights";
 }
 
+static int32_t frozen_tensors(const gd_manifest *m) {
+  int32_t frozen = 0;
+  for (int32_t i = 0; i < m->tensor_count; i++) frozen += m->tensors[i].frozen;
+  return frozen;
+}
+
 static int64_t total_elements(const gd_manifest *m) {
   int64_t elements = 0;
   for (int32_t i = 0; i < m->tensor_count; i++) elements += m->tensors[i].rows * m->tensors[i].cols;
@@ -57,6 +63,7 @@ static void print_text(const gd_checkpoint *checkpoint, bool settings) {
          m->spec.model.layers, m->spec.model.heads, m->spec.model.kv_heads, m->spec.model.width, m->spec.model.ffn,
          m->spec.model.vocabulary, m->spec.model.context);
   printf("holds            %d tensors of %" PRId64 " elements: %s\n", m->tensor_count, total_elements(m), kinds_text(m->kinds));
+  if (frozen_tensors(m)) printf("frozen           %d of them: weights alone\n", frozen_tensors(m));
   printf("written by       %d ranks: data %d, pipeline %d, context %d, tensor %d\n", m->mesh.ranks, m->mesh.size[GD_AXIS_DATA],
          m->mesh.size[GD_AXIS_PIPELINE], m->mesh.size[GD_AXIS_CONTEXT], m->mesh.size[GD_AXIS_TENSOR]);
   printf("made with        gptdist %s on %s (%s), HDF5 %s, numbers version %d\n", m->gptdist_version, m->host, m->isa,
@@ -68,10 +75,9 @@ static void print_text(const gd_checkpoint *checkpoint, bool settings) {
   printf("tensors\n");
   for (int32_t i = 0; i < m->tensor_count; i++) {
     const gd_tensor *t = &m->tensors[i];
-    if (t->dims == 2)
-      printf("  %-48s [%" PRId64 ", %" PRId64 "]\n", t->name, t->rows, t->cols);
-    else
-      printf("  %-48s [%" PRId64 "]\n", t->name, t->rows);
+    printf("  %-48s [%" PRId64, t->name, t->rows);
+    if (t->dims == 2) printf(", %" PRId64, t->cols);
+    printf("]%s\n", t->frozen ? " frozen" : "");
   }
   if (!settings) return;
   printf("settings\n");
@@ -122,7 +128,13 @@ static gd_status put_json(gd_bytes *out, const gd_checkpoint *checkpoint, bool s
     GD_TRY(gd_bytes_printf(out, "%s\"%s\": [%" PRId64, i ? ", " : "", t->name, t->rows));
     GD_TRY(t->dims == 2 ? gd_bytes_printf(out, ", %" PRId64 "]", t->cols) : gd_bytes_printf(out, "]"));
   }
-  GD_TRY(gd_bytes_printf(out, "}"));
+  GD_TRY(gd_bytes_printf(out, "}, \"frozen\": ["));
+  for (int32_t i = 0, first = 1; i < m->tensor_count; i++) {
+    if (!m->tensors[i].frozen) continue;
+    GD_TRY(gd_bytes_printf(out, "%s\"%s\"", first ? "" : ", ", m->tensors[i].name));
+    first = 0;
+  }
+  GD_TRY(gd_bytes_printf(out, "]"));
   if (settings) GD_TRY(gd_bytes_printf(out, ", \"settings\": {"));
   for (int i = 0, count = gd_config_keys(&keys); settings && i < count; i++) {
     static char value[GD_CONFIG_TEXT_BYTES];

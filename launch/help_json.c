@@ -22,7 +22,9 @@ static const char *type_of(const gd_config_key *key) {
     case GD_KEY_FLOAT: return "number";
     case GD_KEY_CHOICE: return "choice";
     case GD_KEY_STRING: return "text";
-    case GD_KEY_SOURCES: return "text or list";
+    case GD_KEY_SOURCES:
+    case GD_KEY_PATTERNS: return "text or list";
+    case GD_KEY_FACTORS: return "map of numbers";
   }
   return "";
 }

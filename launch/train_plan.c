@@ -15,6 +15,14 @@ static void print_layout(const gd_spec *spec, const gd_layout *layout, int32_t r
       "%d\n",
       (long long)gd_spec_parameters(spec), spec->model.layers, spec->model.width, spec->model.heads, spec->model.kv_heads,
       spec->model.ffn, spec->model.vocabulary, (long long)gd_spec_padded_vocabulary(spec), spec->model.context);
+  if (layout->trained_elements < gd_spec_parameters(spec)) {
+    printf("trained    %lld of them", (long long)layout->trained_elements);
+    if (layout->lowest_layer == spec->model.layers)
+      printf("; no layer goes backward\n");
+    else
+      printf("; backward ends at layer %d%s\n", layout->lowest_layer,
+             layout->tables_trained ? " and the tables behind it" : "");
+  }
   printf("layout     %d ranks = data %d x tensor %d, ZeRO %d, %d threads a rank, %s\n", ranks, mesh->size[GD_AXIS_DATA],
          mesh->size[GD_AXIS_TENSOR], spec->parallel.zero, spec->run.threads, gd_dtype_name(spec->precision.dtype));
   printf("numerics   %s, %d blocks along tensor, %d in time\n", spec->numerics == GD_NUMERICS_FAST ? "fast" : "invariant",

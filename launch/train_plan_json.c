@@ -48,8 +48,9 @@ void gd_train_plan_json(const gd_spec *spec, const gd_layout *layout, const gd_p
   gd_memory memory[GD_MEMORY_IDS];
   gd_cost_of(layout, &cost);
   gd_memory_of_largest(layout, memory);
-  printf("{\"event\": \"plan\", \"parameters\": %" PRId64 ", \"vocabulary\": %d, \"padded_vocabulary\": %" PRId64,
-         gd_spec_parameters(spec), spec->model.vocabulary, gd_spec_padded_vocabulary(spec));
+  printf("{\"event\": \"plan\", \"parameters\": %" PRId64 ", \"trained_parameters\": %" PRId64
+         ", \"vocabulary\": %d, \"padded_vocabulary\": %" PRId64,
+         gd_spec_parameters(spec), layout->trained_elements, spec->model.vocabulary, gd_spec_padded_vocabulary(spec));
   printf(", \"ranks\": %d, \"data\": %d, \"tensor\": %d, \"zero\": %d, \"blocks\": %d, \"time_blocks\": %d, \"threads\": %d",
          mesh->ranks, mesh->size[GD_AXIS_DATA], mesh->size[GD_AXIS_TENSOR], spec->parallel.zero, spec->parallel.blocks,
          spec->parallel.time_blocks, spec->run.threads);

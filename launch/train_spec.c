@@ -55,8 +55,19 @@ gd_status gd_train_spec_open_data(gd_spec *spec, const gd_config_origins *origin
                            origins);
 }
 
+/* Patterns of tensor names are known to mean something once the names are there. */
+static gd_status resolve(gd_spec *spec, int32_t ranks) {
+  gd_mesh mesh;
+  gd_layout layout;
+  GD_TRY(gd_spec_resolve(spec, ranks));
+  GD_TRY(gd_mesh_init(&mesh, ranks, spec->parallel.tensor, spec->parallel.pipeline, spec->parallel.context));
+  GD_TRY(gd_layout_create(spec, &mesh, 0, &layout));
+  gd_layout_free(&layout);
+  return GD_OK;
+}
+
 gd_status gd_train_spec_resolve(gd_spec *spec, const gd_config_origins *origins, int32_t ranks) {
-  return gd_config_explain(gd_spec_resolve(spec, ranks), origins);
+  return gd_config_explain(resolve(spec, ranks), origins);
 }
 
 gd_status gd_train_spec_plan(const gd_command_line *line, int32_t ranks, gd_spec *spec, gd_config_origins *origins) {

@@ -1,5 +1,6 @@
 /* activations.c - every tensor a micro-batch holds, with its place in the activation arena (kept from forward to backward) or
  * in the workspace arena (one layer's, or the head's: the two never live together, so they share their bytes). */
+#include <stddef.h>
 #include <string.h>
 
 #include "shard/base/round.h"
@@ -18,16 +19,17 @@ typedef enum phase { PHASE_ALWAYS, PHASE_LAYER, PHASE_HEAD } phase;
 
 typedef struct table {
   gd_activations *out;
+  int32_t layers;                    /* L */
   int64_t kept, always, layer, head; /* bytes so far */
 } table;
 
 static void put(table *t, gd_activation_id id, const char *name, const char *shape, gd_dtype dtype, int64_t elements) {
   gd_activation_entry *e = &t->out->entries[id];
-  *e = (gd_activation_entry){name, shape, dtype, GD_KEPT_FOR_BACKWARD, 1, elements, 0, 0};
+  *e = (gd_activation_entry){.name = name, .shape = shape, .dtype = dtype, .copies = 1, .elements = elements};
   e->stride = gd_round_up(elements * (int64_t)gd_dtype_bytes(dtype), ALIGN_BYTES);
 }
 
-/* Kept: `copies` in the activation arena; one copy where no backward follows (the next layer writes over it). */
+/* Kept in the activation arena; of one copy every layer writes over that of the layer before it. */
 static void keep(table *t, gd_activation_id id, const char *name, const char *shape, gd_dtype dtype, int64_t elements,
                  int32_t copies) {
   put(t, id, name, shape, dtype, elements);
@@ -39,8 +41,8 @@ static void keep(table *t, gd_activation_id id, const char *name, const char *sh
 }
 
 static void keep_for_weights(table *t, gd_activation_id id, const char *name, const char *shape, gd_dtype dtype,
-                             int64_t elements, int32_t copies) {
-  keep(t, id, name, shape, dtype, elements, copies);
+                             int64_t elements) {
+  keep(t, id, name, shape, dtype, elements, 1);
   t->out->entries[id].lifetime = GD_KEPT_FOR_WEIGHTS;
 }
 
@@ -55,6 +57,44 @@ static void work(table *t, gd_activation_id id, phase when, const char *name, co
   e->stride = when; /* kept until the phases' starts are known */
 }
 
+/* A copy for each layer from `first` on; the layers below write over the first of them. Where no layer keeps its own it is
+ * workspace. */
+static void keep_layers(table *t, gd_activation_id id, int32_t first, const char *name, const char *shape, gd_dtype dtype,
+                        int64_t elements) {
+  if (first == t->layers) {
+    work(t, id, PHASE_LAYER, name, shape, dtype, elements);
+    return;
+  }
+  keep(t, id, name, shape, dtype, elements, t->layers - first);
+  t->out->entries[id].first_layer = first;
+}
+
+static void keep_layers_for_weights(table *t, gd_activation_id id, int32_t first, const char *name, const char *shape,
+                                    gd_dtype dtype, int64_t elements) {
+  keep_layers(t, id, first, name, shape, dtype, elements);
+  if (first < t->layers) t->out->entries[id].lifetime = GD_KEPT_FOR_WEIGHTS;
+}
+
+/* The lowest layer that keeps the input of a product: that of the first one whose weight learns. */
+static int32_t first_trained(const gd_layout *layout, size_t weight) {
+  int32_t layer = 0, parameter;
+  for (; layer < layout->shape.layers; layer++) {
+    memcpy(&parameter, (const char *)&layout->layers[layer] + weight, sizeof parameter);
+    if (gd_layout_trains(layout, parameter)) break;
+  }
+  return layer;
+}
+
+/* Elements of a block of the longest vector that learns. */
+static int64_t longest_vector(const gd_layout *layout) {
+  int64_t longest = 0;
+  for (int32_t i = 0; i < layout->parameter_count; i++) {
+    const gd_parameter *p = &layout->parameters[i];
+    if (p->trained && !p->decay && p->block_rows > longest) longest = p->block_rows;
+  }
+  return longest;
+}
+
 /* Bytes of the head's workspace that a row of a strip takes: its logits here, and what the loss knows of it. */
 static int64_t head_row_bytes(const gd_shape *s) {
   return 4 * (s->blocks * s->block_vocabulary + 2 * s->all_blocks + 3);
@@ -64,7 +104,7 @@ static int64_t head_row_bytes(const gd_shape *s) {
  * the strips. */
 static int64_t head_sums(const gd_layout *layout, int64_t rows, int64_t head_rows) {
   int64_t sums = 0;
-  if (layout->spec.numerics == GD_NUMERICS_INVARIANT)
+  if (layout->spec.numerics == GD_NUMERICS_INVARIANT && gd_layout_trains(layout, layout->head))
     for (; 2 * head_rows <= rows; head_rows *= 2) sums++;
   return sums;
 }
@@ -107,35 +147,44 @@ void gd_layout_activations(const gd_layout *layout, int32_t sequences, bool back
   int32_t tensor = layout->mesh.size[GD_AXIS_TENSOR];
   int64_t here = s->blocks;
   memset(out, 0, sizeof *out);
-  table t = {.out = out};
+  table t = {.out = out, .layers = s->layers};
   out->sequences = sequences;
   out->rows = sequences * s->sequence;
   out->rows_here = backward ? out->rows / tensor : out->rows;
   int64_t rows = out->rows, some = out->rows_here, c = s->width;
-  int32_t l = backward ? s->layers : 1;
+  /* The layers that go backward; without a backward all layers write over one copy. */
+  int32_t lowest = backward ? layout->lowest_layer : s->layers - 1;
+  int32_t qkv = lowest, up = lowest, down = lowest;
+  if (backward) {
+    qkv = first_trained(layout, offsetof(gd_layer_parameters, qkv_weight));
+    up = first_trained(layout, offsetof(gd_layer_parameters, up_weight));
+    down = first_trained(layout, offsetof(gd_layer_parameters, down_weight));
+  }
+  bool layers_back = backward && lowest < s->layers;
 
-  keep(&t, GD_A_RESIDUAL, "residual", "[B*T/tensor][C]", stored, some * c, backward ? l + 1 : 1);
-  keep_for_weights(&t, GD_A_NORM1, "norm1", "[B*T/tensor][C]", stored, some * c, l);
-  keep(&t, GD_A_NORM1_MEAN, "norm1 mean", "[B*T/tensor]", GD_FLOAT32, some, l);
-  keep(&t, GD_A_NORM1_RSTD, "norm1 1/std", "[B*T/tensor]", GD_FLOAT32, some, l);
-  keep(&t, GD_A_QKV, "query key value", "[blocks][B*T][(H+2Hkv)*D/R]", stored, here * rows * s->qkv, l);
-  keep_for_weights(&t, GD_A_ATTENTION, "attention", "[blocks][B*T][H*D/R]", stored, here * rows * s->q, l);
-  keep(&t, GD_A_LSE, "log-sum-exp", "[blocks][B][H/R][T]", GD_FLOAT32, here * rows * s->heads, l);
-  keep(&t, GD_A_MIDDLE, "residual between", "[B*T/tensor][C]", stored, some * c, l);
-  keep_for_weights(&t, GD_A_NORM2, "norm2", "[B*T/tensor][C]", stored, some * c, l);
-  keep(&t, GD_A_NORM2_MEAN, "norm2 mean", "[B*T/tensor]", GD_FLOAT32, some, l);
-  keep(&t, GD_A_NORM2_RSTD, "norm2 1/std", "[B*T/tensor]", GD_FLOAT32, some, l);
-  keep(&t, GD_A_UP, "mlp up", "[blocks][B*T][F/R]", stored, here * rows * s->up, l);
+  keep(&t, GD_A_RESIDUAL, "residual", "[B*T/tensor][C]", stored, some * c, backward ? s->layers - lowest + 1 : 1);
+  out->entries[GD_A_RESIDUAL].first_layer = lowest;
+  keep_layers_for_weights(&t, GD_A_NORM1, qkv, "norm1", "[B*T/tensor][C]", stored, some * c);
+  keep_layers(&t, GD_A_NORM1_MEAN, lowest, "norm1 mean", "[B*T/tensor]", GD_FLOAT32, some);
+  keep_layers(&t, GD_A_NORM1_RSTD, lowest, "norm1 1/std", "[B*T/tensor]", GD_FLOAT32, some);
+  keep_layers(&t, GD_A_QKV, lowest, "query key value", "[blocks][B*T][(H+2Hkv)*D/R]", stored, here * rows * s->qkv);
+  keep_layers_for_weights(&t, GD_A_ATTENTION, lowest, "attention", "[blocks][B*T][H*D/R]", stored, here * rows * s->q);
+  keep_layers(&t, GD_A_LSE, lowest, "log-sum-exp", "[blocks][B][H/R][T]", GD_FLOAT32, here * rows * s->heads);
+  keep_layers(&t, GD_A_MIDDLE, lowest, "residual between", "[B*T/tensor][C]", stored, some * c);
+  keep_layers_for_weights(&t, GD_A_NORM2, up, "norm2", "[B*T/tensor][C]", stored, some * c);
+  keep_layers(&t, GD_A_NORM2_MEAN, lowest, "norm2 mean", "[B*T/tensor]", GD_FLOAT32, some);
+  keep_layers(&t, GD_A_NORM2_RSTD, lowest, "norm2 1/std", "[B*T/tensor]", GD_FLOAT32, some);
+  keep_layers(&t, GD_A_UP, lowest, "mlp up", "[blocks][B*T][F/R]", stored, here * rows * s->up);
   if (spec->recompute.activation && backward) {
     work(&t, GD_A_ACTIVATED, PHASE_LAYER, "mlp activated", "[blocks][B*T][F/R]", stored, here * rows * s->ffn);
     out->entries[GD_A_ACTIVATED].lifetime = GD_RECOMPUTED;
   } else {
-    keep_for_weights(&t, GD_A_ACTIVATED, "mlp activated", "[blocks][B*T][F/R]", stored, here * rows * s->ffn, l);
+    keep_layers_for_weights(&t, GD_A_ACTIVATED, down, "mlp activated", "[blocks][B*T][F/R]", stored, here * rows * s->ffn);
   }
-  keep_for_weights(&t, GD_A_FINAL, "final norm", "[B*T/tensor][C]", stored, some * c, 1);
+  keep_for_weights(&t, GD_A_FINAL, "final norm", "[B*T/tensor][C]", stored, some * c);
   keep(&t, GD_A_FINAL_MEAN, "final mean", "[B*T/tensor]", GD_FLOAT32, some, 1);
   keep(&t, GD_A_FINAL_RSTD, "final 1/std", "[B*T/tensor]", GD_FLOAT32, some, 1);
-  keep_for_weights(&t, GD_A_TOKENS, "tokens", "[B*T]", GD_INT32, rows, 1);
+  keep_for_weights(&t, GD_A_TOKENS, "tokens", "[B*T]", GD_INT32, rows);
   keep(&t, GD_A_TARGETS, "targets", "[B*T]", GD_INT32, rows, 1);
   keep(&t, GD_A_WEIGHTS, "target weights", "[B*T]", GD_FLOAT32, rows, 1);
   keep(&t, GD_A_DOCUMENTS, "document starts", "[B*T]", GD_INT32, spec->data.mask_documents ? rows : 0, 1);
@@ -148,18 +197,17 @@ void gd_layout_activations(const gd_layout *layout, int32_t sequences, bool back
     work(&t, GD_W_LOGITS, PHASE_HEAD, "logits", "[blocks+1][B*T][V/R]", GD_FLOAT32, (here + 1) * rows * s->block_vocabulary);
   } else {
     int64_t leaves = tensor * gd_layout_leaves(layout, some);
-    int64_t widest = c > s->qkv ? c : s->qkv;
-    if (s->up > widest) widest = s->up;
-    work(&t, GD_W_GATHERED_GRADIENT, PHASE_ALWAYS, "gathered gradients", "[B*T][C]", stored, cut);
-    work(&t, GD_W_DRESIDUAL, PHASE_ALWAYS, "gradient of residual", "[B*T/tensor][C]", stored, some * c);
-    work(&t, GD_W_DNORM, PHASE_ALWAYS, "gradient of norm", "[B*T/tensor][C]", stored, some * c);
+    int64_t widest = longest_vector(layout), there = layers_back ? 1 : 0, back = layout->head_goes_back ? some * c : 0;
+    work(&t, GD_W_GATHERED_GRADIENT, PHASE_ALWAYS, "gathered gradients", "[B*T][C]", stored, there * cut);
+    work(&t, GD_W_DRESIDUAL, PHASE_ALWAYS, "gradient of residual", "[B*T/tensor][C]", stored, back);
+    work(&t, GD_W_DNORM, PHASE_ALWAYS, "gradient of norm", "[B*T/tensor][C]", stored, back);
     work(&t, GD_W_LEAVES1, PHASE_ALWAYS, "leaves of vectors", "[leaves][widest]", GD_FLOAT32, leaves * widest);
     work(&t, GD_W_LEAVES2, PHASE_ALWAYS, "leaves of vectors", "[leaves][widest]", GD_FLOAT32, leaves * widest);
-    work(&t, GD_W_DQKV, PHASE_LAYER, "gradient of qkv", "[blocks][B*T][(H+2Hkv)*D/R]", stored, here * rows * s->qkv);
-    work(&t, GD_W_DATTENTION, PHASE_LAYER, "gradient of attention", "[blocks][B*T][H*D/R]", stored, here * rows * s->q);
+    work(&t, GD_W_DQKV, PHASE_LAYER, "gradient of qkv", "[blocks][B*T][(H+2Hkv)*D/R]", stored, there * here * rows * s->qkv);
+    work(&t, GD_W_DATTENTION, PHASE_LAYER, "gradient of attention", "[blocks][B*T][H*D/R]", stored, there * here * rows * s->q);
     work(&t, GD_W_DELTA, PHASE_LAYER, "row sums of dO*O", "[B][H/R][T]", GD_FLOAT32, rows * s->heads);
-    work(&t, GD_W_DUP, PHASE_LAYER, "gradient of mlp up", "[blocks][B*T][F/R]", stored, here * rows * s->up);
-    work(&t, GD_W_DACTIVATED, PHASE_LAYER, "gradient of activated", "[blocks][B*T][F/R]", stored, here * rows * s->ffn);
+    work(&t, GD_W_DUP, PHASE_LAYER, "gradient of mlp up", "[blocks][B*T][F/R]", stored, there * there * here * rows * s->up);
+    work(&t, GD_W_DACTIVATED, PHASE_LAYER, "gradient of activated", "[blocks][B*T][F/R]", stored, there * here * rows * s->ffn);
     work(&t, GD_W_ROW_LOSS, PHASE_HEAD, "loss of a row", "[B*T]", GD_FLOAT32, rows);
     if (head_rows == 0) head_rows = choose_head_rows(layout, rows, t.layer - t.head);
     out->head_rows = head_rows;

@@ -6,9 +6,11 @@
 #include "shard/exchange.h"
 #include "shard/norm.h"
 
+/* Of what is trained: frozen buckets stay where they are. */
 static int64_t piece_elements(const gd_layout *layout, int32_t buckets) {
   int64_t elements = 0;
-  for (int32_t i = 0; i < buckets; i++) elements += layout->buckets[i].piece;
+  for (int32_t i = 0; i < buckets; i++)
+    if (layout->buckets[i].trained) elements += layout->buckets[i].piece;
   return elements;
 }
 
@@ -25,20 +27,36 @@ static int64_t data_traffic(const gd_layout *layout) {
          others * 2 * gd_deal_share(spec, data, rank).sequences * 4;
 }
 
+/* How many of the `count` parameters learn. */
+static int32_t trained_of(const gd_layout *layout, const int32_t *parameters, int count) {
+  int32_t trained = 0;
+  for (int i = 0; i < count; i++) trained += gd_layout_trains(layout, parameters[i]);
+  return trained;
+}
+
 /* The forward, loss and backward pass of `rows` rows, of which `some` lie here between the products. */
 static int64_t tensor_traffic_of(const gd_layout *layout, int64_t rows, int64_t some) {
-  const gd_model_spec *m = &layout->spec.model;
   const gd_shape *s = &layout->shape;
-  int64_t others = layout->mesh.size[GD_AXIS_TENSOR] - 1, layers = s->layers, norm = m->norm == GD_NORM_LAYERNORM ? 2 : 1;
-  /* Two branches a layer: forward a gather of stored rows and an exchange of float32 sums; backward a gather of gradients, a
-   * gather of the norm's output once more, an exchange of sums. The embedding sums, and gathers its gradient; the head gathers
-   * its input, and sums its gradient. */
-  int64_t activations = some * s->width * ((6 * layers + 2) * (int64_t)s->bytes + (4 * layers + 2) * 4);
-  /* Norms' weights and biases, biases of row-parallel products. */
-  int64_t vectors = layers * (2 * norm + (m->bias ? 2 : 0)) + norm;
+  int64_t others = layout->mesh.size[GD_AXIS_TENSOR] - 1, layers = s->layers;
+  const int32_t final[] = {layout->final_norm_weight, layout->final_norm_bias};
+  /* Gathers of stored rows, exchanges of float32 sums, vectors (norms' weights and biases, biases of row-parallel products).
+   * Forward: two branches a layer, a gather and an exchange each; the embedding sums, the head gathers its input. */
+  int64_t stored = 2 * layers + 1, sums = 2 * layers + 1, vectors = trained_of(layout, final, 2);
+  /* Backward: a branch gathers gradients, sums, and gathers its norm's output once more where its first weight learns. */
+  for (int64_t l = layout->lowest_layer; l < layers; l++) {
+    const gd_layer_parameters *p = &layout->layers[l];
+    const int32_t weights[] = {p->qkv_weight, p->up_weight};
+    const int32_t cut[] = {p->norm1_weight, p->norm1_bias, p->projection_bias, p->norm2_weight, p->norm2_bias, p->down_bias};
+    stored += 2 + trained_of(layout, weights, 2);
+    sums += 2;
+    vectors += trained_of(layout, cut, 6);
+  }
+  if (layout->head_goes_back) sums++;   /* the head's gradient */
+  if (layout->tables_trained) stored++; /* the embedding's */
   /* Largest logits; sums of exponentials and target logits of the blocks here. */
   int64_t loss = rows * 4 + 2 * s->blocks * rows * 4;
-  return others * (activations + vectors * gd_layout_leaves(layout, some) * s->width * 4 + loss);
+  return others * (some * s->width * (stored * (int64_t)s->bytes + sums * 4) +
+                   vectors * gd_layout_leaves(layout, some) * s->width * 4 + loss);
 }
 
 static int64_t tensor_traffic(const gd_layout *layout) {
@@ -52,15 +70,30 @@ static int64_t tensor_traffic(const gd_layout *layout) {
   return bytes;
 }
 
+/* Each product with a weight comes forward, backward where something below it learns, and once more where itself it does. */
+double gd_cost_flops_per_token(const gd_layout *layout) {
+  const gd_model_spec *m = &layout->spec.model;
+  double products = 0, attention = 4.0 * m->heads * m->head_size * (double)layout->spec.batch.sequence;
+  for (int32_t i = 0; i < layout->parameter_count; i++) {
+    const gd_parameter *p = &layout->parameters[i];
+    int32_t layer = layout->buckets[p->bucket].layer;
+    if (!p->decay || i == layout->token_table || i == layout->position_table || i == layout->head) continue;
+    products += (double)(p->all_blocks * p->block_rows * p->block_cols) * (1 + (layer >= layout->lowest_layer) + p->trained);
+  }
+  int32_t back = m->layers - layout->lowest_layer;
+  products += (double)m->vocabulary * m->width * (1 + layout->head_goes_back + gd_layout_trains(layout, layout->head));
+  return 2.0 * products + attention * (m->layers + 2.0 * back);
+}
+
 void gd_cost_of(const gd_layout *layout, gd_cost *out) {
   const gd_spec *spec = &layout->spec;
   int64_t moments = spec->optimizer.kind == GD_OPTIMIZER_ADAMW ? 2 : 1;
   gd_norm_size norm;
   gd_norm_count(layout, &norm);
   memset(out, 0, sizeof *out);
-  out->checkpoint_bytes = (1 + moments) * gd_spec_parameters(spec) * 4;
+  out->checkpoint_bytes = (gd_spec_parameters(spec) + moments * layout->trained_elements) * 4;
   out->step_tokens = (int64_t)spec->batch.global * spec->batch.sequence;
-  out->step_flops = gd_spec_flops_per_token(spec) * (double)out->step_tokens;
+  out->step_flops = gd_cost_flops_per_token(layout) * (double)out->step_tokens;
   out->data_traffic_bytes = data_traffic(layout) + norm.data_nodes * 8;
   out->tensor_traffic_bytes = tensor_traffic(layout) + norm.tensor_nodes * 8;
 }

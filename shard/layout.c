@@ -8,6 +8,7 @@
 
 #include "shard/base/round.h"
 #include "shard/deal.h"
+#include "shard/trained.h"
 
 /* One logical tensor's part of a parameter block: `rows` x `cols` of the tensor a block, cut along rows or columns. */
 typedef struct part {
@@ -20,6 +21,7 @@ typedef struct builder {
   gd_layout *layout;
   int64_t at;    /* next free element of the open bucket */
   int32_t layer; /* the open bucket's */
+  bool trained;  /* the open bucket's: parameters that are not so are passed over */
   int32_t tensor_capacity, parameter_capacity, segment_capacity;
 } builder;
 
@@ -49,6 +51,26 @@ static gd_status add_tensor(builder *b, const char *name, const part *p, bool ve
   tensor->dims = vector ? 1 : 2;
   tensor->rows = p->rows;
   tensor->cols = p->cols;
+  tensor->frozen = !b->trained;
+  if (b->trained) layout->trained_elements += p->rows * p->cols;
+  return GD_OK;
+}
+
+/* What a parameter made of several tensors is, all of them are. */
+static gd_status find_trained(const builder *b, const char *prefix, const part *parts, int count, bool *trained,
+                              float *lr_scale) {
+  char first[GD_NAME_BYTES], other[GD_NAME_BYTES];
+  const gd_spec *spec = &b->layout->spec;
+  snprintf(first, sizeof first, "%s%s", prefix, parts[0].suffix);
+  *trained = gd_trained(spec, first);
+  *lr_scale = gd_trained_lr_scale(spec, first);
+  for (int i = 1; i < count; i++) {
+    snprintf(other, sizeof other, "%s%s", prefix, parts[i].suffix);
+    bool apart = gd_trained(spec, other) != *trained;
+    if (!apart && gd_trained_lr_scale(spec, other) == *lr_scale) continue;
+    return gd_fail_user(GD_USAGE, "%s: tells %s from %s, which lie in one block of memory: name both or neither",
+                        apart ? "finetune.train" : "optimizer.lr_scale", first, other);
+  }
   return GD_OK;
 }
 
@@ -60,10 +82,15 @@ static gd_status add_segment(builder *b, gd_segment segment) {
   return GD_OK;
 }
 
-/* Appends a parameter made of `count` parts to the open bucket. prefix: "layers.3." or "". name: the parameter's own. */
+/* Appends a parameter made of `count` parts to the open bucket, if it is of its kind. prefix: "layers.3." or "". name: the
+ * parameter's own. */
 static gd_status add_parameter(builder *b, const char *prefix, const char *name, gd_cut cut, const part *parts, int count,
                                bool vector, float init_std, float init_value, int32_t *index) {
   gd_layout *layout = b->layout;
+  bool trained;
+  float lr_scale;
+  GD_TRY(find_trained(b, prefix, parts, count, &trained, &lr_scale));
+  if (trained != b->trained) return GD_OK;
   GD_TRY(grow((void **)&layout->parameters, layout->parameter_count, &b->parameter_capacity, sizeof *layout->parameters));
   *index = layout->parameter_count++;
   gd_parameter *p = &layout->parameters[*index];
@@ -80,6 +107,8 @@ static gd_status add_parameter(builder *b, const char *prefix, const char *name,
   p->block_cols = cut == GD_CUT_ROW ? parts[0].cols / p->all_blocks : parts[0].cols;
   p->block_elems = gd_round_up(p->block_rows * p->block_cols, GD_UNIT_ELEMS);
   p->offset = b->at;
+  p->trained = trained;
+  p->lr_scale = lr_scale;
   p->decay = !vector;
   p->init_std = init_std;
   p->init_value = init_value;
@@ -111,19 +140,29 @@ static gd_status add_parameter(builder *b, const char *prefix, const char *name,
   return GD_OK;
 }
 
-static void open_bucket(builder *b, int32_t layer) {
-  b->layer = layer;
-  b->at = 0;
-}
+/* Adds parameters to the open bucket; called once for those that are trained and once for those that are frozen. */
+typedef gd_status add_parameters(builder *b);
 
-static gd_status close_bucket(builder *b, const char *name) {
+static void close_bucket(builder *b, const char *name) {
   gd_layout *layout = b->layout;
   int64_t data = layout->mesh.size[GD_AXIS_DATA];
   gd_bucket *bucket = &layout->buckets[layout->bucket_count++];
   *bucket = (gd_bucket){.layer = b->layer, .stage = stage_of(layout, b->layer), .axes = GD_MASK_DATA};
-  snprintf(bucket->name, sizeof bucket->name, "%s", name);
+  bucket->trained = b->trained;
+  snprintf(bucket->name, sizeof bucket->name, "%s%s", name, b->trained ? "" : " frozen");
   bucket->elements = gd_round_up(b->at, GD_UNIT_ELEMS * data);
   bucket->piece = bucket->elements / data;
+}
+
+/* The bucket of a layer or a table, or, where a part of it is frozen, its two. */
+static gd_status add_buckets(builder *b, int32_t layer, const char *name, add_parameters *add) {
+  for (int frozen = 0; frozen < 2; frozen++) {
+    b->layer = layer;
+    b->at = 0;
+    b->trained = !frozen;
+    GD_TRY(add(b));
+    if (b->at > 0) close_bucket(b, name);
+  }
   return GD_OK;
 }
 
@@ -136,7 +175,6 @@ static gd_status add_vector(builder *b, const char *prefix, const char *name, gd
 static gd_status add_norm(builder *b, const char *prefix, const char *weight, const char *bias, int32_t *weight_index,
                           int32_t *bias_index) {
   const gd_model_spec *m = &b->layout->spec.model;
-  *bias_index = -1;
   GD_TRY(add_vector(b, prefix, weight, GD_CUT_NONE, m->width, 1, weight_index));
   if (m->norm == GD_NORM_LAYERNORM) GD_TRY(add_vector(b, prefix, bias, GD_CUT_NONE, m->width, 0, bias_index));
   return GD_OK;
@@ -176,47 +214,58 @@ static gd_status add_mlp(builder *b, const char *prefix, gd_layer_parameters *la
   return GD_OK;
 }
 
-static gd_status add_layer(builder *b, int32_t index) {
-  gd_layer_parameters *layer = &b->layout->layers[index];
-  *layer = (gd_layer_parameters){-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
-  char prefix[GD_NAME_BYTES], name[GD_NAME_BYTES];
-  open_bucket(b, index);
-  snprintf(prefix, sizeof prefix, "layers.%d.", index);
-  snprintf(name, sizeof name, "layers.%d", index);
+static gd_status add_layer(builder *b) {
+  gd_layer_parameters *layer = &b->layout->layers[b->layer];
+  char prefix[GD_NAME_BYTES];
+  snprintf(prefix, sizeof prefix, "layers.%d.", b->layer);
   GD_TRY(add_norm(b, prefix, "norm1.weight", "norm1.bias", &layer->norm1_weight, &layer->norm1_bias));
   GD_TRY(add_attention(b, prefix, layer));
   GD_TRY(add_norm(b, prefix, "norm2.weight", "norm2.bias", &layer->norm2_weight, &layer->norm2_bias));
-  GD_TRY(add_mlp(b, prefix, layer));
-  return close_bucket(b, name);
+  return add_mlp(b, prefix, layer);
+}
+
+/* The token table, or a head of its own. */
+static gd_status add_vocabulary(builder *b, const char *name, int32_t *index) {
+  const gd_model_spec *m = &b->layout->spec.model;
+  int64_t padded = b->layout->shape.block_vocabulary * b->layout->shape.all_blocks;
+  part rows = {name, m->vocabulary, m->width, padded};
+  return add_parameter(b, "", name, GD_CUT_COLUMN, &rows, 1, false, m->init_std, 0, index);
+}
+
+static gd_status add_token_table(builder *b) {
+  return add_vocabulary(b, "token_embedding.weight", &b->layout->token_table);
+}
+
+static gd_status add_position_table(builder *b) {
+  const gd_model_spec *m = &b->layout->spec.model;
+  part rows = {"position_embedding.weight", m->context, m->width, m->context};
+  return add_parameter(b, "", rows.suffix, GD_CUT_NONE, &rows, 1, false, m->init_std, 0, &b->layout->position_table);
+}
+
+static gd_status add_final_norm(builder *b) {
+  gd_layout *layout = b->layout;
+  return add_norm(b, "", "final_norm.weight", "final_norm.bias", &layout->final_norm_weight, &layout->final_norm_bias);
+}
+
+static gd_status add_head(builder *b) {
+  return add_vocabulary(b, "head.weight", &b->layout->head);
 }
 
 static gd_status add_all(builder *b) {
   gd_layout *layout = b->layout;
   const gd_model_spec *m = &layout->spec.model;
-  int64_t padded = layout->shape.block_vocabulary * layout->shape.all_blocks;
-  part tokens = {"token_embedding.weight", m->vocabulary, m->width, padded};
-  part positions = {"position_embedding.weight", m->context, m->width, m->context};
-  part head = {"head.weight", m->vocabulary, m->width, padded};
-  layout->position_table = -1;
-  open_bucket(b, 0);
-  GD_TRY(add_parameter(b, "", tokens.suffix, GD_CUT_COLUMN, &tokens, 1, false, m->init_std, 0, &layout->token_table));
-  GD_TRY(close_bucket(b, "token_embedding"));
-  if (m->position == GD_POSITION_LEARNED) {
-    open_bucket(b, 0);
-    GD_TRY(add_parameter(b, "", positions.suffix, GD_CUT_NONE, &positions, 1, false, m->init_std, 0, &layout->position_table));
-    GD_TRY(close_bucket(b, "position_embedding"));
+  layout->position_table = layout->final_norm_bias = -1;
+  GD_TRY(add_buckets(b, 0, "token_embedding", add_token_table));
+  if (m->position == GD_POSITION_LEARNED) GD_TRY(add_buckets(b, 0, "position_embedding", add_position_table));
+  for (int32_t i = 0; i < m->layers; i++) {
+    char name[GD_NAME_BYTES / 2];
+    snprintf(name, sizeof name, "layers.%d", i);
+    layout->layers[i] = (gd_layer_parameters){-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
+    GD_TRY(add_buckets(b, i, name, add_layer));
   }
-  for (int32_t i = 0; i < m->layers; i++) GD_TRY(add_layer(b, i));
-  open_bucket(b, m->layers);
-  GD_TRY(add_norm(b, "", "final_norm.weight", "final_norm.bias", &layout->final_norm_weight, &layout->final_norm_bias));
-  GD_TRY(close_bucket(b, "final_norm"));
+  GD_TRY(add_buckets(b, m->layers, "final_norm", add_final_norm));
   layout->head = layout->token_table;
-  if (!m->tied_head) {
-    open_bucket(b, m->layers);
-    GD_TRY(add_parameter(b, "", head.suffix, GD_CUT_COLUMN, &head, 1, false, m->init_std, 0, &layout->head));
-    GD_TRY(close_bucket(b, "head"));
-  }
-  return GD_OK;
+  return m->tied_head ? GD_OK : add_buckets(b, m->layers, "head", add_head);
 }
 
 static int by_name(const void *a, const void *b, void *base) {
@@ -255,6 +304,19 @@ static void add_tied_head(gd_layout *layout) {
   layout->tied_head_bucket = layout->gradient_bucket_count++;
 }
 
+/* Where backward ends. */
+static void find_lowest(gd_layout *layout) {
+  int32_t position = layout->position_table;
+  layout->tables_trained = gd_layout_trains(layout, layout->token_table) || gd_layout_trains(layout, position);
+  layout->lowest_layer = layout->shape.layers;
+  for (int32_t i = 0; i < layout->bucket_count; i++) {
+    const gd_bucket *bucket = &layout->buckets[i];
+    if (bucket->trained && bucket->layer < layout->lowest_layer) layout->lowest_layer = bucket->layer;
+  }
+  layout->head_goes_back = layout->lowest_layer < layout->shape.layers || gd_layout_trains(layout, layout->final_norm_weight) ||
+                           gd_layout_trains(layout, layout->final_norm_bias);
+}
+
 /* Memory for what is on this rank. */
 static void place_buckets(gd_layout *layout) {
   bool pieces = layout->spec.parallel.zero >= 1;
@@ -263,11 +325,12 @@ static void place_buckets(gd_layout *layout) {
     bool weights = i < layout->bucket_count;
     bucket->offset = bucket->gradient_offset = bucket->state_offset = -1;
     if (bucket->stage != layout->coordinates[GD_AXIS_PIPELINE]) continue;
-    bucket->gradient_offset = layout->gradient_elems;
-    layout->gradient_elems += bucket->elements;
+    if (bucket->trained) bucket->gradient_offset = layout->gradient_elems;
+    if (bucket->trained) layout->gradient_elems += bucket->elements;
     if (!weights) continue;
     bucket->offset = layout->arena_elems;
     layout->arena_elems += bucket->elements;
+    if (!bucket->trained) continue;
     bucket->state_offset = layout->state_elems;
     layout->state_elems += pieces ? bucket->piece : bucket->elements;
   }
@@ -281,20 +344,22 @@ gd_status gd_layout_create(const gd_spec *spec, const gd_mesh *mesh, int32_t ran
   gd_mesh_coordinates(mesh, rank, out->coordinates);
   out->shape = gd_shape_of(spec, out->coordinates[GD_AXIS_TENSOR], mesh->size[GD_AXIS_TENSOR]);
   out->layers = calloc((size_t)spec->model.layers, sizeof *out->layers);
-  out->buckets = calloc((size_t)spec->model.layers + 5, sizeof *out->buckets);
+  out->buckets = calloc(2 * (size_t)spec->model.layers + 8, sizeof *out->buckets);
   builder b = {.layout = out};
   gd_status status = GD_OK;
   if (!out->layers || !out->buckets)
     status = gd_fail(GD_NO_MEMORY, "no memory for the layout of %d layers", spec->model.layers);
   if (status == GD_OK) status = add_all(&b);
   if (status == GD_OK) status = sort_tensors(out);
+  if (status == GD_OK) status = gd_trained_check(spec, out->tensors, out->tensor_count);
   if (status != GD_OK) {
     gd_layout_free(out);
     return status;
   }
   out->gradient_bucket_count = out->bucket_count;
   out->tied_head_bucket = -1;
-  if (spec->model.tied_head) add_tied_head(out);
+  if (spec->model.tied_head && out->buckets[0].trained) add_tied_head(out);
+  find_lowest(out);
   place_buckets(out);
   return GD_OK;
 }
@@ -325,8 +390,12 @@ int64_t gd_layout_state(const gd_layout *layout, int32_t bucket, int64_t offset)
 int64_t gd_layout_largest_piece(const gd_layout *layout) {
   int64_t largest = 0;
   for (int32_t i = 0; i < layout->gradient_bucket_count; i++)
-    if (layout->buckets[i].piece > largest) largest = layout->buckets[i].piece;
+    if (layout->buckets[i].trained && layout->buckets[i].piece > largest) largest = layout->buckets[i].piece;
   return largest;
+}
+
+bool gd_layout_trains(const gd_layout *layout, int32_t parameter) {
+  return parameter >= 0 && layout->parameters[parameter].trained;
 }
 
 enum { LONGEST_CHAIN = 256 }; /* rows */

@@ -12,6 +12,8 @@
  * Parameters lie in BUCKETS (token table, position table, each layer, final norm, head), a bucket's length being a multiple of
  * GD_UNIT_ELEMS * data, so that its `data` PIECES are even: gd_deal_piece says which of them a data rank sums, saves and (ZeRO
  * 1) updates. A tied head has a bucket too, of gradients alone, behind those of the parameters.
+ * A bucket is wholly trained or wholly frozen (shard/trained.h): a layer of which a part is frozen has two. What is frozen has
+ * weights alone: no gradient, no state of the optimizer; and backward ends at the lowest layer that learns.
  */
 #ifndef GD_SHARD_LAYOUT_H
 #define GD_SHARD_LAYOUT_H
@@ -35,6 +37,8 @@ typedef struct gd_parameter {
   int64_t block_rows, block_cols; /* dense inside a block */
   int64_t block_elems;            /* distance of two blocks, a multiple of GD_UNIT_ELEMS */
   int64_t offset;                 /* of the first block here in its bucket, elements */
+  bool trained;                   /* as its bucket */
+  float lr_scale;                 /* factor of the learning rate */
   bool decay;                     /* a matrix */
   float init_std;                 /* > 0: normal; 0: the constant init_value */
   float init_value;
@@ -50,11 +54,13 @@ typedef struct gd_bucket {
   char name[GD_NAME_BYTES];
   int32_t layer;           /* whose backward completes its gradient; the tables: 0, final norm and head: L (the head's row) */
   int32_t stage, chunk;    /* of the pipeline: whose ranks compute with it, and in which of their chunks */
+  bool trained;            /* else frozen */
   uint32_t axes;           /* of the mesh, along which ranks hold copies of it: the group that sums its gradient */
   int64_t elements, piece; /* piece: elements / data */
   int64_t offset;          /* of its weights in the arena of parameters; -1: not on this rank, or gradients alone */
-  int64_t gradient_offset; /* of its gradient in a slot; -1: not on this rank */
-  int64_t state_offset; /* of what this rank updates of it in the optimizer's arena; -1: not on this rank, or gradients alone */
+  int64_t gradient_offset; /* of its gradient in a slot; -1: not on this rank, or frozen */
+  int64_t
+      state_offset; /* of what this rank updates of it in the optimizer's arena; -1: not on this rank, frozen, or gradients */
 } gd_bucket;
 
 /* Indices into parameters, -1 where the model has none. */
@@ -75,18 +81,24 @@ typedef struct gd_layout {
   gd_parameter *parameters;
   gd_segment *segments;          /* those on this rank; ascending bucket and offset */
   int32_t gradient_bucket_count; /* bucket_count, and the tied head's */
-  int32_t tied_head_bucket;      /* bucket_count, shaped like bucket 0, to which it is added; -1 = not tied */
+  int32_t tied_head_bucket;      /* bucket_count, shaped like bucket 0, to which it is added; -1 = not tied, or frozen */
   gd_bucket *buckets;
 
   int32_t token_table, position_table, final_norm_weight, final_norm_bias, head; /* head == token_table when tied */
   gd_layer_parameters *layers;
+  /* The lowest layer that backward goes through, L: none, only the head's row learns; and whether the tables behind it do. */
+  int32_t lowest_layer;
+  bool tables_trained;
+  bool head_goes_back;      /* something before the head learns: its input needs a gradient */
+  int64_t trained_elements; /* of the whole model, true (not padded); a tied head counts once */
 
   int64_t arena_elems;    /* parameters */
-  int64_t gradient_elems; /* of a slot: arena_elems, and the tied head's bucket */
-  int64_t state_elems;    /* what this rank's optimizer updates: arena_elems (ZeRO 0) or its pieces (ZeRO 1) */
+  int64_t gradient_elems; /* of a slot: what is trained of arena_elems, and the tied head's bucket */
+  int64_t state_elems;    /* what this rank's optimizer updates: all that is trained (ZeRO 0) or its pieces of it (ZeRO 1) */
 } gd_layout;
 
-/* Local. spec must be resolved. GD_NO_MEMORY. */
+/* Local. spec must be resolved. GD_USAGE: patterns of finetune.train or optimizer.lr_scale that do not fit the model;
+ * GD_NO_MEMORY. */
 GD_CHECKED gd_status gd_layout_create(const gd_spec *spec, const gd_mesh *mesh, int32_t rank, gd_layout *out);
 void gd_layout_free(gd_layout *layout);
 
@@ -99,7 +111,7 @@ typedef struct gd_range {
  * the whole of it. */
 gd_range gd_layout_piece(const gd_layout *layout, int32_t bucket, int32_t data_rank);
 gd_range gd_layout_updated(const gd_layout *layout, int32_t bucket);
-/* The largest piece of all gradient buckets, elements. */
+/* The largest piece of all gradients, elements. */
 int64_t gd_layout_largest_piece(const gd_layout *layout);
 
 /* Where element `offset` of a bucket, of those that this rank updates, is in the optimizer's arena. */
@@ -121,8 +133,12 @@ typedef enum gd_ownership {
 /* Cuts ranges of buckets into boxes (at most three a segment), in the order of the arena. The caller frees *out. Local. */
 GD_CHECKED gd_status gd_layout_owned(const gd_layout *layout, gd_ownership which, gd_owned_box **out, int32_t *count);
 
-/* Units of the pieces that this rank sums. */
+/* Whether a parameter learns; -1, a parameter that the model has not, does not. */
+bool gd_layout_trains(const gd_layout *layout, int32_t parameter);
+
+/* Units of the pieces whose gradients this rank sums, and, frozen ones among them, whose weights it saves. */
 int64_t gd_layout_piece_units(const gd_layout *layout);
+int64_t gd_layout_saved_units(const gd_layout *layout);
 
 /* ---- activations of one micro-batch ---- */
 
@@ -138,13 +154,14 @@ static inline bool gd_lifetime_is_kept(gd_lifetime lifetime) {
 }
 
 /* A tensor that a micro-batch holds besides parameters and their gradients. `copies` of it (a layer each where backward needs
- * them) are `stride` bytes apart. */
+ * them: below what is frozen nothing is kept) are `stride` bytes apart. */
 typedef struct gd_activation_entry {
   const char *name;
   const char *shape; /* for people: "[blocks][B*T][3*H*D/R]" */
   gd_dtype dtype;
   gd_lifetime lifetime;
   int32_t copies;
+  int32_t first_layer;    /* the layer of the first copy, which those below share */
   int64_t elements;       /* of one copy */
   int64_t offset, stride; /* bytes, in a slot of the activation arena or in the workspace arena */
 } gd_activation_entry;

@@ -63,7 +63,7 @@ void gd_memory_of_training(const gd_layout *layout, gd_memory out[GD_MEMORY_IDS]
   out[GD_M_VERDICT].bytes = GD_VERDICT_BYTES;
   out[GD_M_HOST_VERDICT].bytes = 2 * GD_VERDICT_BYTES;
   out[GD_M_FLAGS].bytes = out[GD_M_HOST_FLAGS].bytes = 2 * 2 * 4;
-  out[GD_M_HOST_SNAPSHOT].bytes = (adam ? 3 : 2) * units * GD_UNIT_ELEMS * 4;
+  out[GD_M_HOST_SNAPSHOT].bytes = (gd_layout_saved_units(layout) + (adam ? 2 : 1) * units) * GD_UNIT_ELEMS * 4;
 }
 
 /* What data ranks differ by: the sums that they hold and receive. */

@@ -21,7 +21,7 @@ typedef enum gd_memory_id {
   GD_M_WORKSPACE,
   GD_M_CACHE,               /* keys and values, inference */
   GD_M_EXCHANGE,            /* received gradients, data > 1 */
-  GD_M_UNIT_SUMS,           /* [units of my pieces] float32 */
+  GD_M_UNIT_SUMS,           /* [units of my pieces that are trained] float32 */
   GD_M_NODES,               /* of the gradient norm: mine, received, summed (shard/norm.h); float64 */
   GD_M_NODE_INDEX,          /* who is a part of which; int32 */
   GD_M_SEQUENCE_SUMS,       /* [share][2] float32 */
@@ -30,7 +30,7 @@ typedef enum gd_memory_id {
   GD_M_ALL_VALIDATION_SUMS, /* [global][2] float32 */
   GD_M_VERDICT,
   GD_M_FLAGS,           /* [2 steps][2] int32 */
-  GD_M_HOST_SNAPSHOT,   /* [kinds][elements of my pieces] float32 */
+  GD_M_HOST_SNAPSHOT,   /* [elements of my pieces], [moments][elements of those that are trained] float32 */
   GD_M_HOST_VALIDATION, /* [global][2] float32 */
   GD_M_HOST_VERDICT,    /* [2 steps] */
   GD_M_HOST_FLAGS,

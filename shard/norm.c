@@ -11,10 +11,11 @@ typedef struct leaves {
   int64_t first, end;
 } leaves;
 
-/* What tensor rank `tensor` has of a parameter in pieces [first, end) of its bucket; first == end: nothing. */
+/* What tensor rank `tensor` has of a parameter's gradient in pieces [first, end) of its bucket; first == end: nothing. */
 static leaves leaves_of(const gd_layout *layout, const gd_parameter *p, int32_t tensor, int64_t first, int64_t end) {
   const gd_bucket *bucket = &layout->buckets[p->bucket];
   int64_t units = p->blocks * (p->block_elems / GD_UNIT_ELEMS), before = tensor * units;
+  if (!p->trained) return (leaves){0, 0};
   if (p->cut == GD_CUT_NONE) {
     if (tensor != 0) return (leaves){0, 0};
     before = 0;
@@ -72,6 +73,7 @@ void gd_norm_count(const gd_layout *layout, gd_norm_size *out) {
   int32_t piece = gd_deal_piece(data, rank), first = piece - rank / (data / width);
   int64_t mine = count_list(layout, tensor, piece, piece + 1);
   *out = (gd_norm_size){.nodes = mine, .indices = 2 * mine};
+  for (int32_t i = 0; i < layout->parameter_count; i++) out->parameters += layout->parameters[i].trained;
   if (width > 1) {
     int64_t lists = count_pieces(layout, tensor, first, first + width), sums = count_list(layout, tensor, first, first + width);
     count_stage(out, lists, mine, sums);
@@ -91,7 +93,7 @@ void gd_norm_count(const gd_layout *layout, gd_norm_size *out) {
   }
   int64_t lists = 0;
   for (int32_t t = 0; t < tensor_ranks; t++) lists += count_list(layout, t, 0, data);
-  count_stage(out, lists, mine, layout->parameter_count);
+  count_stage(out, lists, mine, out->parameters);
   out->tensor_messages = 2 * (tensor_ranks - 1);
   out->tensor_nodes = (tensor_ranks - 1) * mine;
 }
@@ -108,7 +110,7 @@ typedef struct list {
 typedef struct builder {
   const gd_layout *layout;
   gd_norm_table *out;
-  int32_t *names; /* [parameters]: their indices in name order */
+  int32_t *names; /* [size.parameters]: their indices in name order */
   list *lists;    /* those that meet in a stage */
   int32_t nodes, indices, messages;
 } builder;
@@ -132,7 +134,7 @@ static void begin(builder *b, const list *mine) {
   out->my_nodes = mine->nodes;
   out->unit_first = 0;
   out->unit_count = mine->nodes;
-  for (int32_t k = 0; k < layout->parameter_count; k++) {
+  for (int32_t k = 0; k < out->size.parameters; k++) {
     const gd_parameter *p = &layout->parameters[b->names[k]];
     gd_tree_node nodes[GD_TREE_MAX_NODES];
     int count = nodes_of(b, mine, k, nodes);
@@ -140,7 +142,8 @@ static void begin(builder *b, const list *mine) {
     /* The first of these leaves is the first unit of the piece or of the parameter. */
     int64_t start = gd_layout_piece(layout, p->bucket, layout->coordinates[GD_AXIS_DATA]).offset, unit = 0;
     if (p->offset > start) unit = (p->offset - start) / GD_UNIT_ELEMS;
-    for (int32_t i = 0; i < p->bucket; i++) unit += layout->buckets[i].piece / GD_UNIT_ELEMS;
+    for (int32_t i = 0; i < p->bucket; i++)
+      if (layout->buckets[i].trained) unit += layout->buckets[i].piece / GD_UNIT_ELEMS;
     for (int i = 0; i < count; i++, node++) {
       out->index[out->unit_first + node] = (int32_t)(unit + nodes[i].first - nodes[0].first);
       out->index[out->unit_count + node] = (int32_t)nodes[i].count;
@@ -168,7 +171,7 @@ static void swap_lists(builder *b, gd_norm_stage *stage, int32_t count, int32_t 
 static void sum_lists(builder *b, gd_norm_stage *stage, int32_t count, const list *whole) {
   int32_t sum = 0, part = 0;
   stage->first_node = b->nodes;
-  stage->sums = whole ? whole->nodes : b->layout->parameter_count;
+  stage->sums = whole ? whole->nodes : (int32_t)b->out->size.parameters;
   for (int32_t i = 0; i < count; i++) stage->parts += b->lists[i].nodes;
   stage->first = b->indices;
   stage->from = stage->first + stage->sums + 1;
@@ -176,7 +179,7 @@ static void sum_lists(builder *b, gd_norm_stage *stage, int32_t count, const lis
   b->nodes += stage->sums;
   b->indices = stage->leaf + stage->parts;
   int32_t *first = b->out->index + stage->first, *from = b->out->index + stage->from, *leaf = b->out->index + stage->leaf;
-  for (int32_t k = 0; k < b->layout->parameter_count; k++) {
+  for (int32_t k = 0; k < b->out->size.parameters; k++) {
     gd_tree_node sums[GD_TREE_MAX_NODES] = {{0, 0}}, parts[GD_TREE_MAX_NODES];
     int wholes = whole ? nodes_of(b, whole, k, sums) : 1, next = 0;
     for (int32_t i = 0; i < count; i++) {
@@ -250,8 +253,10 @@ gd_status gd_norm_table_create(const gd_layout *layout, gd_norm_table *out) {
   b.names = calloc((size_t)layout->parameter_count, sizeof *b.names);
   gd_status status = GD_OK;
   if (out->message && out->index && b.lists && b.names) {
-    for (int32_t i = 0; i < layout->parameter_count; i++) b.names[i] = i;
-    qsort_r(b.names, (size_t)layout->parameter_count, sizeof *b.names, by_name, layout->parameters);
+    int32_t count = 0;
+    for (int32_t i = 0; i < layout->parameter_count; i++)
+      if (layout->parameters[i].trained) b.names[count++] = i;
+    qsort_r(b.names, (size_t)count, sizeof *b.names, by_name, layout->parameters);
     build(&b);
   } else {
     gd_norm_table_free(out);

@@ -38,6 +38,7 @@ typedef struct gd_norm_stage {
 
 /* How much of everything there is. */
 typedef struct gd_norm_size {
+  int64_t parameters; /* those that are trained: frozen ones have no gradient */
   int64_t nodes, indices;
   int64_t data_nodes, tensor_nodes; /* sent over the two axes */
   int64_t data_messages, tensor_messages;
@@ -47,7 +48,7 @@ typedef struct gd_norm_table {
   gd_norm_size size;
   int32_t units, my_nodes;        /* units of my pieces; what parameters have of them are the nodes [0, my_nodes) */
   int32_t unit_first, unit_count; /* where these begin in index: the first unit of each of my nodes, and how many it has */
-  int32_t roots;                  /* the first of the roots: a node for each parameter, in name order */
+  int32_t roots;                  /* the first of the roots: a node for each of size.parameters, in name order */
   int32_t stages;
   gd_norm_stage stage[GD_NORM_STAGES];
   gd_norm_message *message;

@@ -47,6 +47,7 @@ gd_status gd_layout_owned(const gd_layout *layout, gd_ownership which, gd_owned_
     const gd_segment *s = &layout->segments[i];
     const gd_parameter *parameter = &layout->parameters[s->parameter];
     if (which == GD_OWN_SAVED && parameter->cut == GD_CUT_NONE && layout->coordinates[GD_AXIS_TENSOR] != 0) continue;
+    if (which == GD_OWN_STATE && !parameter->trained) continue;
     gd_range range = gd_layout_updated(layout, parameter->bucket);
     if (which == GD_OWN_SAVED) range = gd_layout_piece(layout, parameter->bucket, data_rank);
     if (which == GD_OWN_ALL) range = (gd_range){0, layout->buckets[parameter->bucket].elements};
@@ -65,6 +66,13 @@ gd_status gd_layout_owned(const gd_layout *layout, gd_ownership which, gd_owned_
 }
 
 int64_t gd_layout_piece_units(const gd_layout *layout) {
+  int64_t units = 0;
+  for (int32_t i = 0; i < layout->bucket_count; i++)
+    if (layout->buckets[i].trained) units += layout->buckets[i].piece / GD_UNIT_ELEMS;
+  return units;
+}
+
+int64_t gd_layout_saved_units(const gd_layout *layout) {
   int64_t units = 0;
   for (int32_t i = 0; i < layout->bucket_count; i++) units += layout->buckets[i].piece / GD_UNIT_ELEMS;
   return units;

@@ -66,11 +66,11 @@ static gd_action *append_pass(gd_plan *plan, gd_action_kind kind, const pass_pla
   return action;
 }
 
-/* The sums of all buckets that the last row completed, in the reverse of their order, as they end. */
+/* The sums of all trained buckets that the last row completed, in the reverse of their order, as they end. */
 static void append_reduces(gd_plan *plan, const gd_layout *layout) {
   int32_t done = plan->count - 1;
   for (int32_t b = layout->gradient_bucket_count - 1; b >= 0; b--) {
-    if (!gd_action_covers(&plan->actions[done], layout, b)) continue;
+    if (!layout->buckets[b].trained || !gd_action_covers(&plan->actions[done], layout, b)) continue;
     gd_action *reduce = append(plan, GD_DO_REDUCE);
     reduce->bucket = b;
     reduce->waits_for = done;
@@ -86,28 +86,29 @@ static void append_head(gd_plan *plan, const pass_place *at) {
 }
 
 /* The head comes right before the layers, for the gradient between them is not kept. Gradients leave when the last micro-batch
- * is through their layer, so it goes layer by layer. */
+ * is through their layer, so it goes layer by layer. It ends where nothing below learns. */
 static void append_backward(gd_plan *plan, const gd_layout *layout, const pass_place *at) {
-  int32_t layers = layout->shape.layers;
+  int32_t layers = layout->shape.layers, lowest = layout->lowest_layer;
   append_head(plan, at);
   if (!at->last) {
-    append_pass(plan, GD_DO_BACKWARD, at, layers - 1, layers);
+    if (lowest < layers) append_pass(plan, GD_DO_BACKWARD, at, layers - 1, layers - lowest);
     return;
   }
   append_reduces(plan, layout);
-  for (int32_t layer = layers - 1; layer >= 0; layer--) {
+  for (int32_t layer = layers - 1; layer >= lowest; layer--) {
     append_pass(plan, GD_DO_BACKWARD, at, layer, 1);
     append_reduces(plan, layout);
   }
 }
 
-/* Vote, update, and the updated weights back to everyone. */
+/* Vote, update, and the updated weights back to everyone: what is frozen is everywhere. */
 static void append_end(gd_plan *plan, const gd_layout *layout, bool gathered) {
   int32_t last_reduce = plan->count - 1;
   append(plan, GD_DO_VOTE)->waits_for = last_reduce;
   append(plan, GD_DO_UPDATE);
   int32_t update = plan->count - 1;
   for (int32_t b = 0; gathered && b < layout->bucket_count; b++) {
+    if (!layout->buckets[b].trained) continue;
     gd_action *gather = append(plan, GD_DO_GATHER);
     gather->bucket = b;
     gather->waits_for = update;

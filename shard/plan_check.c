@@ -14,6 +14,7 @@ typedef struct walk {
   const gd_layout *layout;
   const gd_plan *plan;
   int32_t micros, layers;
+  int32_t lowest;        /* the layer at which backward ends */
   bool gathers;          /* updated weights come to everyone in gather rows */
   int32_t *forward_to;   /* [micros]: layers that are forward */
   int32_t *input_to;     /* [micros]: layers not yet backward (gradients of activations) */
@@ -66,7 +67,7 @@ static gd_status check_weights(const walk *w, int32_t row) {
 static gd_status enter_gradients(walk *w, int32_t row) {
   const gd_action *a = &w->plan->actions[row];
   for (int32_t b = 0; b < w->layout->gradient_bucket_count; b++) {
-    if (!gd_action_covers(a, w->layout, b)) continue;
+    if (!w->layout->buckets[b].trained || !gd_action_covers(a, w->layout, b)) continue;
     if (a->micro <= w->last_micro[b]) return wrong(w, row, "micro-batches do not come ascending into a gradient");
     if (w->reduced[b] >= 0) return wrong(w, row, "adds to a gradient that is summed over the ranks already");
     w->last_micro[b] = a->micro;
@@ -89,6 +90,12 @@ static gd_status check_forward(walk *w, int32_t row) {
   return check_weights(w, row);
 }
 
+/* The micro-batch is back, where all that it waits for is done: its slot and its gradient on the way are free. */
+static void end_micro(walk *w, int32_t slot, int32_t micro) {
+  if (w->input_to[micro] == w->lowest) w->going_back = -1;
+  if (w->input_to[micro] == w->lowest && w->weights_left[micro] == 0) w->slot_of[slot] = -1;
+}
+
 static gd_status check_head(walk *w, int32_t row) {
   const gd_action *a = &w->plan->actions[row];
   if (w->slot_of[a->slot] != a->micro) return wrong(w, row, "works in the slot of another micro-batch");
@@ -100,7 +107,9 @@ static gd_status check_head(walk *w, int32_t row) {
   w->headed[a->micro] = 1;
   w->going_back = a->micro;
   GD_TRY(check_weights(w, row));
-  return enter_gradients(w, row);
+  GD_TRY(enter_gradients(w, row));
+  end_micro(w, a->slot, a->micro);
+  return GD_OK;
 }
 
 static gd_status check_backward(walk *w, int32_t row) {
@@ -110,20 +119,24 @@ static gd_status check_backward(walk *w, int32_t row) {
   GD_TRY(check_weights(w, row));
   if (a->kind != GD_DO_BACKWARD_WEIGHT) {
     if (w->input_to[a->micro] - 1 != a->first_layer) return wrong(w, row, "does not go on where the backward pass stood");
+    if (a->first_layer - a->layers + 1 < w->lowest) return wrong(w, row, "goes below the lowest layer that learns");
     w->input_to[a->micro] -= a->layers;
-    if (w->input_to[a->micro] == 0) w->going_back = -1;
   }
-  if (a->kind == GD_DO_BACKWARD_INPUT) return GD_OK;
+  if (a->kind == GD_DO_BACKWARD_INPUT) {
+    if (w->input_to[a->micro] == w->lowest) w->going_back = -1;
+    return GD_OK;
+  }
   if (a->first_layer - a->layers + 1 < w->input_to[a->micro])
     return wrong(w, row, "needs gradients of activations that are not there yet");
   GD_TRY(enter_gradients(w, row));
   w->weights_left[a->micro] -= a->layers;
-  if (w->weights_left[a->micro] == 0 && w->input_to[a->micro] == 0) w->slot_of[a->slot] = -1;
+  end_micro(w, a->slot, a->micro);
   return GD_OK;
 }
 
 static gd_status check_reduce(walk *w, int32_t row) {
   const gd_action *a = &w->plan->actions[row];
+  if (!w->layout->buckets[a->bucket].trained) return wrong(w, row, "sums a frozen bucket");
   if (w->reduced[a->bucket] >= 0) return wrong(w, row, "sums a bucket twice");
   if (w->last_micro[a->bucket] != w->micros - 1) return wrong(w, row, "sums a bucket before its last micro-batch");
   if (a->waits_for < w->last_row[a->bucket]) return wrong(w, row, "does not wait for the bucket's last gradients");
@@ -136,7 +149,7 @@ static gd_status check_reduce(walk *w, int32_t row) {
 
 static gd_status check_vote(walk *w, int32_t row) {
   for (int32_t b = 0; b < w->layout->gradient_bucket_count; b++)
-    if (w->reduced[b] < 0) return wrong(w, row, "comes before all buckets are summed");
+    if (w->layout->buckets[b].trained && w->reduced[b] < 0) return wrong(w, row, "comes before all buckets are summed");
   if (w->vote >= 0) return wrong(w, row, "comes twice");
   if (w->plan->actions[row].waits_for < w->last_reduce) return wrong(w, row, "does not wait for the last sum");
   w->vote = row;
@@ -154,6 +167,7 @@ static gd_status check_update(walk *w, int32_t row) {
 static gd_status check_gather(walk *w, int32_t row) {
   const gd_action *a = &w->plan->actions[row];
   if (w->update >= 0) {
+    if (!w->layout->buckets[a->bucket].trained) return wrong(w, row, "gathers a frozen bucket, which no update changed");
     if (a->waits_for < w->update) return wrong(w, row, "does not wait for the update");
     if (w->gathered[a->bucket]) return wrong(w, row, "gathers a bucket twice");
     w->gathered[a->bucket] = 1;
@@ -221,7 +235,7 @@ static gd_status check_indices(const walk *w, int32_t row) {
 static gd_status check_end(const walk *w) {
   int32_t last = w->plan->count - 1;
   for (int32_t m = 0; m < w->micros; m++)
-    if (w->weights_left[m] != 0 || w->input_to[m] != 0)
+    if (!w->headed[m] || w->weights_left[m] != 0 || w->input_to[m] != w->lowest)
       return gd_fail(GD_BUG, "rank %d, row %d: the table ends, and micro-batch %d is not backward", w->rank, last, m);
   if (w->update < 0) return gd_fail(GD_BUG, "rank %d, row %d: the table ends without an update", w->rank, last);
   for (int32_t b = 0; b < w->layout->bucket_count; b++) {
@@ -229,7 +243,7 @@ static gd_status check_end(const walk *w) {
     if (w->freed[b] != w->began_freed[b])
       return gd_fail(GD_BUG, "rank %d, row %d: the table ends %s the weights of %s, and begins %s them", w->rank, last,
                      w->freed[b] ? "without" : "with", name, w->freed[b] ? "with" : "without");
-    if (w->gathers && !w->began_freed[b] && !w->gathered[b])
+    if (w->gathers && w->layout->buckets[b].trained && !w->began_freed[b] && !w->gathered[b])
       return gd_fail(GD_BUG, "rank %d, row %d: the table ends, and the updated %s is not gathered", w->rank, last, name);
   }
   return GD_OK;
@@ -257,6 +271,7 @@ static gd_status check_table(const gd_layout *layout, const gd_plan *plan, int32
             .last_reduce = -1};
   w.micros = gd_deal_rounds(&layout->spec, layout->mesh.size[GD_AXIS_DATA]);
   w.layers = layout->shape.layers;
+  w.lowest = layout->lowest_layer;
   w.gathers = layout->mesh.size[GD_AXIS_DATA] > 1 && layout->spec.parallel.zero >= 1;
   int32_t m = w.micros, g = layout->gradient_bucket_count, total = 3 * m + plan->slots + 5 * g;
   int32_t *numbers = malloc((size_t)total * sizeof *numbers);
@@ -271,7 +286,7 @@ static gd_status check_table(const gd_layout *layout, const gd_plan *plan, int32
   w.freed_at = w.reduced + g, w.gathered_at = w.freed_at + g;
   w.headed = bytes, w.freed = bytes + m, w.gathered = w.freed + g, w.began_freed = w.gathered + g;
   find_freed(&w);
-  for (int32_t i = 0; i < m; i++) w.forward_to[i] = 0, w.input_to[i] = w.weights_left[i] = w.layers;
+  for (int32_t i = 0; i < m; i++) w.forward_to[i] = 0, w.input_to[i] = w.layers, w.weights_left[i] = w.layers - w.lowest;
   gd_status status = GD_OK;
   for (int32_t row = 0; row < plan->count && status == GD_OK; row++) {
     status = check_indices(&w, row);

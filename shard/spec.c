@@ -218,11 +218,3 @@ int64_t gd_spec_parameters(const gd_spec *spec) {
   if (!m->tied_head) total += table;
   return total + m->width * (m->norm == GD_NORM_LAYERNORM ? 2 : 1);
 }
-
-double gd_spec_flops_per_token(const gd_spec *spec) {
-  const gd_model_spec *m = &spec->model;
-  int64_t matrices, vectors;
-  layer_elements(m, &matrices, &vectors);
-  double products = (double)(m->layers * matrices + (int64_t)m->vocabulary * m->width);
-  return 6.0 * products + 12.0 * m->layers * m->heads * m->head_size * (double)spec->batch.sequence;
-}

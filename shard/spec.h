@@ -10,8 +10,9 @@
 
 #include "shard/base/dtype.h"
 #include "shard/base/status.h"
+#include "shard/tensor.h"
 
-enum { GD_PATH_BYTES = 1024, GD_MAX_SOURCES = 16, GD_UNIT_ELEMS = 1024 };
+enum { GD_PATH_BYTES = 1024, GD_MAX_SOURCES = 16, GD_MAX_PATTERNS = 24, GD_UNIT_ELEMS = 1024 };
 
 /* Of the sums (docs/rounding.md, "Versions of the numbers"). */
 enum { GD_NUMBERS_VERSION = 2 };
@@ -66,6 +67,17 @@ typedef struct gd_data_spec {
   int32_t prefetch;               /* batches read ahead */
 } gd_data_spec;
 
+/* Names of tensors as on disk, with the wildcards of a shell (*, ?, [a-b]), each with a number. */
+typedef struct gd_patterns {
+  int32_t count;
+  char text[GD_MAX_PATTERNS][GD_NAME_BYTES];
+  float value[GD_MAX_PATTERNS];
+} gd_patterns;
+
+typedef struct gd_finetune_spec {
+  gd_patterns train; /* patterns, "head", "top:K" (shard/trained.h); none: all; values are 0 */
+} gd_finetune_spec;
+
 typedef enum gd_sample_order { GD_ORDER_SHUFFLED, GD_ORDER_SEQUENTIAL, GD_ORDER_RANDOM_OFFSET } gd_sample_order;
 
 /* GD_PASSES_ALL_FORWARD: all micro-batches forward before the first goes backward. No run file asks for it, for one stage gains
@@ -98,6 +110,7 @@ typedef struct gd_optimizer_spec {
   float momentum;              /* SGD */
   float weight_decay;          /* decoupled, on matrices only */
   float clip;                  /* global gradient norm; 0 = off */
+  gd_patterns lr_scale;        /* factors of the learning rate; of those that match a tensor the last counts, none: 1 */
 } gd_optimizer_spec;
 
 typedef enum gd_schedule_kind {
@@ -148,6 +161,7 @@ typedef struct gd_spec {
   gd_run_spec run;
   gd_model_spec model;
   gd_data_spec data;
+  gd_finetune_spec finetune;
   gd_parallel_spec parallel;
   gd_batch_spec batch;
   gd_optimizer_spec optimizer;
@@ -173,11 +187,7 @@ GD_CHECKED gd_status gd_spec_resolve_model(gd_spec *spec);
 /* Vocabulary rows kept in memory: V padded to a multiple of 16 R on every layout. */
 int64_t gd_spec_padded_vocabulary(const gd_spec *spec);
 
-/* True (not padded) number of trainable elements; a tied head counts once. */
+/* True (not padded) number of elements; a tied head counts once. */
 int64_t gd_spec_parameters(const gd_spec *spec);
-
-/* Floating point operations of forward and backward for one token: 6 * matrix parameters + 12 * L * H * D * T
- * (Chowdhery et al. 2022, PaLM, appendix B), the embedding look-up not counted, the head counted. */
-double gd_spec_flops_per_token(const gd_spec *spec);
 
 #endif

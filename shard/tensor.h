@@ -3,6 +3,7 @@
 #ifndef GD_SHARD_TENSOR_H
 #define GD_SHARD_TENSOR_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "shard/base/dtype.h"
@@ -13,6 +14,7 @@ typedef struct gd_tensor {
   char name[GD_NAME_BYTES]; /* "layers.3.attention.query.weight" */
   int32_t dims;             /* 1 or 2 */
   int64_t rows, cols;       /* cols = 1 for a vector */
+  bool frozen;              /* it does not learn: it has no gradient and no moments */
 } gd_tensor;
 
 typedef struct gd_box {

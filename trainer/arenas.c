@@ -95,7 +95,8 @@ gd_micro gd_model_micro(const gd_model *model, int32_t sequences, int64_t first_
 void *gd_model_kept(const gd_model *model, const gd_micro *micro, gd_activation_id id, int32_t copy) {
   const gd_activation_entry *e = &model->activations.entries[id];
   if (!gd_lifetime_is_kept(e->lifetime)) return model->workspace + e->offset;
-  return model->kept + micro->slot * model->activations.slot_bytes + e->offset + copy * e->stride;
+  int64_t place = copy > e->first_layer ? copy - e->first_layer : 0;
+  return model->kept + micro->slot * model->activations.slot_bytes + e->offset + place * e->stride;
 }
 
 void *gd_model_workspace(const gd_model *model, gd_activation_id id) {

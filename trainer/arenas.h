@@ -83,7 +83,8 @@ GD_CHECKED gd_status gd_model_open_kernels(gd_session *session, gd_device *devic
 /* A micro-batch with its sizes; no gradients. */
 gd_micro gd_model_micro(const gd_model *model, int32_t sequences, int64_t first_sequence, int64_t step);
 
-/* What a micro-batch keeps (GD_A_*), in its slot; copy: the layer, or 0 where there is one for all. */
+/* What a micro-batch keeps (GD_A_*), in its slot; copy: the layer, or 0 where there is one for all. Layers that keep nothing
+ * for backward write over each other. */
 void *gd_model_kept(const gd_model *model, const gd_micro *micro, gd_activation_id id, int32_t copy);
 static inline float *gd_model_kept_float(const gd_model *model, const gd_micro *micro, gd_activation_id id, int32_t copy) {
   return gd_model_kept(model, micro, id, copy);

@@ -38,6 +38,7 @@ static gd_status square_units(const gd_gradient_norm *norm) {
   const gd_layout *layout = &model->layout;
   int64_t unit = 0;
   for (int32_t i = 0; i < layout->bucket_count; i++) {
+    if (!layout->buckets[i].trained) continue;
     gd_range mine = gd_layout_piece(layout, i, model->data->rank);
     gd_unit_squares squares = {.units = mine.elements / GD_UNIT_ELEMS, .sums = norm->unit_sums + unit};
     squares.gradient = gd_model_bucket_gradient(model, 0, i) + mine.offset;

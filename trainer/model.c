@@ -1,6 +1,8 @@
 /* model.c - the layers in order. */
 #include "trainer/model.h"
 
+#include <string.h>
+
 #include "trainer/layers/layers.h"
 
 gd_status gd_model_load_batch(gd_model *model, const gd_micro *micro, const int32_t *tokens, const int32_t *targets,
@@ -18,21 +20,32 @@ gd_status gd_model_load_batch(gd_model *model, const gd_micro *micro, const int3
   return GD_OK;
 }
 
-/* The bucket of a parameter must have come from the ranks that updated it. */
-static gd_status await_weights(gd_model *model, int32_t parameter) {
-  if (!model->gathered || parameter < 0) return GD_OK;
-  gd_event *gathered = model->gathered[model->layout.parameters[parameter].bucket];
-  return gathered ? model->device->ops->stream_wait(model->device->compute, gathered) : GD_OK;
+/* The buckets of these parameters must have come from the ranks that updated them; what is frozen is there. */
+static gd_status await_weights(gd_model *model, const int32_t *parameters, int count) {
+  const gd_event *last = NULL;
+  for (int i = 0; model->gathered && i < count; i++) {
+    if (!gd_layout_trains(&model->layout, parameters[i])) continue;
+    gd_event *gathered = model->gathered[model->layout.parameters[parameters[i]].bucket];
+    if (gathered && gathered != last) GD_TRY(model->device->ops->stream_wait(model->device->compute, gathered));
+    last = gathered;
+  }
+  return GD_OK;
+}
+
+static gd_status await_layer(gd_model *model, int32_t layer) {
+  enum { COUNT = sizeof(gd_layer_parameters) / sizeof(int32_t) };
+  int32_t parameters[COUNT];
+  memcpy(parameters, &model->layout.layers[layer], sizeof parameters);
+  return await_weights(model, parameters, COUNT);
 }
 
 gd_status gd_model_forward(gd_model *model, const gd_micro *micro, int32_t first_layer, int32_t layers) {
   if (first_layer == 0) {
-    GD_TRY(await_weights(model, model->layout.token_table));
-    GD_TRY(await_weights(model, model->layout.position_table));
+    GD_TRY(await_weights(model, (int32_t[]){model->layout.token_table, model->layout.position_table}, 2));
     GD_TRY(gd_embedding_layer_forward(model, micro));
   }
   for (int32_t layer = first_layer; layer < first_layer + layers; layer++) {
-    GD_TRY(await_weights(model, model->layout.layers[layer].norm1_weight));
+    GD_TRY(await_layer(model, layer));
     GD_TRY(gd_attention_layer_forward(model, micro, layer));
     GD_TRY(gd_mlp_layer_forward(model, micro, layer));
   }
@@ -40,8 +53,8 @@ gd_status gd_model_forward(gd_model *model, const gd_micro *micro, int32_t first
 }
 
 gd_status gd_model_loss(gd_model *model, const gd_micro *micro, float *sums, bool gradient) {
-  GD_TRY(await_weights(model, model->layout.final_norm_weight));
-  GD_TRY(await_weights(model, model->layout.head));
+  const gd_layout *layout = &model->layout;
+  GD_TRY(await_weights(model, (int32_t[]){layout->final_norm_weight, layout->final_norm_bias, layout->head}, 3));
   return gd_head_loss(model, micro, sums, gradient);
 }
 
@@ -50,7 +63,7 @@ gd_status gd_model_backward(gd_model *model, const gd_micro *micro, int32_t firs
     GD_TRY(gd_mlp_layer_backward(model, micro, layer));
     GD_TRY(gd_attention_layer_backward(model, micro, layer));
   }
-  return layers > first_layer ? gd_embedding_layer_backward(model, micro) : GD_OK;
+  return layers > first_layer && model->layout.tables_trained ? gd_embedding_layer_backward(model, micro) : GD_OK;
 }
 
 gd_status gd_model_infer(gd_model *model, const int32_t *tokens, int32_t rows, int32_t logit_rows, float *logits) {

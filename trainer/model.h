@@ -14,10 +14,11 @@ GD_CHECKED gd_status gd_model_load_batch(gd_model *model, const gd_micro *micro,
  * layers]. Collective over tensor. */
 GD_CHECKED gd_status gd_model_forward(gd_model *model, const gd_micro *micro, int32_t first_layer, int32_t layers);
 /* Final norm, head, loss: sums[2 s], sums[2 s + 1] = loss and weight of sequence s (device, 2 * sequences floats). With
- * gradient the head's backward is done too: DRESIDUAL holds the gradient of residual[L] and logits are gone. Collective over
- * tensor. */
+ * gradient the head's backward is done too: logits are gone and DRESIDUAL holds the gradient of residual[L], where a layer or
+ * the final norm learns. Collective over tensor. */
 GD_CHECKED gd_status gd_model_loss(gd_model *model, const gd_micro *micro, float *sums, bool gradient);
-/* From DRESIDUAL: `layers` layers from first_layer down, the embedding after layer 0. Collective over tensor. */
+/* From DRESIDUAL: `layers` layers from first_layer down, the embedding after layer 0 where a table of it learns. Of what is
+ * frozen no gradient is made. Collective over tensor. */
 GD_CHECKED gd_status gd_model_backward(gd_model *model, const gd_micro *micro, int32_t first_layer, int32_t layers);
 
 /* Inference: runs rows tokens (host) at positions cache.length .., appends them to the cache, and gives the logits [V] (true

@@ -19,7 +19,7 @@ static gd_status make_decay(gd_optimizer *optimizer) {
     gd_range mine = gd_layout_updated(layout, p->bucket);
     int64_t first = p->offset > mine.offset ? p->offset : mine.offset, end = p->offset + p->blocks * p->block_elems;
     if (end > mine.offset + mine.elements) end = mine.offset + mine.elements;
-    if (layout->buckets[p->bucket].state_offset < 0 || first >= end) continue;
+    if (layout->buckets[p->bucket].state_offset < 0 || first >= end) continue; /* frozen, or of another stage */
     memset(state + gd_layout_state(layout, p->bucket, first) / GD_UNIT_ELEMS, p->decay,
            (size_t)((end - first) / GD_UNIT_ELEMS));
   }
@@ -28,11 +28,35 @@ static gd_status make_decay(gd_optimizer *optimizer) {
   return status;
 }
 
+/* Neighbours with one learning rate are updated together: a bucket is one span, unless optimizer.lr_scale tells its parameters
+ * apart. What lies behind the last parameter goes with it. */
+static gd_status make_spans(gd_optimizer *optimizer) {
+  const gd_layout *layout = &optimizer->model->layout;
+  optimizer->spans = calloc((size_t)layout->parameter_count, sizeof *optimizer->spans);
+  if (!optimizer->spans) return gd_fail(GD_NO_MEMORY, "no memory for %d spans of parameters", layout->parameter_count);
+  for (int32_t i = 0; i < layout->parameter_count; i++) {
+    const gd_parameter *p = &layout->parameters[i];
+    const gd_bucket *bucket = &layout->buckets[p->bucket];
+    bool last = i + 1 == layout->parameter_count || p[1].bucket != p->bucket;
+    gd_range mine = gd_layout_updated(layout, p->bucket);
+    int64_t first = p->offset > mine.offset ? p->offset : mine.offset, end = last ? bucket->elements : p[1].offset;
+    if (end > mine.offset + mine.elements) end = mine.offset + mine.elements;
+    if (bucket->state_offset < 0 || first >= end) continue;
+    gd_update_span *before = optimizer->span_count ? &optimizer->spans[optimizer->span_count - 1] : NULL;
+    if (before && before->bucket == p->bucket && before->lr_scale == p->lr_scale)
+      before->elements = end - before->offset;
+    else
+      optimizer->spans[optimizer->span_count++] = (gd_update_span){p->bucket, p->lr_scale, first, end - first};
+  }
+  return GD_OK;
+}
+
 static gd_status copy_masters(gd_optimizer *optimizer) {
   gd_model *model = optimizer->model;
   for (int32_t i = 0; i < model->layout.bucket_count; i++) {
     const gd_bucket *bucket = &model->layout.buckets[i];
     gd_range mine = gd_layout_updated(&model->layout, i);
+    if (!bucket->trained) continue;
     GD_TRY(model->kernels.ops->convert(&model->kernels, GD_FLOAT32, optimizer->master + bucket->state_offset, GD_BFLOAT16,
                                        (gd_bfloat16 *)gd_model_bucket(model, i) + mine.offset, mine.elements));
   }
@@ -48,6 +72,7 @@ gd_status gd_optimizer_open(gd_model *model, gd_optimizer *out) {
   GD_TRY(gd_model_take(model, GD_M_SEQUENCE_SUMS, true, &out->sequence_sums));
   GD_TRY(gd_model_take(model, GD_M_ALL_SEQUENCE_SUMS, true, &out->all_sequence_sums));
   GD_TRY(make_decay(out));
+  GD_TRY(make_spans(out));
   GD_TRY(gd_gradient_norm_open(model, &out->norm));
   GD_TRY(gd_model_take(model, GD_M_MASTER, true, &out->master));
   return out->master ? copy_masters(out) : GD_OK;
@@ -56,6 +81,7 @@ gd_status gd_optimizer_open(gd_model *model, gd_optimizer *out) {
 void gd_optimizer_close(gd_optimizer *optimizer) {
   if (!optimizer->model) return;
   gd_model *model = optimizer->model;
+  free(optimizer->spans);
   gd_model_give(model, GD_M_MASTER, optimizer->master);
   gd_model_give(model, GD_M_FIRST, optimizer->first);
   gd_model_give(model, GD_M_SECOND, optimizer->second);
@@ -71,7 +97,7 @@ gd_status gd_optimizer_vote(gd_optimizer *optimizer) {
   gd_model *model = optimizer->model;
   const gd_spec *spec = &model->layout.spec;
   gd_stream *stream = model->device->compute;
-  gd_vote vote = {.tensors = model->layout.parameter_count};
+  gd_vote vote = {.tensors = (int32_t)optimizer->norm.table.size.parameters};
   GD_TRY(gd_gradient_norm_run(&optimizer->norm, &vote.squares));
   GD_TRY(model->data->ops->all_gather(model->data, stream, optimizer->sequence_sums, optimizer->all_sequence_sums,
                                       2 * (size_t)gd_deal_share(spec, model->data->size, 0).sequences * sizeof(float)));
@@ -93,18 +119,18 @@ float *gd_optimizer_weights(const gd_optimizer *optimizer, int32_t bucket, int64
 gd_status gd_optimizer_update(gd_optimizer *optimizer, float lr) {
   gd_model *model = optimizer->model;
   const gd_optimizer_spec *spec = &model->layout.spec.optimizer;
-  for (int32_t i = 0; i < model->layout.bucket_count; i++) {
-    const gd_bucket *bucket = &model->layout.buckets[i];
-    gd_range mine = gd_layout_updated(&model->layout, i);
-    gd_update update = {.kind = spec->kind, .elements = mine.elements, .dtype = model->layout.shape.dtype};
-    update.master = gd_optimizer_weights(optimizer, i, mine.offset);
-    update.parameter = optimizer->master ? (gd_bfloat16 *)gd_model_bucket(model, i) + mine.offset : 0;
-    update.first = optimizer->first + bucket->state_offset;
-    update.second = optimizer->second ? optimizer->second + bucket->state_offset : 0;
-    update.gradient = gd_model_bucket_gradient(model, 0, i) + mine.offset;
-    update.decay = optimizer->decay + bucket->state_offset / GD_UNIT_ELEMS;
+  for (int32_t i = 0; i < optimizer->span_count; i++) {
+    const gd_update_span *span = &optimizer->spans[i];
+    int64_t state = gd_layout_state(&model->layout, span->bucket, span->offset);
+    gd_update update = {.kind = spec->kind, .elements = span->elements, .dtype = model->layout.shape.dtype};
+    update.master = gd_optimizer_weights(optimizer, span->bucket, span->offset);
+    update.parameter = optimizer->master ? (gd_bfloat16 *)gd_model_bucket(model, span->bucket) + span->offset : 0;
+    update.first = optimizer->first + state;
+    update.second = optimizer->second ? optimizer->second + state : 0;
+    update.gradient = gd_model_bucket_gradient(model, 0, span->bucket) + span->offset;
+    update.decay = optimizer->decay + state / GD_UNIT_ELEMS;
     update.verdict = optimizer->verdict;
-    update.lr = lr;
+    update.lr = lr * span->lr_scale;
     update.beta1 = spec->beta1;
     update.beta2 = spec->beta2;
     update.epsilon = spec->epsilon;

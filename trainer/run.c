@@ -11,6 +11,7 @@
 #include "io/checkpoint/folder.h"
 #include "io/config/config.h"
 #include "shard/base/log.h"
+#include "shard/cost.h"
 #include "shard/deal.h"
 #include "trainer/schedule.h"
 #include "trainer/source.h"
@@ -168,6 +169,7 @@ gd_status gd_run_open(gd_session *session, gd_device *device, const gd_spec *spe
     GD_TRY(start_fresh(out));
     GD_TRY(gd_optimizer_open(&out->model, &out->optimizer));
   }
+  out->token_flops = gd_cost_flops_per_token(&out->model.layout);
   out->start_step = out->enqueued = out->state.step;
   if (spec->log.profile && gd_session_rank(session) == 0) GD_TRY(gd_profile_open(&out->model.kernels, &out->profile));
   GD_TRY(gd_step_open(&out->model, &out->optimizer, ask_flags, out, &out->step));
@@ -264,7 +266,7 @@ static gd_status read_step(gd_run *run) {
   event.gradient_norm = verdict->gradient_norm;
   event.skipped = !verdict->apply;
   event.tokens_per_s = (double)spec->batch.global * spec->batch.sequence / (event.ms / 1e3);
-  event.tflops = event.tokens_per_s * gd_spec_flops_per_token(spec) / 1e12;
+  event.tflops = event.tokens_per_s * run->token_flops / 1e12;
   run->state.step = number + 1;
   run->state.tokens += (int64_t)verdict->weight_sum;
   run->state.draws = run->state.step * spec->batch.global;

@@ -4,12 +4,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Where a kind of a bucket begins in the snapshot's memory, `before` elements of saved pieces and `trained` of trained ones
+ * after the kind's start. */
+static float *place(const gd_snapshot *snapshot, int32_t kind, int64_t before, int64_t trained) {
+  if (kind == 0) return snapshot->memory + before;
+  return snapshot->memory + snapshot->elements + (kind - 1) * snapshot->trained_elements + trained;
+}
+
 static gd_status make_boxes(gd_snapshot *snapshot) {
   const gd_model *model = snapshot->optimizer->model;
   const gd_layout *layout = &model->layout;
   gd_owned_box *owned;
   int32_t count, bucket = 0;
-  int64_t before = 0; /* pieces of earlier buckets */
+  int64_t before = 0, trained = 0; /* pieces of earlier buckets */
   GD_TRY(gd_layout_owned(layout, GD_OWN_SAVED, &owned, &count));
   snapshot->boxes = calloc((size_t)(count * snapshot->kinds) + 1, sizeof *snapshot->boxes);
   if (!snapshot->boxes) {
@@ -17,10 +24,14 @@ static gd_status make_boxes(gd_snapshot *snapshot) {
     return gd_fail(GD_NO_MEMORY, "no memory for %d boxes", count);
   }
   for (int32_t i = 0; i < count; i++) {
-    while (bucket < owned[i].bucket) before += layout->buckets[bucket++].piece;
+    for (; bucket < owned[i].bucket; bucket++) {
+      before += layout->buckets[bucket].piece;
+      if (layout->buckets[bucket].trained) trained += layout->buckets[bucket].piece;
+    }
     int64_t inside = owned[i].offset - gd_layout_piece(layout, bucket, model->data->rank).offset;
-    for (int32_t kind = 0; kind < snapshot->kinds; kind++) {
-      float *data = snapshot->memory + kind * snapshot->elements + before + inside;
+    int32_t kinds = layout->buckets[bucket].trained ? snapshot->kinds : 1;
+    for (int32_t kind = 0; kind < kinds; kind++) {
+      float *data = place(snapshot, kind, before + inside, trained + inside);
       snapshot->boxes[snapshot->count++] = (gd_checkpoint_box){owned[i].tensor, (gd_checkpoint_kind)kind, owned[i].box, data};
     }
   }
@@ -33,7 +44,8 @@ gd_status gd_snapshot_open(gd_optimizer *optimizer, gd_snapshot *out) {
   memset(out, 0, sizeof *out);
   out->optimizer = optimizer;
   out->kinds = optimizer->second ? 3 : 2;
-  out->elements = gd_layout_piece_units(&model->layout) * GD_UNIT_ELEMS;
+  out->elements = gd_layout_saved_units(&model->layout) * GD_UNIT_ELEMS;
+  out->trained_elements = gd_layout_piece_units(&model->layout) * GD_UNIT_ELEMS;
   GD_TRY(gd_model_take(model, GD_M_HOST_SNAPSHOT, false, &out->memory));
   return make_boxes(out);
 }
@@ -44,22 +56,56 @@ void gd_snapshot_close(gd_snapshot *snapshot) {
   memset(snapshot, 0, sizeof *snapshot);
 }
 
-gd_status gd_snapshot_take(gd_snapshot *snapshot) {
-  gd_optimizer *optimizer = snapshot->optimizer;
-  gd_model *model = optimizer->model;
-  gd_device *device = model->device;
-  int64_t before = 0;
-  for (int32_t i = 0; i < model->layout.bucket_count; i++) {
-    gd_range mine = gd_layout_piece(&model->layout, i, model->data->rank);
-    int64_t state = gd_layout_state(&model->layout, i, mine.offset);
-    const float *from[3] = {gd_optimizer_weights(optimizer, i, mine.offset), optimizer->first + state,
-                            optimizer->second ? optimizer->second + state : 0};
-    for (int32_t kind = 0; kind < snapshot->kinds; kind++)
-      GD_TRY(device->ops->copy(device->compute, snapshot->memory + kind * snapshot->elements + before, from[kind],
-                               (size_t)mine.elements * sizeof(float), GD_COPY_DEVICE_TO_HOST));
-    before += mine.elements;
+/* Frozen weights have no master: what is stored is copied. bfloat16 comes into the second half of its place in float32 and is
+ * widened when it has come. */
+static gd_status copy_frozen(const gd_snapshot *snapshot, int32_t bucket, gd_range mine, float *to) {
+  const gd_model *model = snapshot->optimizer->model;
+  size_t bytes = model->layout.shape.bytes, count = (size_t)mine.elements;
+  const char *from = (const char *)gd_model_bucket(model, bucket) + (size_t)mine.offset * bytes;
+  char *end = (char *)(to + count);
+  return model->device->ops->copy(model->device->compute, end - count * bytes, from, count * bytes, GD_COPY_DEVICE_TO_HOST);
+}
+
+static void widen(float *to, int64_t count) {
+  const char *from = (const char *)to + (size_t)count * (sizeof(float) - sizeof(gd_bfloat16));
+  for (int64_t i = 0; i < count; i++) {
+    gd_bfloat16 stored;
+    memcpy(&stored, from + (size_t)i * sizeof stored, sizeof stored);
+    to[i] = gd_bfloat16_to_float(stored);
   }
-  return device->ops->stream_sync(device->compute);
+}
+
+/* A bucket that is trained: master, or what is stored in float32, and moments. */
+static gd_status copy_trained(const gd_snapshot *snapshot, int32_t bucket, gd_range mine, int64_t before, int64_t trained) {
+  const gd_optimizer *optimizer = snapshot->optimizer;
+  gd_device *device = optimizer->model->device;
+  int64_t state = gd_layout_state(&optimizer->model->layout, bucket, mine.offset);
+  const float *from[3] = {gd_optimizer_weights(optimizer, bucket, mine.offset), optimizer->first + state,
+                          optimizer->second ? optimizer->second + state : 0};
+  for (int32_t kind = 0; kind < snapshot->kinds; kind++)
+    GD_TRY(device->ops->copy(device->compute, place(snapshot, kind, before, trained), from[kind],
+                             (size_t)mine.elements * sizeof(float), GD_COPY_DEVICE_TO_HOST));
+  return GD_OK;
+}
+
+gd_status gd_snapshot_take(gd_snapshot *snapshot) {
+  const gd_model *model = snapshot->optimizer->model;
+  const gd_layout *layout = &model->layout;
+  int64_t before = 0, trained = 0;
+  for (int32_t i = 0; i < layout->bucket_count; i++) {
+    gd_range mine = gd_layout_piece(layout, i, model->data->rank);
+    GD_TRY(layout->buckets[i].trained ? copy_trained(snapshot, i, mine, before, trained)
+                                      : copy_frozen(snapshot, i, mine, place(snapshot, 0, before, 0)));
+    before += mine.elements;
+    if (layout->buckets[i].trained) trained += mine.elements;
+  }
+  GD_TRY(model->device->ops->stream_sync(model->device->compute));
+  before = 0;
+  for (int32_t i = 0; layout->shape.dtype == GD_BFLOAT16 && i < layout->bucket_count; i++) {
+    if (!layout->buckets[i].trained) widen(place(snapshot, 0, before, 0), layout->buckets[i].piece);
+    before += layout->buckets[i].piece;
+  }
+  return GD_OK;
 }
 
 /* One kind of the state: read into host memory laid out as the state, then copied over. */

@@ -9,8 +9,9 @@
 typedef struct gd_snapshot {
   gd_optimizer *optimizer;
   int32_t kinds;            /* weights, first and, for AdamW, second */
-  int64_t elements;         /* of one kind: my pieces */
-  float *memory;            /* host [kinds][elements] */
+  int64_t elements;         /* of the weights: my pieces */
+  int64_t trained_elements; /* of a moment: those of my pieces that are trained */
+  float *memory;            /* host [elements], [kinds - 1][trained_elements] */
   gd_checkpoint_box *boxes; /* of all kinds, data pointing into memory */
   int32_t count;
 } gd_snapshot;

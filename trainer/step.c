@@ -126,8 +126,8 @@ static gd_status merge_slots(gd_step *step, const gd_action *action) {
   const gd_layout *layout = &model->layout;
   const gd_micro *micro = &step->micros[action->slot];
   for (int32_t i = layout->gradient_bucket_count - 1; i >= 0; i--) {
-    if (!gd_action_covers(action, layout, i)) continue;
     const gd_bucket *bucket = &layout->buckets[i];
+    if (!bucket->trained || !gd_action_covers(action, layout, i)) continue;
     float *base = gd_model_bucket_gradient(model, 0, i);
     for (int32_t k = 0; k < micro->merge_count; k++)
       GD_TRY(model->kernels.ops->add(&model->kernels, base + micro->merges[k].to * layout->gradient_elems,

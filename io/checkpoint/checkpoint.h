@@ -29,7 +29,8 @@ typedef struct gd_checkpoint_box {
 typedef struct gd_checkpoint_writer
     gd_checkpoint_writer; /* one a process: at most one save in flight, one thread that owns HDF5 */
 
-/* directory: RUN/checkpoints, made if missing. Removes *.tmp-* left by killed saves. Collective over the job. */
+/* Tensors that are frozen are saved as weights alone. directory: RUN/checkpoints, made if missing. Removes *.tmp-* left by
+ * killed saves. Collective over the job. */
 GD_CHECKED gd_status gd_checkpoint_writer_open(gd_session *session, const char *directory, const gd_spec *spec,
                                                const gd_mesh *mesh, const gd_tensor *tensors, int32_t tensor_count,
                                                const char *tokenizer_directory, gd_checkpoint_writer **out);
@@ -72,7 +73,7 @@ const gd_run_state *gd_checkpoint_state(const gd_checkpoint *checkpoint);
 const gd_mesh *gd_checkpoint_mesh(const gd_checkpoint *checkpoint);
 /* All of the manifest: files, boxes, versions (inspect). Lives as long as the checkpoint. */
 const gd_manifest *gd_checkpoint_manifest(const gd_checkpoint *checkpoint);
-/* Logical tensors in it, sorted by name, and which kinds are there (mask of 1 << kind). */
+/* Logical tensors in it, sorted by name, and which kinds are there (mask of 1 << kind); of frozen tensors weights alone. */
 const gd_tensor *gd_checkpoint_tensors(const gd_checkpoint *checkpoint, int32_t *count, uint32_t *kinds);
 /* PATH/tokenizer. */
 const char *gd_checkpoint_tokenizer(const gd_checkpoint *checkpoint);

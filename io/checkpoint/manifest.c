@@ -22,6 +22,30 @@ void gd_manifest_free(gd_manifest *manifest) {
   *manifest = (gd_manifest){0};
 }
 
+uint32_t gd_manifest_kinds(const gd_manifest *manifest, int32_t tensor) {
+  return manifest->tensors[tensor].frozen ? 1u : manifest->kinds;
+}
+
+gd_status gd_manifest_check_boxes(gd_manifest *manifest) {
+  GD_TRY(gd_reshard_index(manifest->boxes, manifest->box_count, &manifest->index));
+  uint32_t *kinds = calloc((size_t)manifest->tensor_count + 1, sizeof *kinds);
+  if (!kinds) return gd_fail(GD_NO_MEMORY, "no memory for %d tensors", manifest->tensor_count);
+  gd_status status = gd_reshard_check_cover(manifest->tensors, manifest->tensor_count, manifest->boxes, manifest->box_count,
+                                            manifest->index, kinds);
+  manifest->kinds = 1;
+  for (int32_t t = manifest->tensor_count - 1; t >= 0; t--)
+    if (!manifest->tensors[t].frozen) manifest->kinds = kinds[t];
+  for (int32_t t = 0; status == GD_OK && t < manifest->tensor_count; t++) {
+    const gd_tensor *tensor = &manifest->tensors[t];
+    if (tensor->frozen && kinds[t] & ~1u)
+      status = gd_fail_user(GD_BAD_DATA, "%s: is frozen, and moments of it are stored", tensor->name);
+    else if (!(kinds[t] & 1u) || kinds[t] != gd_manifest_kinds(manifest, t))
+      status = gd_fail_user(GD_BAD_DATA, "%s: its weights or moments are not stored", tensor->name);
+  }
+  free(kinds);
+  return status;
+}
+
 /* ---- encode: the message tree lives in one block of memory ---- */
 
 typedef struct pool {
@@ -111,6 +135,7 @@ static void put_tensors(pool *from, const gd_manifest *in, Gptdist__Manifest *ou
     SET(&tensors[i], dims, (uint32_t)in->tensors[i].dims);
     SET(&tensors[i], rows, in->tensors[i].rows);
     SET(&tensors[i], cols, in->tensors[i].cols);
+    if (in->tensors[i].frozen) SET(&tensors[i], frozen, 1);
   }
   if (!from->memory) return;
   out->n_tensors = (size_t)in->tensor_count;
@@ -152,9 +177,15 @@ static void put_boxes(pool *from, const gd_manifest *in, Gptdist__Manifest *out)
   out->boxes = list;
 }
 
+static bool any_frozen(const gd_manifest *manifest) {
+  for (int32_t i = 0; i < manifest->tensor_count; i++)
+    if (manifest->tensors[i].frozen) return true;
+  return false;
+}
+
 static void put_all(pool *from, const gd_manifest *in, Gptdist__Manifest *out) {
   gptdist__manifest__init(out);
-  SET(out, format_version, GD_MANIFEST_VERSION);
+  SET(out, format_version, any_frozen(in) ? 2 : 1);
   SET(out, numbers_version, (uint32_t)in->numbers_version);
   out->gptdist_version = take_text(from, in->gptdist_version);
   put_state(from, in, out);
@@ -263,6 +294,9 @@ static gd_status get_tensors(const char *path, const Gptdist__Manifest *in, gd_m
     to->dims = (int32_t)from->dims;
     to->rows = from->rows;
     to->cols = from->cols;
+    to->frozen = from->has_frozen && from->frozen;
+    if (to->frozen && in->format_version < 2)
+      return gd_fail_user(GD_BAD_DATA, "%s: %s is frozen, which format version 1 does not know", path, to->name);
   }
   out->tensor_count = (int32_t)in->n_tensors;
   return GD_OK;
@@ -306,23 +340,14 @@ static gd_status get_boxes(const char *path, const Gptdist__Manifest *in, gd_man
                                     .box = {b->row, b->rows, b->col, b->cols}};
   }
   out->box_count = (int32_t)in->n_boxes;
-  GD_TRY(gd_reshard_index(out->boxes, out->box_count, &out->index));
-  uint32_t *kinds = calloc((size_t)out->tensor_count + 1, sizeof *kinds);
-  if (!kinds) return gd_fail(GD_NO_MEMORY, "no memory for %d tensors", out->tensor_count);
-  gd_status status = gd_reshard_check_cover(out->tensors, out->tensor_count, out->boxes, out->box_count, out->index, kinds);
-  if (status != GD_OK) (void)gd_error_context(status, "in %s", path);
-  out->kinds = kinds[0];
-  for (int32_t t = 0; status == GD_OK && t < out->tensor_count; t++)
-    if (!(kinds[t] & 1u) || kinds[t] != kinds[0])
-      status = gd_fail_user(GD_BAD_DATA, "%s: %s: its weights or moments are not stored", path, out->tensors[t].name);
-  free(kinds);
-  return status;
+  gd_status status = gd_manifest_check_boxes(out);
+  return status == GD_BAD_DATA ? gd_error_context(status, "in %s", path) : status;
 }
 
 static gd_status get_all(const char *path, const Gptdist__Manifest *in, gd_manifest *out) {
   if (!in->has_format_version) return gd_fail_user(GD_BAD_DATA, "%s: not a gptdist manifest", path);
-  if (in->format_version != GD_MANIFEST_VERSION)
-    return gd_fail_user(GD_BAD_DATA, "%s: format version %u, this program reads version %d", path, in->format_version,
+  if (in->format_version < 1 || in->format_version > GD_MANIFEST_VERSION)
+    return gd_fail_user(GD_BAD_DATA, "%s: format version %u, this program reads versions 1 to %d", path, in->format_version,
                         GD_MANIFEST_VERSION);
   out->numbers_version = in->has_numbers_version ? (int32_t)in->numbers_version : 1;
   if (out->numbers_version < 1)

@@ -12,7 +12,8 @@
 #include "shard/spec.h"
 #include "shard/state.h"
 
-enum { GD_MANIFEST_VERSION = 1 };
+/* The newest that is read. Written is the oldest that says it all: 1 where no tensor is frozen. */
+enum { GD_MANIFEST_VERSION = 2 };
 
 #define GD_MANIFEST_NAME "MANIFEST.pb"
 #define GD_MANIFEST_SUMS "SHA256SUMS"
@@ -36,12 +37,17 @@ typedef struct gd_manifest {
   int32_t file_count, tokenizer_count;
   gd_stored_box *boxes;
   int32_t box_count;
-  int32_t *index; /* of boxes: gd_reshard_index; made by decode */
-  uint32_t kinds; /* mask of 1 << kind, the same for every tensor; made by decode */
+  int32_t *index; /* of boxes: gd_reshard_index; this and what follows: gd_manifest_check_boxes; made by decode */
+  uint32_t kinds; /* mask of 1 << kind, the same for every tensor but the frozen ones, which have weights alone */
 } gd_manifest;
 
 /* Frees what the pointers hold. */
 void gd_manifest_free(gd_manifest *manifest);
+
+/* Makes index and kinds. GD_BAD_DATA naming the tensor where the boxes do not cover each once in all the kinds that it has. */
+GD_CHECKED gd_status gd_manifest_check_boxes(gd_manifest *manifest);
+/* The kinds of one of its tensors. */
+uint32_t gd_manifest_kinds(const gd_manifest *manifest, int32_t tensor);
 
 /* Appends the message's bytes to `out`. */
 GD_CHECKED gd_status gd_manifest_encode(const gd_manifest *manifest, gd_bytes *out);

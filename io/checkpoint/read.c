@@ -85,6 +85,9 @@ static gd_status match(const gd_checkpoint *checkpoint, const gd_tensor *wanted,
   if (!(manifest->kinds & 1u << box->kind))
     return gd_fail_user(GD_BAD_DATA, "%s: holds no %s moments of the optimizer", checkpoint->path,
                         gd_checkpoint_kind_name(box->kind));
+  if (!(gd_manifest_kinds(manifest, (int32_t)(found - manifest->tensors)) & 1u << box->kind))
+    return gd_fail_user(GD_BAD_DATA, "%s: holds no %s moments of %s, which was frozen", checkpoint->path,
+                        gd_checkpoint_kind_name(box->kind), found->name);
   if (box->box.row < 0 || box->box.rows > wanted->rows - box->box.row || box->box.col < 0 ||
       box->box.cols > wanted->cols - box->box.col)
     return gd_fail(GD_BUG, "a box of %s lies outside it", wanted->name);
@@ -135,7 +138,7 @@ static gd_status hash_all(gd_checkpoint_reader *reader, float *slab, gd_sha256 *
   for (int32_t t = 0; t < manifest->tensor_count; t++)
     for (int kind = 0; kind < GD_KINDS; kind++) {
       const gd_tensor *tensor = &manifest->tensors[t];
-      if (!(manifest->kinds & 1u << kind)) continue;
+      if (!(gd_manifest_kinds(manifest, t) & 1u << kind)) continue;
       int length =
           snprintf(text, sizeof text, "%s %s float32", tensor->name, gd_checkpoint_kind_name((gd_checkpoint_kind)kind));
       length += snprintf(text + length, sizeof text - (size_t)length, " %" PRId64, tensor->rows);

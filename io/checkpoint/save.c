@@ -361,13 +361,9 @@ static gd_status publish(gd_checkpoint_writer *writer, gd_manifest *manifest) {
   manifest->tensors = writer->tensors;
   manifest->tokenizer = writer->tokenizer;
   gd_status status;
-  GD_TRY_GOTO(status, done, gd_reshard_index(manifest->boxes, manifest->box_count, &manifest->index));
-  status = gd_reshard_check_cover(manifest->tensors, manifest->tensor_count, manifest->boxes, manifest->box_count,
-                                  manifest->index, NULL);
-  if (status != GD_OK) {
-    status = gd_error_context(GD_BUG, "the boxes given to a save do not cover the model");
-    goto done;
-  }
+  status = gd_manifest_check_boxes(manifest);
+  if (status == GD_BAD_DATA) status = gd_error_context(GD_BUG, "the boxes given to a save do not cover the model");
+  if (status != GD_OK) goto done;
   GD_TRY_GOTO(status, done, gd_manifest_write(manifest, writer->temporary));
   GD_TRY_GOTO(status, done, set_later_aside(writer, writer->state.step));
   GD_TRY_GOTO(status, done, gd_checkpoint_publish(writer->directory, writer->temporary, writer->state.step));

@@ -149,7 +149,9 @@ static const char *type_name(const gd_config_key *key) {
     case GD_KEY_UINT64: return "integer";
     case GD_KEY_FLOAT: return "number";
     case GD_KEY_STRING: return "text";
-    case GD_KEY_SOURCES: return "text or list";
+    case GD_KEY_SOURCES:
+    case GD_KEY_PATTERNS: return "text or list";
+    case GD_KEY_FACTORS: return "map of numbers";
     case GD_KEY_CHOICE: break;
   }
   return "";

@@ -23,9 +23,11 @@ typedef enum gd_key_type {
   GD_KEY_INT64,
   GD_KEY_UINT64,
   GD_KEY_FLOAT,
-  GD_KEY_CHOICE,  /* an enum */
-  GD_KEY_STRING,  /* char[GD_PATH_BYTES], UTF-8 */
-  GD_KEY_SOURCES, /* data.path: one string, or a list of strings and of {path, weight}; fills sources, path, weight */
+  GD_KEY_CHOICE,   /* an enum */
+  GD_KEY_STRING,   /* char[GD_PATH_BYTES], UTF-8 */
+  GD_KEY_SOURCES,  /* data.path: one string, or a list of strings and of {path, weight}; fills sources, path, weight */
+  GD_KEY_PATTERNS, /* gd_patterns: one pattern, or a list; "all" is none */
+  GD_KEY_FACTORS,  /* gd_patterns: {pattern: number, ...} */
 } gd_key_type;
 
 /* What a resumed run may do with a key whose value is not the checkpoint's. */
@@ -67,7 +69,7 @@ typedef struct gd_config_alias {
 typedef struct gd_config_override {
   const char *option; /* as the user wrote it, for messages: "--set" or "--lr" */
   const char *key;    /* "optimizer.lr" */
-  const char *value;  /* text; data.path also takes a YAML list: [{path: a, weight: 2}, b] */
+  const char *value;  /* text; what may be a list or a map also takes it as YAML: [{path: a, weight: 2}, b] */
 } gd_config_override;
 
 /* Where each key's value came from: "FILE:LINE", "--set", "--lr" or "default". Index = index of the key. */
@@ -102,8 +104,8 @@ GD_CHECKED gd_status gd_config_load_text(const char *name, const char *text, siz
 /* All defaults, nothing else. */
 void gd_config_defaults(gd_spec *out);
 
-/* Parses and stores one value; data.path also takes a YAML list in one line of text. `where` starts the message ("run.yaml:12:
- * optimizer.lr"). GD_USAGE. */
+/* Parses and stores one value; what may be a list or a map also takes it as YAML in one line of text. `where` starts the
+ * message ("run.yaml:12: optimizer.lr"). GD_USAGE. */
 GD_CHECKED gd_status gd_config_set(const gd_config_key *key, const char *value, const char *where, gd_spec *spec);
 
 /* The model's shape comes from weights to begin with (`brought`, of the folder `from`), and its keys' origins say so; dropout

@@ -83,6 +83,9 @@ static const gd_config_key keys[] = {
     BOOL(ASKED, data, mask_documents, "false", "attention does not look across documents"),
     NUMBER(FREE, INT32, data, prefetch, "2", 1, 64, "batches", "read ahead"),
 
+    {"finetune.train", GD_KEY_PATTERNS, GD_CHANGE_NEVER, AT(finetune, train), "all", 0, 0, false, false, "", 0,
+     "what learns: all, head, top:K (the last K layers and the head), or a list of these and of tensor names with *"},
+
     NUMBER(FREE, INT32, parallel, tensor, "1", 1, 65536, "ranks", "ranks that share one layer"),
     NUMBER(FREE, INT32, parallel, pipeline, "1", 1, 65536, "ranks", "stages of layers"),
     NUMBER(FREE, INT32, parallel, context, "1", 1, 65536, "ranks", "ranks that share one sequence"),
@@ -104,6 +107,8 @@ static const gd_config_key keys[] = {
     BELOW(TOLD, optimizer, momentum, "0.9", 0, 1, "SGD"),
     NUMBER(TOLD, FLOAT, optimizer, weight_decay, "0.1", 0, 100, "", "decoupled, on matrices only"),
     NUMBER(TOLD, FLOAT, optimizer, clip, "1", 0, 1e9, "", "highest global gradient norm; 0 = off"),
+    {"optimizer.lr_scale", GD_KEY_FACTORS, GD_CHANGE_TOLD, AT(optimizer, lr_scale), "{}", 0, 1e6, false, false, "", 0,
+     "factors of lr by tensor name: {\"head.*\": 5, \"layers.0.*\": 0.1}; the last that matches counts"},
 
     CHOICE(TOLD, schedule, kind, "cosine", schedules, "after the warm-up; wsd: constant, then a decay"),
     NUMBER(TOLD, INT64, schedule, warmup_steps, "0", 0, STEPS_MAX, "steps", "linear rise from 0"),

@@ -33,6 +33,8 @@ static void expectation(const gd_config_key *key, char *out, size_t bytes) {
       break;
     case GD_KEY_STRING: snprintf(out, bytes, "text of at most %d bytes", GD_PATH_BYTES - 1); return;
     case GD_KEY_SOURCES: snprintf(out, bytes, "a folder, or a list of {path, weight}"); return;
+    case GD_KEY_PATTERNS: snprintf(out, bytes, "all, head, top:K, or a list of tensor names with * in them"); return;
+    case GD_KEY_FACTORS: snprintf(out, bytes, "a map of tensor names to factors: {\"head.*\": 5}"); return;
     case GD_KEY_CHOICE: {
       size_t used = (size_t)snprintf(out, bytes, "one of");
       for (const gd_key_choice *c = key->choices; c->name && used < bytes; c++) {
@@ -92,17 +94,6 @@ static bool parse_int(const char *text, bool seconds, int64_t *out) {
   return true;
 }
 
-static bool parse_float(const char *text, float *out) {
-  /* Decimal only: strtof alone would take hexadecimal, "inf" and "nan". */
-  if (!*text || strspn(text, "0123456789+-.eE") != strlen(text)) return false;
-  char *end;
-  errno = 0;
-  float value = strtof(text, &end);
-  if (*end || end == text || !isfinite(value) || (errno == ERANGE && value == 0.0f)) return false;
-  *out = value == 0.0f ? 0.0f : value;
-  return true;
-}
-
 static bool in_range(const gd_config_key *key, double value) {
   /* The bound as a float, so that a default of 0.1 is not "below 0.1". */
   double low = key->type == GD_KEY_FLOAT ? (double)(float)key->minimum : key->minimum;
@@ -145,7 +136,7 @@ gd_status gd_config_add_source(const char *path, const char *weight_text, const 
     return gd_fail_user(GD_USAGE, "%s: found more than %d sources, expected at most %d", where, GD_MAX_SOURCES, GD_MAX_SOURCES);
   }
   float weight = 1.0f;
-  if (weight_text && (!parse_float(weight_text, &weight) || weight <= 0.0f || weight > 1e9f)) {
+  if (weight_text && (!gd_config_parse_float(weight_text, &weight) || weight <= 0.0f || weight > 1e9f)) {
     return gd_fail_user(GD_USAGE, "%s: weight: found \"%.100s\", expected a number above 0, at most 1e9", where, weight_text);
   }
   if (!*path) return gd_fail_user(GD_USAGE, "%s: found an empty path, expected a folder", where);
@@ -191,7 +182,7 @@ static gd_status set_number(const gd_config_key *key, const char *value, const c
   }
   if (key->type == GD_KEY_FLOAT) {
     float parsed;
-    if (!parse_float(value, &parsed) || !in_range(key, (double)parsed)) return refuse(key, value, where, 0);
+    if (!gd_config_parse_float(value, &parsed) || !in_range(key, (double)parsed)) return refuse(key, value, where, 0);
     *(float *)out = parsed;
     return GD_OK;
   }
@@ -216,6 +207,14 @@ gd_status gd_config_set_scalar(const gd_config_key *key, const char *value, cons
     case GD_KEY_CHOICE: return set_choice(key, value, where, out);
     case GD_KEY_STRING: return set_string(value, where, out);
     case GD_KEY_SOURCES: gd_config_clear_sources(spec); return *value ? gd_config_add_source(value, 0, where, spec) : GD_OK;
+    case GD_KEY_PATTERNS:
+      if (gd_config_is_null(value)) return refuse(key, value, where, 0);
+      gd_config_clear_patterns(key, spec);
+      return gd_config_add_pattern(key, value, 0, where, spec);
+    case GD_KEY_FACTORS:
+      if (!gd_config_is_null(value)) return refuse(key, value, where, 0);
+      gd_config_clear_patterns(key, spec);
+      return GD_OK;
     default: return set_number(key, value, where, out);
   }
 }
@@ -256,14 +255,6 @@ static void sources_text(const gd_data_spec *data, char *out, size_t bytes) {
   (void)add(out, end, data->sources ? "]" : "");
 }
 
-/* The shortest decimal that reads back as the same float: 0.01, not 0.00999999978. */
-static void float_text(float value, char *out, size_t bytes) {
-  for (int digits = 6; digits <= 9; digits++) {
-    snprintf(out, bytes, "%.*g", digits, (double)value);
-    if (strtof(out, 0) == value) return;
-  }
-}
-
 const char *gd_config_value(const gd_config_key *key, const gd_spec *spec, char *out, size_t bytes) {
   const void *value = field_const(spec, key);
   switch (key->type) {
@@ -271,10 +262,12 @@ const char *gd_config_value(const gd_config_key *key, const gd_spec *spec, char 
     case GD_KEY_INT32: snprintf(out, bytes, "%" PRId32, *(const int32_t *)value); break;
     case GD_KEY_INT64: snprintf(out, bytes, "%" PRId64, *(const int64_t *)value); break;
     case GD_KEY_UINT64: snprintf(out, bytes, "%" PRIu64, *(const uint64_t *)value); break;
-    case GD_KEY_FLOAT: float_text(*(const float *)value, out, bytes); break;
+    case GD_KEY_FLOAT: gd_config_float_text(*(const float *)value, out, bytes); break;
     case GD_KEY_CHOICE: snprintf(out, bytes, "%s", choice_name(key, value)); break;
     case GD_KEY_STRING: snprintf(out, bytes, "%s", (const char *)value); break;
     case GD_KEY_SOURCES: sources_text(&spec->data, out, bytes); break;
+    case GD_KEY_PATTERNS:
+    case GD_KEY_FACTORS: gd_config_patterns_text(key, spec, out, bytes); break;
   }
   return out;
 }

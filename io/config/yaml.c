@@ -97,8 +97,50 @@ static gd_status read_sources(reader *r, const yaml_node_t *list, const char *na
   return GD_OK;
 }
 
-/* data.path from a YAML list in one line of text. */
-static gd_status sources_of_line(const char *text, const char *where, gd_spec *spec) {
+static gd_status read_patterns(reader *r, const gd_config_key *key, const yaml_node_t *list, const char *where) {
+  gd_spec *spec = r->target->spec;
+  gd_config_clear_patterns(key, spec);
+  if (list->data.sequence.items.start == list->data.sequence.items.top)
+    return gd_fail_user(GD_USAGE, "%s: found an empty list, expected at least one pattern: else everything would be frozen",
+                        where);
+  for (yaml_node_item_t *item = list->data.sequence.items.start; item < list->data.sequence.items.top; item++) {
+    const yaml_node_t *entry = node_at(r, *item);
+    if (entry->type != YAML_SCALAR_NODE)
+      return gd_fail_user(GD_USAGE, "%s: found %s inside the list, expected a tensor name", where, kind_of(entry));
+    if (strcmp(scalar(entry), "all") == 0 && list->data.sequence.items.top - list->data.sequence.items.start > 1)
+      return gd_fail_user(GD_USAGE, "%s: found all beside other patterns, expected all alone", where);
+    GD_TRY(gd_config_add_pattern(key, scalar(entry), 0, where, spec));
+  }
+  return GD_OK;
+}
+
+static gd_status read_factors(reader *r, const gd_config_key *key, const yaml_node_t *map, const char *where) {
+  gd_spec *spec = r->target->spec;
+  gd_config_clear_patterns(key, spec);
+  for (yaml_node_pair_t *p = map->data.mapping.pairs.start; p < map->data.mapping.pairs.top; p++) {
+    const yaml_node_t *pattern = node_at(r, p->key), *factor = node_at(r, p->value);
+    if (pattern->type != YAML_SCALAR_NODE || factor->type != YAML_SCALAR_NODE)
+      return gd_fail_user(GD_USAGE, "%s: found %s inside the map, expected tensor names and numbers", where,
+                          kind_of(pattern->type != YAML_SCALAR_NODE ? pattern : factor));
+    GD_TRY(gd_config_add_pattern(key, scalar(pattern), scalar(factor), where, spec));
+  }
+  return GD_OK;
+}
+
+/* The kind of node that a key takes besides a single value; YAML_NO_NODE: none. */
+static yaml_node_type_t collection_of(const gd_config_key *key) {
+  if (key->type == GD_KEY_FACTORS) return YAML_MAPPING_NODE;
+  return key->type == GD_KEY_SOURCES || key->type == GD_KEY_PATTERNS ? YAML_SEQUENCE_NODE : YAML_NO_NODE;
+}
+
+/* where: of the list's entries. */
+static gd_status read_collection(reader *r, const gd_config_key *key, const yaml_node_t *node, const char *where) {
+  if (key->type == GD_KEY_PATTERNS) return read_patterns(r, key, node, where);
+  return key->type == GD_KEY_FACTORS ? read_factors(r, key, node, where) : read_sources(r, node, key->name);
+}
+
+/* A list or a map in one line of text. */
+static gd_status collection_of_line(const gd_config_key *key, const char *text, const char *where, gd_spec *spec) {
   yaml_parser_t parser;
   if (!yaml_parser_initialize(&parser)) return gd_fail(GD_NO_MEMORY, "%s: out of memory", where);
   yaml_parser_set_input_string(&parser, (const unsigned char *)text, strlen(text));
@@ -106,12 +148,16 @@ static gd_status sources_of_line(const char *text, const char *where, gd_spec *s
   reader r = {.name = where, .target = &target};
   gd_status status = GD_OK;
   if (!yaml_parser_load(&parser, &r.document)) {
-    status = gd_fail_user(GD_USAGE, "%s: not a valid list: %s", where, parser.problem ? parser.problem : "not YAML");
+    status = gd_fail_user(GD_USAGE, "%s: not a valid %s: %s", where, key->type == GD_KEY_FACTORS ? "map" : "list",
+                          parser.problem ? parser.problem : "not YAML");
     yaml_parser_delete(&parser);
     return status;
   }
   yaml_node_t *root = yaml_document_get_root_node(&r.document);
-  if (!root || root->type != YAML_SEQUENCE_NODE) {
+  if (key->type != GD_KEY_SOURCES) {
+    status = root && root->type == collection_of(key) ? read_collection(&r, key, root, where)
+                                                      : gd_config_set_scalar(key, text, where, spec);
+  } else if (!root || root->type != YAML_SEQUENCE_NODE) {
     status = gd_fail_user(GD_USAGE, "%s: found \"%.100s\", expected a folder, or a list of {path, weight}", where, text);
   } else {
     for (yaml_node_item_t *item = root->data.sequence.items.start; status == GD_OK && item < root->data.sequence.items.top;
@@ -125,9 +171,10 @@ static gd_status sources_of_line(const char *text, const char *where, gd_spec *s
 }
 
 gd_status gd_config_set(const gd_config_key *key, const char *value, const char *where, gd_spec *spec) {
-  if (key->type != GD_KEY_SOURCES || (*value != '[' && *value != '{')) return gd_config_set_scalar(key, value, where, spec);
-  gd_config_clear_sources(spec);
-  return sources_of_line(value, where, spec);
+  if (collection_of(key) == YAML_NO_NODE || (*value != '[' && *value != '{'))
+    return gd_config_set_scalar(key, value, where, spec);
+  if (key->type == GD_KEY_SOURCES) gd_config_clear_sources(spec);
+  return collection_of_line(key, value, where, spec);
 }
 
 static gd_status read_value(reader *r, const char *name, const yaml_node_t *key_node, const yaml_node_t *value) {
@@ -136,16 +183,19 @@ static gd_status read_value(reader *r, const char *name, const yaml_node_t *key_
   const gd_config_key *key = gd_config_find(name);
   if (!key) return gd_config_unknown(where, name);
   gd_config_set_origin(r->target->origins, key, where);
-  if (key->type == GD_KEY_SOURCES && value->type == YAML_SEQUENCE_NODE) return read_sources(r, value, name);
   snprintf(where, sizeof where, "%s:%d: %s", r->name, line_of(value), name);
+  if (value->type == collection_of(key)) return read_collection(r, key, value, where);
   if (value->type != YAML_SCALAR_NODE) {
-    return gd_fail_user(GD_USAGE, "%s: found %s, expected a single value", where, kind_of(value));
+    return gd_fail_user(GD_USAGE, "%s: found %s, expected %s", where, kind_of(value),
+                        key->type == GD_KEY_FACTORS    ? "a map of tensor names to factors"
+                        : key->type == GD_KEY_PATTERNS ? "a single value or a list"
+                                                       : "a single value");
   }
   if (strlen(scalar(value)) != value->data.scalar.length) {
     return gd_fail_user(GD_USAGE, "%s: found a zero byte, expected text without one", where);
   }
   bool plain = value->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
-  bool text = key->type == GD_KEY_STRING || key->type == GD_KEY_SOURCES;
+  bool text = key->type == GD_KEY_STRING || collection_of(key) != YAML_NO_NODE;
   return gd_config_set(key, plain && text && gd_config_is_null(scalar(value)) ? "" : scalar(value), where, r->target->spec);
 }
 

@@ -23,7 +23,8 @@
 
 enum { TENSORS = 2, ROWS = 130, COLS = 33, MOST_ELEMENTS = ROWS * COLS };
 
-static const gd_tensor tensors[TENSORS] = {{"final_norm.weight", 1, COLS, 1}, {"token_embedding.weight", 2, ROWS, COLS}};
+static const gd_tensor tensors[TENSORS] = {{"final_norm.weight", 1, COLS, 1, false},
+                                           {"token_embedding.weight", 2, ROWS, COLS, false}};
 static gd_session *session;
 static int32_t rank, ranks;
 static char folder[64], log_text[4096];

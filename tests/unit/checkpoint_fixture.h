@@ -14,8 +14,9 @@
 #endif
 enum { FIXTURE_TENSORS = 3 };
 
-static const gd_tensor fixture_tensors[FIXTURE_TENSORS] = {
-    {"final_norm.weight", 1, 64, 1}, {"layers.0.mlp.up.weight", 2, 256, 64}, {"token_embedding.weight", 2, FIXTURE_ROWS, 64}};
+static const gd_tensor fixture_tensors[FIXTURE_TENSORS] = {{"final_norm.weight", 1, 64, 1, false},
+                                                           {"layers.0.mlp.up.weight", 2, 256, 64, false},
+                                                           {"token_embedding.weight", 2, FIXTURE_ROWS, 64, false}};
 
 static inline float fixture_value(int64_t step, int t, int k, int64_t e) {
   return (float)(step * 100 + t * 10 + k) + (float)(e % 9973) / 16384.0f;

@@ -26,10 +26,10 @@
 enum { TENSORS = 4, MOST_BOXES = 64 };
 
 static const gd_tensor tensors[TENSORS] = {
-    {"final_norm.weight", 1, 24, 1},
-    {"layers.0.mlp.up.weight", 2, 96, 24},
-    {"layers.0.mlp.up.bias", 1, 96, 1},
-    {"token_embedding.weight", 2, 301, 24},
+    {"final_norm.weight", 1, 24, 1, false},
+    {"layers.0.mlp.up.weight", 2, 96, 24, false},
+    {"layers.0.mlp.up.bias", 1, 96, 1, false},
+    {"token_embedding.weight", 2, 301, 24, false},
 };
 static gd_tensor sorted[TENSORS];
 static char folder[64];

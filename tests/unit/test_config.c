@@ -104,6 +104,82 @@ static void data_path_may_be_a_weighted_list(void **state) {
   assert_string_equal(spec.data.path[1], "y");
 }
 
+/* As the manifest and the resolved file have it. */
+static void patterns_are(const char *key, const char *text) {
+  static char found[GD_CONFIG_VALUE_BYTES], written[GD_CONFIG_TEXT_BYTES];
+  assert_string_equal(gd_config_value(gd_config_find(key), &spec, found, sizeof found), text);
+  gd_spec before = spec;
+  size_t bytes = gd_config_write(&spec, written, sizeof written);
+  assert_int_equal(gd_config_load_text("config.yaml", written, bytes, 0, 0, &spec, 0), GD_OK);
+  assert_memory_equal(&spec, &before, sizeof spec);
+  assert_int_equal(gd_config_set(gd_config_find(key), text, "manifest", &spec), GD_OK);
+  assert_memory_equal(&spec, &before, sizeof spec);
+}
+
+static void patterns_are_a_word_or_a_list_or_a_map(void **state) {
+  (void)state;
+  accepts("model: {layers: 2}\n");
+  patterns_are("finetune.train", "all");
+  patterns_are("optimizer.lr_scale", "{}");
+  accepts("finetune: {train: top:2}\n");
+  patterns_are("finetune.train", "top:2");
+  accepts("finetune: {train: all}\noptimizer: {lr_scale: }\n");
+  patterns_are("finetune.train", "all");
+  patterns_are("optimizer.lr_scale", "{}");
+  accepts("finetune:\n  train: layers.[0-5].*\n");
+  patterns_are("finetune.train", "[\"layers.[0-5].*\"]");
+  accepts("finetune: {train: [\"*.bias\", head]}\noptimizer: {lr_scale: {\"head.*\": 5, layers.0.*: 0.1, \"*\": 0}}\n");
+  patterns_are("finetune.train", "[\"*.bias\", \"head\"]");
+  patterns_are("optimizer.lr_scale", "{\"head.*\": 5, \"layers.0.*\": 0.1, \"*\": 0}");
+  gd_config_override overrides[] = {{"--set", "finetune.train", "[head, \"layers.11.*\"]"},
+                                    {"--set", "optimizer.lr_scale", "{final_norm.*: 2.5}"}};
+  assert_int_equal(gd_config_load(0, overrides, 2, &spec, 0), GD_OK);
+  patterns_are("finetune.train", "[\"head\", \"layers.11.*\"]");
+  patterns_are("optimizer.lr_scale", "{\"final_norm.*\": 2.5}");
+  overrides[0].value = "*.weight";
+  assert_int_equal(gd_config_load(0, overrides, 2, &spec, 0), GD_OK);
+  patterns_are("finetune.train", "[\"*.weight\"]");
+}
+
+static void wrong_patterns_say_what_was_expected(void **state) {
+  (void)state;
+  static const char names[] = "expected a tensor name of at most 63 letters, with *, ? or [a-b]";
+  char message[256], list[1024] = "[";
+  refuses("finetune:\n  train: []\n",
+          "run.yaml:2: finetune.train: found an empty list, expected at least one pattern: else everything would be frozen");
+  refuses("finetune:\n  train:\n",
+          "run.yaml:2: finetune.train: found no value, expected all, head, top:K, or a list of tensor names with * in them");
+  refuses("finetune:\n  train: [all, head]\n",
+          "run.yaml:2: finetune.train: found all beside other patterns, expected all alone");
+  refuses("finetune:\n  train: [head, head]\n", "run.yaml:2: finetune.train: found head twice, expected it once");
+  refuses("finetune:\n  train: [[head]]\n", "run.yaml:2: finetune.train: found a list inside the list, expected a tensor name");
+  refuses("finetune:\n  train: {a: 1}\n", "run.yaml:2: finetune.train: found a section, expected a single value or a list");
+  snprintf(message, sizeof message, "run.yaml:2: finetune.train: found \"a b\", %s", names);
+  refuses("finetune:\n  train: [a b]\n", message);
+  snprintf(message, sizeof message, "run.yaml:2: optimizer.lr_scale: found \"a,b\", %s", names);
+  refuses("optimizer:\n  lr_scale: {\"a,b\": 1}\n", message);
+  for (int i = 0; i <= GD_MAX_PATTERNS; i++) snprintf(list + strlen(list), sizeof list - strlen(list), "layers.%d.*, ", i);
+  snprintf(list + strlen(list), sizeof list - strlen(list), "head]");
+  refuses_override("--set", "finetune.train", list,
+                   "--set finetune.train: found more than 24 patterns, expected at most so many; * stands for many names");
+  refuses("optimizer:\n  lr_scale: 5\n",
+          "run.yaml:2: optimizer.lr_scale: found \"5\", expected a map of tensor names to factors: {\"head.*\": 5}");
+  refuses("optimizer:\n  lr_scale: [1]\n",
+          "run.yaml:2: optimizer.lr_scale: found a list, expected a map of tensor names to factors");
+  static const char *const factors[] = {"-0.5", "nan", "inf", "1e7", "0x2", "fast", ""};
+  for (size_t i = 0; i < sizeof factors / sizeof *factors; i++) {
+    char text[128];
+    snprintf(text, sizeof text, "optimizer:\n  lr_scale: {\"head.*\": \"%s\"}\n", factors[i]);
+    snprintf(message, sizeof message, "run.yaml:2: optimizer.lr_scale: head.*: found \"%s\", expected a number from 0 to 1e+06",
+             factors[i]);
+    refuses(text, message);
+  }
+  refuses("optimizer:\n  lr_scale: {\"a.*\": 1, \"a.*\": 2}\n",
+          "run.yaml:2: optimizer.lr_scale: found a.* twice, expected it once");
+  refuses_override("--set", "optimizer.lr_scale", "{\"head.*\": 1",
+                   "--set optimizer.lr_scale: not a valid map: did not find expected ',' or '}'");
+}
+
 static void a_later_override_wins_and_is_named(void **state) {
   (void)state;
   const char *text = "optimizer:\n  lr: 1e-3\n";
@@ -292,7 +368,8 @@ static void every_number_has_its_bounds(void **state) {
       if (takes(key, value) || takes(key, "-1e-30") || takes(key, "1e39") || takes(key, "nan")) fail_msg("%s", key->name);
       numbers++;
     }
-    if (key->type != GD_KEY_STRING && key->type != GD_KEY_SOURCES && takes(key, "lots")) fail_msg("%s takes lots", key->name);
+    bool text = key->type == GD_KEY_STRING || key->type == GD_KEY_SOURCES || key->type == GD_KEY_PATTERNS;
+    if (!text && takes(key, "lots")) fail_msg("%s takes lots", key->name);
   }
   assert_true(numbers > 35);
 }
@@ -450,6 +527,8 @@ int main(void) {
       cmocka_unit_test(defaults_are_gpt2_124m),
       cmocka_unit_test(values_and_their_lines_are_taken_from_the_file),
       cmocka_unit_test(data_path_may_be_a_weighted_list),
+      cmocka_unit_test(patterns_are_a_word_or_a_list_or_a_map),
+      cmocka_unit_test(wrong_patterns_say_what_was_expected),
       cmocka_unit_test(a_later_override_wins_and_is_named),
       cmocka_unit_test(times_take_units),
       cmocka_unit_test(unknown_keys_name_the_nearest),

@@ -37,6 +37,8 @@ static void value_of(const gd_config_key *key, char *out, size_t size) {
       return;
     case GD_KEY_STRING: snprintf(out, size, "a \"quoted\": name, %u # \xc3\xa9", draw(1000000)); return;
     case GD_KEY_SOURCES: snprintf(out, size, "[{path: one-%u, weight: 2.5}, two]", draw(1000000)); return;
+    case GD_KEY_PATTERNS: snprintf(out, size, "[\"layers.%u.*\", head, \"*.bias\"]", draw(100)); return;
+    case GD_KEY_FACTORS: snprintf(out, size, "{\"layers.%u.*\": 0.5, \"[f-h]*\": %u}", draw(100), draw(100)); return;
     case GD_KEY_FLOAT: snprintf(out, size, "%.9g", low + (high - low) * share); return;
     default: snprintf(out, size, "%.0f", floor(low + (high - low) * share)); return;
   }
@@ -110,14 +112,59 @@ static void test_another_format_version_is_refused_by_its_number(void **state) {
   make(&in);
   assert_int_equal(gd_manifest_encode(&in, &bytes), GD_OK);
   assert_memory_equal(bytes.bytes, "\x08\x01", 2); /* field 1, version 1 */
-  static const unsigned char versions[] = {0, 2, 99};
+  static const unsigned char versions[] = {0, 3, 99};
   for (size_t i = 0; i < sizeof versions; i++) {
-    char wanted[64];
+    char wanted[96];
     bytes.bytes[1] = (char)versions[i];
     assert_int_equal(gd_manifest_decode("MANIFEST.pb", bytes.bytes, bytes.count, &out), GD_BAD_DATA);
-    snprintf(wanted, sizeof wanted, "MANIFEST.pb: format version %u, this program reads version 1", versions[i]);
+    snprintf(wanted, sizeof wanted, "MANIFEST.pb: format version %u, this program reads versions 1 to 2", versions[i]);
     assert_non_null(strstr(gd_error_text(), wanted));
   }
+  gd_bytes_free(&bytes);
+}
+
+/* Format 2 says which tensors are frozen; a manifest without any is written as format 1, which older programs read. */
+static void test_frozen_tensors_have_weights_alone(void **state) {
+  (void)state;
+  gd_manifest in, out;
+  gd_bytes bytes = {0};
+  gd_tensor two[2] = {tensor, tensor};
+  gd_stored_box boxes[4] = {box, box, box, box};
+  make(&in);
+  memcpy(two[0].name, "embedding", 10);
+  two[0].frozen = true;
+  boxes[1].tensor = boxes[2].tensor = boxes[3].tensor = 1;
+  boxes[2].kind = 1;
+  in.tensors = two;
+  in.boxes = boxes;
+  in.tensor_count = 2;
+  in.box_count = 3;
+  assert_int_equal(gd_manifest_encode(&in, &bytes), GD_OK);
+  assert_memory_equal(bytes.bytes, "\x08\x02", 2);
+  assert_int_equal(gd_manifest_decode("MANIFEST.pb", bytes.bytes, bytes.count, &out), GD_OK);
+  assert_true(out.tensors[0].frozen && !out.tensors[1].frozen);
+  assert_int_equal(out.kinds, 3);
+  assert_int_equal(gd_manifest_kinds(&out, 0), 1);
+  assert_int_equal(gd_manifest_kinds(&out, 1), 3);
+  gd_manifest_free(&out);
+  bytes.bytes[1] = 1;
+  assert_int_equal(gd_manifest_decode("MANIFEST.pb", bytes.bytes, bytes.count, &out), GD_BAD_DATA);
+  assert_non_null(strstr(gd_error_text(), "embedding is frozen, which format version 1 does not know"));
+
+  /* Moments where there are none, and none where there are. */
+  boxes[3].tensor = 0;
+  boxes[3].kind = 1;
+  in.box_count = 4;
+  bytes.count = 0;
+  assert_int_equal(gd_manifest_encode(&in, &bytes), GD_OK);
+  assert_int_equal(gd_manifest_decode("MANIFEST.pb", bytes.bytes, bytes.count, &out), GD_BAD_DATA);
+  assert_non_null(strstr(gd_error_text(), "embedding: is frozen, and moments of it are stored"));
+  two[0].frozen = false;
+  in.box_count = 3;
+  bytes.count = 0;
+  assert_int_equal(gd_manifest_encode(&in, &bytes), GD_OK);
+  assert_int_equal(gd_manifest_decode("MANIFEST.pb", bytes.bytes, bytes.count, &out), GD_BAD_DATA);
+  assert_non_null(strstr(gd_error_text(), "its weights or moments are not stored"));
   gd_bytes_free(&bytes);
 }
 
@@ -142,6 +189,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_every_key_and_every_number_of_the_state_come_back),
       cmocka_unit_test(test_another_format_version_is_refused_by_its_number),
+      cmocka_unit_test(test_frozen_tensors_have_weights_alone),
       cmocka_unit_test(test_a_manifest_without_a_version_of_the_numbers_has_the_first),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,7 +13,7 @@
 
 enum { ROWS = 37, COLS = 23, MOST = 512 };
 
-static gd_tensor tensors[2] = {{"a.weight", 2, ROWS, COLS}, {"b.bias", 1, 300, 1}};
+static gd_tensor tensors[2] = {{"a.weight", 2, ROWS, COLS, false}, {"b.bias", 1, 300, 1, false}};
 
 /* Cuts a box at random places until pieces are small; appends them. */
 static void cut(gd_rng *rng, uint64_t *counter, gd_stored_box part, int depth, gd_stored_box *out, int32_t *count) {

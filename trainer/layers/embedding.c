@@ -37,7 +37,7 @@ gd_status gd_embedding_layer_forward(gd_model *model, const gd_micro *micro) {
 /* Rows t of all sequences of a node: one leaf a sequence, for the other time blocks of it hold no row t. */
 static gd_status position_gradient(gd_model *model, const gd_micro *micro, const void *dx) {
   const gd_shape *shape = &model->layout.shape;
-  if (model->layout.position_table < 0) return GD_OK;
+  if (!gd_layout_trains(&model->layout, model->layout.position_table)) return GD_OK;
   for (int32_t i = 0; i < micro->node_count; i++) {
     gd_tree_sum sum = {.leaves = micro->nodes[i].count / shape->time_blocks, .elements = shape->sequence * shape->width};
     sum.dtype = shape->dtype;
@@ -66,7 +66,8 @@ gd_status gd_embedding_layer_backward(gd_model *model, const gd_micro *micro) {
   GD_TRY(position_gradient(model, micro, all));
   gd_embedding args = common(model, micro);
   const int32_t *tokens = args.tokens;
-  for (int32_t i = 0; i < micro->node_count; i++) {
+  bool wanted = gd_layout_trains(&model->layout, model->layout.token_table);
+  for (int32_t i = 0; wanted && i < micro->node_count; i++) {
     int64_t row = micro->nodes[i].first * shape->time_block;
     args.rows = micro->nodes[i].count * shape->time_block;
     args.tokens = tokens + row;

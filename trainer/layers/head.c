@@ -139,9 +139,9 @@ static gd_status run_rows(gd_model *model, const gd_micro *micro, const void *x,
       gd_loss a = block_arguments(model, &s, block);
       GD_TRY(model->kernels.ops->loss_gradient(&model->kernels, &a));
     }
-    GD_TRY(backward_weight(model, micro, &s, slot, done / most, &counter));
-    GD_TRY(gd_linear_column_backward_input(model, layout->head, s.logits, s.rows, s.ld,
-                                           gd_model_workspace_float(model, GD_W_PARTIAL) + s.first * layout->shape.width));
+    if (s.weight->trained) GD_TRY(backward_weight(model, micro, &s, slot, done / most, &counter));
+    float *partial = gd_model_workspace_float(model, GD_W_PARTIAL) + s.first * layout->shape.width;
+    if (layout->head_goes_back) GD_TRY(gd_linear_column_backward_input(model, layout->head, s.logits, s.rows, s.ld, partial));
   }
   return GD_OK;
 }
@@ -168,7 +168,7 @@ gd_status gd_head_loss(gd_model *model, const gd_micro *micro, float *sums, bool
   total.row_loss = gd_model_workspace_float(model, GD_W_ROW_LOSS);
   total.weights = gd_model_kept_float(model, micro, GD_A_WEIGHTS, 0);
   GD_TRY(model->kernels.ops->loss_sums(&model->kernels, &total));
-  return gradient ? final_norm_backward(model, micro) : GD_OK;
+  return gradient && model->layout.head_goes_back ? final_norm_backward(model, micro) : GD_OK;
 }
 
 gd_status gd_head_logits(gd_model *model, const gd_micro *micro, int32_t logit_rows, float *logits) {

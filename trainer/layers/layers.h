@@ -1,6 +1,6 @@
 /* layers.h - the pieces of a transformer layer: forward and backward side by side in one file each. Functions take a model, a
  * micro-batch and a layer index, find their tensors in the model's arenas, and enqueue kernels and collectives on the compute
- * stream. */
+ * stream. Backward makes no gradient of a parameter that is frozen. */
 #ifndef GD_TRAINER_LAYERS_LAYERS_H
 #define GD_TRAINER_LAYERS_LAYERS_H
 

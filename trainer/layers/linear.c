@@ -111,7 +111,7 @@ gd_status gd_linear_backward_weight(gd_model *model, const gd_micro *micro, int3
   const gd_parameter *w = parameter_of(model, weight);
   int64_t t = model->layout.shape.time_block;
   size_t bytes = model->layout.shape.bytes;
-  for (int32_t i = 0; i < micro->node_count; i++) {
+  for (int32_t i = 0; w->trained && i < micro->node_count; i++) {
     int64_t first = micro->nodes[i].first * t;
     gd_weight_gradient g = {.weight = weight, .rows = micro->nodes[i].count * t, .block_rows = micro->rows};
     g.dy = (const char *)dy + (size_t)(first * w->block_rows) * bytes;
@@ -124,7 +124,7 @@ gd_status gd_linear_backward_weight(gd_model *model, const gd_micro *micro, int3
 }
 
 gd_status gd_linear_column_backward_bias(gd_model *model, const gd_micro *micro, int32_t bias, const void *dy) {
-  if (bias < 0) return GD_OK;
+  if (!gd_layout_trains(&model->layout, bias)) return GD_OK;
   const gd_parameter *b = parameter_of(model, bias);
   float *leaves = gd_model_workspace_float(model, GD_W_LEAVES1);
   for (int32_t block = 0; block < b->blocks; block++) {
@@ -166,7 +166,7 @@ gd_status gd_branch_backward(gd_model *model, const gd_micro *micro, int32_t wei
     GD_TRY(model->kernels.ops->dropout_backward(&model->kernels, &mask));
     dy = mask.dx;
   }
-  if (bias >= 0) {
+  if (gd_layout_trains(&model->layout, bias)) {
     gd_column_sums sums = {.rows = micro->rows_here, .width = width, .ld = width, .dtype = stored(model), .x = dy};
     sums.leaf_rows = gd_layout_leaf_rows(&model->layout, micro->rows_here);
     sums.leaves = gd_reduce_my_leaves(model, micro, GD_W_LEAVES1, width);
@@ -182,8 +182,10 @@ gd_status gd_entry_backward(gd_model *model, const gd_micro *micro, int32_t weig
                             const void *dy) {
   const void *all;
   GD_TRY(gd_linear_column_backward_bias(model, micro, bias, dy));
-  GD_TRY(gd_reduce_gather(model, micro, norm_y, GD_W_GATHERED, &all));
-  GD_TRY(gd_linear_backward_weight(model, micro, weight, dy, all));
+  if (gd_layout_trains(&model->layout, weight)) {
+    GD_TRY(gd_reduce_gather(model, micro, norm_y, GD_W_GATHERED, &all));
+    GD_TRY(gd_linear_backward_weight(model, micro, weight, dy, all));
+  }
   GD_TRY(gd_linear_column_backward_input(model, weight, dy, micro->rows, 0, gd_model_workspace_float(model, GD_W_PARTIAL)));
   return gd_reduce_rows_rounded(model, micro, gd_model_workspace(model, GD_W_DNORM));
 }

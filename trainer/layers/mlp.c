@@ -33,7 +33,8 @@ gd_status gd_mlp_layer_backward(gd_model *model, const gd_micro *micro, int32_t 
   const gd_layer_parameters *p = &model->layout.layers[layer];
   gd_activation_args args = activation(model, micro, layer);
   void *dresidual = gd_model_workspace(model, GD_W_DRESIDUAL), *dactivated = gd_model_workspace(model, GD_W_DACTIVATED);
-  if (model->layout.spec.recompute.activation) GD_TRY(model->kernels.ops->activation_forward(&model->kernels, &args));
+  bool wanted = gd_layout_trains(&model->layout, p->down_weight);
+  if (wanted && model->layout.spec.recompute.activation) GD_TRY(model->kernels.ops->activation_forward(&model->kernels, &args));
   GD_TRY(gd_branch_backward(model, micro, p->down_weight, p->down_bias, GD_DROPOUT_DOWN, layer, args.y, dactivated));
   args.dy = dactivated;
   args.dx = gd_model_workspace(model, GD_W_DUP);

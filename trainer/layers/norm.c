@@ -31,10 +31,12 @@ gd_status gd_norm_layer_backward(gd_model *model, const gd_micro *micro, int32_t
   args.dy = dy;
   args.dresidual = dresidual;
   args.dx = dx;
+  bool scale = gd_layout_trains(&model->layout, weight), shift = gd_layout_trains(&model->layout, bias);
   args.leaf_rows = gd_layout_leaf_rows(&model->layout, micro->rows_here);
-  args.dweight_leaves = gd_reduce_my_leaves(model, micro, GD_W_LEAVES1, args.width);
-  args.dbias_leaves = bias < 0 ? 0 : gd_reduce_my_leaves(model, micro, GD_W_LEAVES2, args.width);
+  /* The kernel makes both leaves or those of the weight. */
+  if (scale || shift) args.dweight_leaves = gd_reduce_my_leaves(model, micro, GD_W_LEAVES1, args.width);
+  if (shift) args.dbias_leaves = gd_reduce_my_leaves(model, micro, GD_W_LEAVES2, args.width);
   GD_TRY(model->kernels.ops->norm_backward(&model->kernels, &args));
-  GD_TRY(gd_reduce_vector(model, micro, GD_W_LEAVES1, weight, args.width));
-  return bias < 0 ? GD_OK : gd_reduce_vector(model, micro, GD_W_LEAVES2, bias, args.width);
+  if (scale) GD_TRY(gd_reduce_vector(model, micro, GD_W_LEAVES1, weight, args.width));
+  return shift ? gd_reduce_vector(model, micro, GD_W_LEAVES2, bias, args.width) : GD_OK;
 }
