@@ -205,8 +205,8 @@ void gd_layout_activations(const gd_layout *layout, int32_t sequences, bool back
     work(&t, GD_W_LEAVES2, PHASE_ALWAYS, "leaves of vectors", "[leaves][widest]", GD_FLOAT32, leaves * widest);
     work(&t, GD_W_DQKV, PHASE_LAYER, "gradient of qkv", "[blocks][B*T][(H+2Hkv)*D/R]", stored, there * here * rows * s->qkv);
     work(&t, GD_W_DATTENTION, PHASE_LAYER, "gradient of attention", "[blocks][B*T][H*D/R]", stored, there * here * rows * s->q);
-    work(&t, GD_W_DELTA, PHASE_LAYER, "row sums of dO*O", "[B][H/R][T]", GD_FLOAT32, rows * s->heads);
-    work(&t, GD_W_DUP, PHASE_LAYER, "gradient of mlp up", "[blocks][B*T][F/R]", stored, there * there * here * rows * s->up);
+    work(&t, GD_W_DELTA, PHASE_LAYER, "row sums of dO*O", "[B][H/R][T]", GD_FLOAT32, there * rows * s->heads);
+    work(&t, GD_W_DUP, PHASE_LAYER, "gradient of mlp up", "[blocks][B*T][F/R]", stored, there * here * rows * s->up);
     work(&t, GD_W_DACTIVATED, PHASE_LAYER, "gradient of activated", "[blocks][B*T][F/R]", stored, there * here * rows * s->ffn);
     work(&t, GD_W_ROW_LOSS, PHASE_HEAD, "loss of a row", "[B*T]", GD_FLOAT32, rows);
     if (head_rows == 0) head_rows = choose_head_rows(layout, rows, t.layer - t.head);

@@ -26,4 +26,47 @@ static inline gd_spec small_spec(bool llama, int32_t tensor_ranks, int32_t zero)
   return spec;
 }
 
+/* Adds a pattern to finetune.train. */
+static inline void train_also(gd_spec *spec, const char *pattern) {
+  gd_patterns *train = &spec->finetune.train;
+  memcpy(train->text[train->count++], pattern, strlen(pattern));
+}
+
+/* Adds one to optimizer.lr_scale. */
+static inline void scale_also(gd_spec *spec, const char *pattern, float factor) {
+  gd_patterns *scale = &spec->optimizer.lr_scale;
+  scale->value[scale->count] = factor;
+  memcpy(scale->text[scale->count++], pattern, strlen(pattern));
+}
+
+/* Parts of a model of two layers or more that may learn; "" ends a list. What stands behind it: the lowest layer that backward
+ * goes through, and whether it is of a model with positions and biases, or with a head of its own, alone. */
+typedef struct trained_part {
+  const char *patterns[3];
+  int32_t lowest; /* -1: L */
+  bool gpt2, llama;
+} trained_part;
+
+static const trained_part trained_parts[] = {
+    {{"head", "", ""}, 0, true, false}, /* the tied head is the token table */
+    {{"head", "", ""}, -1, false, true},
+    {{"head.*", "", ""}, -1, false, true},
+    {{"final_norm.weight", "", ""}, -1, true, true},
+    {{"top:1", "", ""}, 1, false, true},
+    {{"layers.1.*", "final_norm.*", ""}, 1, true, true},
+    {{"layers.1.mlp.*", "layers.0.norm2.*", ""}, 0, true, true},
+    {{"layers.*.bias", "final_norm.bias", ""}, 0, true, false},
+    {{"token_embedding.*", "", ""}, 0, true, true},
+    {{"position_embedding.*", "layers.1.attention.projection.*", ""}, 0, true, false},
+};
+enum { TRAINED_PARTS = sizeof trained_parts / sizeof *trained_parts };
+
+/* Sets finetune.train; false where the part is not one of such a model. */
+static inline bool train_part(gd_spec *spec, int part, bool llama) {
+  const trained_part *p = &trained_parts[part];
+  memset(&spec->finetune.train, 0, sizeof spec->finetune.train);
+  for (int i = 0; p->patterns[i][0]; i++) train_also(spec, p->patterns[i]);
+  return llama ? p->llama : p->gpt2;
+}
+
 #endif

@@ -61,4 +61,12 @@ refuse 'expected a multiple of the 2 data-parallel ranks' --config run.yaml --se
 refuse 'optimizer.lr: from --lr' --config run.yaml --lr 1e-6
 refuse 'model.width 16 is not a multiple of model.heads 3' --config run.yaml --set model.heads=3
 refuse 'model.vocabulary: found 7' --config run.yaml --set model.vocabulary=7
+refuse 'finetune.train: "layers.7.*" matches no tensor of this model, which has final_norm.bias, final_norm.weight, layers.N.' \
+  --config run.yaml --set 'finetune.train=[layers.7.*]'
+refuse 'finetune.train: from --set' --config run.yaml --set finetune.train=top:2
+refuse 'finetune.train: found an empty list, expected at least one pattern: else everything would be frozen' --config run.yaml --set 'finetune.train=[]'
+refuse 'finetune.train: tells layers.0.attention.query.bias from layers.0.attention.key.bias' --config run.yaml --set 'finetune.train=*.query.bias'
+refuse 'optimizer.lr_scale: "classifier.*" matches no tensor of this model' --config run.yaml --set 'optimizer.lr_scale={classifier.*: 5}'
+refuse 'optimizer.lr_scale: head.*: found "-1", expected a number from 0 to 1e+06' --config run.yaml --set 'optimizer.lr_scale={head.*: -1}'
+refuse 'optimizer.lr_scale: final_norm.*: found "nan", expected a number' --config run.yaml --set 'optimizer.lr_scale={final_norm.*: nan}'
 exit "$failed"

@@ -84,6 +84,23 @@ static void what_is_taken_is_what_is_planned(void **state) {
     };
     check_layout(overrides, sizeof overrides / sizeof *overrides);
   }
+  /* A part of the model learns. */
+  static const char *const parts[] = {"head", "top:1", "[layers.1.mlp.*, layers.0.norm2.*]", "[token_embedding.*]",
+                                      "[final_norm.weight]"};
+  for (int variant = 0; variant < 80; variant++) {
+    const gd_config_override overrides[] = {
+        {"--set", "parallel.tensor", variant & 1 && gd_session_ranks(session) > 1 ? "2" : "1"},
+        {"--set", "parallel.zero", variant & 2 ? "1" : "0"},
+        {"--set", "precision.dtype", variant & 4 ? "bf16" : "fp32"},
+        {"--set", "finetune.train", parts[variant / 16]},
+        {"--set", "numerics", variant & 8 ? "invariant" : "fast"},
+        {"--set", "optimizer.kind", variant & 8 ? "adamw" : "sgd"},
+        {"--set", "model.tied_head", variant & 2 ? "true" : "false"},
+        {"--set", "recompute.activation", variant & 4 ? "true" : "false"},
+        {"--set", "batch.micro", "1"},
+    };
+    check_layout(overrides, sizeof overrides / sizeof *overrides);
+  }
   device->ops = inner;
 }
 

@@ -32,6 +32,7 @@ typedef struct layout_case {
   gd_dtype dtype;
   gd_numerics numerics;
   int32_t tensor, zero, micro;
+  const char *train, *lr_scale; /* NULL: all of the model, as fast */
 } layout_case;
 
 static char case_name[160];
@@ -103,6 +104,8 @@ static gd_spec make_spec(const layout_case *c, const char *folder) {
   spec.optimizer.epsilon = (float)number("optimizer.epsilon", "", 0);
   spec.optimizer.weight_decay = (float)number("optimizer.weight_decay", "", 0);
   spec.optimizer.clip = (float)number("optimizer.clip", "", 0);
+  if (c->train) good(gd_config_set(gd_config_find("finetune.train"), c->train, "train", &spec));
+  if (c->lr_scale) good(gd_config_set(gd_config_find("optimizer.lr_scale"), c->lr_scale, "lr_scale", &spec));
   good(gd_spec_resolve(&spec, gd_session_ranks(session)));
   return spec;
 }
@@ -142,6 +145,7 @@ static void compare_tensors(const gd_optimizer *optimizer, const layout_case *c,
   for (int32_t i = 0; i < count; i++) {
     const gd_owned_box *b = &boxes[i];
     int64_t rows, cols;
+    if (layout->tensors[b->tensor].frozen) continue;
     float *expected = reference_tensor(prefix, layout->tensors[b->tensor].name, &rows, &cols);
     assert_true(rows == layout->tensors[b->tensor].rows && cols == layout->tensors[b->tensor].cols);
     const float *found = kind == GRADIENTS ? gd_model_bucket_gradient(model, 0, b->bucket) + b->offset
@@ -167,6 +171,7 @@ static void compare_tensors(const gd_optimizer *optimizer, const layout_case *c,
     }
     const gd_tensor *tensor = &layout->tensors[t];
     char name[128], what[160];
+    if (tensor->frozen) continue;
     assert_true(sum.elements == (double)(tensor->rows * tensor->cols)); /* each element once */
     snprintf(name, sizeof name, "%s%s", prefix, tensor->name);
     double norm = tolerance(c->dtype, name, 0), element = tolerance(c->dtype, name, 1);
@@ -218,6 +223,159 @@ static void run_steps(const layout_case *c, const gd_spec *spec, const char *fol
   gd_optimizer_close(&optimizer);
   gd_model_close(&model);
 }
+
+/* ---- a part of the model ---- */
+
+/* The norm of the reference's gradients of what is trained, and how far off ours may be. */
+static double trained_norm(const layout_case *c, const gd_layout *layout, double *allowed) {
+  double squares = 0, errors = 0;
+  for (int32_t t = 0; t < layout->tensor_count; t++) {
+    char name[128];
+    int64_t rows, cols;
+    if (layout->tensors[t].frozen) continue;
+    snprintf(name, sizeof name, "gradients.%s", layout->tensors[t].name);
+    float *g = reference_tensor(name, "", &rows, &cols);
+    for (int64_t i = 0; i < rows * cols; i++) squares += (double)g[i] * (double)g[i];
+    free(g);
+    errors += pow(tolerance(c->dtype, name, 0), 2);
+  }
+  *allowed = sqrt(errors) + 0x1p-24 * 8;
+  return sqrt(squares);
+}
+
+static double weight_at(const gd_model *model, const gd_owned_box *b, int64_t i) {
+  const void *bucket = gd_model_bucket(model, b->bucket);
+  if (model->layout.shape.dtype == GD_FLOAT32) return (double)((const float *)bucket)[b->offset + i];
+  return (double)gd_bfloat16_to_float(((const gd_bfloat16 *)bucket)[b->offset + i]);
+}
+
+/* The first AdamW step in float64: both moments are the gradient's own, so an element moves by lr x / (|x| + epsilon), x its
+ * gradient after clipping. An error d of x moves that by d / epsilon at most, one of the clipping factor, relative, by a
+ * quarter. */
+static double first_step(const gd_spec *spec, const gd_parameter *p, double weight, double gradient, double scale) {
+  double lr = (double)spec->optimizer.lr * (double)p->lr_scale, x = gradient * scale;
+  if (p->decay) weight -= lr * (double)spec->optimizer.weight_decay * weight;
+  return weight - lr * x / (fabs(x) + (double)spec->optimizer.epsilon);
+}
+
+static void compare_weights(const gd_optimizer *optimizer, const layout_case *c, const gd_owned_box *boxes, int32_t count,
+                            const double *before, double norm, double norm_allowed) {
+  const gd_model *model = optimizer->model;
+  const gd_layout *layout = &model->layout;
+  const gd_spec *spec = &layout->spec;
+  double clip = (double)spec->optimizer.clip, scale = norm > clip ? clip / norm : 1.0;
+  for (int32_t k = 0; k < count; k++) {
+    const gd_owned_box *b = &boxes[k];
+    const gd_parameter *p = &layout->parameters[b->parameter];
+    const char *tensor = layout->tensors[b->tensor].name;
+    char name[128];
+    int64_t rows, cols, n = gd_box_elements(b->box);
+    snprintf(name, sizeof name, "gradients.%s", tensor);
+    float *g = reference_tensor(name, "", &rows, &cols);
+    double lr = (double)spec->optimizer.lr * (double)p->lr_scale;
+    double allowed = lr * (scale * tolerance(c->dtype, name, 1) / (double)spec->optimizer.epsilon + 0.25 * norm_allowed / norm);
+    for (int64_t i = 0; i < n; i++, before++) {
+      if (!p->trained) {
+        if (weight_at(model, b, i) != *before) fail_msg("%s: %s is frozen and has changed", case_name, tensor);
+        continue;
+      }
+      double gradient = (double)g[(b->box.row + i / b->box.cols) * cols + b->box.col + i % b->box.cols];
+      double found = (double)gd_optimizer_weights(optimizer, b->bucket, b->offset)[i];
+      close_to(c->dtype, tensor, found, first_step(spec, p, *before, gradient, scale), allowed + 8 * 0x1p-24 * 2);
+    }
+    free(g);
+  }
+}
+
+/* Gradients and the first step of what is trained; what is frozen keeps its bits. */
+static void run_part(const layout_case *c) {
+  char folder[1024], file[1200];
+  gd_mesh mesh;
+  gd_model model;
+  gd_optimizer optimizer;
+  gd_step step;
+  gd_batch batch;
+  gd_weight_source source;
+  gd_step_result result;
+  gd_owned_box *boxes;
+  int32_t count;
+  int64_t elements = 0, at = 0;
+  double allowed;
+  snprintf(case_name, sizeof case_name, "%s %s %s, %d ranks, tensor %d, ZeRO %d, micro-batch %d, %s", c->shape,
+           gd_dtype_name(c->dtype), c->numerics == GD_NUMERICS_FAST ? "fast" : "invariant", gd_session_ranks(session),
+           c->tensor, c->zero, c->micro, c->train);
+  snprintf(folder, sizeof folder, "%s/tests/numerics/reference/%s", GD_SOURCE_DIR, c->shape);
+  snprintf(file, sizeof file, "%s/reference.safetensors", folder);
+  good(gd_safetensors_open(file, &reference));
+  gd_spec spec = make_spec(c, folder);
+  good(gd_mesh_init(&mesh, gd_session_ranks(session), c->tensor, 1, 1));
+  good(gd_model_open(session, device, &spec, &mesh, false, 0, &model));
+  good(gd_weight_source_open(session, folder, &source));
+  good(gd_model_read_weights(&model, gd_weight_source_read, &source));
+  gd_weight_source_close(&source);
+  good(gd_optimizer_open(&model, &optimizer));
+  good(gd_step_open(&model, &optimizer, NULL, NULL, &step));
+  good(gd_batch_open(SEQUENCES / model.data->size, LENGTH, &batch));
+  good(gd_layout_owned(&model.layout, GD_OWN_SAVED, &boxes, &count));
+  for (int32_t i = 0; i < count; i++) elements += gd_box_elements(boxes[i].box);
+  double *before = calloc((size_t)elements + 1, sizeof *before);
+  assert_non_null(before);
+  for (int32_t i = 0; i < count; i++)
+    for (int64_t k = 0; k < gd_box_elements(boxes[i].box); k++) before[at++] = weight_at(&model, &boxes[i], k);
+  fill_batch(&model, 0, &batch);
+  good(gd_step_run(&step, 0, &batch, spec.optimizer.lr));
+  good(gd_step_read(&step, 0, &result));
+  good(gd_step_wait(&step));
+  double norm = trained_norm(c, &model.layout, &allowed);
+  close_to(c->dtype, "the mean loss", result.verdict.loss_sum / result.verdict.weight_sum, number("loss_mean", "", 0),
+           tolerance(c->dtype, "loss_mean", 0) + 0x1p-24 * 8);
+  close_to(c->dtype, "the norm of the gradients of what is trained", result.verdict.gradient_norm, norm, allowed);
+  compare_tensors(&optimizer, c, GRADIENTS, 1.0 / result.verdict.weight_sum);
+  compare_weights(&optimizer, c, boxes, count, before, norm, allowed);
+  free(before), free(boxes);
+  gd_batch_close(&batch);
+  gd_step_close(&step);
+  gd_optimizer_close(&optimizer);
+  gd_model_close(&model);
+  gd_safetensors_close(reference);
+}
+
+static void run_parts(const char *shape, const char *const *parts, int count) {
+  int32_t ranks = gd_session_ranks(session), most = strcmp(shape, "gpt2") == 0 ? 4 : 2; /* key/value heads */
+  for (int32_t tensor = 1; tensor <= most && tensor <= ranks; tensor *= 2)
+    for (int variant = 0; variant < 8; variant++)
+      for (int part = 0; part < count; part++) {
+        layout_case c = {
+            .shape = shape, .dtype = variant & 1 ? GD_BFLOAT16 : GD_FLOAT32, .tensor = tensor, .train = parts[part]};
+        c.numerics = variant & 2 ? GD_NUMERICS_INVARIANT : GD_NUMERICS_FAST;
+        c.zero = variant & 4 ? 1 : 0;
+        c.micro = variant & 4 ? 1 : SEQUENCES / (ranks / tensor);
+        c.lr_scale = part % 2 ? "{\"*\": 0.5, \"layers.1.*\": 3, \"*.norm2.*\": 2}" : NULL;
+        run_part(&c);
+      }
+}
+
+/* A tied head is the token table: what trains it goes through all layers. */
+static void a_part_of_gpt2_equals_the_reference(void **state) {
+  (void)state;
+  static const char *const parts[] = {"head",
+                                      "[layers.1.*, final_norm.*]",
+                                      "[layers.0.mlp.*, \"layers.1.*.bias\"]",
+                                      "[position_embedding.*, layers.1.mlp.down.weight]",
+                                      "top:1",
+                                      "all"};
+  run_parts("gpt2", parts, sizeof parts / sizeof *parts);
+}
+
+static void a_part_of_llama_equals_the_reference(void **state) {
+  (void)state;
+  static const char *const parts[] = {
+      "head",          "top:1", "[head.*]", "[layers.0.norm1.*, layers.1.attention.projection.*]", "[token_embedding.*]",
+      "[final_norm.*]"};
+  run_parts("llama", parts, sizeof parts / sizeof *parts);
+}
+
+/* ---- the path of generation ---- */
 
 /* The same weights through the path of generation: all positions in one call, then the last half of them one at a time. */
 static void run_logits(const layout_case *c, const gd_spec *spec, const char *folder, gd_device *on) {
@@ -274,7 +432,12 @@ static void run_layouts(const char *shape, gd_dtype dtype) {
     for (int32_t zero = 0; zero < 2; zero++)
       for (int32_t micro = 1; micro <= share; micro += micro == 1 ? 2 : 1)
         for (int numerics = 0; numerics < 2; numerics++)
-          run_case(&(layout_case){shape, dtype, numerics ? GD_NUMERICS_INVARIANT : GD_NUMERICS_FAST, tensor, zero, micro});
+          run_case(&(layout_case){.shape = shape,
+                                  .dtype = dtype,
+                                  .numerics = numerics ? GD_NUMERICS_INVARIANT : GD_NUMERICS_FAST,
+                                  .tensor = tensor,
+                                  .zero = zero,
+                                  .micro = micro});
   }
 }
 
@@ -321,10 +484,9 @@ static int close_session(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(gpt2_equals_the_reference_in_float32),
-      cmocka_unit_test(llama_equals_the_reference_in_float32),
-      cmocka_unit_test(gpt2_equals_the_reference_in_bfloat16),
-      cmocka_unit_test(llama_equals_the_reference_in_bfloat16),
+      cmocka_unit_test(gpt2_equals_the_reference_in_float32),  cmocka_unit_test(llama_equals_the_reference_in_float32),
+      cmocka_unit_test(gpt2_equals_the_reference_in_bfloat16), cmocka_unit_test(llama_equals_the_reference_in_bfloat16),
+      cmocka_unit_test(a_part_of_gpt2_equals_the_reference),   cmocka_unit_test(a_part_of_llama_equals_the_reference),
   };
   return cmocka_run_group_tests(tests, open_session, close_session);
 }

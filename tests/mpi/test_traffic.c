@@ -68,7 +68,32 @@ static void a_step_sends_what_is_planned(void **state) {
   }
 }
 
+/* Frozen buckets are neither summed nor gathered, and nothing goes back below the lowest layer that learns. */
+static void a_step_of_a_part_sends_what_is_planned(void **state) {
+  (void)state;
+  static const char *const of_gpt2[] = {"head", "[layers.1.mlp.*, layers.0.norm2.*]", "[\"*.bias\"]", "[final_norm.bias]"};
+  static const char *const of_llama[] = {"head", "top:1", "[head.*]", "[layers.1.attention.*, token_embedding.*]"};
+  int32_t ranks = gd_session_ranks(session);
+  for (int32_t tensor = 1; tensor <= 4; tensor *= 2) {
+    if (ranks % tensor) continue;
+    for (int variant = 0; variant < 16; variant++) {
+      char axis[16];
+      snprintf(axis, sizeof axis, "%d", tensor);
+      const gd_config_override overrides[] = {
+          {"--set", "parallel.tensor", axis},
+          {"--set", "parallel.zero", variant & 1 ? "1" : "0"},
+          {"--set", "precision.dtype", variant & 1 ? "bf16" : "fp32"},
+          {"--set", "numerics", variant & 1 ? "invariant" : "fast"},
+          {"--set", "batch.micro", variant & 2 ? "2" : "0"},
+          {"--set", "finetune.train", (variant & 2 ? of_llama : of_gpt2)[variant / 4]},
+      };
+      check_layout(variant & 2 ? llama : gpt2, overrides, sizeof overrides / sizeof *overrides);
+    }
+  }
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(a_step_sends_what_is_planned)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(a_step_sends_what_is_planned),
+                                     cmocka_unit_test(a_step_of_a_part_sends_what_is_planned)};
   return cmocka_run_group_tests(tests, open_session, close_session);
 }

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,6 +12,7 @@
 #include "shard/cost.h"
 #include "shard/layout.h"
 #include "shard/memory.h"
+#include "shard/trained.h"
 #include "tests/small_spec.h"
 
 /* Marks the elements of all ranks' saved boxes in per-tensor maps; every element must be saved exactly once. */
@@ -124,7 +126,8 @@ static void blocks_start_at_units_and_pieces_are_even(void **state) {
 
 /* Workspace that only one layer's backward uses, and workspace that only the head uses: these two may share bytes. */
 static bool of_a_layer(int id) {
-  return id == GD_W_DQKV || id == GD_W_DATTENTION || id == GD_W_DELTA || id == GD_W_DUP || id == GD_W_DACTIVATED;
+  return id == GD_W_DQKV || id == GD_W_DATTENTION || id == GD_W_DELTA || id == GD_W_DUP || id == GD_W_DACTIVATED ||
+         (id >= GD_A_NORM1 && id <= GD_A_ACTIVATED); /* where no layer keeps its own */
 }
 static bool of_the_head(int id) {
   return id == GD_W_LOGITS || id == GD_W_ROW_MAX || id == GD_W_BLOCK_SUM || id == GD_W_BLOCK_TARGET || id == GD_W_ROW_SUM ||
@@ -169,6 +172,172 @@ static void activations_that_live_together_do_not_overlap(void **state) {
           check_overlaps(&a);
           gd_layout_free(&layout);
         }
+}
+
+/* ---- a part of the model learns ---- */
+
+static void check_frozen_buckets(const gd_layout *layout, const char *where) {
+  int64_t gradients = 0, state = 0, trained = 0, units = 0, all_units = 0;
+  for (int32_t i = 0; i < layout->bucket_count; i++) {
+    const gd_bucket *b = &layout->buckets[i];
+    bool tied = i == 0 && b->trained && layout->tied_head_bucket >= 0;
+    if (b->offset < 0 || (b->gradient_offset >= 0) != b->trained || (b->state_offset >= 0) != b->trained)
+      fail_msg("%s: where %s lies", where, b->name);
+    all_units += b->piece / GD_UNIT_ELEMS;
+    if (!b->trained) continue;
+    gradients += b->elements * (tied ? 2 : 1);
+    state += gd_layout_updated(layout, i).elements;
+    units += b->piece / GD_UNIT_ELEMS;
+  }
+  assert_int_equal(layout->gradient_elems, gradients);
+  assert_int_equal(layout->state_elems, state);
+  assert_int_equal(gd_layout_piece_units(layout), units);
+  assert_int_equal(gd_layout_saved_units(layout), all_units);
+  for (int32_t i = 0; i < layout->parameter_count; i++)
+    assert_int_equal(layout->parameters[i].trained, layout->buckets[layout->parameters[i].bucket].trained);
+  for (int32_t i = 0; i < layout->segment_count; i++) {
+    const gd_segment *s = &layout->segments[i], *before = s - 1;
+    const gd_tensor *tensor = &layout->tensors[s->tensor];
+    int32_t bucket = layout->parameters[s->parameter].bucket;
+    assert_int_equal(tensor->frozen, !layout->buckets[bucket].trained);
+    if (tensor->frozen == gd_trained(&layout->spec, tensor->name)) fail_msg("%s: %s", where, tensor->name);
+    if (i == 0) continue;
+    int32_t last = layout->parameters[before->parameter].bucket;
+    assert_true(last < bucket || (last == bucket && before->offset < s->offset));
+  }
+  for (int32_t i = 0; i < layout->tensor_count; i++)
+    if (!layout->tensors[i].frozen) trained += layout->tensors[i].rows * layout->tensors[i].cols;
+  assert_int_equal(layout->trained_elements, trained);
+}
+
+/* Below the lowest layer that learns nothing is kept: its copies are those of the layers from there on. */
+static void check_kept(const gd_layout *layout, int32_t lowest) {
+  gd_activations a;
+  int32_t layers = layout->shape.layers;
+  gd_layout_activations(layout, 2, true, 0, &a);
+  check_overlaps(&a);
+  assert_int_equal(a.entries[GD_A_RESIDUAL].copies, layers - lowest + 1);
+  for (int id = GD_A_NORM1; id <= GD_A_ACTIVATED; id++) {
+    const gd_activation_entry *e = &a.entries[id];
+    bool kept = gd_lifetime_is_kept(e->lifetime);
+    if (lowest == layers) assert_false(kept);
+    if (kept) assert_int_equal(e->copies, layers - e->first_layer);
+    if (kept) assert_true(e->first_layer >= lowest);
+  }
+  if (lowest < layers) assert_int_equal(a.entries[GD_A_QKV].copies, layers - lowest);
+  for (int id = GD_W_DQKV; id <= GD_W_DACTIVATED; id++) assert_true((a.entries[id].elements > 0) == (lowest < layers));
+  assert_true((a.entries[GD_W_DRESIDUAL].elements > 0) == layout->head_goes_back);
+}
+
+static void what_is_frozen_has_weights_alone(void **state) {
+  (void)state;
+  for (int part = 0; part < TRAINED_PARTS; part++)
+    for (int variant = 0; variant < 16; variant++) {
+      bool llama = variant & 1;
+      int32_t tensor = variant & 2 ? 2 : 1, data = variant & 4 ? 3 : 1;
+      gd_spec spec = small_spec(llama, tensor, variant & 8 ? 1 : 0);
+      gd_mesh mesh;
+      gd_layout layout;
+      char where[128];
+      snprintf(where, sizeof where, "%s, variant %d", trained_parts[part].patterns[0], variant);
+      if (!train_part(&spec, part, llama)) continue;
+      assert_int_equal(gd_spec_resolve(&spec, tensor * data), GD_OK);
+      assert_int_equal(gd_mesh_init(&mesh, tensor * data, tensor, 1, 1), GD_OK);
+      check_saved_once(&spec, &mesh);
+      for (int32_t rank = 0; rank < mesh.ranks; rank++) {
+        gd_owned_box *boxes;
+        int32_t count, lowest = trained_parts[part].lowest;
+        if (gd_layout_create(&spec, &mesh, rank, &layout) != GD_OK) fail_msg("%s: %s", where, gd_error_text());
+        check_frozen_buckets(&layout, where);
+        if (lowest < 0) lowest = layout.shape.layers;
+        assert_int_equal(layout.lowest_layer, lowest);
+        check_kept(&layout, lowest);
+        assert_int_equal(gd_layout_owned(&layout, GD_OWN_STATE, &boxes, &count), GD_OK);
+        for (int32_t i = 0; i < count; i++) assert_false(layout.tensors[boxes[i].tensor].frozen);
+        free(boxes);
+        gd_layout_free(&layout);
+      }
+    }
+}
+
+/* The last pattern that matches counts. */
+static void factors_of_the_learning_rate(void **state) {
+  (void)state;
+  gd_spec spec = small_spec(false, 1, 0);
+  gd_mesh mesh;
+  gd_layout layout;
+  scale_also(&spec, "*.bias", 2);
+  scale_also(&spec, "layers.1.*", 0.5f);
+  scale_also(&spec, "layers.1.mlp.up.bias", 0);
+  assert_int_equal(gd_spec_resolve(&spec, 1), GD_OK);
+  assert_int_equal(gd_mesh_init(&mesh, 1, 1, 1, 1), GD_OK);
+  assert_int_equal(gd_layout_create(&spec, &mesh, 0, &layout), GD_OK);
+  const struct {
+    const char *name;
+    float factor;
+  } expected[] = {{"layers.0.mlp.up.weight", 1},    {"layers.0.attention.qkv.bias", 2},
+                  {"layers.1.mlp.down.bias", 0.5f}, {"layers.1.mlp.up.bias", 0},
+                  {"final_norm.bias", 2},           {"token_embedding.weight", 1}};
+  for (size_t k = 0; k < sizeof expected / sizeof *expected; k++) {
+    int32_t found = 0;
+    for (int32_t i = 0; i < layout.parameter_count; i++) {
+      if (strcmp(layout.parameters[i].name, expected[k].name) != 0) continue;
+      if (layout.parameters[i].lr_scale != expected[k].factor) fail_msg("%s", expected[k].name);
+      found++;
+    }
+    assert_int_equal(found, 1);
+  }
+  gd_layout_free(&layout);
+}
+
+static void refuses(const gd_spec *spec, const char *text) {
+  gd_mesh mesh;
+  gd_layout layout;
+  gd_spec resolved = *spec;
+  assert_int_equal(gd_spec_resolve(&resolved, 1), GD_OK);
+  assert_int_equal(gd_mesh_init(&mesh, 1, 1, 1, 1), GD_OK);
+  assert_int_equal(gd_layout_create(&resolved, &mesh, 0, &layout), GD_USAGE);
+  assert_string_equal(gd_error_text(), text);
+}
+
+static void patterns_that_mean_nothing_say_what_there_is(void **state) {
+  (void)state;
+  gd_spec llama = small_spec(true, 1, 0), spec = llama;
+  train_also(&spec, "layers.2.*");
+  refuses(&spec,
+          "finetune.train: \"layers.2.*\" matches no tensor of this model, which has final_norm.weight, head.weight, "
+          "layers.N.attention.key.weight, layers.N.attention.projection.weight, layers.N.attention.query.weight, "
+          "layers.N.attention.value.weight, layers.N.mlp.down.weight, layers.N.mlp.gate.weight, layers.N.mlp.up.weight, "
+          "layers.N.norm1.weight, layers.N.norm2.weight, token_embedding.weight (N: 0 to 1)");
+  spec = llama;
+  train_also(&spec, "top:3");
+  refuses(&spec, "finetune.train: found \"top:3\", expected top:1 to top:2, as many layers as there are");
+  static const char *const tops[] = {"top:0", "top:", "top:-1", "top:x", "top:99999999999"};
+  for (size_t i = 0; i < sizeof tops / sizeof *tops; i++) {
+    char text[128];
+    spec = llama;
+    train_also(&spec, tops[i]);
+    snprintf(text, sizeof text, "finetune.train: found \"%s\", expected top:1 to top:2, as many layers as there are", tops[i]);
+    refuses(&spec, text);
+  }
+  spec = llama;
+  train_also(&spec, "*.attention.query.*");
+  refuses(&spec,
+          "finetune.train: tells layers.0.attention.query.weight from layers.0.attention.key.weight, which lie in one block of "
+          "memory: name both or neither");
+  spec = llama;
+  scale_also(&spec, "layers.1.mlp.up.weight", 2);
+  refuses(&spec,
+          "optimizer.lr_scale: tells layers.1.mlp.gate.weight from layers.1.mlp.up.weight, which lie in one block of memory: "
+          "name both or neither");
+  spec = llama;
+  scale_also(&spec, "classifier.*", 2);
+  assert_int_equal(gd_spec_resolve(&spec, 1), GD_OK);
+  gd_mesh mesh;
+  gd_layout layout;
+  assert_int_equal(gd_mesh_init(&mesh, 1, 1, 1, 1), GD_OK);
+  assert_int_equal(gd_layout_create(&spec, &mesh, 0, &layout), GD_USAGE);
+  assert_non_null(strstr(gd_error_text(), "optimizer.lr_scale: \"classifier.*\" matches no tensor of this model"));
 }
 
 static gd_activations of_strips(const gd_layout *layout, int64_t head_rows) {
@@ -274,6 +443,9 @@ int main(void) {
       cmocka_unit_test(ranks_know_the_whole_model_and_hold_their_stage),
       cmocka_unit_test(blocks_start_at_units_and_pieces_are_even),
       cmocka_unit_test(activations_that_live_together_do_not_overlap),
+      cmocka_unit_test(what_is_frozen_has_weights_alone),
+      cmocka_unit_test(factors_of_the_learning_rate),
+      cmocka_unit_test(patterns_that_mean_nothing_say_what_there_is),
       cmocka_unit_test(the_head_takes_strips_that_need_least),
       cmocka_unit_test(contradictions_name_their_keys),
       cmocka_unit_test(the_plan_is_that_of_the_rank_which_needs_most),

@@ -36,7 +36,7 @@ typedef struct rank_state {
 
 static rank_state ranks[MOST_DATA * MOST_TENSOR];
 
-/* Where each parameter of the layout at hand stands in name order; the same on every rank. */
+/* Where each trained parameter of the layout at hand stands in name order; the same on every rank. */
 static int32_t place_in_names[MOST_PARAMETERS];
 
 static void order_names(const gd_layout *layout) {
@@ -44,7 +44,7 @@ static void order_names(const gd_layout *layout) {
   for (int32_t i = 0; i < layout->parameter_count; i++) {
     place_in_names[i] = 0;
     for (int32_t k = 0; k < layout->parameter_count; k++)
-      place_in_names[i] += strcmp(layout->parameters[k].name, layout->parameters[i].name) < 0;
+      place_in_names[i] += layout->parameters[k].trained && strcmp(layout->parameters[k].name, layout->parameters[i].name) < 0;
   }
 }
 
@@ -56,6 +56,7 @@ static void fill_units(rank_state *r) {
   for (int64_t i = 0; i < r->table.units; i++) r->units[i] = NAN;
   for (int32_t b = 0; b < layout->bucket_count; b++) {
     gd_range piece = gd_layout_piece(layout, b, layout->coordinates[GD_AXIS_DATA]);
+    if (!layout->buckets[b].trained) continue;
     for (int32_t i = 0; i < layout->parameter_count; i++) {
       const gd_parameter *p = &layout->parameters[i];
       if (p->bucket != b || (p->cut == GD_CUT_NONE && layout->coordinates[GD_AXIS_TENSOR] > 0)) continue;
@@ -154,7 +155,7 @@ static void check_end(const rank_state *r, const double *roots, const char *wher
   const gd_norm_table *t = &r->table;
   const gd_norm_stage *last = &t->stage[t->stages - 1];
   assert_int_equal(t->roots, last->first_node);
-  for (int32_t k = 0; k < r->layout.parameter_count; k++)
+  for (int32_t k = 0; k < t->size.parameters; k++)
     if (!(r->nodes[t->roots + k] == roots[k])) fail_msg("%s: rank %d, parameter %d is no tree", where, r->layout.rank, k);
   /* What was counted, and no more. */
   assert_int_equal(t->roots + last->sums, t->size.nodes);
@@ -188,7 +189,8 @@ static void check(gd_kernels *kernels, gd_spec spec, int32_t data, int32_t tenso
   const gd_layout *layout = &ranks[0].layout;
   for (int32_t i = 0; i < layout->parameter_count; i++) {
     const gd_parameter *p = &layout->parameters[i];
-    roots[place_in_names[i]] = tree_by_definition(place_in_names[i], 0, p->all_blocks * p->block_elems / GD_UNIT_ELEMS);
+    if (p->trained)
+      roots[place_in_names[i]] = tree_by_definition(place_in_names[i], 0, p->all_blocks * p->block_elems / GD_UNIT_ELEMS);
   }
   for (int32_t r = 0; r < all; r++) {
     check_end(&ranks[r], roots, where);
@@ -231,6 +233,20 @@ static void where_most_ranks_hold_nothing(void **state) {
   all_layouts(&spec);
 }
 
+/* What is frozen has no unit, no node and no root. */
+static void where_a_part_is_frozen(void **state) {
+  (void)state;
+  for (int part = 0; part < TRAINED_PARTS; part++) {
+    bool llama = trained_parts[part].llama;
+    gd_spec spec = spec_of(llama, 2, 96, 1500);
+    (void)train_part(&spec, part, llama);
+    gd_kernels kernels = open_best(1);
+    for (int32_t data = 1; data <= 12; data++)
+      for (int32_t tensors = 1; tensors <= MOST_TENSOR; tensors *= 2) check(&kernels, spec, data, tensors);
+    gd_kernels_close(&kernels);
+  }
+}
+
 static void lists_stay_short(void **state) {
   (void)state;
   gd_spec spec = spec_of(false, 2, 96, 1500);
@@ -256,6 +272,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(every_rank_ends_with_the_tree_over_all_units, open_test_device, close_test_device),
       cmocka_unit_test_setup_teardown(without_biases_and_a_tied_head, open_test_device, close_test_device),
       cmocka_unit_test_setup_teardown(where_most_ranks_hold_nothing, open_test_device, close_test_device),
+      cmocka_unit_test_setup_teardown(where_a_part_is_frozen, open_test_device, close_test_device),
       cmocka_unit_test(lists_stay_short),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -73,6 +73,38 @@ static void tables_of_every_layout_fit_together(void **state) {
   give_back();
 }
 
+/* Backward ends at the lowest layer that learns, and only what is trained is summed and gathered. */
+static void tables_fit_together_where_a_part_is_frozen(void **state) {
+  (void)state;
+  for (int part = 0; part < TRAINED_PARTS; part++)
+    for (int32_t ranks = 1; ranks <= 12; ranks++)
+      for (int32_t tensor = 1; tensor <= 4; tensor *= 2)
+        for (int variant = 0; ranks % tensor == 0 && variant < 16; variant++) {
+          int32_t data = ranks / tensor, reduces = 0, gathers = 0, lowest = trained_parts[part].lowest;
+          gd_spec spec = spec_of(variant & 1, tensor, variant >> 1 & 1, 5 * data, variant & 4 ? 2 : 1,
+                                 variant & 8 ? GD_PASSES_ALL_FORWARD : GD_PASSES_ONE_BY_ONE);
+          if (!train_part(&spec, part, variant & 1)) continue;
+          if (lowest == 1 && strcmp(trained_parts[part].patterns[0], "top:1") == 0) lowest = 2; /* of three layers */
+          build(spec, ranks);
+          if (gd_plan_check(layouts, plans, built) != GD_OK)
+            fail_msg("%s, %d ranks, tensor %d, variant %d: %s", trained_parts[part].patterns[0], ranks, tensor, variant,
+                     gd_error_text());
+          int32_t deepest = 3;
+          for (int32_t row = 0; row < plans[0].count; row++) {
+            const gd_action *a = &plans[0].actions[row];
+            reduces += a->kind == GD_DO_REDUCE;
+            gathers += a->kind == GD_DO_GATHER;
+            if (a->kind == GD_DO_BACKWARD && a->first_layer - a->layers + 1 < deepest) deepest = a->first_layer - a->layers + 1;
+          }
+          int32_t trained = 0, tied = layouts[0].tied_head_bucket >= 0;
+          for (int32_t b = 0; b < layouts[0].bucket_count; b++) trained += layouts[0].buckets[b].trained;
+          assert_int_equal(deepest, lowest < 0 ? 3 : lowest);
+          assert_int_equal(reduces, trained + tied);
+          assert_int_equal(gathers, data > 1 && spec.parallel.zero ? trained : 0);
+        }
+  give_back();
+}
+
 /* ---- faults ---- */
 
 /* The first row of a kind from `row` on. */
@@ -191,6 +223,42 @@ static void what_waits_for_what(void **state) {
   int32_t reduce = row_of(0, GD_DO_REDUCE, 0);
   insert(0, reduce + 2, plans[0].actions[reduce]);
   does_not_fit("(reduce): sums a bucket twice");
+}
+
+static void what_is_frozen_stays_where_it_is(void **state) {
+  (void)state;
+  gd_spec spec = spec_of(false, 2, 1, 6, 1, GD_PASSES_ONE_BY_ONE);
+  train_also(&spec, "layers.1.mlp.*");
+  build(spec, 4);
+  fits();
+  gd_action *backward = first(1, GD_DO_BACKWARD);
+  assert_int_equal(backward->layers, 2);
+  backward->layers = 3;
+  does_not_fit("rank 1, row 2 (backward): goes below the lowest layer that learns");
+
+  build(spec, 4);
+  int32_t frozen = layouts[0].parameters[layouts[0].layers[1].qkv_weight].bucket;
+  first(0, GD_DO_REDUCE)->bucket = frozen;
+  does_not_fit("(reduce): sums a frozen bucket");
+
+  build(spec, 4);
+  first(2, GD_DO_GATHER)->bucket = frozen;
+  does_not_fit("(gather): gathers a frozen bucket, which no update changed");
+
+  build(spec, 4);
+  drop(3, row_of(3, GD_DO_REDUCE, 0));
+  first(3, GD_DO_VOTE)->waits_for = GD_WAITS_NOTHING;
+  does_not_fit("(vote): comes before all buckets are summed");
+
+  /* Where the head alone learns, its row ends a micro-batch. */
+  spec = spec_of(true, 2, 1, 6, 1, GD_PASSES_ONE_BY_ONE);
+  train_also(&spec, "head");
+  build(spec, 4);
+  fits();
+  for (int32_t row = 0; row < plans[0].count; row++) assert_int_not_equal(plans[0].actions[row].kind, GD_DO_BACKWARD);
+  drop(0, row_of(0, GD_DO_HEAD, 0));
+  does_not_fit("rank 0, row 1 (forward): writes an activation slot while another micro-batch is alive in it");
+  give_back();
 }
 
 static void what_ranks_do_together(void **state) {
@@ -359,8 +427,10 @@ static void equal_rows_are_printed_once(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(tables_of_every_layout_fit_together),
+      cmocka_unit_test(tables_fit_together_where_a_part_is_frozen),
       cmocka_unit_test(what_belongs_to_one_table),
       cmocka_unit_test(what_waits_for_what),
+      cmocka_unit_test(what_is_frozen_stays_where_it_is),
       cmocka_unit_test(what_ranks_do_together),
       cmocka_unit_test(messages_of_a_pair),
       cmocka_unit_test(rows_of_later_schedules),

@@ -11,6 +11,7 @@
 #include "shard/cost.h"
 #include "shard/layout.h"
 #include "shard/mesh.h"
+#include "tests/small_spec.h"
 
 static gd_spec load(const char *text) {
   static gd_spec spec;
@@ -86,6 +87,23 @@ static void operations_of_a_token(void **state) {
   spec = load(llama);
   double attention = 50 * 60 + 2 * 50 * 20 + 60 * 50, mlp = 3 * 50 * 70;
   assert_true(operations(&spec) == 6.0 * (3 * (attention + mlp) + 1000 * 50) + 12.0 * 3 * 60 * 64);
+}
+
+/* What is frozen has no product for its gradient, and what is below the lowest layer that learns only its forward one. */
+static void operations_of_a_part(void **state) {
+  (void)state;
+  double layer = 50 * 60 + 2 * 50 * 20 + 60 * 50 + 3 * 50 * 70, head = 1000 * 50, attention = 4.0 * 60 * 64;
+  gd_spec spec = load(llama);
+  train_also(&spec, "head.*");
+  assert_true(operations(&spec) == 2.0 * 3 * layer + 4.0 * head + 3 * attention);
+  train_also(&spec, "final_norm.*");
+  assert_true(operations(&spec) == 2.0 * 3 * layer + 6.0 * head + 3 * attention);
+  spec = load(llama);
+  train_also(&spec, "top:1");
+  assert_true(operations(&spec) == 2.0 * 2 * layer + 6.0 * layer + 6.0 * head + (3 + 2) * attention);
+  spec = load(llama);
+  train_also(&spec, "token_embedding.*");
+  assert_true(operations(&spec) == 4.0 * 3 * layer + 4.0 * head + 9 * attention);
 }
 
 /* An R that does not divide the sequence is refused with one that does; the spec as advised is taken. */
@@ -183,6 +201,7 @@ int main(void) {
       cmocka_unit_test(the_layout_has_as_many_elements),
       cmocka_unit_test(the_vocabulary_is_padded_to_sixteen_a_block),
       cmocka_unit_test(operations_of_a_token),
+      cmocka_unit_test(operations_of_a_part),
       cmocka_unit_test(a_sequence_that_blocks_do_not_divide_names_what_would),
       cmocka_unit_test(time_blocks_are_as_long_as_a_chain),
   };
