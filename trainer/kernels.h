@@ -59,16 +59,17 @@ typedef struct gd_norm_args {
   gd_dtype dtype;
   int64_t rows, width;
   float epsilon;
-  const void *x;                        /* [rows][width] stored */
-  const void *weight;                   /* [width] stored */
-  const void *bias;                     /* [width] stored; NULL for rms */
-  void *y;                              /* forward: [rows][width] stored */
-  float *mean, *rstd;                   /* [rows]; written by forward, read by backward; mean NULL for rms */
-  const void *dy;                       /* backward: [rows][width] stored */
-  const void *dresidual;                /* added to dx before the one rounding; [rows][width] stored or NULL */
-  void *dx;                             /* [rows][width] stored; may be dresidual */
-  int64_t leaf_rows;                    /* rows a leaf; the last one may have fewer */
-  float *dweight_leaves, *dbias_leaves; /* [leaves][width]: CHAIN over the rows of the leaf */
+  const void *x;         /* [rows][width] stored */
+  const void *weight;    /* [width] stored */
+  const void *bias;      /* [width] stored; NULL for rms */
+  void *y;               /* forward: [rows][width] stored */
+  float *mean, *rstd;    /* [rows]; written by forward, read by backward; mean NULL for rms */
+  const void *dy;        /* backward: [rows][width] stored */
+  const void *dresidual; /* added to dx before the one rounding; [rows][width] stored or NULL */
+  void *dx;              /* [rows][width] stored; may be dresidual */
+  int64_t leaf_rows;     /* rows a leaf; the last one may have fewer */
+  /* [leaves][width]: CHAIN over the rows of the leaf. dbias_leaves NULL: of the weight alone; both NULL: neither */
+  float *dweight_leaves, *dbias_leaves;
 } gd_norm_args;
 
 /* out[i] (+)= TREE over leaves of in[leaf][i]. */

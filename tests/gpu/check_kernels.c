@@ -166,8 +166,11 @@ static void case_norm(side *s, const setting *set) {
   a.dy = off_by_one(input(s, 4, elements, set->dtype, 1, 0), set->dtype, off);
   void *dresidual = off_by_one(input(s, 5, elements, set->dtype, 1, 0), set->dtype, off);
   a.dresidual = dresidual;
-  a.dx = off ? dresidual : output(s, rows * width, set->dtype);
   a.leaf_rows = leaf_rows;
+  a.dx = output(s, rows * width, set->dtype); /* of a norm that is frozen */
+  gpu_must(s->kernels.ops->norm_backward(&s->kernels, &a));
+  note(s, a.dx, rows * width, set->dtype);
+  a.dx = off ? dresidual : output(s, rows * width, set->dtype);
   a.dweight_leaves = output(s, rows / leaf_rows * width, GD_FLOAT32);
   a.dbias_leaves = rms ? NULL : output(s, rows / leaf_rows * width, GD_FLOAT32);
   gpu_must(s->kernels.ops->norm_backward(&s->kernels, &a));

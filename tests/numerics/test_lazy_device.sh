@@ -35,6 +35,15 @@ for device in lazy eager; do
   fi
 done
 
+# A layer of which a part is frozen has two buckets, and waits for the one that is gathered.
+part="finetune.train=[layers.1.mlp.*, layers.0.norm2.*]"
+if train cpu-part 1 gpt2 "$part"; then
+  for device in lazy eager; do
+    train $device-part 4 gpt2 "$part" run.device=$device parallel.tensor=2 parallel.zero=1 batch.micro=5 &&
+      check "$device, a part of the model learns: the same state" same_state cpu-part $device-part
+  done
+fi
+
 # Here the host is a step ahead of the device: a request to stop takes hold after the step that was enqueued meanwhile, on every rank.
 attempt lazy-stopped 1 gpt2 run.device=lazy run.steps=100000 schedule.decay_steps=100 checkpoint.interval_steps=0 \
   validation.interval_steps=0 --max-time=1s > "$work/stopped.said"

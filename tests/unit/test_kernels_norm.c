@@ -13,6 +13,9 @@ typedef struct result {
   float *mean, *rstd, *dweight, *dbias;
 } result;
 
+/* The gradients of weight and bias are not wanted. */
+static bool frozen;
+
 static problem new_problem(gd_norm kind, gd_dtype dtype, int64_t rows, int64_t width, int64_t leaf_rows) {
   problem p = {kind,
                dtype,
@@ -57,8 +60,8 @@ static result run(gd_kernels *kernels, const problem *p, int64_t first, int64_t 
   args.dy = (char *)p->dy.data + offset;
   args.dresidual = args.dx = r.dx.data; /* in place, as the trainer does */
   args.leaf_rows = p->leaf_rows;
-  args.dweight_leaves = r.dweight;
-  args.dbias_leaves = layer ? r.dbias : NULL;
+  args.dweight_leaves = frozen ? NULL : r.dweight;
+  args.dbias_leaves = layer && !frozen ? r.dbias : NULL;
   assert_int_equal(kernels->ops->norm_forward(kernels, &args), GD_OK);
   assert_int_equal(kernels->ops->norm_backward(kernels, &args), GD_OK);
   tensor_read(&r.y);
@@ -183,6 +186,29 @@ static void rows_threads_and_isa_change_no_bit(void **state) {
     }
 }
 
+static void a_frozen_norm_gives_the_same_gradient_to_what_is_before_it(void **state) {
+  (void)state;
+  random_state = 11;
+  for (int i = 0; i < 4; i++) {
+    gd_dtype dtype = i & 1 ? GD_BFLOAT16 : GD_FLOAT32;
+    problem p = new_problem(i & 2 ? GD_NORM_RMSNORM : GD_NORM_LAYERNORM, dtype, 40, 333, 8);
+    for (int isa = 0; isa < ISAS; isa++) {
+      gd_kernels kernels;
+      if (!open_isa(isa_names[isa], 2, &kernels)) continue;
+      result learns = run(&kernels, &p, 0, p.rows);
+      frozen = true;
+      result without = run(&kernels, &p, 0, p.rows);
+      frozen = false;
+      assert_same_bits(without.dx.data, learns.dx.data, (size_t)(p.rows * p.width) * gd_dtype_bytes(dtype), "dx");
+      for (int64_t c = 0; c < 5 * p.width; c++) assert_true(without.dweight[c] == 0.0f && without.dbias[c] == 0.0f);
+      free_result(&without);
+      free_result(&learns);
+      gd_kernels_close(&kernels);
+    }
+    free_problem(&p);
+  }
+}
+
 /* mean, rstd, y and dx of one row in scalar C, with the definition's order of sums. */
 static void scalar_row(const problem *p, int64_t row, float *mean, float *rstd, float *y, float *dx) {
   bool layer = p->kind == GD_NORM_LAYERNORM;
@@ -235,6 +261,8 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(values_and_gradients_match_finite_differences, open_test_device, close_test_device),
       cmocka_unit_test_setup_teardown(rows_threads_and_isa_change_no_bit, open_test_device, close_test_device),
+      cmocka_unit_test_setup_teardown(a_frozen_norm_gives_the_same_gradient_to_what_is_before_it, open_test_device,
+                                      close_test_device),
       cmocka_unit_test_setup_teardown(sums_along_a_row_have_128_lanes, open_test_device, close_test_device),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

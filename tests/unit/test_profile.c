@@ -33,12 +33,15 @@ static void norms_are_counted(void **state) {
   a.bias = some;
   a.mean = room;
   expect(gd_work_norm_forward(&a), 2 * (80 + 20) + 4 * 8, 40 * 8, "layer norm");
-  a.dbias_leaves = room;
+  a.dweight_leaves = a.dbias_leaves = room;
   expect(gd_work_norm_backward(&a), 2 * (120 + 10) + 4 * (8 + 40), 40 * 13, "layer norm, backward");
   a.dresidual = some;
   expect(gd_work_norm_backward(&a), 2 * (160 + 10) + 4 * (8 + 40), 40 * 14, "with the residual's gradient");
+  a.dweight_leaves = a.dbias_leaves = NULL;
+  expect(gd_work_norm_backward(&a), 2 * (160 + 10) + 4 * 8, 40 * 11, "of a frozen one");
   gd_norm_args r = {.kind = GD_NORM_RMSNORM, .dtype = GD_FLOAT32, .rows = 4, .width = 10, .leaf_rows = 4};
   expect(gd_work_norm_forward(&r), 4 * (80 + 10 + 4), 40 * 4, "rms norm");
+  r.dweight_leaves = room;
   expect(gd_work_norm_backward(&r), 4 * (120 + 10 + 4 + 10), 40 * 9, "rms norm, backward");
 }
 

@@ -30,10 +30,12 @@ gd_work gd_work_norm_backward(const gd_norm_args *a) {
   bool layer = a->kind == GD_NORM_LAYERNORM;
   double elements = product(a->rows, a->width), width = (double)a->width;
   double statistics = (double)a->rows * FLOAT_BYTES * (a->mean ? 2 : 1);
-  double leaves = product(GD_LEAVES(a->rows, a->leaf_rows), a->width) * FLOAT_BYTES * (a->dbias_leaves ? 2 : 1);
+  int written = (a->dweight_leaves ? 1 : 0) + (a->dbias_leaves ? 1 : 0);
+  double leaves = product(GD_LEAVES(a->rows, a->leaf_rows), a->width) * FLOAT_BYTES * written;
   double stored = elements * (a->dresidual ? 4 : 3) + width;
   /* dy weight 1, the normalised value 2 (rms: 1), its mean 2 and that of dy weight 1 (rms: 0), dx 4 (rms: 3), dweight 2 */
-  double operations = elements * ((layer ? 12 : 9) + (a->dbias_leaves ? 1 : 0) + (a->dresidual ? 1 : 0));
+  double operations =
+      elements * ((layer ? 10 : 7) + (a->dweight_leaves ? 2 : 0) + (a->dbias_leaves ? 1 : 0) + (a->dresidual ? 1 : 0));
   return (gd_work){stored * bytes_of(a->dtype) + statistics + leaves, operations};
 }
 
