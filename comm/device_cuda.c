@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "comm/device_cuda.h"
+#include "comm/device_guard.h"
 
 enum { TASK_BYTES = 512, ALIGNMENT = 4096 };
 static const size_t chunk_bytes = (size_t)64 << 20; /* requests up to a quarter of it share one */
@@ -37,6 +38,7 @@ typedef struct state {
   int ordinal;
   pthread_mutex_t lock; /* chunks, nodes, fault */
   chunk *chunks;
+  bool apart; /* GPTDIST_DEVICE_GUARD: every request is a chunk of its own, so that memcheck sees where it ends */
   task_node *spare, *all;
   gd_error fault; /* the first fault of a task */
   void (*poll)(void *);
@@ -103,8 +105,9 @@ static char *aligned(char *pointer) {
   return (char *)(((uintptr_t)pointer + ALIGNMENT - 1) & ~(uintptr_t)(ALIGNMENT - 1));
 }
 
-/* A new chunk with room for `bytes` from an aligned start; the lock is held. */
-static gd_status chunk_create(state *device, size_t bytes, chunk **out) {
+/* A new chunk with room for `bytes` from an aligned start. CUDA may wait for queued tasks here, which take the lock: it is not
+ * held. */
+static gd_status chunk_create(size_t bytes, chunk **out) {
   chunk *c = calloc(1, sizeof *c);
   if (!c) return gd_fail(GD_NO_MEMORY, "out of memory for a record of GPU memory");
   c->bytes = bytes + ALIGNMENT; /* cudaMalloc promises 256 bytes of alignment */
@@ -118,33 +121,39 @@ static gd_status chunk_create(state *device, size_t bytes, chunk **out) {
   }
   c->memory = memory;
   c->used = (size_t)(aligned(c->memory) - c->memory);
-  c->next = device->chunks;
-  device->chunks = c;
   *out = c;
   return GD_OK;
 }
 
+/* The next `bytes` of a chunk, NULL where they are not left; the lock is held. */
+static void *cut(chunk *c, size_t bytes) {
+  if (c->bytes - c->used < bytes) return NULL;
+  void *memory = c->memory + c->used;
+  c->used += bytes;
+  c->live++;
+  return memory;
+}
+
 static gd_status cuda_alloc(gd_device *device, size_t bytes, void **out) {
   state *own = state_of(device);
-  gd_status status = GD_OK;
   *out = NULL;
   gd_cuda_device_enter(device);
   if (bytes > SIZE_MAX / 2) return gd_fail(GD_BUG, "a request for %zu bytes of GPU memory", bytes);
   bytes = (bytes + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1);
   if (bytes == 0) bytes = ALIGNMENT;
-  bool small = bytes <= chunk_bytes / 4;
+  bool small = bytes <= chunk_bytes / 4 && !own->apart;
   pthread_mutex_lock(&own->lock);
-  chunk *c = NULL;
-  for (chunk *i = small ? own->chunks : NULL; i && !c; i = i->next)
-    if (i->bytes - i->used >= bytes) c = i;
-  if (!c) status = chunk_create(own, small ? chunk_bytes : bytes, &c);
-  if (status == GD_OK) {
-    *out = c->memory + c->used;
-    c->used += bytes;
-    c->live++;
-  }
+  for (chunk *c = small ? own->chunks : NULL; c && !*out; c = c->next) *out = cut(c, bytes);
   pthread_mutex_unlock(&own->lock);
-  return status;
+  if (*out) return GD_OK;
+  chunk *c = NULL;
+  GD_TRY(chunk_create(small ? chunk_bytes : bytes, &c));
+  pthread_mutex_lock(&own->lock);
+  *out = cut(c, bytes);
+  c->next = own->chunks;
+  own->chunks = c;
+  pthread_mutex_unlock(&own->lock);
+  return GD_OK;
 }
 
 static void cuda_free(gd_device *device, void *pointer) {
@@ -152,18 +161,21 @@ static void cuda_free(gd_device *device, void *pointer) {
   state *own = state_of(device);
   const char *address = pointer;
   gd_cuda_device_enter(device);
+  chunk *unused = NULL;
   pthread_mutex_lock(&own->lock);
   for (chunk **link = &own->chunks; *link; link = &(*link)->next) {
     chunk *c = *link;
     if (address < c->memory || address >= c->memory + c->bytes) continue;
     if (--c->live == 0) {
       *link = c->next;
-      (void)cudaFree(c->memory); /* waits for the GPU, so work that reads the memory has ended */
-      free(c);
+      unused = c;
     }
     break;
   }
   pthread_mutex_unlock(&own->lock);
+  if (!unused) return;
+  (void)cudaFree(unused->memory); /* waits for the GPU, so work that reads the memory has ended, and for tasks: no lock */
+  free(unused);
 }
 
 static gd_status cuda_alloc_host(gd_device *device, size_t bytes, void **out) {
@@ -409,6 +421,7 @@ gd_status gd_cuda_open_device(int32_t local_rank, gd_device *out) {
   state *own = calloc(1, sizeof *own);
   if (!own) return gd_fail(GD_NO_MEMORY, "out of memory for the CUDA device");
   own->ordinal = local_rank < 0 ? 0 : local_rank % count;
+  own->apart = gd_device_guarded();
   pthread_mutex_init(&own->lock, NULL);
   out->ops = &gd_cuda_device_ops;
   out->state = own;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "comm/collectives_mpi.h"
+#include "comm/device_guard.h"
 #include "comm/machine.h"
 #include "comm/session_state.h"
 #include "shard/base/log.h"

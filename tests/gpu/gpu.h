@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "comm/cuda_backend.h"
+#include "comm/device_guard.h"
 
 enum { GPU_SKIP = 77 };
 
@@ -30,9 +31,13 @@ static inline const gd_cuda_backend_table *gpu_backend(void) {
   return table;
 }
 
-/* Opens the GPU; without one prints why and leaves with GPU_SKIP. */
+/* Opens the GPU, guarded where GPTDIST_DEVICE_GUARD asks for it; without one prints why and leaves with GPU_SKIP. */
 static inline void gpu_open(const gd_cuda_backend_table *table, int32_t local_rank, gd_device *out) {
-  if (table->open_device(local_rank, out) == GD_OK) return;
+  if (table->open_device(local_rank, out) == GD_OK) {
+    if (gd_device_guard(out) == GD_OK) return;
+    printf("no guards: %s\n", gd_error_text());
+    exit(1);
+  }
   printf("skipped: no GPU (%s)\n", gd_error_text());
   exit(GPU_SKIP);
 }

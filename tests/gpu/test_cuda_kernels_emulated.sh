@@ -26,4 +26,4 @@ for file in "$root"/trainer/kernels/cuda/*.c "$root/comm/device_cuda.c"; do
   gcc "${flags[@]}" -c "$file" -o "$work/$(basename "$file" .c).o" || exit 1
 done
 g++ -shared -o "$work/emulated.so" "$work"/*.o || exit 1
-GPTDIST_CHECK_NO_TIMING=1 OMP_NUM_THREADS=1 GPTDIST_CUDA_LIBRARY=$work/emulated.so timeout 300 "$program"
+GPTDIST_DEVICE_GUARD=1 GPTDIST_CHECK_NO_TIMING=1 OMP_NUM_THREADS=1 GPTDIST_CUDA_LIBRARY=$work/emulated.so timeout 300 "$program"

@@ -4,13 +4,16 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
-#include "comm/device.h"
+#include "comm/device_guard.h"
 
 enum { N = 1000, CPU = 0, LAZY, EAGER, DEVICES };
 
@@ -387,6 +390,43 @@ static int close_devices(void **state) {
   return 0;
 }
 
+/* In a process of its own: a write at `offset` of 1000 bytes, whose memory is then given back, or the device closed. Returns
+ * its exit code. */
+static int guarded(int d, int offset, bool give_back) {
+  fflush(NULL);
+  pid_t child = fork();
+  if (child == 0) {
+    gd_device device;
+    char *memory = NULL;
+    bool poisoned = true;
+    setenv("GPTDIST_DEVICE_GUARD", "1", 1);
+    if (!freopen("/dev/null", "w", stderr) || openers[d](&device) != GD_OK || gd_device_guard(&device) != GD_OK ||
+        device.ops->alloc(&device, 1000, (void **)&memory) != GD_OK)
+      _exit(99);
+    for (int i = 0; i < 1000; i++) poisoned = poisoned && memory[i] == (char)0xFF;
+    if (!poisoned || (uintptr_t)memory % 4096 || device.ops->fill(device.compute, memory + offset, 1, 1) != GD_OK) _exit(98);
+    if (give_back) device.ops->free(&device, memory);
+    device.ops->close(&device);
+    _exit(0);
+  }
+  int status = 0;
+  assert_int_equal(waitpid(child, &status, 0), child);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void guards_find_what_is_written_outside(void **state) {
+  (void)state;
+  for (int d = 0; d < DEVICES; d++)
+    for (int give_back = 0; give_back < 2; give_back++) {
+      assert_int_equal(guarded(d, 0, give_back), 0);
+      assert_int_equal(guarded(d, 999, give_back), 0);
+      assert_int_equal(guarded(d, 1000, give_back), GD_BUG);
+      assert_int_equal(guarded(d, 1000 + 4095, give_back), GD_BUG);
+      assert_int_equal(guarded(d, -1, give_back), GD_BUG);
+      assert_int_equal(guarded(d, -4096, give_back), GD_BUG);
+    }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(streams_run_in_order),
@@ -406,6 +446,7 @@ int main(void) {
       cmocka_unit_test(sending_before_it_is_made_shows),
       cmocka_unit_test(receiving_before_the_last_was_read_shows),
       cmocka_unit_test(early_streams_wait_for_each_other),
+      cmocka_unit_test(guards_find_what_is_written_outside),
   };
   return cmocka_run_group_tests(tests, open_devices, close_devices);
 }

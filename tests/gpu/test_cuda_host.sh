@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# The host's side of CUDA and NCCL, on a fake runtime (tests/gpu/fake): what the device and the groups do with memory, tasks, waits and
+# faults. Needs no GPU; skipped where the build has no CUDA.
+set -u
+build=$(realpath "$1")
+program=$build/tests/gpu/check_host
+export GPTDIST_CUDA_LIBRARY=$build/tests/gpu/fake/libgptdist-cuda.so
+if [ ! -x "$program" ] || [ ! -e "$GPTDIST_CUDA_LIBRARY" ]; then
+  echo "skipped: built without CUDA"
+  exit 77
+fi
+bad=0
+
+# scene NAME CODE TEXT [VARIABLE=VALUE...]: the scene leaves with that code and says that
+scene() {
+  local name=$1 code=$2 text=$3 found
+  shift 3
+  found=$(env "$@" timeout 30 "$program" "$name" 2>&1)
+  local left=$?
+  if [ "$left" != "$code" ] || [[ "$found" != *"$text"* ]]; then
+    echo "FAILED $name $*: left with $left, expected $code; said \"$found\", expected \"$text\""
+    bad=1
+  else
+    echo "passed  $name $*"
+  fi
+}
+
+scene tasks_and_memory 0 'passed'
+scene tasks_and_memory 0 'passed' GPTDIST_DEVICE_GUARD=1
+scene overrun_after 70 '1 bytes after a request for 1000 bytes of memory (number 1) were overwritten, the first of them 0 bytes' \
+  GPTDIST_DEVICE_GUARD=1
+scene overrun_before 70 '1 bytes before a request for 4096 bytes of memory (number 1) were overwritten, the first of them 1 bytes' \
+  GPTDIST_DEVICE_GUARD=1
+exit $bad
