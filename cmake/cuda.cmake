@@ -64,6 +64,9 @@ if(gptdist_cuda)
   add_library(gptdist-cuda SHARED ${cuda_sources} comm/device_cuda.c comm/collectives_nccl.c comm/group.c)
   target_include_directories(gptdist-cuda PRIVATE ${PROJECT_SOURCE_DIR})
   target_include_directories(gptdist-cuda SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS} ${NCCL_INCLUDE_DIR})
+  list(JOIN CMAKE_CUDA_ARCHITECTURES ", " gptdist_cuda_architectures)
+  set_source_files_properties(${PROJECT_SOURCE_DIR}/comm/device_cuda.c PROPERTIES COMPILE_DEFINITIONS
+    GPTDIST_CUDA_ARCHITECTURES="${gptdist_cuda_architectures}")
   # -fmad=false: as -ffp-contract=off on the CPU; a fused multiply-add is written as one. Division, square root and subnormal
   # numbers as IEEE 754 has them (nvcc's default, said here because the bits of a run rest on it). Only gd_cuda_backend is exported.
   target_compile_options(gptdist-cuda PRIVATE

@@ -74,6 +74,15 @@ void gd_cuda_device_on_sync(gd_device *device, void (*poll)(void *context), void
   state_of(device)->poll_context = context;
 }
 
+/* The current GPU's compute capability; 0.0 where it does not answer any more. */
+static void capability(int *major, int *minor) {
+  int ordinal = 0;
+  *major = *minor = 0;
+  if (cudaGetDevice(&ordinal) != cudaSuccess || cudaDeviceGetAttribute(major, cudaDevAttrComputeCapabilityMajor, ordinal) ||
+      cudaDeviceGetAttribute(minor, cudaDevAttrComputeCapabilityMinor, ordinal))
+    *major = *minor = 0;
+}
+
 gd_status gd_cuda_fault(unsigned code, const char *what) {
   cudaError_t error = (cudaError_t)code;
   const char *text = cudaGetErrorString(error), *name = cudaGetErrorName(error);
@@ -90,7 +99,32 @@ gd_status gd_cuda_fault(unsigned code, const char *what) {
     case cudaErrorInvalidResourceHandle:
     case cudaErrorInvalidMemcpyDirection:
     case cudaErrorInvalidDeviceFunction:
+    case cudaErrorLaunchOutOfResources:
     case cudaErrorNotPermitted: return gd_fail(GD_BUG, "%s: %s (%s)", what, text, name);
+    /* The GPU is well; a kernel that ran before this call is not. */
+    case cudaErrorIllegalAddress:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorHardwareStackError:
+    case cudaErrorAssert:
+    case cudaErrorLaunchFailure:
+      return gd_fail(
+          GD_BUG,
+          "%s: a CUDA kernel went wrong before this call: %s (%s); this is a bug of gptdist: compute-sanitizer, with "
+          "GPTDIST_DEVICE_GUARD=1, names the kernel",
+          what, text, name);
+    case cudaErrorNoKernelImageForDevice:
+    case cudaErrorUnsupportedPtxVersion: {
+      int major, minor;
+      capability(&major, &minor);
+      return gd_fail_user(
+          GD_USAGE,
+          "%s: %s (%s): the GPU has compute capability %d.%d, this build of gptdist has kernels for %s; build it "
+          "with %d%d among CMAKE_CUDA_ARCHITECTURES in cmake/cuda.cmake, or use run.device: cpu",
+          what, text, name, major, minor, GPTDIST_CUDA_ARCHITECTURES, major, minor);
+    }
     default: return gd_fail(GD_NO_MEMORY, "%s: the GPU is lost or not usable: %s (%s)", what, text, name);
   }
 }

@@ -15,8 +15,8 @@ struct CUstream_st *gd_cuda_stream_enter(const gd_stream *stream);
 /* Makes the GPU the calling thread's current one. */
 void gd_cuda_device_enter(const gd_device *device);
 
-/* A cudaError_t as a fault: out of memory and a lost device are GD_NO_MEMORY, a wrong argument is GD_BUG. `what` says what was
- * tried. Never returns GD_OK. */
+/* A cudaError_t as a fault: out of memory and a lost device are GD_NO_MEMORY, a wrong argument or a kernel that went wrong is
+ * GD_BUG, a GPU that the kernels were not built for GD_USAGE. `what` says what was tried. Never returns GD_OK. */
 GD_CHECKED gd_status gd_cuda_fault(unsigned error, const char *what);
 
 /* `poll(context)` runs after every wait of the host on this device (the collectives note what has ended). NULL: none. */

@@ -6,6 +6,13 @@
 
 static gd_device device;
 
+/* Leaves with the fault's own code, as programs do. */
+static void must(gd_status status) {
+  if (status == GD_OK) return;
+  printf("%s\n", gd_error_text());
+  exit((int)status);
+}
+
 static gd_status nap(void *arguments) {
   const struct timespec pause = {0, *(const long *)arguments};
   nanosleep(&pause, NULL);
@@ -17,24 +24,24 @@ static void tasks_and_memory(void) {
   for (int i = 0; i < 3; i++) {
     void *first, *second;
     long ns = 20000000;
-    gpu_must(device.ops->alloc(&device, 1 << 20, &first));
-    gpu_must(device.ops->enqueue(device.compute, "nap", nap, &ns, sizeof ns, NULL, 0));
-    gpu_must(device.ops->enqueue(device.compute, "nap", nap, &ns, sizeof ns, NULL, 0));
+    must(device.ops->alloc(&device, 1 << 20, &first));
+    must(device.ops->enqueue(device.compute, "nap", nap, &ns, sizeof ns, NULL, 0));
+    must(device.ops->enqueue(device.compute, "nap", nap, &ns, sizeof ns, NULL, 0));
     device.ops->free(&device, first);
-    gpu_must(device.ops->enqueue(device.compute, "nap", nap, &ns, sizeof ns, NULL, 0));
-    gpu_must(device.ops->alloc(&device, (size_t)100 << 20, &second));
+    must(device.ops->enqueue(device.compute, "nap", nap, &ns, sizeof ns, NULL, 0));
+    must(device.ops->alloc(&device, (size_t)100 << 20, &second));
     device.ops->free(&device, second);
-    gpu_must(device.ops->stream_sync(device.compute));
+    must(device.ops->stream_sync(device.compute));
   }
 }
 
 /* One byte too many, behind the end or before the start. */
 static void overrun(size_t bytes, int offset) {
   char *memory, *neighbour;
-  gpu_must(device.ops->alloc(&device, bytes, (void **)&memory));
-  gpu_must(device.ops->alloc(&device, bytes, (void **)&neighbour));
-  gpu_must(device.ops->fill(device.compute, memory, 1, bytes));
-  gpu_must(device.ops->fill(device.compute, memory + offset, 7, 1));
+  must(device.ops->alloc(&device, bytes, (void **)&memory));
+  must(device.ops->alloc(&device, bytes, (void **)&neighbour));
+  must(device.ops->fill(device.compute, memory, 1, bytes));
+  must(device.ops->fill(device.compute, memory + offset, 7, 1));
   device.ops->free(&device, memory);
   device.ops->free(&device, neighbour);
 }
@@ -47,11 +54,23 @@ static void overrun_before(void) {
   overrun(4096, -1);
 }
 
+/* Ten fills and a wait, which a fault of the GPU ends. */
+static void work(void) {
+  void *memory;
+  must(device.ops->alloc(&device, 1000, &memory));
+  for (int i = 0; i < 10; i++) must(device.ops->fill(device.compute, memory, i, 1000));
+  must(device.ops->stream_sync(device.compute));
+  device.ops->free(&device, memory);
+}
+
 int main(int argc, char **argv) {
   static const struct {
     const char *name;
     void (*run)(void);
-  } scenes[] = {{"tasks_and_memory", tasks_and_memory}, {"overrun_after", overrun_after}, {"overrun_before", overrun_before}};
+  } scenes[] = {{"tasks_and_memory", tasks_and_memory},
+                {"overrun_after", overrun_after},
+                {"overrun_before", overrun_before},
+                {"work", work}};
   const gd_cuda_backend_table *table = gpu_backend();
   for (size_t i = 0; argc == 2 && i < sizeof scenes / sizeof *scenes; i++) {
     if (strcmp(scenes[i].name, argv[1]) != 0) continue;

@@ -14,7 +14,18 @@ typedef enum cudaError {
   cudaErrorInvalidResourceHandle,
   cudaErrorInvalidMemcpyDirection,
   cudaErrorInvalidDeviceFunction,
-  cudaErrorNotPermitted
+  cudaErrorLaunchOutOfResources,
+  cudaErrorNotPermitted,
+  cudaErrorIllegalAddress,
+  cudaErrorMisalignedAddress,
+  cudaErrorInvalidAddressSpace,
+  cudaErrorInvalidPc,
+  cudaErrorIllegalInstruction,
+  cudaErrorHardwareStackError,
+  cudaErrorAssert,
+  cudaErrorLaunchFailure,
+  cudaErrorNoKernelImageForDevice,
+  cudaErrorUnsupportedPtxVersion
 } cudaError_t;
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice };
 enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2 };
@@ -25,11 +36,14 @@ struct cudaDeviceProp {
   size_t totalGlobalMem;
   int major, minor;
 };
+enum cudaDeviceAttr { cudaDevAttrComputeCapabilityMajor, cudaDevAttrComputeCapabilityMinor };
 #define CUDART_CB
 cudaError_t cudaGetLastError(void);
 const char *cudaGetErrorString(cudaError_t);
 const char *cudaGetErrorName(cudaError_t);
 cudaError_t cudaSetDevice(int);
+cudaError_t cudaGetDevice(int *);
+cudaError_t cudaDeviceGetAttribute(int *, enum cudaDeviceAttr, int);
 cudaError_t cudaGetDeviceCount(int *);
 cudaError_t cudaDriverGetVersion(int *);
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *, int);
