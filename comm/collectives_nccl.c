@@ -372,6 +372,11 @@ static void share_gpu(void) {
   (void)setenv("NCCL_MAX_CTAS", "2", 0);
 }
 
+int32_t gd_nccl_version(void) {
+  int version = 0;
+  return ncclGetVersion(&version) == ncclSuccess ? version : 0;
+}
+
 gd_status gd_nccl_unique_id(gd_cuda_unique_id *out) {
   ncclUniqueId id;
   _Static_assert(sizeof id == sizeof out->bytes, "GD_CUDA_UNIQUE_ID_BYTES is NCCL's");

@@ -16,17 +16,29 @@ extern "C" {
 
 /* Goes up with every change of this table, of gd_device_ops, gd_stream, gd_group, gd_collectives_ops, gd_kernels or their
  * table. */
-enum { GD_CUDA_BACKEND_ABI = 6, GD_CUDA_UNIQUE_ID_BYTES = 128 };
+enum { GD_CUDA_BACKEND_ABI = 7, GD_CUDA_UNIQUE_ID_BYTES = 128 };
 
 typedef struct gd_cuda_unique_id {
   unsigned char bytes[GD_CUDA_UNIQUE_ID_BYTES]; /* ncclUniqueId */
 } gd_cuda_unique_id;
 
+/* A GPU as a rank sees it, before anything of it is taken. */
+typedef struct gd_cuda_gpu {
+  unsigned char uuid[16]; /* of the GPU or of its MIG part: no two have the same */
+  char name[64], bus[32]; /* "NVIDIA H100 80GB HBM3", "0000:3b:00.0" */
+  int32_t ordinal, count; /* its number among those that the process sees, and how many it sees */
+} gd_cuda_gpu;
+
 typedef struct gd_cuda_backend_table {
   int32_t abi; /* GD_CUDA_BACKEND_ABI */
+  /* Which GPU open_device would take, without taking memory of it. Local. GD_NO_MEMORY with the native text: no driver, no GPU.
+   * Must ask cudaGetDeviceCount before anything else. */
+  gd_status (*identify)(int32_t local_rank, gd_cuda_gpu *out);
   /* Opens GPU local_rank modulo the number of visible GPUs. Fills *out (streams and description too). Local. GD_NO_MEMORY
-   * with the native text: no driver, no GPU, out of memory. Must ask cudaGetDeviceCount before anything else. */
+   * with the native text. */
   gd_status (*open_device)(int32_t local_rank, gd_device *out);
+  /* Of the NCCL that is loaded, as NCCL writes it: 22809 is 2.28.9; 0: it does not say. Local. */
+  int32_t (*nccl_version)(void);
   /* A fresh id for world_group: one rank makes it, the session broadcasts it. Local. */
   gd_status (*unique_id)(gd_cuda_unique_id *out);
   /* The communicator of all ranks, named "world". Collective over the job. The group frees itself through ops->destroy. */
@@ -38,7 +50,8 @@ typedef struct gd_cuda_backend_table {
   const gd_collectives_ops *collectives_ops;
   /* The CUDA kernel table; the trainer knows its type (const gd_kernels_ops *) and calls its open with the device. */
   const void *kernels;
-  /* What the kernels still lack for a training, as a text; NULL: nothing. run.device auto then takes the CPU and says so. */
+  /* What the kernels still lack for a training, as a text; NULL: nothing. run.device auto then takes the CPU and says so, cuda
+   * is refused. */
   const char *lacks;
 } gd_cuda_backend_table;
 

@@ -436,31 +436,49 @@ static gd_status count_devices(int *out) {
   return gd_fail(GD_NO_MEMORY, "no GPU: %s (driver for CUDA %d.%d)", text, driver / 1000, driver % 1000 / 10);
 }
 
-static gd_status describe(gd_device *device, int ordinal, int count) {
+static int32_t ordinal_of(int32_t local_rank, int count) {
+  return local_rank < 0 ? 0 : local_rank % count;
+}
+
+gd_status gd_cuda_identify(int32_t local_rank, gd_cuda_gpu *out) {
   struct cudaDeviceProp properties;
-  GD_TRY(check(cudaGetDeviceProperties(&properties, ordinal), "ask for the properties of a GPU"));
+  int count = 0;
+  memset(out, 0, sizeof *out);
+  GD_TRY(count_devices(&count));
+  out->count = count;
+  out->ordinal = ordinal_of(local_rank, count);
+  GD_TRY(check(cudaGetDeviceProperties(&properties, out->ordinal), "ask for the properties of a GPU"));
   if (properties.major < 8)
-    return gd_fail(GD_NO_MEMORY, "GPU %d (%s) has compute capability %d.%d; 8.0 or newer is needed", ordinal, properties.name,
-                   properties.major, properties.minor);
-  snprintf(device->description, sizeof device->description, "GPU %d of %d, %.64s, %.1f GiB", ordinal, count, properties.name,
-           (double)properties.totalGlobalMem / 0x1p30);
-  device->memory_bytes = properties.totalGlobalMem;
+    return gd_fail(GD_NO_MEMORY, "GPU %d (%s) has compute capability %d.%d; 8.0 or newer is needed", (int)out->ordinal,
+                   properties.name, properties.major, properties.minor);
+  memcpy(out->uuid, &properties.uuid, sizeof out->uuid);
+  snprintf(out->name, sizeof out->name, "%.63s", properties.name);
+  snprintf(out->bus, sizeof out->bus, "%04x:%02x:%02x.0", properties.pciDomainID, properties.pciBusID, properties.pciDeviceID);
+  return GD_OK;
+}
+
+static gd_status describe(gd_device *device, const gd_cuda_gpu *gpu) {
+  size_t available = 0;
+  GD_TRY(check(cudaMemGetInfo(&available, &device->memory_bytes), "ask for the memory of a GPU"));
+  snprintf(device->description, sizeof device->description, "GPU %d of %d, %s, %.1f GiB", (int)gpu->ordinal, (int)gpu->count,
+           gpu->name, (double)device->memory_bytes / 0x1p30);
   return GD_OK;
 }
 
 gd_status gd_cuda_open_device(int32_t local_rank, gd_device *out) {
-  int count = 0, least = 0, greatest = 0;
+  int least = 0, greatest = 0;
+  gd_cuda_gpu gpu;
   memset(out, 0, sizeof *out);
-  GD_TRY(count_devices(&count));
+  GD_TRY(gd_cuda_identify(local_rank, &gpu));
   state *own = calloc(1, sizeof *own);
   if (!own) return gd_fail(GD_NO_MEMORY, "out of memory for the CUDA device");
-  own->ordinal = local_rank < 0 ? 0 : local_rank % count;
+  own->ordinal = gpu.ordinal;
   own->apart = gd_device_guarded();
   pthread_mutex_init(&own->lock, NULL);
   out->ops = &gd_cuda_device_ops;
   out->state = own;
   gd_status status = check(cudaSetDevice(own->ordinal), "choose a GPU");
-  if (status == GD_OK) status = describe(out, own->ordinal, count);
+  if (status == GD_OK) status = describe(out, &gpu);
   if (status == GD_OK) status = check(cudaDeviceGetStreamPriorityRange(&least, &greatest), "ask for stream priorities");
   if (status == GD_OK) status = stream_create_priority(out, least, &out->compute);
   /* Collectives are short and others wait for them. */

@@ -47,8 +47,9 @@ GD_CHECKED gd_status gd_session_share(gd_session *session, size_t bytes, void **
 GD_CHECKED gd_status gd_session_agree(gd_session *session, gd_status mine);
 
 /* Opens the device the spec asks for; `auto` takes CUDA where every rank loads a libgptdist-cuda.so that lacks no kernel and
- * finds a GPU, else the CPU. Rank 0 logs one line: which, and where CUDA was tried in vain what the first such rank lacks.
- * Collective over the job. GD_USAGE when `cuda` was asked for and cannot be had. */
+ * finds a GPU of its own and the NCCL of the others, else the CPU; that is known before any GPU's memory is taken. Rank 0 logs
+ * one line: which, and where CUDA was tried in vain what the first such rank lacks. Collective over the job. GD_USAGE when
+ * `cuda` was asked for and cannot be had. */
 GD_CHECKED gd_status gd_session_open_device(gd_session *session, const gd_spec *spec, gd_device **out);
 
 /* The group of the ranks that differ from me only in the axes of `axes` (a mask of 1 << gd_axis), in mesh order. Collective

@@ -1,113 +1,19 @@
 /* session_device.c - which device, and the groups of the mesh on it. */
-#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "comm/collectives_mpi.h"
 #include "comm/device_guard.h"
-#include "comm/machine.h"
 #include "comm/session_state.h"
 #include "shard/base/log.h"
-
-static const char library_name[] = "libgptdist-cuda.so";
-
-/* Next to the programs, in ../lib of an installed tree, in the build folder, then where the loader looks. */
-static void *open_library(char *why, size_t why_bytes) {
-  static const char *const places[] = {"../lib/", "", "../"};
-  char program[4096], path[sizeof program + 64];
-  gd_machine_folder(program, sizeof program);
-  if (program[0]) {
-    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-      snprintf(path, sizeof path, "%s%s%s", program, places[i], library_name);
-      if (access(path, R_OK) != 0) continue;
-      void *library = dlopen(path, RTLD_NOW | RTLD_GLOBAL);
-      if (!library) snprintf(why, why_bytes, "%s", dlerror());
-      return library;
-    }
-  }
-  void *library = dlopen(library_name, RTLD_NOW | RTLD_GLOBAL);
-  if (!library) {
-    const char *text = dlerror();
-    if (text && strstr(text, "No such file") && strstr(text, library_name) == text)
-      snprintf(why, why_bytes, "no %s here", library_name);
-    else
-      snprintf(why, why_bytes, "%s", text ? text : "dlopen failed");
-  }
-  return library;
-}
-
-static void close_library(gd_session *session) {
-  session->cuda = NULL;
-  if (session->cuda_library) dlclose(session->cuda_library);
-  session->cuda_library = NULL;
-}
-
-/* This rank's try; on failure `why` says what was missing and nothing stays open. */
-static bool open_cuda(gd_session *session, bool automatic, char *why, size_t why_bytes) {
-  session->cuda_library = open_library(why, why_bytes);
-  if (!session->cuda_library) return false;
-  /* POSIX lets dlsym's pointer be a function; C has no cast for it. */
-  gd_cuda_backend_function *find = NULL;
-  void *symbol = dlsym(session->cuda_library, "gd_cuda_backend");
-  memcpy(&find, &symbol, sizeof find);
-  const gd_cuda_backend_table *table = find ? find() : NULL;
-  if (!table || table->abi != GD_CUDA_BACKEND_ABI) {
-    snprintf(why, why_bytes, "%s is of another version of gptdist (interface %d, wanted %d)", library_name,
-             table ? (int)table->abi : -1, GD_CUDA_BACKEND_ABI);
-    close_library(session);
-    return false;
-  }
-  if (automatic && table->lacks) {
-    snprintf(why, why_bytes, "libgptdist-cuda.so has no CUDA kernel for %s yet", table->lacks);
-    close_library(session);
-    return false;
-  }
-  if (table->open_device(session->local_rank, &session->device) != GD_OK) {
-    snprintf(why, why_bytes, "%s", gd_error_text());
-    gd_error_clear();
-    close_library(session);
-    return false;
-  }
-  session->cuda = table;
-  return true;
-}
-
-/* CUDA on every rank or on none. `why` is the reason of the first rank that has none. */
-static gd_status try_cuda(gd_session *session, bool automatic, char why[512]) {
-  typedef struct answer {
-    char why[512];
-  } answer;
-  answer mine = {""};
-  bool opened = open_cuda(session, automatic, mine.why, sizeof mine.why);
-  if (!opened && !mine.why[0]) snprintf(mine.why, sizeof mine.why, "unknown reason");
-  answer *all = calloc((size_t)session->ranks, sizeof *all);
-  gd_status status = all ? GD_OK : gd_fail(GD_NO_MEMORY, "out of memory for %d ranks", session->ranks);
-  status = gd_session_agree(session, status);
-  if (status == GD_OK) status = gd_session_all_gather(session, &mine, all, sizeof mine);
-  why[0] = 0;
-  for (int32_t r = 0; r < session->ranks && status == GD_OK && !why[0]; r++)
-    if (all[r].why[0]) {
-      if (session->ranks > 1 && r > 0)
-        snprintf(why, 512, "rank %d: %.480s", r, all[r].why);
-      else
-        snprintf(why, 512, "%s", all[r].why);
-    }
-  free(all);
-  if (opened && (status != GD_OK || why[0])) {
-    session->device.ops->close(&session->device);
-    close_library(session);
-  }
-  return status;
-}
 
 gd_status gd_session_open_device(gd_session *session, const gd_spec *spec, gd_device **out) {
   gd_device_kind kind = spec->run.device;
   char why[512] = "";
   gd_status status = GD_OK;
   if (kind == GD_DEVICE_AUTO || kind == GD_DEVICE_CUDA) {
-    GD_TRY(try_cuda(session, kind == GD_DEVICE_AUTO, why));
+    GD_TRY(gd_session_try_gpu(session, why));
     if (why[0] && kind == GD_DEVICE_CUDA)
       return gd_fail_user(GD_USAGE, "run.device: cuda was asked for, but %s; use auto or cpu to train on the processor", why);
   }
@@ -215,5 +121,5 @@ void gd_session_device_close(gd_session *session) {
   bool open = session->device_open;
   gd_session_watch_device(session, false);
   if (open) session->device.ops->close(&session->device);
-  close_library(session);
+  gd_session_close_gpu_library(session);
 }

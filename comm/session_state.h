@@ -1,5 +1,5 @@
 /* session_state.h - the inside of gd_session, shared by session.c (start and end), session_control.c (the control thread,
- * agreement, the way out) and session_device.c (device and groups). */
+ * agreement, the way out), session_gpu.c (whether GPUs are used) and session_device.c (device and groups). */
 #ifndef GD_COMM_SESSION_STATE_H
 #define GD_COMM_SESSION_STATE_H
 
@@ -103,7 +103,14 @@ void gd_session_forgive(gd_session *session);
 
 void gd_session_share_close(gd_session *session);
 
-/* session_device.c, which stands on session_host.c and session_control.c; session.c stands on all of them */
+/* session_gpu.c */
+
+/* Opens CUDA's library and this rank's GPU where every rank can have one; else `why` is the reason of the first rank that
+ * cannot and nothing stays open. Collective over the job. */
+GD_CHECKED gd_status gd_session_try_gpu(gd_session *session, char why[512]);
+void gd_session_close_gpu_library(gd_session *session);
+
+/* session_device.c, which stands on session_gpu.c, session_host.c and session_control.c; session.c stands on all of them */
 
 /* Frees groups and device; waits for what is queued. Collective over the job. */
 void gd_session_device_close(gd_session *session);

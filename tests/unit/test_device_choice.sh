@@ -25,15 +25,31 @@ expect() {
   bad=1
 }
 
-# library ABI BODY-OF-OPEN
+# library ABI BODY-OF-OPEN [BODY-OF-IDENTIFY [LACKS]]: by default each local rank sees a GPU of its own
 library() {
   cat >"$out/fake.c" <<SOURCE
+#include <stdio.h>
+#include <string.h>
 #include "comm/cuda_backend.h"
+static int32_t nccl;
+static int32_t nccl_version(void) { return nccl; }
 static gd_status open_device(int32_t local_rank, gd_device *out) { (void)out; $2 }
+static gd_status identify(int32_t local_rank, gd_cuda_gpu *out) {
+  memset(out, 0, sizeof *out);
+  out->uuid[0] = (unsigned char)(1 + local_rank);
+  out->count = 2;
+  strcpy(out->name, "NVIDIA Fake");
+  strcpy(out->bus, "0000:3b:00.0");
+  nccl = 22809;
+  ${3:-return GD_OK;}
+}
 const gd_cuda_backend_table *gd_cuda_backend(void) {
   static gd_cuda_backend_table table;
   table.abi = $1;
+  table.identify = identify;
   table.open_device = open_device;
+  table.nccl_version = nccl_version;
+  table.lacks = ${4:-NULL};
   return &table;
 }
 SOURCE
@@ -46,10 +62,25 @@ echo nonsense >"$out/libgptdist-cuda.so"
 expect 'a file that is no library' auto 0 'device: CPU'
 library 'GD_CUDA_BACKEND_ABI + 1' 'return GD_OK;'
 expect 'another version' auto 0 'is of another version of gptdist'
-library GD_CUDA_BACKEND_ABI 'return gd_fail_user(GD_NO_MEMORY, "no CUDA driver for local rank %d", (int)local_rank);'
+no_driver='return gd_fail_user(GD_NO_MEMORY, "no CUDA driver for local rank %d", (int)local_rank);'
+library GD_CUDA_BACKEND_ABI 'return GD_BUG;' "$no_driver"
 expect 'no driver' auto 0 'no CUDA driver for local rank 0'
 expect 'no driver, CUDA wanted' cuda 64 'but no CUDA driver for local rank 0'
 library GD_CUDA_BACKEND_ABI 'return local_rank == 0 ? gd_device_open_cpu(out) : gd_fail_user(GD_NO_MEMORY, "GPU is full");'
 expect 'one rank without a GPU' auto 0 'device: CPU'
 expect 'one rank without a GPU' auto 0 'rank 1: GPU is full'
+
+# These are refused before anything of a GPU is taken: open_device would end the process.
+library GD_CUDA_BACKEND_ABI '__builtin_trap();' 'return GD_OK;' '"attention"'
+expect 'a kernel is missing' auto 0 'device: CPU'
+expect 'a kernel is missing, CUDA wanted' cuda 64 'but libgptdist-cuda.so has no CUDA kernel for attention yet; use auto or cpu'
+library GD_CUDA_BACKEND_ABI '__builtin_trap();' 'out->uuid[0] = 7; out->count = 1; return GD_OK;'
+expect 'two ranks, one GPU' cuda 64 'but ranks 0 and 1 would share GPU 0 (NVIDIA Fake, 0000:3b:00.0) of host'
+expect 'two ranks, one GPU' cuda 64 'where 2 ranks see 1 GPU: start at most one rank a GPU'
+expect 'two ranks, one GPU' auto 0 'ranks 0 and 1 would share GPU 0'
+library GD_CUDA_BACKEND_ABI '__builtin_trap();' 'nccl -= 2 * local_rank; return GD_OK;'
+expect 'two versions of NCCL' cuda 64 'loads NCCL 2.28.7, rank 0 has 2.28.9: all hosts need the same libnccl.so.2'
+export GPTDIST_TEST_SHARE_GPU=1
+library GD_CUDA_BACKEND_ABI 'return gd_device_open_cpu(out);' 'out->uuid[0] = 7; out->count = 1; return GD_OK;'
+expect 'two ranks share a GPU in a test' cuda 0 'device: CPU'
 exit $bad

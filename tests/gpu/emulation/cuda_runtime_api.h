@@ -33,8 +33,10 @@ typedef struct CUstream_st *cudaStream_t;
 typedef struct CUevent_st *cudaEvent_t;
 struct cudaDeviceProp {
   char name[256];
-  size_t totalGlobalMem;
-  int major, minor;
+  struct {
+    char bytes[16];
+  } uuid;
+  int major, minor, pciDomainID, pciBusID, pciDeviceID;
 };
 enum cudaDeviceAttr { cudaDevAttrComputeCapabilityMajor, cudaDevAttrComputeCapabilityMinor };
 #define CUDART_CB

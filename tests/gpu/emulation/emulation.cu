@@ -172,14 +172,13 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *out, int) {
   memset(out, 0, sizeof *out);
   strcpy(out->name, "emulated on the CPU");
   out->major = 9;
-  out->totalGlobalMem = (size_t)1 << 30;
   return cudaSuccess;
 }
 cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest) {
   return *least = 0, *greatest = -5, cudaSuccess;
 }
 cudaError_t cudaMemGetInfo(size_t *available, size_t *total) {
-  return *available = *total = 0, cudaSuccess;
+  return *available = *total = (size_t)1 << 30, cudaSuccess;
 }
 cudaError_t cudaMalloc(void **out, size_t bytes) {
   *out = malloc(bytes);
@@ -338,6 +337,9 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
 /* ---- no collectives here ---- */
 
 const gd_collectives_ops gd_nccl_ops = {};
+int32_t gd_nccl_version(void) {
+  return 0;
+}
 gd_status gd_nccl_unique_id(gd_cuda_unique_id *) {
   return gd_fail(GD_BUG, "not emulated");
 }

@@ -69,7 +69,9 @@ static const gd_kernels_ops cuda_kernels = {
 
 static const gd_cuda_backend_table backend = {
     .abi = GD_CUDA_BACKEND_ABI,
+    .identify = gd_cuda_identify,
     .open_device = gd_cuda_open_device,
+    .nccl_version = gd_nccl_version,
     .unique_id = gd_nccl_unique_id,
     .world_group = gd_nccl_world_group,
     .split_group = gd_nccl_split_group,

@@ -1,0 +1,151 @@
+/* session_gpu.c - whether this job trains on GPUs: every rank finds libgptdist-cuda.so and a GPU of its own, or none does. */
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "comm/machine.h"
+#include "comm/session_state.h"
+
+static const char library_name[] = "libgptdist-cuda.so";
+
+/* Next to the programs, in ../lib of an installed tree, in the build folder, then where the loader looks. */
+static void *open_library(char *why, size_t why_bytes) {
+  static const char *const places[] = {"../lib/", "", "../"};
+  char program[4096], path[sizeof program + 64];
+  gd_machine_folder(program, sizeof program);
+  if (program[0]) {
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+      snprintf(path, sizeof path, "%s%s%s", program, places[i], library_name);
+      if (access(path, R_OK) != 0) continue;
+      void *library = dlopen(path, RTLD_NOW | RTLD_GLOBAL);
+      if (!library) snprintf(why, why_bytes, "%s", dlerror());
+      return library;
+    }
+  }
+  void *library = dlopen(library_name, RTLD_NOW | RTLD_GLOBAL);
+  if (!library) {
+    const char *text = dlerror();
+    if (text && strstr(text, "No such file") && strstr(text, library_name) == text)
+      snprintf(why, why_bytes, "no %s here", library_name);
+    else
+      snprintf(why, why_bytes, "%s", text ? text : "dlopen failed");
+  }
+  return library;
+}
+
+void gd_session_close_gpu_library(gd_session *session) {
+  session->cuda = NULL;
+  if (session->cuda_library) dlclose(session->cuda_library);
+  session->cuda_library = NULL;
+}
+
+/* What a rank found; `why` says what is missing, "" where nothing is. */
+typedef struct answer {
+  char why[512];
+  gd_cuda_gpu gpu;
+  int32_t nccl_version;
+} answer;
+
+/* Loads the library and asks for the GPU, of which nothing is taken yet. */
+static void find_gpu(gd_session *session, answer *mine) {
+  char *why = mine->why;
+  session->cuda_library = open_library(why, sizeof mine->why);
+  if (!session->cuda_library) {
+    if (!why[0]) snprintf(why, sizeof mine->why, "%s does not open", library_name);
+    return;
+  }
+  /* POSIX lets dlsym's pointer be a function; C has no cast for it. */
+  gd_cuda_backend_function *find = NULL;
+  void *symbol = dlsym(session->cuda_library, "gd_cuda_backend");
+  memcpy(&find, &symbol, sizeof find);
+  const gd_cuda_backend_table *table = find ? find() : NULL;
+  if (!table || table->abi != GD_CUDA_BACKEND_ABI) {
+    snprintf(why, sizeof mine->why, "%s is of another version of gptdist (interface %d, wanted %d)", library_name,
+             table ? (int)table->abi : -1, GD_CUDA_BACKEND_ABI);
+  } else if (table->lacks) {
+    snprintf(why, sizeof mine->why, "%s has no CUDA kernel for %s yet", library_name, table->lacks);
+  } else if (table->identify(session->local_rank, &mine->gpu) != GD_OK) {
+    snprintf(why, sizeof mine->why, "%s", gd_error_text());
+    gd_error_clear();
+  } else {
+    session->cuda = table;
+    mine->nccl_version = table->nccl_version();
+  }
+}
+
+/* NCCL refuses two ranks on one GPU, and where it would not, each would have half of the memory that it counts on. Tests share
+ * one where GPTDIST_TEST_SHARE_GPU=1 asks for it. */
+static void check_apart(const gd_session *session, const answer *all, char *why, size_t why_bytes) {
+  const char *share = getenv("GPTDIST_TEST_SHARE_GPU");
+  const gd_cuda_gpu *mine = &all[session->rank].gpu;
+  for (int32_t r = 0; r < session->rank && !(share && !strcmp(share, "1")); r++) {
+    if (memcmp(all[r].gpu.uuid, mine->uuid, sizeof mine->uuid) != 0) continue;
+    snprintf(
+        why, why_bytes,
+        "ranks %d and %d would share GPU %d (%s, %s) of host %s, where %d ranks see %d GPU%s: start at most one rank a GPU", r,
+        session->rank, (int)mine->ordinal, mine->name, mine->bus, session->host, session->local_ranks, (int)mine->count,
+        mine->count == 1 ? "" : "s");
+    return;
+  }
+}
+
+/* 22809 as "2.28.9". */
+static const char *nccl_text(int32_t version, char text[32]) {
+  snprintf(text, 32, "%d.%d.%d", (int)(version / 10000), (int)(version / 100 % 100), (int)(version % 100));
+  return text;
+}
+
+static void check_nccl(const gd_session *session, const answer *all, char *why, size_t why_bytes) {
+  char mine[32], first[32];
+  if (why[0] || all[session->rank].nccl_version == all[0].nccl_version) return;
+  snprintf(why, why_bytes,
+           "rank %d on host %s loads NCCL %s, rank 0 has %s: all hosts need the same libnccl.so.2 (see LD_LIBRARY_PATH there)",
+           session->rank, session->host, nccl_text(all[session->rank].nccl_version, mine),
+           nccl_text(all[0].nccl_version, first));
+}
+
+/* Everybody's answers, and in `why` the reason of the first rank that has one, led by its rank where `named`. */
+static gd_status gather(gd_session *session, const answer *mine, answer *all, bool named, char why[512]) {
+  GD_TRY(gd_session_all_gather(session, mine, all, sizeof *mine));
+  for (int32_t r = 0; r < session->ranks && !why[0]; r++) {
+    if (!all[r].why[0]) continue;
+    if (named && r > 0)
+      snprintf(why, 512, "rank %d: %.480s", r, all[r].why);
+    else
+      snprintf(why, 512, "%s", all[r].why);
+  }
+  return GD_OK;
+}
+
+static gd_status try_together(gd_session *session, answer *mine, answer *all, bool *opened, char why[512]) {
+  find_gpu(session, mine);
+  GD_TRY(gather(session, mine, all, true, why));
+  if (why[0]) return GD_OK;
+  check_apart(session, all, mine->why, sizeof mine->why);
+  check_nccl(session, all, mine->why, sizeof mine->why);
+  GD_TRY(gather(session, mine, all, false, why));
+  if (why[0]) return GD_OK;
+  *opened = session->cuda->open_device(session->local_rank, &session->device) == GD_OK;
+  if (!*opened) {
+    snprintf(mine->why, sizeof mine->why, "%s", gd_error_text());
+    gd_error_clear();
+  }
+  return gather(session, mine, all, true, why);
+}
+
+gd_status gd_session_try_gpu(gd_session *session, char why[512]) {
+  answer *mine = calloc(1, sizeof *mine), *all = calloc((size_t)session->ranks, sizeof *all);
+  gd_status status = mine && all ? GD_OK : gd_fail(GD_NO_MEMORY, "out of memory for %d ranks", session->ranks);
+  bool opened = false;
+  why[0] = 0;
+  status = gd_session_agree(session, status);
+  if (status == GD_OK) status = try_together(session, mine, all, &opened, why);
+  free(mine);
+  free(all);
+  if (status == GD_OK && !why[0]) return GD_OK;
+  if (opened) session->device.ops->close(&session->device);
+  gd_session_close_gpu_library(session);
+  return status;
+}
