@@ -50,6 +50,9 @@ typedef struct gd_device_ops {
   /* The calling thread waits. Returns the first fault of an operation of the stream, with its text. */
   gd_status (*stream_sync)(gd_stream *stream);
   gd_status (*event_sync)(gd_event *event);
+  /* Bytes of memory in use: of the GPU, by this and other processes; on the CPU the most that this process has held. 0: not
+   * known. */
+  int64_t (*memory_used)(gd_device *device);
   void (*close)(gd_device *device);
 } gd_device_ops;
 
@@ -58,6 +61,7 @@ struct gd_device {
   gd_stream *compute;       /* kernels run here */
   gd_stream *communication; /* collectives run here */
   char description[128];    /* for people: "CPU, 2 threads, AVX-512 bf16" */
+  char model[64];           /* a GPU's name as its driver gives it; "": no GPU */
   size_t memory_bytes;      /* of the device (host: physical memory) */
   bool immediate;           /* the compute stream runs inside the call that enqueues: the host never runs ahead of it */
   void *state;              /* the back end's own */

@@ -270,6 +270,7 @@ static const gd_device_ops cpu_ops = {
     .stream_wait = cpu_stream_wait,
     .stream_sync = cpu_stream_sync,
     .event_sync = cpu_event_sync,
+    .memory_used = gd_host_memory_used,
     .close = cpu_close,
 };
 

@@ -228,6 +228,12 @@ static void cuda_free_host(gd_device *device, void *pointer) {
   (void)cudaFreeHost(pointer);
 }
 
+static int64_t cuda_memory_used(gd_device *device) {
+  size_t available = 0, total = 0;
+  gd_cuda_device_enter(device);
+  return cudaMemGetInfo(&available, &total) == cudaSuccess ? (int64_t)(total - available) : 0;
+}
+
 /* ---- streams ---- */
 
 static gd_status stream_create_priority(gd_device *device, int priority, gd_stream **out) {
@@ -417,6 +423,7 @@ const gd_device_ops gd_cuda_device_ops = {
     .stream_wait = cuda_stream_wait,
     .stream_sync = cuda_stream_sync,
     .event_sync = cuda_event_sync,
+    .memory_used = cuda_memory_used,
     .close = cuda_close,
 };
 
@@ -460,6 +467,7 @@ gd_status gd_cuda_identify(int32_t local_rank, gd_cuda_gpu *out) {
 static gd_status describe(gd_device *device, const gd_cuda_gpu *gpu) {
   size_t available = 0;
   GD_TRY(check(cudaMemGetInfo(&available, &device->memory_bytes), "ask for the memory of a GPU"));
+  snprintf(device->model, sizeof device->model, "%s", gpu->name);
   snprintf(device->description, sizeof device->description, "GPU %d of %d, %s, %.1f GiB", (int)gpu->ordinal, (int)gpu->count,
            gpu->name, (double)device->memory_bytes / 0x1p30);
   return GD_OK;

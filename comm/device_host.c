@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 gd_status gd_operation_push(gd_operation_queue *queue, gd_operation_kind kind, gd_operation **out) {
@@ -107,6 +108,12 @@ gd_status gd_host_alloc(gd_device *device, size_t bytes, void **out) {
 void gd_host_free(gd_device *device, void *pointer) {
   (void)device;
   free(pointer);
+}
+
+int64_t gd_host_memory_used(gd_device *device) {
+  (void)device;
+  struct rusage usage;
+  return getrusage(RUSAGE_SELF, &usage) ? 0 : (int64_t)usage.ru_maxrss * 1024;
 }
 
 static const char *instructions(void) {

@@ -57,6 +57,7 @@ GD_CHECKED gd_status gd_fill_task(void *arguments);
 /* Slots of gd_device_ops. */
 GD_CHECKED gd_status gd_host_alloc(gd_device *device, size_t bytes, void **out);
 void gd_host_free(gd_device *device, void *pointer);
+int64_t gd_host_memory_used(gd_device *device);
 GD_CHECKED gd_status gd_host_copy(gd_stream *stream, void *to, const void *from, size_t bytes, gd_copy_kind kind);
 GD_CHECKED gd_status gd_host_fill(gd_stream *stream, void *to, int byte, size_t bytes);
 

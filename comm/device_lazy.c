@@ -270,6 +270,7 @@ static const gd_device_ops lazy_ops = {
     .stream_wait = lazy_stream_wait,
     .stream_sync = lazy_stream_sync,
     .event_sync = lazy_event_sync,
+    .memory_used = gd_host_memory_used,
     .close = lazy_close,
 };
 

@@ -176,6 +176,13 @@ static gd_status loop(train *t, gd_train_report *report) {
   return event.stop == GD_STOP_DONE ? GD_OK : GD_REQUEUE;
 }
 
+/* 0: not known. */
+static double peak_of_rank(const train *t) {
+  gd_dtype dtype = t->spec.precision.dtype;
+  if (t->device->model[0]) return gd_gpu_peak_flops(t->device->model, dtype);
+  return gd_kernels_peak_flops(dtype, t->spec.run.threads);
+}
+
 static gd_status train_run(train *t) {
   gd_run_options options = {.stop_requested = stop_requested, .stop_context = t};
   gd_train_report *report = 0;
@@ -189,8 +196,7 @@ static gd_status train_run(train *t) {
   GD_TRY(gd_run_open(t->session, t->device, &t->spec, t->data, t->validation, &options, &t->run));
   if (gd_session_rank(t->session) == 0) {
     GD_TRY(write_config(t));
-    double peak = gd_kernels_peak_flops(t->spec.precision.dtype, t->spec.run.threads) * gd_session_ranks(t->session);
-    GD_TRY(gd_train_report_open(&t->run, peak, t->line.json, &report));
+    GD_TRY(gd_train_report_open(&t->run, peak_of_rank(t) * gd_session_ranks(t->session), t->line.json, &report));
   }
   gd_status status = loop(t, report);
   if (report) gd_train_report_close(report);

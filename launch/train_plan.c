@@ -54,6 +54,13 @@ static void print_cost(const gd_layout *layout) {
     printf("\n");
   }
   printf("  total        %12.1f\n", mib(gd_memory_device_bytes(memory)));
+  if (layout->spec.run.device == GD_DEVICE_CUDA) {
+    gd_gpu_memory gpu;
+    gd_memory_of_gpu(memory, layout->mesh.ranks, &gpu);
+    printf("  on a GPU besides: scratch of kernels %.1f, workspace of cuBLASLt %.1f, CUDA context%s about %.0f (an estimate)\n",
+           mib(gpu.scratch), mib(gpu.workspace), layout->mesh.ranks > 1 ? " and NCCL" : "", mib(gpu.context_estimate));
+    printf("  GPU, about   %12.1f\n", mib(gpu.total));
+  }
   printf("  host memory for a save %.1f MiB; a checkpoint on disk %.1f MiB (whole job)\n",
          mib(memory[GD_M_HOST_SNAPSHOT].bytes), mib(cost.checkpoint_bytes));
   printf("\nstep       %lld tokens, %.4g TFLOP\n", (long long)cost.step_tokens, cost.step_flops / 1e12);

@@ -62,7 +62,17 @@ void gd_train_plan_json(const gd_spec *spec, const gd_layout *layout, const gd_p
     printf("\"%s\": %" PRId64 ", ", gd_memory_group_name((gd_memory_group)group),
            gd_memory_group_bytes(memory, (gd_memory_group)group));
   printf("\"total\": %" PRId64, gd_memory_device_bytes(memory));
-  printf("}, \"snapshot_bytes\": %" PRId64 ", \"checkpoint_bytes\": %" PRId64 ", \"step_tokens\": %" PRId64
+  printf("}, \"gpu_bytes\": ");
+  if (spec->run.device == GD_DEVICE_CUDA) {
+    gd_gpu_memory gpu;
+    gd_memory_of_gpu(memory, mesh->ranks, &gpu);
+    printf("{\"scratch\": %" PRId64 ", \"workspace\": %" PRId64 ", \"context_estimate\": %" PRId64
+           ", \"total_estimate\": %" PRId64 "}",
+           gpu.scratch, gpu.workspace, gpu.context_estimate, gpu.total);
+  } else {
+    printf("null");
+  }
+  printf(", \"snapshot_bytes\": %" PRId64 ", \"checkpoint_bytes\": %" PRId64 ", \"step_tokens\": %" PRId64
          ", \"step_flops\": %.9g, \"data_bytes_sent\": %" PRId64 ", \"tensor_bytes_sent\": %" PRId64 ", \"step_rows\": %d",
          memory[GD_M_HOST_SNAPSHOT].bytes, cost.checkpoint_bytes, cost.step_tokens, cost.step_flops, cost.data_traffic_bytes,
          cost.tensor_traffic_bytes, plan->count);

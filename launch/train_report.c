@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "io/base/files.h"
 #include "io/base/json.h"
@@ -19,13 +18,9 @@ struct gd_train_report {
   gd_metrics *metrics;
   double recent_ms; /* running mean of a step, for the time that is left */
   int64_t checked;  /* token shards compared before the first step, here and below of this host */
+  double tflops;    /* sum over steps but the first, which is slower */
+  int64_t steps;
 };
-
-/* Most memory this process has held so far. */
-static int64_t memory_bytes(void) {
-  struct rusage usage;
-  return getrusage(RUSAGE_SELF, &usage) ? 0 : (int64_t)usage.ru_maxrss * 1024;
-}
 
 /* To metrics.jsonl and, with --json, to stdout. */
 static gd_status tell(gd_train_report *report, const gd_metrics_line *line) {
@@ -90,20 +85,47 @@ static gd_status step_line(gd_train_report *report, const gd_run_event *e) {
   line.tokens_per_s = e->tokens_per_s;
   line.tflops = e->tflops;
   line.mfu = mfu;
-  line.memory_bytes = memory_bytes();
+  line.memory_bytes = report->run->device->ops->memory_used(report->run->device);
   line.skipped = e->skipped;
   GD_TRY(tell(report, &line));
   report->recent_ms = report->recent_ms > 0 ? 0.9 * report->recent_ms + 0.1 * e->ms : e->ms;
+  if (e->step > report->run->start_step + 1) {
+    report->tflops += e->tflops;
+    report->steps++;
+  }
   bool due = spec->log.interval_steps > 0 && e->step % spec->log.interval_steps == 0;
   if (!due && e->step != report->run->start_step + 1 && e->step != spec->run.steps && !e->skipped) return GD_OK;
   char text[256], left[32], share[32] = "";
   time_left(report->recent_ms / 1e3 * (double)(spec->run.steps - e->step), left);
-  if (report->peak_flops > 0) snprintf(share, sizeof share, " (%.0f%% of peak)", 100 * mfu);
+  if (report->peak_flops > 0)
+    snprintf(share, sizeof share, " (%.0f%% of peak)", 100 * mfu);
+  else
+    snprintf(share, sizeof share, " (MFU unknown)");
   snprintf(text, sizeof text, "step %lld/%lld  loss %.4f  lr %.3g  norm %.3g  %.0f tok/s  %.3f TFLOP/s%s  left %s%s",
            (long long)e->step, (long long)spec->run.steps, e->loss, e->lr, e->gradient_norm, e->tokens_per_s, e->tflops, share,
            left, e->skipped ? "  SKIPPED: loss or gradient norm not finite" : "");
   gd_console_progress(text);
   return GD_OK;
+}
+
+/* What the speed of the run is worth, by both counts of attention. */
+static void tell_share(const gd_train_report *report) {
+  const gd_spec *spec = &report->run->spec;
+  const gd_layout *layout = &report->run->model.layout;
+  if (!report->steps) return;
+  double peak = report->peak_flops, tflops = report->tflops / (double)report->steps;
+  double all = gd_cost_flops_per_token(layout), causal = gd_cost_causal_flops_per_token(layout);
+  if (peak > 0)
+    gd_log(GD_LOG_INFO,
+           "MFU %.1f%% of a peak of %.4g TFLOP/s (%s, %s); %.4g GFLOP a token, attention as if each saw all; with causal "
+           "attention "
+           "counted by the half that it needs: %.4g GFLOP, %.1f%%",
+           100e12 * tflops / peak, peak / 1e12, gd_dtype_name(spec->precision.dtype),
+           report->run->device->model[0] ? "the vendor's figure, dense" : "measured", all / 1e9, causal / 1e9,
+           100e12 * tflops * causal / all / peak);
+  else
+    gd_log(GD_LOG_INFO, "MFU unknown: no peak is known for %s in %s", report->run->device->description,
+           gd_dtype_name(spec->precision.dtype));
 }
 
 static gd_status profile_line(gd_train_report *report, const gd_run_event *e) {
@@ -131,6 +153,7 @@ gd_status gd_train_report_event(gd_train_report *report, const gd_run_event *e) 
     case GD_EVENT_END:
       line.event = GD_METRICS_END;
       gd_console_finish_progress();
+      tell_share(report);
       if (e->stop == GD_STOP_DONE)
         gd_log(GD_LOG_INFO, "done: %lld steps, %lld tokens; run directory %s", (long long)e->step, (long long)e->tokens,
                report->run->spec.run.directory);

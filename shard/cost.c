@@ -70,10 +70,11 @@ static int64_t tensor_traffic(const gd_layout *layout) {
   return bytes;
 }
 
-/* Each product with a weight comes forward, backward where something below it learns, and once more where itself it does. */
-double gd_cost_flops_per_token(const gd_layout *layout) {
+/* Each query with so many keys. Each product with a weight comes forward, backward where something below it learns, and once
+ * more where itself it does. */
+static double flops_per_token(const gd_layout *layout, double keys) {
   const gd_model_spec *m = &layout->spec.model;
-  double products = 0, attention = 4.0 * m->heads * m->head_size * (double)layout->spec.batch.sequence;
+  double products = 0, attention = 4.0 * m->heads * m->head_size * keys;
   for (int32_t i = 0; i < layout->parameter_count; i++) {
     const gd_parameter *p = &layout->parameters[i];
     int32_t layer = layout->buckets[p->bucket].layer;
@@ -83,6 +84,14 @@ double gd_cost_flops_per_token(const gd_layout *layout) {
   int32_t back = m->layers - layout->lowest_layer;
   products += (double)m->vocabulary * m->width * (1 + layout->head_goes_back + gd_layout_trains(layout, layout->head));
   return 2.0 * products + attention * (m->layers + 2.0 * back);
+}
+
+double gd_cost_flops_per_token(const gd_layout *layout) {
+  return flops_per_token(layout, (double)layout->spec.batch.sequence);
+}
+
+double gd_cost_causal_flops_per_token(const gd_layout *layout) {
+  return flops_per_token(layout, ((double)layout->spec.batch.sequence + 1) / 2);
 }
 
 void gd_cost_of(const gd_layout *layout, gd_cost *out) {

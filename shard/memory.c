@@ -117,3 +117,10 @@ int64_t gd_memory_device_bytes(const gd_memory memory[GD_MEMORY_IDS]) {
   for (int group = 0; group < GD_MEMORY_HOST; group++) bytes += gd_memory_group_bytes(memory, (gd_memory_group)group);
   return bytes;
 }
+
+void gd_memory_of_gpu(const gd_memory memory[GD_MEMORY_IDS], int32_t ranks, gd_gpu_memory *out) {
+  static const int64_t context = (int64_t)600 << 20, nccl = (int64_t)400 << 20;
+  *out = (gd_gpu_memory){.scratch = GD_GPU_SCRATCH_BYTES, .workspace = GD_GPU_WORKSPACE_BYTES};
+  out->context_estimate = context + (ranks > 1 ? nccl : 0);
+  out->total = gd_memory_device_bytes(memory) + out->scratch + out->workspace + out->context_estimate;
+}

@@ -1,6 +1,6 @@
 /* memory.h - what a rank takes from its device and as host memory that copies reach, by name and bytes: the trainer takes each
  * of these once (gd_model_take), of this size, and the plan prints them, so what is planned is what is taken. Memory of the
- * kernels themselves (scratch of threads, workspace of a library) is not among them.
+ * kernels themselves (scratch of threads, workspace of a library) is not among them: gd_memory_of_gpu.
  */
 #ifndef GD_SHARD_MEMORY_H
 #define GD_SHARD_MEMORY_H
@@ -64,6 +64,16 @@ void gd_memory_of_training(const gd_layout *layout, gd_memory out[GD_MEMORY_IDS]
 void gd_memory_of_largest(const gd_layout *layout, gd_memory out[GD_MEMORY_IDS]);
 /* Inference: batch.sequence rows at most a call, `cache_tokens` keys and values. Local. */
 void gd_memory_of_inference(const gd_layout *layout, int32_t cache_tokens, gd_memory out[GD_MEMORY_IDS]);
+
+/* What a GPU holds besides: scratch of the kernels, workspace of cuBLASLt (both taken once, of this size), and an estimate of
+ * the CUDA context, the kernels' code and, with several ranks, NCCL's buffers, which depend on GPU, driver and network and were
+ * not measured. */
+enum { GD_GPU_SCRATCH_BYTES = 128 << 20, GD_GPU_WORKSPACE_BYTES = 32 << 20 };
+typedef struct gd_gpu_memory {
+  int64_t scratch, workspace, context_estimate;
+  int64_t total; /* with what gd_memory_device_bytes counts */
+} gd_gpu_memory;
+void gd_memory_of_gpu(const gd_memory memory[GD_MEMORY_IDS], int32_t ranks, gd_gpu_memory *out);
 
 const char *gd_memory_group_name(gd_memory_group group);
 int64_t gd_memory_group_bytes(const gd_memory memory[GD_MEMORY_IDS], gd_memory_group group);

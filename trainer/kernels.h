@@ -334,5 +334,8 @@ void gd_kernels_close(gd_kernels *kernels);
 /* The measured matrix peak: floating-point operations a second of `threads` threads that multiply and add in registers
  * (bfloat16: pair products; 0 where the processor has none). Takes about 20 ms. CPU only. Local. */
 double gd_kernels_peak_flops(gd_dtype dtype, int32_t threads);
+/* The same of a GPU by its name ("NVIDIA H100 80GB HBM3"): the vendor's figure, dense; 0: an unknown GPU, or a part of one.
+ * Local. */
+double gd_gpu_peak_flops(const char *name, gd_dtype dtype);
 
 #endif

@@ -274,6 +274,35 @@ static void the_measured_peak_is_zero_only_where_there_are_no_such_products(void
   unsetenv("GPTDIST_ISA");
 }
 
+static void a_gpu_is_known_by_its_name_or_not_at_all(void **state) {
+  (void)state;
+  static const struct {
+    const char *name;
+    double bfloat16, float32; /* TFLOP/s */
+  } cases[] = {{"NVIDIA H100 80GB HBM3", 989.4, 66.9},
+               {"NVIDIA H100 PCIe", 756.5, 51.2},
+               {"NVIDIA H100 NVL", 835.5, 60},
+               {"NVIDIA H200", 989.4, 66.9},
+               {"NVIDIA H200 NVL", 835.5, 60},
+               {"NVIDIA GH200 480GB", 989.4, 66.9},
+               {"NVIDIA A100-SXM4-80GB", 312, 19.5},
+               {"NVIDIA A100 80GB PCIe", 312, 19.5},
+               {"A100-PCIE-40GB", 312, 19.5},
+               {"NVIDIA L4", 121, 30.3},
+               {"NVIDIA L40", 181, 90.5},
+               {"NVIDIA L40S", 362, 91.6},
+               {"NVIDIA A10", 125, 31.2},
+               {"NVIDIA A10G", 0, 0},
+               {"NVIDIA H100", 0, 0},
+               {"NVIDIA H1000 HBM3", 0, 0},
+               {"NVIDIA A100-SXM4-40GB MIG 1g.5gb", 0, 0},
+               {"", 0, 0}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    assert_true(gd_gpu_peak_flops(cases[i].name, GD_BFLOAT16) == 1e12 * cases[i].bfloat16);
+    assert_true(gd_gpu_peak_flops(cases[i].name, GD_FLOAT32) == 1e12 * cases[i].float32);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(unit_squares_use_one_fixed_order, open_test_device, close_test_device),
@@ -286,6 +315,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(the_environment_names_the_instruction_set_or_is_refused, open_test_device,
                                       close_test_device),
       cmocka_unit_test(the_measured_peak_is_zero_only_where_there_are_no_such_products),
+      cmocka_unit_test(a_gpu_is_known_by_its_name_or_not_at_all),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -68,14 +68,22 @@ static void the_vocabulary_is_padded_to_sixteen_a_block(void **state) {
   }
 }
 
-static double operations(const gd_spec *spec) {
+static double counted(const gd_spec *spec, double (*count)(const gd_layout *layout)) {
   gd_mesh mesh;
   gd_layout layout;
   assert_int_equal(gd_mesh_init(&mesh, 1, 1, 1, 1), GD_OK);
   assert_int_equal(gd_layout_create(spec, &mesh, 0, &layout), GD_OK);
-  double found = gd_cost_flops_per_token(&layout);
+  double found = count(&layout);
   gd_layout_free(&layout);
   return found;
+}
+
+static double operations(const gd_spec *spec) {
+  return counted(spec, gd_cost_flops_per_token);
+}
+
+static double causal_operations(const gd_spec *spec) {
+  return counted(spec, gd_cost_causal_flops_per_token);
 }
 
 /* 6 operations a token and matrix element (two forward, four backward), head included, look-up not; attention's two products of
@@ -87,6 +95,7 @@ static void operations_of_a_token(void **state) {
   spec = load(llama);
   double attention = 50 * 60 + 2 * 50 * 20 + 60 * 50, mlp = 3 * 50 * 70;
   assert_true(operations(&spec) == 6.0 * (3 * (attention + mlp) + 1000 * 50) + 12.0 * 3 * 60 * 64);
+  assert_true(causal_operations(&spec) == 6.0 * (3 * (attention + mlp) + 1000 * 50) + 6.0 * 3 * 60 * 65);
 }
 
 /* What is frozen has no product for its gradient, and what is below the lowest layer that learns only its forward one. */

@@ -1,6 +1,7 @@
 /* backend.c - the table of CUDA kernels and the door into libgptdist-cuda.so. */
 #include <stdlib.h>
 
+#include "shard/memory.h"
 #include "trainer/kernels/cuda/table.h"
 
 /* Agreed boundary: attention on a GPU, its tuning and its proof are a step of their own. */
@@ -10,7 +11,7 @@ static gd_status cuda_attention(gd_kernels *kernels, const gd_attention *args) {
   return gd_fail(GD_USAGE, "attention has no CUDA kernel yet; run.device cpu");
 }
 
-static const size_t scratch_bytes = (size_t)128 << 20;
+static const size_t scratch_bytes = GD_GPU_SCRATCH_BYTES;
 
 static void cuda_close(gd_kernels *kernels) {
   gd_cuda_state *state = gd_cuda_state_of(kernels);

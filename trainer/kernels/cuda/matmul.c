@@ -11,10 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "shard/memory.h"
 #include "trainer/kernels/cuda/table.h"
 
 enum { REFERENCE_ROWS = 1024, CACHE_ENTRIES = 1024, CACHE_PROBES = 16, CANDIDATES = 32, ALIGNED_BYTES = 16 };
-static const size_t workspace_bytes = (size_t)32 << 20;
+static const size_t workspace_bytes = GD_GPU_WORKSPACE_BYTES;
 
 /* Everything an algorithm may depend on; zeroed before it is filled, so that it compares as bytes. */
 typedef struct key {

@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# A whole training with run.device: cuda where there is no GPU: the real device on a fake runtime (tests/gpu/fake), with the CPU's kernels
+# as its tasks. It has the CPU's losses, and what it says of speed and memory is the GPU's. Skipped where the build has no CUDA.
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+. "$here/../numerics/lib.sh"
+fake=$build/tests/gpu/fake/libgptdist-cuda.so
+if [ ! -e "$fake" ]; then
+  echo "skipped: built without CUDA"
+  exit 77
+fi
+mkdir -p "$work/bin" "$work/lib"
+cp "$bin/gptdist-train" "$bin/gptdist-ckpt" "$work/bin/"
+cp "$fake" "$work/lib/"
+bin=$work/bin
+
+train cpu 1 gpt2 run.device=cpu
+GPTDIST_DEVICE_GUARD=1 train gpu 1 gpt2 run.device=cuda
+check "a run names its GPU" grep -q 'device: GPU 0 of 1, NVIDIA H100 80GB HBM3, 80.0 GiB' "$work/gpu.out"
+check "it has the CPU's losses, norms and validation" same_curve cpu gpu
+check "and weights and moments" same_state cpu gpu
+train llama-cpu 1 llama run.device=cpu
+train llama-gpu 1 llama run.device=cuda batch.micro=5
+check "so has the other model, in other micro-batches" same_curve llama-cpu llama-gpu
+check "and its weights" same_state llama-cpu llama-gpu
+
+# 66.9 TFLOP/s: an H100's float32.
+share() {
+  awk 'function field(name) { match($0, "\"" name "\": [^,}]*"); return substr($0, RSTART + length(name) + 4, RLENGTH - length(name) - 4) + 0 }
+  /"event": "train"/ { lines++
+    ratio = field("tflops") / field("mfu") / 66.9
+    if (ratio < 0.99999 || ratio > 1.00001) { print "the peak is", ratio, "of an H100"; bad = 1 } }
+  END { exit bad || lines != 4 }' "$work/gpu/metrics.jsonl"
+}
+check "MFU is a share of the GPU's peak" share
+check "the peak and both counts are told" grep -qE 'MFU [0-9.e-]+% of a peak of 66.9 TFLOP/s \(float32, the vendor' "$work/gpu.out"
+
+FAKE_CUDA_NAME="NVIDIA Quux" FAKE_CUDA_MEMORY=1000000000 train unknown 1 gpt2 run.device=cuda
+check "an unknown GPU has no MFU" [ "$(grep -c '"mfu": null' "$work/unknown/metrics.jsonl")" = 4 ]
+check "and that is said" grep -q '(MFU unknown)' "$work/unknown.out"
+# Arenas of this model and a chunk or two, not what the process holds.
+held() {
+  awk '/"event": "train"/ { match($0, /"memory_bytes": [0-9]*/); bytes = substr($0, RSTART + 16, RLENGTH - 16) + 0; lines++
+    if (bytes != first && lines > 1) bad = 1
+    first = bytes
+    if (bytes < 64 * 1048576 || bytes > 3 * 65 * 1048576) { print bytes " bytes"; bad = 1 } } END { exit bad || !lines }' "$work/unknown/metrics.jsonl"
+}
+check "memory_bytes is of the GPU" held
+
+dry() { "$bin/gptdist-train" --config "$work/gpt2.yaml" --set run.device="$1" --dry-run "${@:2}" 2>&1; }
+dry cuda >"$work/dry"
+check "--dry-run counts what a GPU holds besides" \
+  grep -q 'on a GPU besides: scratch of kernels 128.0, workspace of cuBLASLt 32.0, CUDA context about 600 (an estimate)' "$work/dry"
+dry cuda --ranks 2 >"$work/dry"
+check "and NCCL with several ranks" grep -q 'CUDA context and NCCL about 1000 (an estimate)' "$work/dry"
+dry cpu >"$work/dry"
+check "and nothing of that on the CPU" [ "$(grep -c 'GPU' "$work/dry")" = 0 ]
+dry cuda --json >"$work/dry"
+check "the document has it too" \
+  grep -q '"gpu_bytes": {"scratch": 134217728, "workspace": 33554432, "context_estimate": 629145600, "total_estimate": ' "$work/dry"
+finish
