@@ -30,6 +30,8 @@ static const gd_memory names[GD_MEMORY_IDS] = {
     [GD_M_HOST_VALIDATION] = {"validation on the host", GD_MEMORY_HOST, 0},
     [GD_M_HOST_VERDICT] = {"verdict on the host", GD_MEMORY_HOST, 0},
     [GD_M_HOST_FLAGS] = {"flags on the host", GD_MEMORY_HOST, 0},
+    [GD_M_HOST_BATCHES] = {"batches on the host", GD_MEMORY_HOST, 0},
+    [GD_M_HOST_VALIDATION_BATCH] = {"validation batch on the host", GD_MEMORY_HOST, 0},
 };
 
 void gd_memory_of_training(const gd_layout *layout, gd_memory out[GD_MEMORY_IDS]) {
@@ -63,6 +65,9 @@ void gd_memory_of_training(const gd_layout *layout, gd_memory out[GD_MEMORY_IDS]
   out[GD_M_VERDICT].bytes = GD_VERDICT_BYTES;
   out[GD_M_HOST_VERDICT].bytes = 2 * GD_VERDICT_BYTES;
   out[GD_M_FLAGS].bytes = out[GD_M_HOST_FLAGS].bytes = 2 * 2 * 4;
+  int64_t batch = share * (4 * (int64_t)spec->batch.sequence + 1) * 4;
+  out[GD_M_HOST_BATCHES].bytes = 2 * batch;
+  out[GD_M_HOST_VALIDATION_BATCH].bytes = validates ? batch : 0;
   out[GD_M_HOST_SNAPSHOT].bytes = (gd_layout_saved_units(layout) + (adam ? 2 : 1) * units) * GD_UNIT_ELEMS * 4;
 }
 

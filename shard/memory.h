@@ -34,6 +34,8 @@ typedef enum gd_memory_id {
   GD_M_HOST_VALIDATION, /* [global][2] float32 */
   GD_M_HOST_VERDICT,    /* [2 steps] */
   GD_M_HOST_FLAGS,
+  GD_M_HOST_BATCHES,          /* [2 steps]: tokens, targets, weights, documents [share][T] and labels [share], 4 bytes each */
+  GD_M_HOST_VALIDATION_BATCH, /* one such, where there is a validation */
   GD_MEMORY_IDS
 } gd_memory_id;
 

@@ -128,12 +128,10 @@ static void ask_flags(void *context, int32_t flags[GD_FLAGS]) {
 }
 
 static gd_status open_data(gd_run *run) {
-  const gd_batch_spec *batch = &run->spec.batch;
   gd_deal share = gd_deal_share(&run->spec, run->model.data->size, run->model.data->rank);
-  gd_prefetch_plan plan = {.start_step = run->state.step, .draws_per_step = batch->global, .count = share.sequences};
+  gd_prefetch_plan plan = {.start_step = run->state.step, .draws_per_step = run->spec.batch.global, .count = share.sequences};
   plan.first_offset = share.first_sequence;
   plan.depth = run->spec.data.prefetch;
-  for (int i = 0; i < GD_FLAGS_AHEAD; i++) GD_TRY(gd_batch_open(share.sequences, batch->sequence, &run->batches[i]));
   if (run->validation) GD_TRY(gd_validator_open(&run->model, run->validation, &run->validator));
   return gd_prefetch_open(run->data, &plan, &run->prefetch);
 }
@@ -240,12 +238,13 @@ static gd_status validate(gd_run *run) {
 
 static gd_status enqueue_step(gd_run *run) {
   int64_t number = run->enqueued;
-  int32_t place = (int32_t)(number % GD_FLAGS_AHEAD);
-  run->began_ms[place] = now_ms();
+  run->began_ms[number % GD_FLAGS_AHEAD] = now_ms();
   gd_session_progress(run->session, "data", number);
   if (run->profile) gd_profile_begin(run->profile);
-  GD_TRY(gd_prefetch_next(run->prefetch, &run->batches[place]));
-  GD_TRY(gd_step_run(&run->step, number, &run->batches[place], gd_schedule_lr(&run->spec, number)));
+  gd_batch *batch;
+  GD_TRY(gd_step_batch(&run->step, number, &batch));
+  GD_TRY(gd_prefetch_next(run->prefetch, batch));
+  GD_TRY(gd_step_run(&run->step, number, batch, gd_schedule_lr(&run->spec, number)));
   run->enqueued++;
   return GD_OK;
 }
@@ -342,10 +341,9 @@ gd_status gd_run_next(gd_run *run, gd_run_event *event) {
 
 void gd_run_close(gd_run *run) {
   if (!run->device) return;
-  gd_step_close(&run->step); /* waits for what is enqueued, which reads the batches */
+  gd_step_close(&run->step); /* waits for what is enqueued */
   if (run->prefetch) gd_prefetch_close(run->prefetch);
   if (run->writer) gd_checkpoint_writer_close(run->writer);
-  for (int i = 0; i < GD_FLAGS_AHEAD; i++) gd_batch_close(&run->batches[i]);
   gd_validator_close(&run->validator);
   gd_snapshot_close(&run->snapshot);
   gd_profile_close(run->profile);

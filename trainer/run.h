@@ -49,7 +49,6 @@ typedef struct gd_run {
   gd_dataset *data, *validation; /* validation NULL: none */
   gd_validator validator;
   gd_prefetch *prefetch;
-  gd_batch batches[GD_FLAGS_AHEAD]; /* this data rank's share of step n: at n % GD_FLAGS_AHEAD */
   gd_checkpoint_writer *writer;
   gd_run_state state;
   int64_t start_step; /* where this process began */

@@ -33,6 +33,20 @@ static gd_status make_events(gd_step *step) {
   return GD_OK;
 }
 
+static gd_status open_batches(gd_step *step) {
+  gd_model *model = step->model;
+  int32_t length = model->layout.spec.batch.sequence;
+  int32_t share = gd_deal_share(&model->layout.spec, model->data->size, model->data->rank).sequences;
+  size_t bytes = gd_batch_bytes(share, length);
+  if (model->memory[GD_M_HOST_BATCHES].bytes != (int64_t)(GD_FLAGS_AHEAD * bytes))
+    return gd_fail(GD_BUG, "%lld bytes are planned for %d batches of %zu", (long long)model->memory[GD_M_HOST_BATCHES].bytes,
+                   (int)GD_FLAGS_AHEAD, bytes);
+  GD_TRY(gd_model_take(model, GD_M_HOST_BATCHES, false, &step->batch_memory));
+  for (int32_t i = 0; i < GD_FLAGS_AHEAD; i++)
+    gd_batch_place((char *)step->batch_memory + (size_t)i * bytes, share, length, &step->batches[i]);
+  return GD_OK;
+}
+
 gd_status gd_step_open(gd_model *model, gd_optimizer *optimizer, gd_flags_ask *ask, void *context, gd_step *out) {
   const gd_device_ops *ops = model->device->ops;
   memset(out, 0, sizeof *out);
@@ -41,7 +55,11 @@ gd_status gd_step_open(gd_model *model, gd_optimizer *optimizer, gd_flags_ask *a
   GD_TRY(gd_gradient_reducer_open(model, &out->reducer));
   GD_TRY(gd_flags_open(model, ask, context, &out->flags));
   GD_TRY(gd_model_take(model, GD_M_HOST_VERDICT, false, &out->verdicts));
-  for (int32_t i = 0; i < GD_FLAGS_AHEAD; i++) GD_TRY(ops->event_create(model->device, &out->voted[i]));
+  for (int32_t i = 0; i < GD_FLAGS_AHEAD; i++) {
+    GD_TRY(ops->event_create(model->device, &out->voted[i]));
+    GD_TRY(ops->event_create(model->device, &out->loaded[i]));
+  }
+  GD_TRY(open_batches(out));
   GD_TRY(gd_plan_create(&model->layout, &out->plan));
   out->done = calloc((size_t)out->plan.count, sizeof *out->done);
   out->gathered = calloc((size_t)model->layout.bucket_count, sizeof *out->gathered);
@@ -63,8 +81,12 @@ void gd_step_close(gd_step *step) {
   step->model->gathered = NULL;
   for (int32_t row = 0; step->done && row < step->plan.count; row++)
     if (step->done[row]) step->model->device->ops->event_destroy(step->done[row]);
-  for (int32_t i = 0; i < GD_FLAGS_AHEAD; i++)
-    if (step->voted[i]) step->model->device->ops->event_destroy(step->voted[i]);
+  for (int32_t i = 0; i < GD_FLAGS_AHEAD; i++) {
+    step->model->device->ops->event_destroy(step->voted[i]);
+    step->model->device->ops->event_destroy(step->loaded[i]);
+    gd_batch_close(&step->batches[i]);
+  }
+  gd_model_give(step->model, GD_M_HOST_BATCHES, step->batch_memory);
   gd_model_give(step->model, GD_M_HOST_VERDICT, step->verdicts);
   gd_flags_close(&step->flags);
   free(step->done), free(step->gathered), free(step->micros);
@@ -111,8 +133,9 @@ static gd_status begin_micro(gd_step *step, const gd_action *action, int64_t num
   micro->accumulate = spec->numerics == GD_NUMERICS_FAST && action->micro > 0;
   place_gradients(step, micro);
   int64_t row = first_of(model, micro) * share->length;
-  return gd_model_load_batch(model, micro, share->tokens + row, share->targets + row, share->weights + row,
-                             share->document_starts + row);
+  GD_TRY(gd_model_load_batch(model, micro, share->tokens + row, share->targets + row, share->weights + row,
+                             share->document_starts + row));
+  return model->device->ops->event_record(step->loaded[number % GD_FLAGS_AHEAD], model->device->compute);
 }
 
 static gd_status forward(gd_step *step, const gd_action *action, int64_t number, const gd_batch *share) {
@@ -164,6 +187,12 @@ gd_status gd_step_read(gd_step *step, int64_t number, gd_step_result *out) {
   out->verdict = step->verdicts[place];
   memcpy(out->flags, gd_flags_of(&step->flags, place), sizeof out->flags);
   return GD_OK;
+}
+
+gd_status gd_step_batch(gd_step *step, int64_t number, gd_batch **out) {
+  int32_t place = (int32_t)(number % GD_FLAGS_AHEAD);
+  *out = &step->batches[place];
+  return step->model->device->ops->event_sync(step->loaded[place]);
 }
 
 gd_status gd_step_run(gd_step *step, int64_t number, const gd_batch *share, float lr) {

@@ -23,6 +23,9 @@ typedef struct gd_step {
   gd_micro *micros;        /* [slots]: under way */
   gd_verdict *verdicts;    /* host, [GD_FLAGS_AHEAD]: step n's at n % GD_FLAGS_AHEAD */
   gd_event *voted[GD_FLAGS_AHEAD];
+  void *batch_memory;               /* host, of the batches */
+  gd_batch batches[GD_FLAGS_AHEAD]; /* step n's at n % GD_FLAGS_AHEAD */
+  gd_event *loaded[GD_FLAGS_AHEAD]; /* they have been copied to the device */
 } gd_step;
 
 /* What all ranks have agreed on in a step. */
@@ -35,9 +38,12 @@ typedef struct gd_step_result {
 GD_CHECKED gd_status gd_step_open(gd_model *model, gd_optimizer *optimizer, gd_flags_ask *ask, void *context, gd_step *out);
 void gd_step_close(gd_step *step);
 
-/* Enqueues step `number` on this data rank's share of the global batch (host arrays, `share` sequences, which must stay until
- * the step's result was read). With ZeRO 1 the updated weights of other ranks' pieces come on the communication stream (the
- * next forward waits for them). Collective over the job. */
+/* Where step `number`'s batch is to be written: host memory that copies reach while the host goes on. Waits until the batch
+ * that was there has been copied, or the device would find the new one in its place. Local. */
+GD_CHECKED gd_status gd_step_batch(gd_step *step, int64_t number, gd_batch **out);
+/* Enqueues step `number` on this data rank's share of the global batch (gd_step_batch's, or other host arrays of `share`
+ * sequences, which must stay until the step's result was read). With ZeRO 1 the updated weights of other ranks' pieces come on
+ * the communication stream (the next forward waits for them). Collective over the job. */
 GD_CHECKED gd_status gd_step_run(gd_step *step, int64_t number, const gd_batch *share, float lr);
 /* Waits for the vote of step `number`, of the last GD_FLAGS_AHEAD that were enqueued. Local. */
 GD_CHECKED gd_status gd_step_read(gd_step *step, int64_t number, gd_step_result *out);

@@ -12,7 +12,8 @@ gd_status gd_validator_open(gd_model *model, gd_dataset *dataset, gd_validator *
   out->model = model;
   out->dataset = dataset;
   GD_TRY(gd_plan_create_validation(&model->layout, &out->plan));
-  GD_TRY(gd_batch_open(share, spec->batch.sequence, &out->batch));
+  GD_TRY(gd_model_take(model, GD_M_HOST_VALIDATION_BATCH, false, &out->batch_memory));
+  gd_batch_place(out->batch_memory, share, spec->batch.sequence, &out->batch);
   GD_TRY(gd_model_take(model, GD_M_VALIDATION_SUMS, false, &out->sums));
   GD_TRY(gd_model_take(model, GD_M_ALL_VALIDATION_SUMS, false, &out->all_sums));
   return gd_model_take(model, GD_M_HOST_VALIDATION, false, &out->host_sums);
@@ -22,6 +23,7 @@ void gd_validator_close(gd_validator *validator) {
   if (!validator->model) return;
   gd_plan_free(&validator->plan);
   gd_batch_close(&validator->batch);
+  gd_model_give(validator->model, GD_M_HOST_VALIDATION_BATCH, validator->batch_memory);
   gd_model_give(validator->model, GD_M_VALIDATION_SUMS, validator->sums);
   gd_model_give(validator->model, GD_M_ALL_VALIDATION_SUMS, validator->all_sums);
   gd_model_give(validator->model, GD_M_HOST_VALIDATION, validator->host_sums);

@@ -10,6 +10,7 @@ typedef struct gd_validator {
   gd_model *model;
   gd_dataset *dataset;
   gd_plan plan;           /* of a global batch: forward and head */
+  void *batch_memory;     /* host */
   gd_batch batch;         /* [share][T] */
   float *sums, *all_sums; /* device: [2 * share], [2 * global] */
   float *host_sums;

@@ -43,12 +43,30 @@ gd_status gd_batch_open(int32_t sequences, int32_t length, gd_batch *out) {
   return gd_fail(GD_NO_MEMORY, "no memory for a batch of %d x %d tokens", sequences, length);
 }
 
+size_t gd_batch_bytes(int32_t sequences, int32_t length) {
+  return (size_t)sequences * (4 * (size_t)length + 1) * 4;
+}
+
+void gd_batch_place(void *memory, int32_t sequences, int32_t length, gd_batch *out) {
+  size_t count = (size_t)sequences * (size_t)length;
+  int32_t *arrays = memory;
+  memset(memory, 0, gd_batch_bytes(sequences, length));
+  *out = (gd_batch){.sequences = sequences, .length = length, .borrowed = true};
+  out->tokens = arrays;
+  out->targets = arrays + count;
+  out->weights = (float *)memory + 2 * count;
+  out->document_starts = arrays + 3 * count;
+  out->labels = arrays + 4 * count;
+}
+
 void gd_batch_close(gd_batch *batch) {
-  free(batch->tokens);
-  free(batch->targets);
-  free(batch->weights);
-  free(batch->document_starts);
-  free(batch->labels);
+  if (!batch->borrowed) {
+    free(batch->tokens);
+    free(batch->targets);
+    free(batch->weights);
+    free(batch->document_starts);
+    free(batch->labels);
+  }
   *batch = (gd_batch){0};
 }
 

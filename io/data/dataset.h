@@ -11,6 +11,8 @@
 #ifndef GD_IO_DATA_DATASET_H
 #define GD_IO_DATA_DATASET_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "comm/session.h"
@@ -25,10 +27,14 @@ typedef struct gd_batch {
   float *weights;           /* 1, or 0 where there is no target */
   int32_t *document_starts; /* index in the window where the token's document begins; all 0 when documents are not masked */
   int32_t *labels;          /* [sequences]; -1: none */
+  bool borrowed;            /* the arrays lie in memory of somebody else */
 } gd_batch;
 
 /* Allocates the five arrays, zeroed. GD_NO_MEMORY. */
 GD_CHECKED gd_status gd_batch_open(int32_t sequences, int32_t length, gd_batch *out);
+/* The same in the caller's memory of gd_batch_bytes, which may be such as a device copies from without waiting; 4-aligned. */
+size_t gd_batch_bytes(int32_t sequences, int32_t length);
+void gd_batch_place(void *memory, int32_t sequences, int32_t length, gd_batch *out);
 void gd_batch_close(gd_batch *batch);
 
 /* The training sources of a run file and their mixture, windows of `length` tokens. A path is a dataset folder (its train/) or

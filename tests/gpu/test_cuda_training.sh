@@ -23,6 +23,18 @@ train llama-gpu 1 llama run.device=cuda batch.micro=5
 check "so has the other model, in other micro-batches" same_curve llama-cpu llama-gpu
 check "and its weights" same_state llama-cpu llama-gpu
 
+# A step copies to the device from pinned memory alone: more steps are no more pageable copies.
+for steps in 2 5; do
+  FAKE_CUDA_REPORT=$work/report-$steps train copies-$steps 1 gpt2 run.device=cuda run.steps=$steps schedule.decay_steps=9 \
+    checkpoint.interval_steps=0 validation.interval_steps=1
+done
+pinned() { # what of the two runs: how many more
+  awk -v word="$1" '{ for (i = 1; i < NF; i++) if ($i == word) count[NR] = $(i + 1) } END { print count[2] - count[1] }' \
+    "$work/report-2" "$work/report-5"
+}
+check "three more steps have no more copies from pageable memory" [ "$(pinned pageable)" = 0 ]
+check "but more from pinned memory" [ "$(pinned pinned)" -gt 8 ]
+
 # 66.9 TFLOP/s: an H100's float32.
 share() {
   awk 'function field(name) { match($0, "\"" name "\": [^,}]*"); return substr($0, RSTART + length(name) + 4, RLENGTH - length(name) - 4) + 0 }
