@@ -31,6 +31,7 @@ typedef struct nccl_group {
   gd_group base;
   gd_device *device;
   ncclComm_t comm;
+  bool ready; /* comm may be asked from any thread */
   bool failed;
   mark marks[MARKS]; /* a ring: first is the oldest */
   int32_t first, pending;
@@ -63,12 +64,34 @@ static void poll_group(nccl_group *g) {
   }
 }
 
-static void poll_all(void *context) {
-  (void)context;
+/* What a communicator met since it was last asked; the lock is held. */
+static ncclResult_t met(nccl_group *g) {
+  ncclResult_t state = ncclSuccess, asked = ncclCommGetAsyncError(g->comm, &state);
+  if (asked != ncclSuccess) state = asked;
+  if (state == ncclInProgress) state = ncclSuccess;
+  if (state != ncclSuccess) g->failed = true;
+  return state;
+}
+
+static gd_status failed_meanwhile(nccl_group *g, ncclResult_t result) {
+  const char *last = ncclGetLastError(g->comm);
+  return gd_fail(GD_RANK_FAILED, "collectives on group %s: NCCL: %s%s%s", g->base.name, ncclGetErrorString(result),
+                 last && last[0] ? ": " : "", last ? last : "");
+}
+
+static gd_status poll_all(void) {
+  gd_status status = GD_OK;
   pthread_mutex_lock(&lock);
-  for (int i = 0; i < MAX_GROUPS; i++)
-    if (groups[i]) poll_group(groups[i]);
+  for (int i = 0; i < MAX_GROUPS; i++) {
+    nccl_group *g = groups[i];
+    if (!g) continue;
+    poll_group(g);
+    if (!g->ready || g->failed || status != GD_OK) continue;
+    ncclResult_t result = met(g);
+    if (result != ncclSuccess) status = failed_meanwhile(g, result);
+  }
   pthread_mutex_unlock(&lock);
+  return status;
 }
 
 static int64_t now_ns(void) {
@@ -84,15 +107,18 @@ static gd_status fault(nccl_group *g, const char *call, ncclResult_t result) {
                  last && last[0] ? ": " : "", last ? last : "");
 }
 
-/* Waits until a non-blocking call of `comm` has been taken, at most CONNECT_SECONDS. Connections are made at first use. */
+/* Waits until a non-blocking call of `comm` has been taken, at most CONNECT_SECONDS. Connections are made at first use; later a
+ * thread of NCCL's takes it within microseconds, so the host asks without a pause first. */
 static ncclResult_t settle(ncclComm_t comm, ncclResult_t result) {
-  int64_t deadline = now_ns() + (int64_t)CONNECT_SECONDS * 1000000000;
+  static const int64_t spin_ns = 200000;
   const struct timespec pause = {0, 50000};
-  while (result == ncclInProgress && now_ns() < deadline) {
+  int64_t start = now_ns(), now = start;
+  while (result == ncclInProgress && now - start < (int64_t)CONNECT_SECONDS * 1000000000) {
     ncclResult_t state = ncclInProgress;
     ncclResult_t asked = ncclCommGetAsyncError(comm, &state);
     result = asked == ncclSuccess ? state : asked;
-    if (result == ncclInProgress) nanosleep(&pause, NULL);
+    now = now_ns();
+    if (result == ncclInProgress && now - start >= spin_ns) nanosleep(&pause, NULL);
   }
   return result;
 }
@@ -114,11 +140,12 @@ typedef struct nccl_call {
 } nccl_call;
 
 static gd_status begin_numbered(nccl_group *g, gd_stream *stream, const char *name, uint64_t *counter, nccl_call *out) {
-  if (g->failed) return gd_fail(GD_RANK_FAILED, "%s on group %s, which failed before", name, g->base.name);
   cudaStream_t handle = gd_cuda_stream_enter(stream);
   pthread_mutex_lock(&lock);
   poll_group(g);
+  bool failed = g->failed;
   pthread_mutex_unlock(&lock);
+  if (failed) return gd_fail(GD_RANK_FAILED, "%s on group %s, which failed before", name, g->base.name);
   *out = (nccl_call){name, ++*counter, handle};
   trace(g, name, out->sequence, false);
   return GD_OK;
@@ -350,6 +377,11 @@ static gd_status group_finish(nccl_group *g, const char *call, ncclResult_t resu
   if (status == GD_OK) status = settled(g, call, ncclCommUserRank(g->comm, &rank));
   if (status == GD_OK) status = settled(g, call, ncclCommCount(g->comm, &size));
   if (status == GD_OK) status = gd_group_open(&g->base, rank, size);
+  if (status == GD_OK) {
+    pthread_mutex_lock(&lock);
+    g->ready = true;
+    pthread_mutex_unlock(&lock);
+  }
   if (status != GD_OK) {
     nccl_destroy(&g->base);
     return status;
@@ -372,6 +404,14 @@ static void share_gpu(void) {
   (void)setenv("NCCL_MAX_CTAS", "2", 0);
 }
 
+/* Before NCCL's first call. Groups of two communicators may be under way on the compute and on the communication stream at
+ * once: NCCL then has to keep the order in which a rank started them, or two ranks could each wait for the other's second one.
+ */
+static void prepare(void) {
+  (void)setenv("NCCL_LAUNCH_ORDER_IMPLICIT", "1", 0);
+  share_gpu();
+}
+
 int32_t gd_nccl_version(void) {
   int version = 0;
   return ncclGetVersion(&version) == ncclSuccess ? version : 0;
@@ -380,7 +420,7 @@ int32_t gd_nccl_version(void) {
 gd_status gd_nccl_unique_id(gd_cuda_unique_id *out) {
   ncclUniqueId id;
   _Static_assert(sizeof id == sizeof out->bytes, "GD_CUDA_UNIQUE_ID_BYTES is NCCL's");
-  share_gpu();
+  prepare();
   ncclResult_t result = ncclGetUniqueId(&id);
   if (result != ncclSuccess)
     return gd_fail(GD_RANK_FAILED, "NCCL cannot start: %s: %s", ncclGetErrorString(result), ncclGetLastError(NULL));
@@ -394,9 +434,9 @@ gd_status gd_nccl_world_group(gd_device *device, int32_t rank, int32_t ranks, co
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
   memcpy(&native, id->bytes, sizeof native);
-  share_gpu();
+  prepare();
   GD_TRY(group_create(device, "world", &g));
-  gd_cuda_device_on_sync(device, poll_all, NULL);
+  gd_cuda_device_on_sync(device, poll_all);
   return group_finish(g, "start", ncclCommInitRankConfig(&g->comm, ranks, native, rank, &config), out);
 }
 

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "comm/device_cuda.h"
 #include "comm/device_guard.h"
@@ -41,8 +42,7 @@ typedef struct state {
   bool apart; /* GPTDIST_DEVICE_GUARD: every request is a chunk of its own, so that memcheck sees where it ends */
   task_node *spare, *all;
   gd_error fault; /* the first fault of a task */
-  void (*poll)(void *);
-  void *poll_context;
+  gd_cuda_poll *poll;
 } state;
 
 typedef struct stream {
@@ -69,9 +69,8 @@ struct CUstream_st *gd_cuda_stream_enter(const gd_stream *base) {
   return ((const stream *)base)->handle;
 }
 
-void gd_cuda_device_on_sync(gd_device *device, void (*poll)(void *context), void *context) {
+void gd_cuda_device_on_sync(gd_device *device, gd_cuda_poll *poll) {
   state_of(device)->poll = poll;
-  state_of(device)->poll_context = context;
 }
 
 /* The current GPU's compute capability; 0.0 where it does not answer any more. */
@@ -365,21 +364,52 @@ static gd_status cuda_stream_wait(gd_stream *base, gd_event *event) {
 /* After the host waited: lets the collectives note what ended, then reports CUDA's error or a task's. */
 static gd_status waited(gd_device *device, cudaError_t error, const char *what) {
   state *own = state_of(device);
-  if (own->poll) own->poll(own->poll_context);
-  GD_TRY(check(error, what));
+  gd_status polled = own->poll ? own->poll() : GD_OK;
+  if (error != cudaSuccess) return gd_cuda_fault(error, what); /* CUDA's own is nearer to the cause */
+  GD_TRY(polled);
   pthread_mutex_lock(&own->lock);
   gd_status status = own->fault.code == GD_OK ? GD_OK : gd_error_raise(&own->fault);
   pthread_mutex_unlock(&own->lock);
   return status;
 }
 
+static int64_t now_ns(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* Where there are groups the host asks again and again, first without a pause, and looks after the collectives meanwhile: one
+ * whose peer is gone never ends. NULL event: the whole stream. */
+static gd_status wait_polling(gd_device *device, cudaStream_t handle, cudaEvent_t event, const char *what) {
+  static const int64_t spin_ns = 200000, poll_ns = 1000000;
+  const struct timespec pause = {0, 50000};
+  int64_t start = now_ns(), polled = start;
+  for (;;) {
+    cudaError_t error = event ? cudaEventQuery(event) : cudaStreamQuery(handle);
+    if (error != cudaErrorNotReady) return waited(device, error, what);
+    (void)cudaGetLastError(); /* "not ready" is no fault */
+    int64_t now = now_ns();
+    if (now - polled >= poll_ns) {
+      polled = now;
+      GD_TRY(state_of(device)->poll());
+    }
+    if (now - start >= spin_ns) nanosleep(&pause, NULL);
+  }
+}
+
 static gd_status cuda_stream_sync(gd_stream *base) {
-  return waited(base->device, cudaStreamSynchronize(gd_cuda_stream_enter(base)), "wait for a stream");
+  static const char what[] = "wait for a stream";
+  cudaStream_t handle = gd_cuda_stream_enter(base);
+  if (state_of(base->device)->poll) return wait_polling(base->device, handle, NULL, what);
+  return waited(base->device, cudaStreamSynchronize(handle), what);
 }
 
 static gd_status cuda_event_sync(gd_event *event) {
+  static const char what[] = "wait for an event";
   gd_cuda_device_enter(event->device);
-  return waited(event->device, cudaEventSynchronize(event->handle), "wait for an event");
+  if (state_of(event->device)->poll) return wait_polling(event->device, NULL, event->handle, what);
+  return waited(event->device, cudaEventSynchronize(event->handle), what);
 }
 
 /* ---- open and close ---- */

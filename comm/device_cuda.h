@@ -19,8 +19,10 @@ void gd_cuda_device_enter(const gd_device *device);
  * GD_BUG, a GPU that the kernels were not built for GD_USAGE. `what` says what was tried. Never returns GD_OK. */
 GD_CHECKED gd_status gd_cuda_fault(unsigned error, const char *what);
 
-/* `poll(context)` runs after every wait of the host on this device (the collectives note what has ended). NULL: none. */
-void gd_cuda_device_on_sync(gd_device *device, void (*poll)(void *context), void *context);
+/* What the host asks while it waits for this device, and after: the collectives note what has ended, and a fault of theirs ends
+ * the wait, which might else never end. Any thread. NULL: none. */
+typedef gd_status gd_cuda_poll(void);
+void gd_cuda_device_on_sync(gd_device *device, gd_cuda_poll *poll);
 
 /* Slots of gd_cuda_backend_table. */
 extern const gd_device_ops gd_cuda_device_ops;

@@ -4,7 +4,15 @@
 
 #include "tests/gpu/gpu.h"
 
+static const gd_cuda_backend_table *table;
 static gd_device device;
+static int pauses;
+
+/* In place of the C library's, for the shared object too: counts. */
+int nanosleep(const struct timespec *time, struct timespec *left) {
+  __atomic_add_fetch(&pauses, 1, __ATOMIC_RELAXED);
+  return clock_nanosleep(CLOCK_MONOTONIC, 0, time, left);
+}
 
 /* Leaves with the fault's own code, as programs do. */
 static void must(gd_status status) {
@@ -63,15 +71,62 @@ static void work(void) {
   device.ops->free(&device, memory);
 }
 
+/* A group of two ranks, of which only this one is there, split from the world of both. */
+static gd_group *open_groups(gd_group **world) {
+  gd_cuda_unique_id id;
+  gd_group *pair;
+  must(table->unique_id(&id));
+  must(table->world_group(&device, 0, 2, &id, world));
+  must(table->split_group(*world, 0, 0, "data", &pair));
+  return pair;
+}
+
+/* A collective whose peer is gone: the host's wait ends with what NCCL says. */
+static void peer_is_gone(void) {
+  gd_group *world, *pair = open_groups(&world);
+  void *memory;
+  must(device.ops->alloc(&device, 1000, &memory));
+  must(pair->ops->all_reduce(pair, device.communication, memory, 100, GD_FLOAT32, GD_SUM));
+  gd_status status = device.ops->stream_sync(device.communication);
+  printf("%d %s\n", (int)status, gd_error_text());
+  /* The group is gone for good, and closing it lets the stream go on. */
+  status = pair->ops->all_reduce(pair, device.communication, memory, 100, GD_FLOAT32, GD_SUM);
+  printf("%d %s\n", (int)status, gd_error_text());
+  pair->ops->destroy(pair);
+  world->ops->destroy(world);
+  must(device.ops->stream_sync(device.communication));
+  device.ops->free(&device, memory);
+}
+
+/* The same through an event, and without a fault: 2000 calls, each taken after a few questions. */
+static void many_calls(void) {
+  gd_group *world, *pair = open_groups(&world);
+  gd_event *event;
+  void *memory;
+  const char *order = getenv("NCCL_LAUNCH_ORDER_IMPLICIT");
+  must(device.ops->event_create(&device, &event));
+  must(device.ops->alloc(&device, 1000, &memory));
+  pauses = 0;
+  for (int i = 0; i < 2000; i++) must(pair->ops->all_reduce(pair, device.communication, memory, 100, GD_FLOAT32, GD_SUM));
+  int between = pauses;
+  must(device.ops->event_record(event, device.communication));
+  must(device.ops->event_sync(event));
+  pair->ops->destroy(pair);
+  world->ops->destroy(world);
+  device.ops->event_destroy(event);
+  device.ops->free(&device, memory);
+  /* A busy machine may hold the host up for longer than it asks without a pause. */
+  printf("launch order %s, %s\n", order ? order : "unset", between < 1000 ? "no pauses" : "a pause in each call");
+}
+
 int main(int argc, char **argv) {
   static const struct {
     const char *name;
     void (*run)(void);
-  } scenes[] = {{"tasks_and_memory", tasks_and_memory},
-                {"overrun_after", overrun_after},
-                {"overrun_before", overrun_before},
-                {"work", work}};
-  const gd_cuda_backend_table *table = gpu_backend();
+  } scenes[] = {{"tasks_and_memory", tasks_and_memory}, {"overrun_after", overrun_after},
+                {"overrun_before", overrun_before},     {"work", work},
+                {"peer_is_gone", peer_is_gone},         {"many_calls", many_calls}};
+  table = gpu_backend();
   for (size_t i = 0; argc == 2 && i < sizeof scenes / sizeof *scenes; i++) {
     if (strcmp(scenes[i].name, argv[1]) != 0) continue;
     gpu_open(table, 0, &device);

@@ -40,4 +40,11 @@ scene work 70 'a CUDA kernel went wrong before this call' FAKE_CUDA_FAULT=716@1
 scene work 71 'the GPU is lost or not usable: uncorrectable ECC error' FAKE_CUDA_FAULT=214@5
 scene work 64 'the GPU has compute capability 12.0, this build of gptdist has kernels for 80-real, 90' \
   FAKE_CUDA_FAULT=209@1 FAKE_CUDA_CAPABILITY=120
+
+# NCCL: what a communicator meets while the host waits ends the wait, though the collective never does.
+scene peer_is_gone 0 '76 collectives on group data: NCCL: remote process exited or there was a network error' \
+  FAKE_NCCL_HANGS=1 FAKE_NCCL_ERROR=6
+scene peer_is_gone 0 '76 all_reduce on group data, which failed before' FAKE_NCCL_HANGS=1 FAKE_NCCL_ERROR=6
+scene many_calls 0 'launch order 1, no pauses' FAKE_NCCL_POLLS=3
+scene many_calls 0 'launch order 0, no pauses' NCCL_LAUNCH_ORDER_IMPLICIT=0
 exit $bad
