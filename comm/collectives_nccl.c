@@ -86,7 +86,12 @@ static gd_status poll_all(void) {
     nccl_group *g = groups[i];
     if (!g) continue;
     poll_group(g);
-    if (!g->ready || g->failed || status != GD_OK) continue;
+    if (!g->ready || status != GD_OK) continue;
+    /* What it has enqueued may never end: no later wait is for it. */
+    if (g->failed) {
+      status = gd_fail(GD_RANK_FAILED, "collectives on group %s, which failed before", g->base.name);
+      continue;
+    }
     ncclResult_t result = met(g);
     if (result != ncclSuccess) status = failed_meanwhile(g, result);
   }
@@ -100,8 +105,14 @@ static int64_t now_ns(void) {
   return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-static gd_status fault(nccl_group *g, const char *call, ncclResult_t result) {
+static void mark_failed(nccl_group *g) {
+  pthread_mutex_lock(&lock);
   g->failed = true;
+  pthread_mutex_unlock(&lock);
+}
+
+static gd_status fault(nccl_group *g, const char *call, ncclResult_t result) {
+  mark_failed(g);
   const char *last = ncclGetLastError(g->comm);
   return gd_fail(GD_RANK_FAILED, "%s on group %s: NCCL: %s%s%s", call, g->base.name, ncclGetErrorString(result),
                  last && last[0] ? ": " : "", last ? last : "");
@@ -127,7 +138,7 @@ static gd_status settled(nccl_group *g, const char *call, ncclResult_t result) {
   result = settle(g->comm, result);
   if (result == ncclSuccess) return GD_OK;
   if (result != ncclInProgress) return fault(g, call, result);
-  g->failed = true;
+  mark_failed(g);
   return gd_fail(GD_RANK_FAILED, "%s on group %s: a peer did not come within %d seconds", call, g->base.name, CONNECT_SECONDS);
 }
 

@@ -92,6 +92,8 @@ static void peer_is_gone(void) {
   /* The group is gone for good, and closing it lets the stream go on. */
   status = pair->ops->all_reduce(pair, device.communication, memory, 100, GD_FLOAT32, GD_SUM);
   printf("%d %s\n", (int)status, gd_error_text());
+  status = device.ops->stream_sync(device.communication);
+  printf("again %d\n", (int)status);
   pair->ops->destroy(pair);
   world->ops->destroy(world);
   must(device.ops->stream_sync(device.communication));

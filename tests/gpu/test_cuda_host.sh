@@ -45,6 +45,7 @@ scene work 64 'the GPU has compute capability 12.0, this build of gptdist has ke
 scene peer_is_gone 0 '76 collectives on group data: NCCL: remote process exited or there was a network error' \
   FAKE_NCCL_HANGS=1 FAKE_NCCL_ERROR=6
 scene peer_is_gone 0 '76 all_reduce on group data, which failed before' FAKE_NCCL_HANGS=1 FAKE_NCCL_ERROR=6
+scene peer_is_gone 0 'again 76' FAKE_NCCL_HANGS=1 FAKE_NCCL_ERROR=6
 scene many_calls 0 'launch order 1, no pauses' FAKE_NCCL_POLLS=3
 scene many_calls 0 'launch order 0, no pauses' NCCL_LAUNCH_ORDER_IMPLICIT=0
 exit $bad
