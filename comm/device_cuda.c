@@ -460,17 +460,28 @@ const gd_device_ops gd_cuda_device_ops = {
 /* The number of GPUs, or why there is none. Asked before anything else: without a driver every other call fails less clearly.
  */
 static gd_status count_devices(int *out) {
-  int count = 0, driver = 0;
+  int count = 0, driver = 0, runtime = 0;
   cudaError_t error = cudaGetDeviceCount(&count);
   if (error == cudaSuccess && count > 0) {
     *out = count;
     return GD_OK;
   }
   const char *text = error == cudaSuccess ? "the driver shows no device" : cudaGetErrorString(error);
+  const char *visible = getenv("CUDA_VISIBLE_DEVICES");
   (void)cudaGetLastError();
   if (cudaDriverGetVersion(&driver) != cudaSuccess) driver = 0;
-  if (driver == 0) return gd_fail(GD_NO_MEMORY, "no CUDA driver: %s", text);
-  return gd_fail(GD_NO_MEMORY, "no GPU: %s (driver for CUDA %d.%d)", text, driver / 1000, driver % 1000 / 10);
+  if (cudaRuntimeGetVersion(&runtime) != cudaSuccess) runtime = 0;
+  if (driver == 0)
+    return gd_fail(
+        GD_NO_MEMORY,
+        "no CUDA driver: libcuda.so.1 of NVIDIA's driver is not here; a container or a job must be given its GPUs (%s)", text);
+  if (error == cudaErrorInsufficientDriver)
+    return gd_fail(GD_NO_MEMORY,
+                   "too old a CUDA driver: it serves CUDA %d.%d, this build of gptdist uses %d.%d; update NVIDIA's driver, or "
+                   "build gptdist with a CUDA that the driver serves",
+                   driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
+  return gd_fail(GD_NO_MEMORY, "no GPU: %s (driver for CUDA %d.%d%s%s)", text, driver / 1000, driver % 1000 / 10,
+                 visible ? ", CUDA_VISIBLE_DEVICES=" : "", visible ? visible : "");
 }
 
 static int32_t ordinal_of(int32_t local_rank, int count) {

@@ -5,6 +5,29 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Which keys make a buffer smaller. */
+static const char *what_helps(gd_memory_group group) {
+  switch (group) {
+    case GD_MEMORY_PARAMETERS: return "more ranks with a larger parallel.tensor, or precision.dtype: bf16";
+    case GD_MEMORY_GRADIENTS: return "more ranks with a larger parallel.tensor, or numerics: fast, which keeps one sum";
+    case GD_MEMORY_OPTIMIZER: return "more ranks with parallel.zero: 1 or a larger parallel.tensor";
+    case GD_MEMORY_ACTIVATIONS:
+    case GD_MEMORY_WORKSPACE: return "a smaller batch.micro or batch.sequence, or more ranks with a larger parallel.tensor";
+    default: return "more ranks with a larger parallel.tensor";
+  }
+}
+
+static gd_status take_bytes(gd_model *model, const gd_memory *wanted, void **out) {
+  const gd_device_ops *ops = model->device->ops;
+  bool host = wanted->group == GD_MEMORY_HOST;
+  size_t bytes = (size_t)wanted->bytes;
+  gd_status status = host ? ops->alloc_host(model->device, bytes, out) : ops->alloc(model->device, bytes, out);
+  if (status != GD_NO_MEMORY) return status;
+  if (host) return gd_error_context(status, "this is host memory for %s (%zu bytes)", wanted->name, bytes);
+  return gd_error_context(status, "this is for %s (%zu bytes); what helps: %s; gptdist-train --dry-run lists all of them",
+                          wanted->name, bytes, what_helps(wanted->group));
+}
+
 gd_status gd_model_take(gd_model *model, gd_memory_id id, bool zeroed, void *out) {
   const gd_device_ops *ops = model->device->ops;
   size_t bytes = (size_t)model->memory[id].bytes;
@@ -12,8 +35,7 @@ gd_status gd_model_take(gd_model *model, gd_memory_id id, bool zeroed, void *out
   *memory = NULL;
   if (model->taken[id]) return gd_fail(GD_BUG, "%s: taken twice", model->memory[id].name);
   if (bytes == 0) return GD_OK;
-  bool host = model->memory[id].group == GD_MEMORY_HOST;
-  GD_TRY(host ? ops->alloc_host(model->device, bytes, memory) : ops->alloc(model->device, bytes, memory));
+  GD_TRY(take_bytes(model, &model->memory[id], memory));
   model->taken[id] = true;
   return zeroed ? ops->fill(model->device->compute, *memory, 0, bytes) : GD_OK;
 }
@@ -69,7 +91,8 @@ gd_status gd_model_open(gd_session *session, gd_device *device, const gd_spec *s
 }
 
 gd_status gd_model_open_kernels(gd_session *session, gd_device *device, int32_t threads, gd_kernels *out) {
-  return gd_kernels_open(device, gd_session_cuda_kernels(session), threads, out);
+  gd_status status = gd_kernels_open(device, gd_session_cuda_kernels(session), threads, out);
+  return status == GD_NO_MEMORY ? gd_error_context(status, "this is for scratch of the kernels") : status;
 }
 
 void gd_model_close(gd_model *model) {

@@ -26,7 +26,8 @@ typedef enum cudaError {
   cudaErrorLaunchFailure,
   cudaErrorNoKernelImageForDevice,
   cudaErrorUnsupportedPtxVersion,
-  cudaErrorNotReady
+  cudaErrorNotReady,
+  cudaErrorInsufficientDriver
 } cudaError_t;
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice };
 enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2 };
@@ -49,6 +50,7 @@ cudaError_t cudaGetDevice(int *);
 cudaError_t cudaDeviceGetAttribute(int *, enum cudaDeviceAttr, int);
 cudaError_t cudaGetDeviceCount(int *);
 cudaError_t cudaDriverGetVersion(int *);
+cudaError_t cudaRuntimeGetVersion(int *);
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *, int);
 cudaError_t cudaDeviceGetStreamPriorityRange(int *, int *);
 cudaError_t cudaMemGetInfo(size_t *, size_t *);

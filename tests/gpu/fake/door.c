@@ -3,12 +3,27 @@
 #include <stdlib.h>
 
 #include "comm/device_cuda.h"
+#include "shard/memory.h"
 #include "trainer/kernels/cpu/table.h"
 
 /* A check of the device alone has no kernels. */
 extern const gd_cpu_table gd_cpu_table_generic __attribute__((weak));
 
 static gd_kernels_ops kernels;
+static void *scratch;
+
+/* As the CUDA kernels do, though nobody uses it. */
+static gd_status open_kernels(gd_kernels *out) {
+  GD_TRY(out->device->ops->alloc(out->device, GD_GPU_SCRATCH_BYTES, &scratch));
+  return gd_cpu_table_generic.ops.open(out);
+}
+
+static void close_kernels(gd_kernels *out) {
+  gd_cpu_table_generic.ops.close(out);
+  out->device->ops->free(out->device, scratch);
+  scratch = NULL;
+}
+
 static gd_cuda_backend_table backend = {
     .abi = GD_CUDA_BACKEND_ABI,
     .identify = gd_cuda_identify,
@@ -25,6 +40,8 @@ static gd_cuda_backend_table backend = {
 __attribute__((visibility("default"))) const gd_cuda_backend_table *gd_cuda_backend(void) {
   if (&gd_cpu_table_generic) kernels = gd_cpu_table_generic.ops;
   kernels.name = "cuda";
+  kernels.open = open_kernels;
+  kernels.close = close_kernels;
   backend.lacks = getenv("FAKE_CUDA_LACKS");
   return &backend;
 }

@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# What gptdist-train says where a machine or its GPUs are not fit, and how it leaves: on a fake runtime (tests/gpu/fake), which can lack
+# everything. One message, with what to do; `run.device: auto` takes the CPU where the GPUs cannot be had at all. Skipped where the build
+# has no CUDA.
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+. "$here/../numerics/lib.sh"
+fake=$build/tests/gpu/fake/libgptdist-cuda.so
+if [ ! -e "$fake" ] || ! command -v mpirun >/dev/null; then
+  echo "skipped: built without CUDA, or no mpirun"
+  exit 77
+fi
+mkdir -p "$work/bin" "$work/lib"
+cp "$bin/gptdist-train" "$work/bin/"
+cp "$fake" "$work/lib/"
+program=$work/bin/gptdist-train
+words=(--config "$work/gpt2.yaml" --set run.steps=3 --set checkpoint.interval_steps=0 --set validation.interval_steps=0)
+
+# says TEXT CODE DEVICE RANKS [VARIABLE=VALUE...]: a run leaves with that code and says TEXT in one error
+says() {
+  local text=$1 code=$2 device=$3 ranks=$4 command=()
+  shift 4
+  rm -rf "$work/run"
+  [ "$ranks" = 1 ] || command=(mpirun --oversubscribe --bind-to none -np "$ranks")
+  env "$@" timeout -k 5 100 "${command[@]}" "$program" "${words[@]}" --set run.device="$device" --set run.directory="$work/run" \
+    >"$work/out" 2>&1 </dev/null
+  local left=$? errors
+  errors=$(grep -c 'gptdist-train: error' "$work/out")
+  if [ "$left" = "$code" ] && grep -qF -- "$text" "$work/out" && [ "$errors" = $((code != 0)) ]; then return 0; fi
+  echo "left with $left, expected $code; $errors errors; expected: $text"
+  sed 's/^/  | /' "$work/out"
+  return 1
+}
+
+check "no driver" says 'but no CUDA driver: libcuda.so.1 of NVIDIA' 64 cuda 1 FAKE_CUDA_DRIVER=0
+check "no driver, auto" says 'device: CPU' 0 auto 1 FAKE_CUDA_DRIVER=0
+check "too old a driver" says 'but too old a CUDA driver: it serves CUDA 11.4, this build of gptdist uses ' 64 cuda 1 FAKE_CUDA_DRIVER=11040
+check "no GPU" says 'but no GPU: no CUDA-capable device is detected (driver for CUDA ' 64 cuda 1 FAKE_CUDA_DEVICES=0
+check "no GPU is visible" says ', CUDA_VISIBLE_DEVICES=-1)' 64 cuda 1 FAKE_CUDA_DEVICES=0 CUDA_VISIBLE_DEVICES=-1
+check "too old a GPU" says 'has compute capability 7.0; 8.0 or newer is needed' 64 cuda 1 FAKE_CUDA_CAPABILITY=70
+check "fewer GPUs than ranks" says 'but ranks 0 and 2 would share GPU 0 (NVIDIA H100 80GB HBM3, 0000:3b:00.0) of host' 64 cuda 3 FAKE_CUDA_DEVICES=2
+check "and how many there are" grep -q 'where 3 ranks see 2 GPUs: start at most one rank a GPU' "$work/out"
+check "a kernel is missing" says 'but libgptdist-cuda.so has no CUDA kernel for attention yet' 64 cuda 1 FAKE_CUDA_LACKS=attention
+
+# A buffer finds no room in so many bytes besides scratch. With guards every request is an allocation of its own.
+memory() { says "$2" 71 cuda 1 FAKE_CUDA_MEMORY=$((134217728 + $1)) GPTDIST_DEVICE_GUARD=1; }
+check "no memory for scratch" memory 0 'this is for scratch of the kernels'
+check "no memory for parameters" memory 100000 'this is for parameters (307200 bytes); what helps: more ranks'
+check "no memory for the workspace" memory 4500000 'this is for workspace ('
+check "and what helps" grep -q 'what helps: a smaller batch.micro or batch.sequence' "$work/out"
+check "and how much was free" grep -qE 'cannot allocate [0-9.]+ GiB of GPU memory: out of memory \(cudaErrorMemoryAllocation\); [0-9.]+ of [0-9.]+ GiB' "$work/out"
+
+check "a lost GPU" says 'the GPU is lost or not usable: uncorrectable ECC error encountered' 71 cuda 1 FAKE_CUDA_FAULT=214@300
+check "which exit.json says too" grep -q '"code": 71, "reason": ".*uncorrectable ECC' "$work/run/exit.json"
+check "a kernel that went wrong" says 'a CUDA kernel went wrong before this call: an illegal memory access' 70 cuda 1 FAKE_CUDA_FAULT=700@300
+check "a GPU without kernels" says 'the GPU has compute capability 12.0, this build of gptdist has kernels for' 64 cuda 1 \
+  FAKE_CUDA_FAULT=209@300 FAKE_CUDA_CAPABILITY=120
+
+versions() {
+  rm -rf "$work/run"
+  local two=("$program" "${words[@]}" --set run.device=cuda --set run.directory="$work/run")
+  FAKE_CUDA_DEVICES=2 timeout -k 5 100 mpirun --oversubscribe --bind-to none -np 1 -x FAKE_NCCL_VERSION=22809 "${two[@]}" : \
+    -np 1 -x FAKE_NCCL_VERSION=22703 "${two[@]}" >"$work/out" 2>&1 </dev/null
+  [ $? = 64 ] && grep -q 'loads NCCL 2.27.3, rank 0 has 2.28.9: all hosts need the same libnccl.so.2' "$work/out" && return 0
+  sed 's/^/  | /' "$work/out"
+  return 1
+}
+check "two versions of NCCL" versions
+finish
