@@ -61,7 +61,8 @@ if(gptdist_cuda)
 
   file(GLOB cuda_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/trainer/kernels/cuda/*.cu
        ${PROJECT_SOURCE_DIR}/trainer/kernels/cuda/*.c)
-  add_library(gptdist-cuda SHARED ${cuda_sources} comm/device_cuda.c comm/collectives_nccl.c comm/group.c)
+  add_library(gptdist-cuda SHARED ${cuda_sources} comm/device_cuda.c comm/collectives_nccl.c
+              comm/library_nccl.c comm/group.c)
   target_include_directories(gptdist-cuda PRIVATE ${PROJECT_SOURCE_DIR})
   target_include_directories(gptdist-cuda SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS} ${NCCL_INCLUDE_DIR})
   list(JOIN CMAKE_CUDA_ARCHITECTURES ", " gptdist_cuda_architectures)
@@ -73,11 +74,16 @@ if(gptdist_cuda)
     $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false -ftz=false -prec-div=true -prec-sqrt=true -Xcompiler=-Wall,-Wextra,-Wshadow>
     $<$<AND:$<COMPILE_LANGUAGE:CUDA>,$<BOOL:${GPTDIST_WERROR}>>:-Werror=all-warnings -Xcompiler=-Werror>
     $<$<COMPILE_LANGUAGE:C>:-fvisibility=hidden> $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-fvisibility=hidden>)
-  target_link_libraries(gptdist-cuda PRIVATE CUDA::cublasLt CUDA::cudart_static ${NCCL_LIBRARY} Threads::Threads)
+  target_link_libraries(gptdist-cuda PRIVATE CUDA::cublasLt CUDA::cudart_static Threads::Threads ${CMAKE_DL_LIBS})
   # nodelete: libraries under it register exit handlers, so dlclose must not unmap it.
   target_link_options(gptdist-cuda PRIVATE -Wl,-z,nodelete)
   set_target_properties(gptdist-cuda PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/lib
                                                 INSTALL_RPATH_USE_LINK_PATH ON)
+  # NCCL is opened when several ranks need it (comm/library_nccl.c): where it was found is looked at, after LD_LIBRARY_PATH.
+  get_filename_component(gptdist_nccl_folder ${NCCL_LIBRARY} DIRECTORY)
+  if(NOT gptdist_nccl_folder IN_LIST CMAKE_C_IMPLICIT_LINK_DIRECTORIES)
+    target_link_options(gptdist-cuda PRIVATE LINKER:-rpath,${gptdist_nccl_folder})
+  endif()
   install(TARGETS gptdist-cuda LIBRARY DESTINATION lib)
   message(STATUS "CUDA: libgptdist-cuda.so with CUDA ${CUDAToolkit_VERSION}, for compute capability 8.0 and 9.0")
 endif()

@@ -4,7 +4,6 @@
  *
  * The trace hook hears `end` when the host next looks: before each call of the group and after each wait on the device. */
 #include <cuda_runtime_api.h>
-#include <nccl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +13,7 @@
 
 #include "comm/device_cuda.h"
 #include "comm/group.h"
+#include "comm/library_nccl.h"
 
 /* A program without the session has no hook: the symbol is then absent. */
 extern gd_collectives_trace *gd_collectives_trace_hook __attribute__((weak));
@@ -66,7 +66,7 @@ static void poll_group(nccl_group *g) {
 
 /* What a communicator met since it was last asked; the lock is held. */
 static ncclResult_t met(nccl_group *g) {
-  ncclResult_t state = ncclSuccess, asked = ncclCommGetAsyncError(g->comm, &state);
+  ncclResult_t state = ncclSuccess, asked = gd_nccl.CommGetAsyncError(g->comm, &state);
   if (asked != ncclSuccess) state = asked;
   if (state == ncclInProgress) state = ncclSuccess;
   if (state != ncclSuccess) g->failed = true;
@@ -74,8 +74,8 @@ static ncclResult_t met(nccl_group *g) {
 }
 
 static gd_status failed_meanwhile(nccl_group *g, ncclResult_t result) {
-  const char *last = ncclGetLastError(g->comm);
-  return gd_fail(GD_RANK_FAILED, "collectives on group %s: NCCL: %s%s%s", g->base.name, ncclGetErrorString(result),
+  const char *last = gd_nccl.GetLastError(g->comm);
+  return gd_fail(GD_RANK_FAILED, "collectives on group %s: NCCL: %s%s%s", g->base.name, gd_nccl.GetErrorString(result),
                  last && last[0] ? ": " : "", last ? last : "");
 }
 
@@ -113,8 +113,8 @@ static void mark_failed(nccl_group *g) {
 
 static gd_status fault(nccl_group *g, const char *call, ncclResult_t result) {
   mark_failed(g);
-  const char *last = ncclGetLastError(g->comm);
-  return gd_fail(GD_RANK_FAILED, "%s on group %s: NCCL: %s%s%s", call, g->base.name, ncclGetErrorString(result),
+  const char *last = gd_nccl.GetLastError(g->comm);
+  return gd_fail(GD_RANK_FAILED, "%s on group %s: NCCL: %s%s%s", call, g->base.name, gd_nccl.GetErrorString(result),
                  last && last[0] ? ": " : "", last ? last : "");
 }
 
@@ -126,7 +126,7 @@ static ncclResult_t settle(ncclComm_t comm, ncclResult_t result) {
   int64_t start = now_ns(), now = start;
   while (result == ncclInProgress && now - start < (int64_t)CONNECT_SECONDS * 1000000000) {
     ncclResult_t state = ncclInProgress;
-    ncclResult_t asked = ncclCommGetAsyncError(comm, &state);
+    ncclResult_t asked = gd_nccl.CommGetAsyncError(comm, &state);
     result = asked == ncclSuccess ? state : asked;
     now = now_ns();
     if (result == ncclInProgress && now - start >= spin_ns) nanosleep(&pause, NULL);
@@ -187,7 +187,7 @@ static gd_status nccl_all_gather(gd_group *group, gd_stream *stream, const void 
   nccl_call c;
   GD_TRY(begin(g, stream, "all_gather", &c));
   gd_group_count_even(group, bytes);
-  return end(g, &c, bytes ? ncclAllGather(send, recv, bytes, ncclInt8, g->comm, c.stream) : ncclSuccess);
+  return end(g, &c, bytes ? gd_nccl.AllGather(send, recv, bytes, ncclInt8, g->comm, c.stream) : ncclSuccess);
 }
 
 static gd_status nccl_broadcast(gd_group *group, gd_stream *stream, void *buffer, size_t bytes, int root) {
@@ -195,7 +195,7 @@ static gd_status nccl_broadcast(gd_group *group, gd_stream *stream, void *buffer
   nccl_call c;
   GD_TRY(begin(g, stream, "broadcast", &c));
   gd_group_count_broadcast(group, bytes, root);
-  return end(g, &c, bytes ? ncclBroadcast(buffer, buffer, bytes, ncclInt8, root, g->comm, c.stream) : ncclSuccess);
+  return end(g, &c, bytes ? gd_nccl.Broadcast(buffer, buffer, bytes, ncclInt8, root, g->comm, c.stream) : ncclSuccess);
 }
 
 /* ---- messages ---- */
@@ -216,8 +216,8 @@ static ncclResult_t enqueue_messages(const nccl_group *g, const nccl_call *c, co
   ncclResult_t result = ncclSuccess;
   for (const gd_message *m = messages; m < messages + count; m++) {
     if (m->peer == g->base.rank || m->bytes == 0) continue;
-    result = m->direction == GD_SEND ? ncclSend(m->buffer, m->bytes, ncclInt8, m->peer, g->comm, c->stream)
-                                     : ncclRecv(m->buffer, m->bytes, ncclInt8, m->peer, g->comm, c->stream);
+    result = m->direction == GD_SEND ? gd_nccl.Send(m->buffer, m->bytes, ncclInt8, m->peer, g->comm, c->stream)
+                                     : gd_nccl.Recv(m->buffer, m->bytes, ncclInt8, m->peer, g->comm, c->stream);
     if (result != ncclSuccess && result != ncclInProgress) return result;
   }
   return ncclSuccess;
@@ -227,10 +227,10 @@ static ncclResult_t enqueue_messages(const nccl_group *g, const nccl_call *c, co
 static gd_status run_messages(nccl_group *g, const nccl_call *c, const gd_message *messages, int32_t count) {
   gd_group_count_messages(&g->base, messages, count);
   GD_TRY(copy_own(g, c, messages, count));
-  ncclResult_t result = ncclGroupStart();
+  ncclResult_t result = gd_nccl.GroupStart();
   if (result == ncclSuccess) {
     ncclResult_t parts = enqueue_messages(g, c, messages, count);
-    result = ncclGroupEnd();
+    result = gd_nccl.GroupEnd();
     if (parts != ncclSuccess) result = parts;
   }
   return end(g, c, result);
@@ -296,7 +296,7 @@ static gd_status nccl_all_reduce(gd_group *group, gd_stream *stream, void *buffe
   GD_TRY(begin(g, stream, "all_reduce", &c));
   gd_group_count_even(group, elements * gd_dtype_bytes(dtype));
   ncclRedOp_t how = op == GD_MAX ? ncclMax : ncclSum;
-  return end(g, &c, elements ? ncclAllReduce(buffer, buffer, elements, type, how, g->comm, c.stream) : ncclSuccess);
+  return end(g, &c, elements ? gd_nccl.AllReduce(buffer, buffer, elements, type, how, g->comm, c.stream) : ncclSuccess);
 }
 
 static gd_status nccl_reduce_scatter(gd_group *group, gd_stream *stream, const void *send, void *recv, size_t elements_each,
@@ -308,7 +308,8 @@ static gd_status nccl_reduce_scatter(gd_group *group, gd_stream *stream, const v
   GD_TRY(begin(g, stream, "reduce_scatter", &c));
   gd_group_count_even(group, elements_each * gd_dtype_bytes(dtype));
   ncclRedOp_t how = op == GD_MAX ? ncclMax : ncclSum;
-  return end(g, &c, elements_each ? ncclReduceScatter(send, recv, elements_each, type, how, g->comm, c.stream) : ncclSuccess);
+  return end(g, &c,
+             elements_each ? gd_nccl.ReduceScatter(send, recv, elements_each, type, how, g->comm, c.stream) : ncclSuccess);
 }
 
 /* ---- groups ---- */
@@ -323,10 +324,10 @@ static void nccl_destroy(gd_group *group) {
   pthread_mutex_unlock(&lock);
   if (g->comm) {
     ncclResult_t state = ncclSuccess;
-    if (ncclCommGetAsyncError(g->comm, &state) != ncclSuccess || state != ncclSuccess) g->failed = true;
-    if (!g->failed) g->failed = settle(g->comm, ncclCommFinalize(g->comm)) != ncclSuccess;
+    if (gd_nccl.CommGetAsyncError(g->comm, &state) != ncclSuccess || state != ncclSuccess) g->failed = true;
+    if (!g->failed) g->failed = settle(g->comm, gd_nccl.CommFinalize(g->comm)) != ncclSuccess;
     /* A communicator whose peer is gone can only be aborted. */
-    (void)(g->failed ? ncclCommAbort(g->comm) : ncclCommDestroy(g->comm));
+    (void)(g->failed ? gd_nccl.CommAbort(g->comm) : gd_nccl.CommDestroy(g->comm));
   }
   for (int i = 0; i < MARKS; i++)
     if (g->marks[i].event) (void)cudaEventDestroy(g->marks[i].event);
@@ -379,14 +380,14 @@ static gd_status group_create(gd_device *device, const char *name, nccl_group **
 static gd_status group_finish(nccl_group *g, const char *call, ncclResult_t result, gd_group **out) {
   gd_status status;
   if (!g->comm && result != ncclSuccess) {
-    status = gd_fail(GD_RANK_FAILED, "%s of group %s: NCCL: %s: %s", call, g->base.name, ncclGetErrorString(result),
-                     ncclGetLastError(NULL));
+    status = gd_fail(GD_RANK_FAILED, "%s of group %s: NCCL: %s: %s", call, g->base.name, gd_nccl.GetErrorString(result),
+                     gd_nccl.GetLastError(NULL));
   } else {
     status = settled(g, call, result);
   }
   int rank = 0, size = 0;
-  if (status == GD_OK) status = settled(g, call, ncclCommUserRank(g->comm, &rank));
-  if (status == GD_OK) status = settled(g, call, ncclCommCount(g->comm, &size));
+  if (status == GD_OK) status = settled(g, call, gd_nccl.CommUserRank(g->comm, &rank));
+  if (status == GD_OK) status = settled(g, call, gd_nccl.CommCount(g->comm, &size));
   if (status == GD_OK) status = gd_group_open(&g->base, rank, size);
   if (status == GD_OK) {
     pthread_mutex_lock(&lock);
@@ -418,23 +419,29 @@ static void share_gpu(void) {
 /* Before NCCL's first call. Groups of two communicators may be under way on the compute and on the communication stream at
  * once: NCCL then has to keep the order in which a rank started them, or two ranks could each wait for the other's second one.
  */
-static void prepare(void) {
+static gd_status prepare(void) {
   (void)setenv("NCCL_LAUNCH_ORDER_IMPLICIT", "1", 0);
   share_gpu();
+  return gd_nccl_load();
 }
 
-int32_t gd_nccl_version(void) {
+gd_status gd_nccl_version(int32_t *out) {
   int version = 0;
-  return ncclGetVersion(&version) == ncclSuccess ? version : 0;
+  *out = 0;
+  GD_TRY(prepare());
+  ncclResult_t result = gd_nccl.GetVersion(&version);
+  if (result != ncclSuccess) return gd_fail(GD_NO_MEMORY, "NCCL does not say its version: %s", gd_nccl.GetErrorString(result));
+  *out = version;
+  return GD_OK;
 }
 
 gd_status gd_nccl_unique_id(gd_cuda_unique_id *out) {
   ncclUniqueId id;
   _Static_assert(sizeof id == sizeof out->bytes, "GD_CUDA_UNIQUE_ID_BYTES is NCCL's");
-  prepare();
-  ncclResult_t result = ncclGetUniqueId(&id);
+  GD_TRY(prepare());
+  ncclResult_t result = gd_nccl.GetUniqueId(&id);
   if (result != ncclSuccess)
-    return gd_fail(GD_RANK_FAILED, "NCCL cannot start: %s: %s", ncclGetErrorString(result), ncclGetLastError(NULL));
+    return gd_fail(GD_RANK_FAILED, "NCCL cannot start: %s: %s", gd_nccl.GetErrorString(result), gd_nccl.GetLastError(NULL));
   memcpy(out->bytes, &id, sizeof id);
   return GD_OK;
 }
@@ -445,10 +452,10 @@ gd_status gd_nccl_world_group(gd_device *device, int32_t rank, int32_t ranks, co
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
   memcpy(&native, id->bytes, sizeof native);
-  prepare();
+  GD_TRY(prepare());
   GD_TRY(group_create(device, "world", &g));
   gd_cuda_device_on_sync(device, poll_all);
-  return group_finish(g, "start", ncclCommInitRankConfig(&g->comm, ranks, native, rank, &config), out);
+  return group_finish(g, "start", gd_nccl.CommInitRankConfig(&g->comm, ranks, native, rank, &config), out);
 }
 
 gd_status gd_nccl_split_group(gd_group *world, int32_t color, int32_t key, const char *name, gd_group **out) {
@@ -458,7 +465,7 @@ gd_status gd_nccl_split_group(gd_group *world, int32_t color, int32_t key, const
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
   GD_TRY(group_create(parent->device, name, &g));
-  ncclResult_t result = ncclCommSplit(parent->comm, color, key, &g->comm, &config);
+  ncclResult_t result = gd_nccl.CommSplit(parent->comm, color, key, &g->comm, &config);
   /* The new handle is filled in once the parent has settled. */
   gd_status status = settled(parent, "split", result);
   if (status != GD_OK) {

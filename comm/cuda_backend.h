@@ -37,8 +37,9 @@ typedef struct gd_cuda_backend_table {
   /* Opens GPU local_rank modulo the number of visible GPUs. Fills *out (streams and description too). Local. GD_NO_MEMORY
    * with the native text. */
   gd_status (*open_device)(int32_t local_rank, gd_device *out);
-  /* Of the NCCL that is loaded, as NCCL writes it: 22809 is 2.28.9; 0: it does not say. Local. */
-  int32_t (*nccl_version)(void);
+  /* Opens NCCL, for a job of several ranks. Its version as NCCL writes it: 22809 is 2.28.9. Local. GD_NO_MEMORY: it is not
+   * there. */
+  gd_status (*nccl_version)(int32_t *out);
   /* A fresh id for world_group: one rank makes it, the session broadcasts it. Local. */
   gd_status (*unique_id)(gd_cuda_unique_id *out);
   /* The communicator of all ranks, named "world". Collective over the job. The group frees itself through ops->destroy. */

@@ -14,6 +14,10 @@
 #include "comm/device_cuda.h"
 #include "comm/device_guard.h"
 
+#ifndef GPTDIST_CUDA_ARCHITECTURES /* set by cmake/cuda.cmake */
+#define GPTDIST_CUDA_ARCHITECTURES "others"
+#endif
+
 enum { TASK_BYTES = 512, ALIGNMENT = 4096 };
 static const size_t chunk_bytes = (size_t)64 << 20; /* requests up to a quarter of it share one */
 

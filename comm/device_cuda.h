@@ -29,7 +29,7 @@ extern const gd_device_ops gd_cuda_device_ops;
 extern const gd_collectives_ops gd_nccl_ops;
 GD_CHECKED gd_status gd_cuda_identify(int32_t local_rank, gd_cuda_gpu *out);
 GD_CHECKED gd_status gd_cuda_open_device(int32_t local_rank, gd_device *out);
-int32_t gd_nccl_version(void);
+GD_CHECKED gd_status gd_nccl_version(int32_t *out);
 GD_CHECKED gd_status gd_nccl_unique_id(gd_cuda_unique_id *out);
 GD_CHECKED gd_status gd_nccl_world_group(gd_device *device, int32_t rank, int32_t ranks, const gd_cuda_unique_id *id,
                                          gd_group **out);

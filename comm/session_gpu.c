@@ -66,12 +66,12 @@ static void find_gpu(gd_session *session, answer *mine) {
              table ? (int)table->abi : -1, GD_CUDA_BACKEND_ABI);
   } else if (table->lacks) {
     snprintf(why, sizeof mine->why, "%s has no CUDA kernel for %s yet", library_name, table->lacks);
-  } else if (table->identify(session->local_rank, &mine->gpu) != GD_OK) {
+  } else if (table->identify(session->local_rank, &mine->gpu) != GD_OK ||
+             (session->ranks > 1 && table->nccl_version(&mine->nccl_version) != GD_OK)) {
     snprintf(why, sizeof mine->why, "%s", gd_error_text());
     gd_error_clear();
   } else {
     session->cuda = table;
-    mine->nccl_version = table->nccl_version();
   }
 }
 

@@ -25,6 +25,8 @@ for symbol in $(nm -D --undefined-only "$library" | awk '$1 == "U" && $2 ~ /^gd_
 done
 [ -n "$(nm -D --undefined-only "$library" | grep gd_error_write)" ] || complain "has its own error record"
 
+if readelf -d "$library" | grep -q 'NEEDED.*libnccl'; then complain "is linked to NCCL, which one rank does not need"; fi
+
 exported=$(nm -D --defined-only "$library" | awk '$3 !~ /^_/ {print $3}' | sort | tr '\n' ' ')
 [ "$exported" = "gd_cuda_backend " ] || complain "exports \"$exported\", expected gd_cuda_backend alone"
 

@@ -11,7 +11,7 @@ if [ ! -e "$fake" ] || ! command -v mpirun >/dev/null; then
 fi
 mkdir -p "$work/bin" "$work/lib"
 cp "$bin/gptdist-train" "$work/bin/"
-cp "$fake" "$work/lib/"
+cp "$fake" "${fake%/*}/libnccl.so.2" "$work/lib/"
 program=$work/bin/gptdist-train
 words=(--config "$work/gpt2.yaml" --set run.steps=3 --set checkpoint.interval_steps=0 --set validation.interval_steps=0)
 
@@ -65,4 +65,13 @@ versions() {
   return 1
 }
 check "two versions of NCCL" versions
+
+check "one rank" says 'device: GPU 0 of 1' 0 cuda 1 FAKE_NCCL_LOADED="$work/nccl"
+check "does not open NCCL" [ ! -e "$work/nccl" ]
+check "two that share a GPU" says 'would share GPU 0' 64 cuda 2 FAKE_NCCL_LOADED="$work/nccl"
+check "do" [ -e "$work/nccl" ]
+echo nonsense >"$work/lib/libnccl.so.2"
+check "an NCCL that does not open" says 'but several GPUs need NCCL, which does not open: ' 64 cuda 2 FAKE_CUDA_DEVICES=2
+rm "$work/lib/libnccl.so.2"
+check "one rank without it" says 'device: GPU 0 of 1' 0 cuda 1
 finish

@@ -15,7 +15,7 @@ if [ ! -x "$program" ]; then
 fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-flags=(-I"$root/tests/gpu/emulation" -I"$root" -D_GNU_SOURCE '-DGPTDIST_CUDA_ARCHITECTURES="none"' -fPIC -O2 -ffp-contract=off -w)
+flags=(-I"$root/tests/gpu/emulation" -I"$root" -D_GNU_SOURCE -fPIC -O2 -ffp-contract=off -w)
 for file in "$root"/trainer/kernels/cuda/*.cu; do
   name=$(basename "$file" .cu)
   python3 "$root/tests/gpu/emulation/rewrite.py" "$file" "$work/$name.cpp" || exit 1

@@ -32,7 +32,7 @@ library() {
 #include <string.h>
 #include "comm/cuda_backend.h"
 static int32_t nccl;
-static int32_t nccl_version(void) { return nccl; }
+static gd_status nccl_version(int32_t *out) { *out = nccl; return GD_OK; }
 static gd_status open_device(int32_t local_rank, gd_device *out) { (void)out; $2 }
 static gd_status identify(int32_t local_rank, gd_cuda_gpu *out) {
   memset(out, 0, sizeof *out);

@@ -346,8 +346,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
 /* ---- no collectives here ---- */
 
 const gd_collectives_ops gd_nccl_ops = {};
-int32_t gd_nccl_version(void) {
-  return 0;
+gd_status gd_nccl_version(int32_t *) {
+  return gd_fail(GD_BUG, "not emulated");
 }
 gd_status gd_nccl_unique_id(gd_cuda_unique_id *) {
   return gd_fail(GD_BUG, "not emulated");

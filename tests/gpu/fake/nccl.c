@@ -1,11 +1,13 @@
 /* nccl.c - an NCCL without peers, for the host's side of comm/collectives_nccl.c: a communicator says what it is told to.
  *
  *   FAKE_NCCL_VERSION=22809
+ *   FAKE_NCCL_LOADED=FILE is made when the library is opened
  *   FAKE_NCCL_POLLS=N     a call is taken after N questions whether it was
  *   FAKE_NCCL_HANGS=1     a collective never ends, until its communicator is aborted
  *   FAKE_NCCL_ERROR=CODE  what a communicator has met once its first collective is enqueued */
 #include <cuda_runtime_api.h>
 #include <nccl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -18,6 +20,12 @@ struct ncclComm {
 static int setting(const char *name, int fallback) {
   const char *text = getenv(name);
   return text ? atoi(text) : fallback;
+}
+
+__attribute__((constructor)) static void loaded(void) {
+  const char *path = getenv("FAKE_NCCL_LOADED");
+  FILE *file = path ? fopen(path, "w") : NULL;
+  if (file) fclose(file);
 }
 
 static ncclResult_t call(ncclComm_t comm) {
