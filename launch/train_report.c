@@ -10,6 +10,7 @@
 #include "io/base/json.h"
 #include "io/metrics/metrics.h"
 #include "launch/console.h"
+#include "shard/cost.h"
 
 struct gd_train_report {
   const gd_run *run;
