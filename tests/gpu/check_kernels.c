@@ -2,6 +2,7 @@
  *
  * A case builds its input from a seed, runs on one side and notes its results as floats; the two sides' notes are compared:
  * bit for bit, but for the matrix product, whose order of sums is cuBLASLt's. A NaN equals a NaN.
+ * check_kernels [cpu] [KERNEL...]: all kernels of the table without a name.
  * `check_kernels cpu` compares the CPU with itself on the instruction set GPTDIST_CHECK_ISA (generic): it tests the cases. */
 #include <math.h>
 #include <time.h>
@@ -10,13 +11,19 @@
 #include "tests/gpu/gpu.h"
 #include "trainer/kernels.h"
 
-enum { MAX_NOTES = 1 << 20, MAX_POINTERS = 64 };
+enum { MAX_NOTES = 1 << 20, MAX_BUFFERS = 64, GUARD_BYTES = 256, GUARD = 0xff /* NaNs */ };
+
+typedef struct buffer {
+  unsigned char *memory; /* guard, bytes, guard */
+  size_t bytes;
+} buffer;
 
 typedef struct side {
   gd_device device;
   gd_kernels kernels;
-  void *pointers[MAX_POINTERS]; /* of the case under way */
-  int pointer_count;
+  buffer buffers[MAX_BUFFERS]; /* of the case under way */
+  int buffer_count;
+  bool overrun; /* a case wrote outside its buffers */
   float *notes;
   int64_t note_count;
 } side;
@@ -28,12 +35,45 @@ typedef struct setting {
 
 /* ---- input, output ---- */
 
+/* Around each buffer lie GUARD_BYTES that no kernel may touch. They are compared when the case is over, and where the program
+ * runs under AddressSanitizer (the emulation), reading them is a fault too. */
+static void fence(const void *from, size_t bytes, bool closed) {
+  void (*poison)(const void *, size_t), (*open)(const void *, size_t);
+  void *symbols[] = {dlsym(RTLD_DEFAULT, "__asan_poison_memory_region"), dlsym(RTLD_DEFAULT, "__asan_unpoison_memory_region")};
+  if (!symbols[0] || !symbols[1]) return;
+  memcpy(&poison, &symbols[0], sizeof poison);
+  memcpy(&open, &symbols[1], sizeof open);
+  (closed ? poison : open)(from, bytes);
+}
+
 static void *fresh(side *s, size_t bytes) {
   void *pointer;
-  gpu_must(s->device.ops->alloc(&s->device, bytes, &pointer));
-  if (s->pointer_count == MAX_POINTERS) abort();
-  s->pointers[s->pointer_count++] = pointer;
-  return pointer;
+  gpu_must(s->device.ops->alloc(&s->device, bytes + 2 * GUARD_BYTES, &pointer));
+  if (s->buffer_count == MAX_BUFFERS) abort();
+  s->buffers[s->buffer_count++] = (buffer){pointer, bytes};
+  gpu_must(s->device.ops->fill(s->kernels.stream, pointer, GUARD, bytes + 2 * GUARD_BYTES));
+  gpu_must(s->device.ops->stream_sync(s->kernels.stream));
+  fence(pointer, GUARD_BYTES, true);
+  fence((char *)pointer + GUARD_BYTES + bytes, GUARD_BYTES, true);
+  return (char *)pointer + GUARD_BYTES;
+}
+
+/* Frees all buffers; false where one was written outside its ends. */
+static bool release(side *s) {
+  bool whole = true;
+  for (int i = 0; i < s->buffer_count; i++) {
+    unsigned char *memory = s->buffers[i].memory, guards[2 * GUARD_BYTES];
+    unsigned char *end = memory + GUARD_BYTES + s->buffers[i].bytes;
+    fence(memory, GUARD_BYTES, false);
+    fence(end, GUARD_BYTES, false);
+    gpu_must(s->device.ops->copy(s->kernels.stream, guards, memory, GUARD_BYTES, GD_COPY_DEVICE_TO_HOST));
+    gpu_must(s->device.ops->copy(s->kernels.stream, guards + GUARD_BYTES, end, GUARD_BYTES, GD_COPY_DEVICE_TO_HOST));
+    gpu_must(s->device.ops->stream_sync(s->kernels.stream));
+    for (int b = 0; b < 2 * GUARD_BYTES; b++) whole = whole && guards[b] == GUARD;
+    s->device.ops->free(&s->device, memory);
+  }
+  s->buffer_count = 0;
+  return whole;
 }
 
 static void *upload(side *s, const void *host, size_t bytes) {
@@ -419,8 +459,7 @@ static const struct {
 static void run_case(side *s, void (*run)(side *, const setting *), const setting *set) {
   s->note_count = 0;
   run(s, set);
-  for (int i = 0; i < s->pointer_count; i++) s->device.ops->free(&s->device, s->pointers[i]);
-  s->pointer_count = 0;
+  if (!release(s)) s->overrun = true;
 }
 
 /* The largest difference, as a share of the larger of the value and the mean magnitude. */
@@ -460,17 +499,25 @@ static bool exact_or_told(const char *name, const setting *set, const side *cpu,
   return false;
 }
 
-static int compare(side *cpu, side *gpu) {
+static bool wanted(const char *name, char **names) {
+  if (!*names) return true;
+  for (; *names; names++)
+    if (strcmp(name, *names) == 0) return true;
+  return false;
+}
+
+static int compare(side *cpu, side *gpu, char **names) {
   int failed = 0;
   float *again = malloc(MAX_NOTES * sizeof *again);
   printf("%-16s %-9s %9s  %-10s %s\n", "kernel", "dtype", "cases", "difference", "allowed");
   for (size_t c = 0; c < sizeof cases / sizeof *cases; c++)
-    for (int d = 0; d < 2; d++) {
+    for (int d = 0; d < 2 && wanted(cases[c].name, names); d++) {
       setting set = {d ? GD_BFLOAT16 : GD_FLOAT32, 0};
       /* The product: bfloat16 two units in the last place; float32 the order of sums. */
       double worst = 0, allowed = cases[c].exact ? 0 : d ? 0.02 : 1e-4;
       int worst_variant = -1;
       bool same = true, equal = true;
+      cpu->overrun = gpu->overrun = false;
       for (set.variant = cases[c].first; set.variant < cases[c].end; set.variant++) {
         run_case(cpu, cases[c].run, &set);
         run_case(gpu, cases[c].run, &set);
@@ -484,11 +531,11 @@ static int compare(side *cpu, side *gpu) {
         run_case(gpu, cases[c].run, &set);
         if (memcmp(again, gpu->notes, (size_t)gpu->note_count * sizeof *again) != 0) same = false;
       }
-      bool good = worst <= allowed && same && equal;
+      bool good = worst <= allowed && same && equal && !cpu->overrun && !gpu->overrun;
       char told[16] = "equal bits";
       if (!cases[c].exact) snprintf(told, sizeof told, "%.0e", allowed);
-      printf("%-16s %-9s %9d  %-10.2e %s%s%s", cases[c].name, gd_dtype_name(set.dtype), cases[c].end - cases[c].first, worst,
-             told, good ? "" : "  FAILED", same ? "" : ": two runs differ");
+      printf("%-16s %-9s %9d  %-10.2e %s%s%s%s", cases[c].name, gd_dtype_name(set.dtype), cases[c].end - cases[c].first, worst,
+             told, good ? "" : "  FAILED", same ? "" : ": two runs differ", gpu->overrun ? ": wrote outside a buffer" : "");
       if (!good && worst_variant >= 0) printf(" (variant %d)", worst_variant);
       printf("\n");
       failed += !good;
@@ -524,8 +571,7 @@ static int check_rows_alone(side *s) {
       printf("matmul %s: rows %d to %d alone have other bits  FAILED\n", gd_dtype_name(dtype), (int)firsts[i], (int)ends[i]);
       failed++;
     }
-    for (int i = 0; i < s->pointer_count; i++) s->device.ops->free(&s->device, s->pointers[i]);
-    s->pointer_count = 0;
+    failed += !release(s);
   }
   return failed;
 }
@@ -559,8 +605,7 @@ static void time_products(side *s) {
       double each = (seconds() - start) / 10;
       printf("%6lld x %6lld x %6lld %-9s %10.3f %10.1f\n", (long long)m, (long long)n, (long long)k, gd_dtype_name(dtype),
              each * 1e3, 2e-12 * (double)m * (double)n * (double)k / each);
-      for (int p = 0; p < s->pointer_count; p++) s->device.ops->free(&s->device, s->pointers[p]);
-      s->pointer_count = 0;
+      (void)release(s);
     }
 }
 
@@ -583,8 +628,13 @@ int main(int argc, char **argv) {
   other.notes = malloc(MAX_NOTES * sizeof *other.notes);
   printf("%s (%s) against %s (%s)\n", other.device.description, other.kernels.ops->name, cpu.device.description,
          cpu.kernels.ops->name);
-  int failed = compare(&cpu, &other) + check_rows_alone(&other);
-  if (!self && !getenv("GPTDIST_CHECK_NO_TIMING")) time_products(&other);
+  void *held; /* so that the device keeps the memory its requests are cut from */
+  gpu_must(other.device.ops->alloc(&other.device, 1, &held));
+  char **names = argv + (self ? 2 : argc > 0);
+  int failed = compare(&cpu, &other, names);
+  if (wanted("rows alone", names)) failed += check_rows_alone(&other);
+  if (!*names && !self && !getenv("GPTDIST_CHECK_NO_TIMING")) time_products(&other);
+  other.device.ops->free(&other.device, held);
   gd_kernels_close(&other.kernels);
   gd_kernels_close(&cpu.kernels);
   other.device.ops->close(&other.device);

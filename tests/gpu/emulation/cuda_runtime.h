@@ -1,4 +1,5 @@
-/* cuda_runtime.h - CUDA C++ as far as the kernels use it: a block is a set of coroutines, blocks run one after another. */
+/* cuda_runtime.h - CUDA C++ as far as the kernels use it (threads.cu). rewrite.py makes calls of launches and of declarations
+ * of shared memory. */
 #ifndef GD_TESTS_EMULATION_RUNTIME_H
 #define GD_TESTS_EMULATION_RUNTIME_H
 #include <cuda_runtime_api.h>
@@ -10,23 +11,34 @@
 #define __device__
 #define __host__
 #define __forceinline__ inline
-#define __shared__ static
+#define __launch_bounds__(...)
 struct dim3 {
   unsigned x, y, z;
   dim3(unsigned a = 1, unsigned b = 1, unsigned c = 1) : x(a), y(b), z(c) {}
 };
-extern dim3 threadIdx, blockIdx;
-void emulate_launch(dim3 grid, dim3 block, const std::function<void()> &f);
-void __syncthreads();
-float __shfl_xor_sync(unsigned, float, int);
-unsigned __ballot_sync(unsigned, bool);
+extern dim3 threadIdx, blockIdx, blockDim, gridDim;
+void emulate_must(bool good, const char *what);
+void emulate_launch(dim3 grid, dim3 block, size_t dynamic_bytes, const std::function<void()> &f);
+/* The block's memory of one declaration. */
+void *emulate_shared(const void *key, size_t bytes);
+void *emulate_dynamic_shared();
+void emulate_barrier(int line);
+void emulate_warp_barrier(int line);
+float emulate_shuffle(int line, unsigned mask, float value, int from);
+float emulate_shuffle_xor(int line, unsigned mask, float value, int distance);
+unsigned emulate_ballot(int line, unsigned mask, bool vote);
+#define __syncthreads() emulate_barrier(__LINE__)
+#define __syncwarp() emulate_warp_barrier(__LINE__)
+#define __shfl_sync(mask, value, from) emulate_shuffle(__LINE__, mask, value, from)
+#define __shfl_xor_sync(mask, value, distance) emulate_shuffle_xor(__LINE__, mask, value, distance)
+#define __ballot_sync(mask, vote) emulate_ballot(__LINE__, mask, vote)
 static inline int __ffs(int x) {
   return ffs(x);
 }
-struct float4 {
+struct alignas(16) float4 {
   float x, y, z, w;
 };
-struct uint2 {
+struct alignas(8) uint2 {
   unsigned x, y;
 };
 static inline float4 make_float4(float x, float y, float z, float w) {

@@ -1,143 +1,13 @@
-/* emulation.cu - just enough CUDA on the CPU to run the kernels of trainer/kernels/cuda where there is no GPU: it shows a wrong
- * index, a missing barrier that order of threads reveals, a wrong order of sums. It says nothing about speed, memory ordering
- * or what cuBLASLt really does.
- *
- * A thread is a coroutine. Threads and blocks run from the last to the first on purpose. A warp operation that a lane has left
- * before, a barrier that can never fill and a grid CUDA would refuse end the program. */
+/* emulation.cu - just enough of the CUDA runtime and of cuBLASLt on host memory to run the kernels of trainer/kernels/cuda
+ * where there is no GPU. It says nothing about speed, memory ordering or what cuBLASLt really does. Threads: threads.cu. */
 #include <cublasLt.h>
 #include <cuda_runtime.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <ucontext.h>
 
 extern "C" {
 #include "comm/device_cuda.h"
 #include "shard/base/dtype.h"
-}
-
-dim3 threadIdx, blockIdx;
-
-/* ---- threads ---- */
-
-enum { MAX_THREADS = 1024, STACK_BYTES = 65536, LANES = 32 };
-enum thread_state { RUNS, AT_BARRIER, AT_WARP, ENDED };
-
-static struct fiber {
-  ucontext_t context;
-  thread_state state;
-  char *stack;
-} fibers[MAX_THREADS];
-static ucontext_t scheduler;
-static int current, threads;
-static const std::function<void()> *kernel;
-static float shuffled[MAX_THREADS];
-static bool votes[MAX_THREADS];
-
-static void must(bool good, const char *what) {
-  if (good) return;
-  fprintf(stderr, "emulation: %s\n", what);
-  abort();
-}
-
-static void thread_main() {
-  (*kernel)();
-  fibers[current].state = ENDED;
-  swapcontext(&fibers[current].context, &scheduler);
-}
-
-static void stop_at(thread_state state) {
-  fibers[current].state = state;
-  swapcontext(&fibers[current].context, &scheduler);
-}
-
-void __syncthreads() {
-  stop_at(AT_BARRIER);
-}
-
-float __shfl_xor_sync(unsigned mask, float value, int distance) {
-  int me = current;
-  must(mask == ~0u, "a partial warp");
-  shuffled[me] = value;
-  stop_at(AT_WARP);
-  float result = shuffled[me ^ distance];
-  stop_at(AT_WARP);
-  return result;
-}
-
-unsigned __ballot_sync(unsigned mask, bool vote) {
-  int first = current / LANES * LANES;
-  unsigned result = 0;
-  must(mask == ~0u, "a partial warp");
-  votes[current] = vote;
-  stop_at(AT_WARP);
-  for (int i = 0; i < LANES; i++) result |= (unsigned)votes[first + i] << i;
-  stop_at(AT_WARP);
-  return result;
-}
-
-static int count(int first, int end, thread_state state) {
-  int found = 0;
-  for (int i = first; i < end; i++) found += fibers[i].state == state;
-  return found;
-}
-
-static void go_on(int first, int end) {
-  for (int i = first; i < end; i++)
-    if (fibers[i].state != ENDED) fibers[i].state = RUNS;
-}
-
-/* Lets waiting warps or the whole block go on. */
-static void release() {
-  int ended = count(0, threads, ENDED);
-  if (count(0, threads, AT_BARRIER) == threads - ended) {
-    go_on(0, threads);
-    return;
-  }
-  bool any = false;
-  for (int first = 0; first < threads; first += LANES) {
-    int waiting = count(first, first + LANES, AT_WARP);
-    must(waiting == 0 || count(first, first + LANES, ENDED) == 0, "a lane left before a warp operation");
-    if (waiting != LANES) continue;
-    go_on(first, first + LANES);
-    any = true;
-  }
-  must(any, "threads wait for each other in different places");
-}
-
-static void run_block() {
-  for (int i = 0; i < threads; i++) {
-    fiber *f = &fibers[i];
-    if (!f->stack) f->stack = (char *)malloc(STACK_BYTES);
-    getcontext(&f->context);
-    f->context.uc_stack.ss_sp = f->stack;
-    f->context.uc_stack.ss_size = STACK_BYTES;
-    makecontext(&f->context, thread_main, 0);
-    f->state = RUNS;
-  }
-  while (count(0, threads, ENDED) < threads) {
-    for (current = threads - 1; current >= 0; current--) {
-      if (fibers[current].state != RUNS) continue;
-      threadIdx.x = (unsigned)current;
-      swapcontext(&scheduler, &fibers[current].context);
-    }
-    if (count(0, threads, ENDED) < threads) release();
-  }
-}
-
-void emulate_launch(dim3 grid, dim3 block, const std::function<void()> &body) {
-  must(block.x > 0 && block.x <= MAX_THREADS && block.y == 1 && block.z == 1, "the shape of a block");
-  must(grid.x > 0 && grid.y > 0 && grid.x <= 0x7fffffff && grid.y <= 65535 && grid.z == 1, "the shape of a grid");
-  threads = (int)block.x;
-  kernel = &body;
-  for (unsigned y = grid.y; y-- > 0;)
-    for (unsigned x = grid.x; x-- > 0;) {
-      blockIdx = dim3(x, y);
-      threadIdx = dim3(0);
-      if (threads == 1)
-        body();
-      else
-        run_block();
-    }
 }
 
 extern "C" {
@@ -263,7 +133,7 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t d, dattr name
 
 cublasStatus_t cublasLtMatrixLayoutInit(cublasLtMatrixLayout_t l, cudaDataType_t type, uint64_t rows, uint64_t cols,
                                         int64_t ld) {
-  must(ld >= (int64_t)rows, "a leading dimension below the number of rows");
+  emulate_must(ld >= (int64_t)rows, "a leading dimension below the number of rows");
   l->type = type;
   l->rows = rows;
   l->cols = cols;
@@ -306,7 +176,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
                                               cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t, cublasLtMatrixLayout_t out,
                                               cublasLtMatmulPreference_t, int, cublasLtMatmulHeuristicResult_t *results,
                                               int *found) {
-  must(fits(d, a, b, out), "the shapes of a product");
+  emulate_must(fits(d, a, b, out), "the shapes of a product");
   static const cublasLtMatmulAlgo_t offers[] = {{4, 0}, {1, 2}, {1, 0}};
   for (int i = 0; i < 3; i++) {
     results[i].algo = offers[i];
@@ -324,7 +194,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
                               cublasLtMatrixLayout_t la, const void *b, cublasLtMatrixLayout_t lb, const void *beta,
                               const void *c, cublasLtMatrixLayout_t lc, void *out, cublasLtMatrixLayout_t lout,
                               const cublasLtMatmulAlgo_t *algo, void *, size_t, cudaStream_t) {
-  must(fits(d, la, lb, lout) && algo->splits == 1 && algo->scheme == 0, "a product that was not agreed");
+  emulate_must(fits(d, la, lb, lout) && algo->splits == 1 && algo->scheme == 0, "a product that was not agreed");
   int64_t inner = (int64_t)(d->ta ? la->rows : la->cols);
   for (int64_t j = 0; j < (int64_t)lout->cols; j++)
     for (int64_t i = 0; i < (int64_t)lout->rows; i++) {

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""rewrite.py FROM.cu TO.cpp: launches kernel<<<grid, block, shared, stream>>>(arguments) become calls of emulate_launch."""
+"""rewrite.py FROM TO: launches kernel<<<grid, block, shared, stream>>>(arguments) become calls of emulate_launch, declarations
+of shared memory become pointers to the block's."""
 import re
 import sys
 
@@ -30,10 +31,20 @@ while "<<<" in source:
     at = source.index("<<<")
     end = source.index(">>>", at)
     name = re.search(r"[A-Za-z_]\w*(<[^<>;]*>)?\s*$", source[:at])
-    grid, block = split(source[at + 3 : end])[:2]
+    grid, block, shared = split(source[at + 3 : end])[:3]
     first = source.index("(", end)
     last = closing(source, first)
-    call = f"emulate_launch(dim3({grid}), dim3({block}), [&] {{ {name.group(0)}{source[first:last + 1]}; }})"
+    call = f"emulate_launch(dim3({grid}), dim3({block}), {shared}, [&] {{ {name.group(0)}{source[first:last + 1]}; }})"
     source = source[: name.start()] + call + source[last + 1 :]
+source = re.sub(
+    r"extern __shared__ ([\w ]+?) (\w+)\[\];", r"\1 *const \2 = (\1 *)emulate_dynamic_shared();", source
+)
+source = re.sub(
+    r"__shared__ (?:__align__\(16\) )?([\w ]+?) (\w+)((?:\[[^\]]*\])+);",
+    r"static const char site_\2 = 0; \1 (&\2)\3 = *(\1 (*)\3)emulate_shared(&site_\2, sizeof(\1 \3));",
+    source,
+)
+if "__shared__" in source:
+    raise SystemExit(f"{sys.argv[1]}: a declaration of shared memory that is not understood")
 with open(sys.argv[2], "w") as out:
-    out.write('#include <string.h>\n#include <cuda_runtime.h>\n' + source)
+    out.write("#include <string.h>\n#include <cuda_runtime.h>\n#line 1\n" + source)
