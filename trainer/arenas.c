@@ -84,6 +84,7 @@ gd_status gd_model_open(gd_session *session, gd_device *device, const gd_spec *s
   GD_TRY(gd_session_group(session, mesh, GD_MASK_DATA, &out->data));
   GD_TRY(gd_session_group(session, mesh, GD_MASK_WORLD, &out->world));
   GD_TRY(gd_model_open_kernels(session, device, spec->run.threads, &out->kernels));
+  out->kernels.fast = spec->numerics == GD_NUMERICS_FAST;
   out->piece_sizes = calloc(2 * (size_t)out->data->size, sizeof *out->piece_sizes);
   if (!out->piece_sizes) return gd_fail(GD_NO_MEMORY, "no memory for the pieces of %d data ranks", out->data->size);
   out->piece_offsets = out->piece_sizes + out->data->size;

@@ -1,7 +1,7 @@
 /* check_kernels - every CUDA kernel against the CPU's on the same random input, then repeatability, then timings.
  *
  * A case builds its input from a seed, runs on one side and notes its results as floats; the two sides' notes are compared:
- * bit for bit, but for the matrix product, whose order of sums is cuBLASLt's. A NaN equals a NaN.
+ * bit for bit, but for the matrix product in bfloat16 and in `fast`, whose order of sums is cuBLASLt's. A NaN equals a NaN.
  * check_kernels [cpu] [KERNEL...]: all kernels of the table without a name.
  * `check_kernels cpu` compares the CPU with itself on the instruction set GPTDIST_CHECK_ISA (generic): it tests the cases. */
 #include <math.h>
@@ -10,6 +10,7 @@
 #include "shard/tree.h"
 #include "tests/gpu/gpu.h"
 #include "trainer/kernels.h"
+#include "trainer/kernels/cuda/table.h"
 
 enum { MAX_NOTES = 1 << 20, MAX_BUFFERS = 64, GUARD_BYTES = 256, GUARD = 0xff /* NaNs */ };
 
@@ -165,26 +166,79 @@ static void *off_by_one(void *pointer, gd_dtype dtype, bool off) {
   return (char *)pointer + (off ? gd_dtype_bytes(dtype) : 0);
 }
 
-/* variant: form + 3 * (0 plain, 1 bias, 2 leaves, 3 leaves of inner leaves into a stored C with bias, 4 accumulate,
- * 5 odd sizes, 6 float32 C with bias). */
-static void case_matmul(side *s, const setting *set) {
-  int kind = set->variant / 3;
-  gd_matmul_form form = (gd_matmul_form)(set->variant % 3);
-  int64_t m = kind == 5 ? 37 : 64, n = kind == 5 ? 29 : 48, k = kind == 5 ? 19 : 96, leaves = kind == 2 || kind == 3 ? 5 : 1;
-  gd_matmul args = {.form = form, .m = m, .n = n, .k = k, .leaves = leaves, .dtype = set->dtype, .ldc = n};
-  args.k_leaf = kind == 3 ? 32 : 0;
-  args.lda = form == GD_MATMUL_TN ? m : k;
-  args.ldb = form == GD_MATMUL_NT ? k : n;
-  args.a_leaf_stride = m * k;
-  args.b_leaf_stride = n * k;
-  args.a = input(s, 1, leaves * m * k, set->dtype, 1, 0);
-  args.b = input(s, 2, leaves * n * k, set->dtype, 1, 0);
-  args.accumulate = kind == 4;
-  args.c_dtype = kind == 2 || kind == 4 || kind == 6 ? GD_FLOAT32 : set->dtype;
-  args.c = args.accumulate ? input(s, 3, m * n, GD_FLOAT32, 1, 0) : output(s, m * n, args.c_dtype);
-  if (kind == 1 || kind == 3 || kind == 6) args.bias = input(s, 4, n, set->dtype, 1, 0);
+/* A product; `more`: elements between the end of a row of A, B and C and the next. */
+typedef struct product {
+  int64_t m, n, k, k_leaf, leaves;
+  bool float32_c, accumulate, bias;
+  int64_t more[3];
+  size_t scratch; /* bytes a CUDA kernel may use; 0: all */
+} product;
+
+static const product products[] = {
+    {.m = 64, .n = 48, .k = 96},
+    {.m = 64, .n = 48, .k = 96, .bias = true},
+    {.m = 64, .n = 48, .k = 96, .leaves = 5, .float32_c = true},
+    {.m = 64, .n = 48, .k = 96, .leaves = 5, .k_leaf = 32, .bias = true},
+    {.m = 64, .n = 48, .k = 96, .float32_c = true, .accumulate = true},
+    {.m = 37, .n = 29, .k = 19},
+    {.m = 64, .n = 48, .k = 96, .float32_c = true, .bias = true},
+    /* rows apart, whole and odd */
+    {.m = 136, .n = 144, .k = 72, .more = {16, 24, 8}},
+    {.m = 131, .n = 67, .k = 33, .leaves = 3, .float32_c = true, .more = {3, 5, 1}},
+    /* one row; a long chain that goes on from C; an edge each way in every tile */
+    {.m = 1, .n = 130, .k = 77, .bias = true},
+    {.m = 70, .n = 66, .k = 1000, .float32_c = true, .accumulate = true},
+    {.m = 129, .n = 193, .k = 17, .float32_c = true, .accumulate = true, .more = {1, 2, 3}},
+    /* enough leaves for large tiles; inner leaves that are odd; panels of rows, nodes of leaves */
+    {.m = 264, .n = 144, .k = 24, .leaves = 31, .float32_c = true},
+    {.m = 131, .n = 133, .k = 21, .k_leaf = 5, .leaves = 9, .bias = true, .more = {2, 3, 0}},
+    {.m = 150, .n = 40, .k = 96, .k_leaf = 40, .leaves = 11, .bias = true, .scratch = 160000},
+    {.m = 150, .n = 40, .k = 96, .leaves = 13, .float32_c = true, .more = {8, 8, 8}, .scratch = 300000},
+};
+enum { PRODUCTS = sizeof products / sizeof products[0] };
+
+/* A, B, C and bias of a product, C in a buffer that more than its elements are read from. */
+static gd_matmul product_of(side *s, const product *p, gd_matmul_form form, gd_dtype dtype, int64_t *c_elements) {
+  int64_t leaves = p->leaves ? p->leaves : 1, a_width = form == GD_MATMUL_TN ? p->m : p->k;
+  int64_t b_width = form == GD_MATMUL_NT ? p->k : p->n;
+  gd_matmul args = {.form = form, .m = p->m, .n = p->n, .k = p->k, .k_leaf = p->k_leaf, .leaves = leaves, .dtype = dtype};
+  args.lda = a_width + p->more[0];
+  args.ldb = b_width + p->more[1];
+  args.ldc = p->n + p->more[2];
+  args.a_leaf_stride = args.lda * (form == GD_MATMUL_TN ? p->k : p->m);
+  args.b_leaf_stride = args.ldb * (form == GD_MATMUL_NT ? p->n : p->k);
+  args.a = input(s, 1, leaves * args.a_leaf_stride - p->more[0], dtype, 1, 0);
+  args.b = input(s, 2, leaves * args.b_leaf_stride - p->more[1], dtype, 1, 0);
+  args.accumulate = p->accumulate;
+  args.c_dtype = p->float32_c ? GD_FLOAT32 : dtype;
+  *c_elements = p->m * args.ldc - p->more[2];
+  args.c = input(s, 3, *c_elements, args.c_dtype, 1, 0);
+  if (p->bias) args.bias = input(s, 4, p->n, dtype, 1, 0);
+  return args;
+}
+
+/* variant: form + 3 times the product's number. What lies between the rows of C is noted too. */
+static void run_product(side *s, const setting *set, bool fast) {
+  const product *p = &products[set->variant / 3];
+  int64_t c_elements;
+  gd_matmul args = product_of(s, p, (gd_matmul_form)(set->variant % 3), set->dtype, &c_elements);
+  bool cuda = strcmp(s->kernels.ops->name, "cuda") == 0;
+  gd_cuda_state *state = s->kernels.state;
+  size_t scratch = cuda ? state->scratch_bytes : 0;
+  if (cuda && p->scratch) state->scratch_bytes = p->scratch;
+  s->kernels.fast = fast;
   gpu_must(s->kernels.ops->matmul(&s->kernels, &args));
-  note(s, args.c, m * n, args.c_dtype);
+  s->kernels.fast = false;
+  if (cuda) state->scratch_bytes = scratch;
+  note(s, args.c, c_elements, args.c_dtype);
+}
+
+static void case_matmul(side *s, const setting *set) {
+  run_product(s, set, false);
+}
+
+static void case_matmul_fast(side *s, const setting *set) {
+  run_product(s, set, true);
 }
 
 /* variant: 0 layer, 1 rms; + 2: dx in place of dresidual and rows off by one element; + 4 times the width's number. */
@@ -294,7 +348,7 @@ static void case_embedding(side *s, const setting *set) {
 /* variant: 1 bias, 2 table, 4 dropout, 8 residual. */
 static void case_rows(side *s, const setting *set) {
   int64_t rows = 22, width = 70, period = 8;
-  gd_rows_finish a = {.dtype = set->dtype, .rows = rows, .width = width, .first_row = 1000, .period = period};
+  gd_rows_finish a = {.dtype = set->dtype, .rows = rows, .width = width, .first_row = 1003, .period = period};
   a.rng = gd_rng_make(7, GD_RNG_DROPOUT, 1, 2, 3);
   a.sum = input(s, 1, rows * width, GD_FLOAT32, 1, 0);
   a.out = output(s, rows * width, set->dtype);
@@ -393,6 +447,32 @@ static void case_nodes(side *s, const setting *set) {
   note_doubles(s, made.out, nodes + SUMS);
 }
 
+/* variant: lengths of sequences, and numbers of sequences and tensors, around what a block of threads holds. */
+static void case_vote(side *s, const setting *set) {
+  static const int32_t counts[] = {1, 3, 255, 256, 257, 700};
+  int32_t count = counts[set->variant], sequences = 5;
+  gd_loss_sums sums = {.sequences = sequences, .length = count, .sums = output(s, 2 * sequences, GD_FLOAT32)};
+  sums.row_loss = input(s, 1, sequences * count, GD_FLOAT32, 4, 0);
+  sums.weights = input(s, 2, sequences * count, GD_FLOAT32, 0.5f, 0.5f);
+  gpu_must(s->kernels.ops->loss_sums(&s->kernels, &sums));
+  note(s, sums.sums, 2 * sequences, GD_FLOAT32);
+  double squares[700];
+  gd_rng rng = gd_rng_make(8, GD_RNG_WEIGHTS, 2, 0, 0);
+  for (int i = 0; i < count; i++) squares[i] = ldexp(1.0 + gd_rng_uniform(&rng, (uint64_t)i), (int)(i % 60) - 30);
+  gd_verdict verdict;
+  memset(&verdict, 0, sizeof verdict);
+  gd_vote vote = {.tensors = count, .sequences = count, .beta1 = 0.9f, .beta2 = 0.95f};
+  vote.squares = upload(s, squares, (size_t)count * sizeof *squares);
+  vote.sequence_sums = input(s, 3, 2 * count, GD_FLOAT32, 1, 2);
+  vote.verdict = upload(s, &verdict, sizeof verdict);
+  gpu_must(s->kernels.ops->vote(&s->kernels, &vote));
+  gpu_must(s->device.ops->copy(s->kernels.stream, &verdict, vote.verdict, sizeof verdict, GD_COPY_DEVICE_TO_HOST));
+  gpu_must(s->device.ops->stream_sync(s->kernels.stream));
+  note_double(s, verdict.loss_sum);
+  note_double(s, verdict.weight_sum);
+  note_double(s, verdict.gradient_norm);
+}
+
 /* variant: 0 AdamW, 1 SGD with momentum, 2 SGD without, 3 AdamW on a gradient that is not finite. */
 static void case_optimizer(side *s, const setting *set) {
   enum { UNITS = 150, TENSORS = 4, ELEMENTS = UNITS * GD_UNIT_ELEMS };
@@ -447,12 +527,19 @@ static const struct {
   const char *name;
   void (*run)(side *, const setting *);
   int first, end; /* variants */
-  bool exact;     /* the same operations in the same order on both kinds of device */
-} cases[] = {{"matmul", case_matmul, 0, 21, false},     {"norm", case_norm, 0, 4 * WIDTHS, true},
-             {"sums", case_sums, 1, 12, true},          {"activation", case_activation, 0, 15, true},
-             {"rotary", case_rotary, 0, 3, true},       {"embedding", case_embedding, 0, 3, true},
-             {"rows, dropout", case_rows, 0, 16, true}, {"loss", case_loss, 0, 4 * WIDTHS + 2, true},
-             {"nodes", case_nodes, 0, 4, true},         {"optimizer", case_optimizer, 0, 4, true}};
+  int inexact;    /* 1: not the same order on both kinds of device in bfloat16, 2: nor in float32 */
+} cases[] = {{"matmul", case_matmul, 0, 3 * PRODUCTS, 1},
+             {"matmul fast", case_matmul_fast, 0, 3 * PRODUCTS, 2},
+             {"norm", case_norm, 0, 4 * WIDTHS, 0},
+             {"sums", case_sums, 1, 12, 0},
+             {"activation", case_activation, 0, 15, 0},
+             {"rotary", case_rotary, 0, 3, 0},
+             {"embedding", case_embedding, 0, 3, 0},
+             {"rows, dropout", case_rows, 0, 16, 0},
+             {"loss", case_loss, 0, 4 * WIDTHS + 2, 0},
+             {"nodes", case_nodes, 0, 4, 0},
+             {"vote", case_vote, 0, 6, 0},
+             {"optimizer", case_optimizer, 0, 4, 0}};
 
 /* ---- comparing ---- */
 
@@ -513,8 +600,9 @@ static int compare(side *cpu, side *gpu, char **names) {
   for (size_t c = 0; c < sizeof cases / sizeof *cases; c++)
     for (int d = 0; d < 2 && wanted(cases[c].name, names); d++) {
       setting set = {d ? GD_BFLOAT16 : GD_FLOAT32, 0};
-      /* The product: bfloat16 two units in the last place; float32 the order of sums. */
-      double worst = 0, allowed = cases[c].exact ? 0 : d ? 0.02 : 1e-4;
+      /* A product of cuBLASLt's: bfloat16 two units in the last place; float32 the order of sums. */
+      bool exact = cases[c].inexact + d < 2;
+      double worst = 0, allowed = exact ? 0 : d ? 0.02 : 1e-4;
       int worst_variant = -1;
       bool same = true, equal = true;
       cpu->overrun = gpu->overrun = false;
@@ -522,7 +610,7 @@ static int compare(side *cpu, side *gpu, char **names) {
         run_case(cpu, cases[c].run, &set);
         run_case(gpu, cases[c].run, &set);
         double found = difference(cpu, gpu);
-        if (cases[c].exact && equal) equal = exact_or_told(cases[c].name, &set, cpu, gpu);
+        if (exact && equal) equal = exact_or_told(cases[c].name, &set, cpu, gpu);
         if (!(found <= worst)) {
           worst = found;
           worst_variant = set.variant;
@@ -533,7 +621,7 @@ static int compare(side *cpu, side *gpu, char **names) {
       }
       bool good = worst <= allowed && same && equal && !cpu->overrun && !gpu->overrun;
       char told[16] = "equal bits";
-      if (!cases[c].exact) snprintf(told, sizeof told, "%.0e", allowed);
+      if (!exact) snprintf(told, sizeof told, "%.0e", allowed);
       printf("%-16s %-9s %9d  %-10.2e %s%s%s%s", cases[c].name, gd_dtype_name(set.dtype), cases[c].end - cases[c].first, worst,
              told, good ? "" : "  FAILED", same ? "" : ": two runs differ", gpu->overrun ? ": wrote outside a buffer" : "");
       if (!good && worst_variant >= 0) printf(" (variant %d)", worst_variant);

@@ -27,13 +27,18 @@ typedef struct {
   cudaDataType_t type;
   uint64_t rows, cols;
   int64_t ld;
+  int32_t batch;
+  int64_t stride;
 } cublasLtMatrixLayoutOpaque_t, *cublasLtMatrixLayout_t;
 typedef struct {
-  int set;
+  size_t workspace;
+  uint32_t schemes, a, b, c, d;
 } cublasLtMatmulPreferenceOpaque_t, *cublasLtMatmulPreference_t;
 typedef struct {
   int splits;
   int scheme;
+  int allowed;              /* by the preference it was offered for */
+  uint32_t inputs, outputs; /* bytes that operands must be aligned to */
 } cublasLtMatmulAlgo_t;
 typedef struct {
   cublasLtMatmulAlgo_t algo;
@@ -55,7 +60,8 @@ typedef enum {
   CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES
 } cublasLtMatmulPreferenceAttributes_t;
 typedef enum { CUBLASLT_ALGO_CONFIG_SPLITK_NUM, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME } cattr;
-enum { CUBLASLT_REDUCTION_SCHEME_NONE = 0 };
+enum { CUBLASLT_REDUCTION_SCHEME_NONE = 0, CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE = 2 };
+typedef enum { CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET } lattr;
 typedef void *cublasLtHandle_t;
 cublasStatus_t cublasLtCreate(cublasLtHandle_t *);
 cublasStatus_t cublasLtDestroy(cublasLtHandle_t);
@@ -63,6 +69,7 @@ const char *cublasLtGetStatusString(cublasStatus_t);
 cublasStatus_t cublasLtMatmulDescInit(cublasLtMatmulDesc_t, cublasComputeType_t, cudaDataType_t);
 cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t, dattr, const void *, size_t);
 cublasStatus_t cublasLtMatrixLayoutInit(cublasLtMatrixLayout_t, cudaDataType_t, uint64_t, uint64_t, int64_t);
+cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t, lattr, const void *, size_t);
 cublasStatus_t cublasLtMatmulPreferenceInit(cublasLtMatmulPreference_t);
 cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t, cublasLtMatmulPreferenceAttributes_t,
                                                     const void *, size_t);

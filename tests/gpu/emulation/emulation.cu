@@ -138,14 +138,25 @@ cublasStatus_t cublasLtMatrixLayoutInit(cublasLtMatrixLayout_t l, cudaDataType_t
   l->rows = rows;
   l->cols = cols;
   l->ld = ld;
+  l->batch = 1;
+  l->stride = 0;
   return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtMatmulPreferenceInit(cublasLtMatmulPreference_t) {
+cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t l, lattr name, const void *value, size_t bytes) {
+  void *const fields[] = {&l->batch, &l->stride};
+  memcpy(fields[name], value, bytes);
   return CUBLAS_STATUS_SUCCESS;
 }
-cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t, cublasLtMatmulPreferenceAttributes_t,
-                                                    const void *, size_t) {
+
+cublasStatus_t cublasLtMatmulPreferenceInit(cublasLtMatmulPreference_t p) {
+  memset(p, 0, sizeof *p);
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p, cublasLtMatmulPreferenceAttributes_t name,
+                                                    const void *value, size_t bytes) {
+  void *const fields[] = {&p->workspace, &p->schemes, &p->a, &p->b, &p->c, &p->d};
+  memcpy(fields[name], value, bytes);
   return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -161,7 +172,8 @@ static bool fits(cublasLtMatmulDesc_t d, cublasLtMatrixLayout_t a, cublasLtMatri
   uint64_t m = d->ta ? a->cols : a->rows, ka = d->ta ? a->rows : a->cols;
   uint64_t kb = d->tb ? b->cols : b->rows, n = d->tb ? b->rows : b->cols;
   bool bias = d->epi != CUBLASLT_EPILOGUE_BIAS || (d->bias && out->type == a->type);
-  return m == out->rows && n == out->cols && ka == kb && a->type == b->type && bias;
+  return m == out->rows && n == out->cols && ka == kb && a->type == b->type && bias && a->batch == out->batch &&
+         b->batch == out->batch;
 }
 
 cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t d, cublasLtMatrixLayout_t a,
@@ -171,16 +183,19 @@ cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t d,
   return fits(d, a, b, out) ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
 }
 
-/* Offers a split one and a reducing one first: both must be refused. */
+/* Offers a split one and a reducing one first: both must be refused where the preference does not allow them. */
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t d, cublasLtMatrixLayout_t a,
                                               cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t, cublasLtMatrixLayout_t out,
-                                              cublasLtMatmulPreference_t, int, cublasLtMatmulHeuristicResult_t *results,
+                                              cublasLtMatmulPreference_t p, int, cublasLtMatmulHeuristicResult_t *results,
                                               int *found) {
   emulate_must(fits(d, a, b, out), "the shapes of a product");
-  static const cublasLtMatmulAlgo_t offers[] = {{4, 0}, {1, 2}, {1, 0}};
+  static const int offers[][2] = {{4, CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE}, {1, 1}, {1, 0}};
   for (int i = 0; i < 3; i++) {
-    results[i].algo = offers[i];
+    int splits = offers[i][0], scheme = offers[i][1];
+    results[i].algo = {splits, scheme, (scheme & (int)p->schemes) == scheme, p->a < p->b ? p->a : p->b,
+                       p->c < p->d ? p->c : p->d};
     results[i].state = CUBLAS_STATUS_SUCCESS;
+    results[i].workspaceSize = 0;
   }
   *found = 3;
   return CUBLAS_STATUS_SUCCESS;
@@ -194,22 +209,30 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
                               cublasLtMatrixLayout_t la, const void *b, cublasLtMatrixLayout_t lb, const void *beta,
                               const void *c, cublasLtMatrixLayout_t lc, void *out, cublasLtMatrixLayout_t lout,
                               const cublasLtMatmulAlgo_t *algo, void *, size_t, cudaStream_t) {
-  emulate_must(fits(d, la, lb, lout) && algo->splits == 1 && algo->scheme == 0, "a product that was not agreed");
-  int64_t inner = (int64_t)(d->ta ? la->rows : la->cols);
-  for (int64_t j = 0; j < (int64_t)lout->cols; j++)
-    for (int64_t i = 0; i < (int64_t)lout->rows; i++) {
-      float sum = 0;
-      for (int64_t k = 0; k < inner; k++)
-        sum = fmaf(element(a, la->type, d->ta ? k + i * la->ld : i + k * la->ld),
-                   element(b, lb->type, d->tb ? j + k * lb->ld : k + j * lb->ld), sum);
-      sum *= *(const float *)alpha;
-      if (*(const float *)beta != 0) sum += *(const float *)beta * element(c, lc->type, i + j * lc->ld);
-      if (d->epi == CUBLASLT_EPILOGUE_BIAS) sum += element(d->bias, la->type, i);
-      if (lout->type == CUDA_R_32F)
-        ((float *)out)[i + j * lout->ld] = sum;
-      else
-        ((gd_bfloat16 *)out)[i + j * lout->ld] = gd_bfloat16_from_float(sum);
-    }
+  emulate_must(fits(d, la, lb, lout) && algo->allowed, "a product that was not agreed");
+  emulate_must(((uintptr_t)a | (uintptr_t)b) % algo->inputs == 0 && (uintptr_t)out % algo->outputs == 0,
+               "an operand of a product that is not aligned as agreed");
+  int64_t inner = (int64_t)(d->ta ? la->rows : la->cols), part = (inner + algo->splits - 1) / algo->splits;
+  for (int64_t batch = 0; batch < lout->batch; batch++)
+    for (int64_t j = 0; j < (int64_t)lout->cols; j++)
+      for (int64_t i = 0; i < (int64_t)lout->rows; i++) {
+        int64_t at = batch * lout->stride + i + j * lout->ld;
+        float sum = 0, chain = 0;
+        for (int64_t k = 0; k < inner; k++) {
+          chain = fmaf(element(a, la->type, batch * la->stride + (d->ta ? k + i * la->ld : i + k * la->ld)),
+                       element(b, lb->type, batch * lb->stride + (d->tb ? j + k * lb->ld : k + j * lb->ld)), chain);
+          if (k % part != part - 1 && k != inner - 1) continue;
+          sum = k < part ? chain : sum + chain;
+          chain = 0;
+        }
+        sum *= *(const float *)alpha;
+        if (*(const float *)beta != 0) sum += *(const float *)beta * element(c, lc->type, batch * lc->stride + i + j * lc->ld);
+        if (d->epi == CUBLASLT_EPILOGUE_BIAS) sum += element(d->bias, la->type, i);
+        if (lout->type == CUDA_R_32F)
+          ((float *)out)[at] = sum;
+        else
+          ((gd_bfloat16 *)out)[at] = gd_bfloat16_from_float(sum);
+      }
   return CUBLAS_STATUS_SUCCESS;
 }
 

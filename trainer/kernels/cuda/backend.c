@@ -17,7 +17,7 @@ static void cuda_close(gd_kernels *kernels) {
   gd_cuda_state *state = gd_cuda_state_of(kernels);
   if (!state) return;
   gd_device *device = kernels->device;
-  gd_cuda_matmul_close(kernels, state->matmul);
+  gd_cuda_blas_close(kernels, state->blas);
   if (state->scratch) device->ops->free(device, state->scratch);
   free(state);
   kernels->state = NULL;
@@ -30,7 +30,7 @@ static gd_status cuda_open(gd_kernels *kernels) {
   gd_device *device = kernels->device;
   state->scratch_bytes = scratch_bytes;
   gd_status status = device->ops->alloc(device, scratch_bytes, &state->scratch);
-  if (status == GD_OK) status = gd_cuda_matmul_open(kernels, &state->matmul);
+  if (status == GD_OK) status = gd_cuda_blas_open(kernels, &state->blas);
   if (status != GD_OK) cuda_close(kernels);
   return status;
 }

@@ -68,14 +68,23 @@ static __global__ void row_losses(gd_loss a) {
   if (row < a.rows) a.row_loss[row] = a.weights[row] * (vf_log(a.row_sum[row]) - a.row_target[row]);
 }
 
-/* Thread 2 s sums the losses of sequence s, thread 2 s + 1 its weights: a chain each. */
+/* A block a sequence: all threads fetch, the first of two warps each add a chain, of losses and of weights. */
 static __global__ void sequence_sums(gd_loss_sums a) {
-  int64_t i = flat_index();
-  if (i >= 2 * a.sequences) return;
-  const float *values = (i % 2 ? a.weights : a.row_loss) + i / 2 * a.length;
+  __shared__ float values[2][FLAT_THREADS];
+  int64_t at = blockIdx.x * a.length;
+  int thread = (int)threadIdx.x, which = thread / WARP;
   float sum = 0.0f;
-  for (int64_t t = 0; t < a.length; t++) sum += values[t];
-  a.sums[i] = sum;
+  for (int64_t first = 0; first < a.length; first += FLAT_THREADS) {
+    __syncthreads(); /* what is written below was read above */
+    if (first + thread < a.length) {
+      values[0][thread] = a.row_loss[at + first + thread];
+      values[1][thread] = a.weights[at + first + thread];
+    }
+    __syncthreads();
+    int count = a.length - first < FLAT_THREADS ? (int)(a.length - first) : FLAT_THREADS;
+    for (int t = 0; t < count && thread % WARP == 0 && which < 2; t++) sum += values[which][t];
+  }
+  if (thread % WARP == 0 && which < 2) a.sums[2 * blockIdx.x + which] = sum;
 }
 
 gd_status gd_cuda_loss_max(gd_kernels *kernels, const gd_loss *args) {
@@ -111,9 +120,8 @@ gd_status gd_cuda_loss_rows(gd_kernels *kernels, const gd_loss *args) {
 }
 
 gd_status gd_cuda_loss_sums(gd_kernels *kernels, const gd_loss_sums *args) {
-  int64_t blocks = blocks_of(2 * args->sequences, FLAT_THREADS);
-  if (blocks == 0) return GD_OK;
-  GD_TRY(check_grid("loss_sums", blocks));
-  sequence_sums<<<(unsigned)blocks, FLAT_THREADS, 0, enter(kernels)>>>(*args);
+  if (args->sequences == 0) return GD_OK;
+  GD_TRY(check_grid("loss_sums", args->sequences));
+  sequence_sums<<<(unsigned)args->sequences, FLAT_THREADS, 0, enter(kernels)>>>(*args);
   return launched("loss_sums");
 }

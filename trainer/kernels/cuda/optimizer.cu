@@ -1,8 +1,8 @@
 /* optimizer.cu - the end of a step: norm of the gradient, the verdict, the update.
  *
- * The norm is the canonical tree over the units of each tensor in double. An even share of a complete node is a complete node
- * itself, so each thread builds one on its own and pairs of neighbours are added level by level: the same additions as one
- * thread pushing unit after unit. */
+ * Trees in double. Neighbours that meet level by level, the last one of an odd number going up as it is, are the canonical
+ * tree; so are runs of leaves whose length is a power of two. So each thread of a block builds a run on its own and the runs are
+ * added in pairs: the same additions as one thread pushing leaf after leaf. */
 #include "trainer/kernels/cuda/common.cuh"
 #include "trainer/kernels/cuda/math.cuh"
 
@@ -29,21 +29,28 @@ static __device__ double tree(const float *values, int64_t stride, int64_t count
   return tree_root(stack, depth);
 }
 
-/* A block a node: as many threads as it has units, or all, each a run of neighbours. */
-static __global__ void unit_nodes(gd_unit_nodes a) {
-  __shared__ double sums[FLAT_THREADS];
-  const float *units = a.sums + a.first[blockIdx.x];
-  int32_t count = a.count[blockIdx.x], i = (int32_t)threadIdx.x, runs = count < FLAT_THREADS ? count : FLAT_THREADS;
-  int64_t run = count / runs;
-  if (i < runs) sums[i] = tree(units + i * run, 1, run);
+/* The same by the whole block, known to thread 0; sums: room for a number a thread. */
+static __device__ double block_tree(const float *values, int64_t stride, int64_t count, double *sums) {
+  int64_t run = 1, i = threadIdx.x;
+  while (run * FLAT_THREADS < count) run *= 2;
+  int64_t left = count - i * run, nodes = (count + run - 1) / run;
+  if (left > 0) sums[i] = tree(values + stride * i * run, stride, left < run ? left : run);
   __syncthreads();
-  for (int32_t pairs = runs / 2; pairs > 0; pairs /= 2) {
-    double sum = i < pairs ? sums[2 * i] + sums[2 * i + 1] : 0.0;
+  for (; nodes > 1; nodes = (nodes + 1) / 2) {
+    double sum = 2 * i < nodes ? sums[2 * i] : 0.0;
+    if (2 * i + 1 < nodes) sum += sums[2 * i + 1];
     __syncthreads(); /* what is written below was read above */
-    if (i < pairs) sums[i] = sum;
+    if (2 * i < nodes) sums[i] = sum;
     __syncthreads();
   }
-  if (i == 0) a.out[blockIdx.x] = sums[0];
+  return count > 0 ? sums[0] : 0.0;
+}
+
+/* A block a node. */
+static __global__ void unit_nodes(gd_unit_nodes a) {
+  __shared__ double sums[FLAT_THREADS];
+  double sum = block_tree(a.sums + a.first[blockIdx.x], 1, a.count[blockIdx.x], sums);
+  if (threadIdx.x == 0) a.out[blockIdx.x] = sum;
 }
 
 /* A thread a sum. The smallest node that holds two leaves is told by the highest bit in which their numbers differ: the two parts
@@ -63,13 +70,22 @@ static __global__ void node_sums(gd_node_sums a) {
   a.out[i] = tree_root(sums, depth);
 }
 
-/* One thread. */
+/* One block: all threads fetch and add trees, thread 0 adds the chain and decides. */
 static __global__ void decide(gd_vote a) {
+  __shared__ double sums[FLAT_THREADS];
   gd_verdict v = *a.verdict;
-  v.loss_sum = tree(a.sequence_sums, 2, a.sequences);
-  v.weight_sum = tree(a.sequence_sums + 1, 2, a.sequences);
+  int i = (int)threadIdx.x;
+  v.loss_sum = block_tree(a.sequence_sums, 2, a.sequences, sums);
+  v.weight_sum = block_tree(a.sequence_sums + 1, 2, a.sequences, sums);
   double squares = 0.0;
-  for (int32_t t = 0; t < a.tensors; t++) squares += a.squares[t];
+  for (int32_t first = 0; first < a.tensors; first += FLAT_THREADS) {
+    int count = a.tensors - first < FLAT_THREADS ? a.tensors - first : FLAT_THREADS;
+    __syncthreads(); /* what is written below was read above */
+    if (i < count) sums[i] = a.squares[first + i];
+    __syncthreads();
+    for (int t = 0; t < count && i == 0; t++) squares += sums[t];
+  }
+  if (i > 0) return;
   v.gradient_norm = sqrt(squares) / v.weight_sum;
   bool good = isfinite(v.loss_sum) && isfinite(v.gradient_norm) && v.weight_sum > 0.0;
   v.apply = good;
@@ -140,7 +156,7 @@ gd_status gd_cuda_node_sums(gd_kernels *kernels, const gd_node_sums *args) {
 }
 
 gd_status gd_cuda_vote(gd_kernels *kernels, const gd_vote *args) {
-  decide<<<1, 1, 0, enter(kernels)>>>(*args);
+  decide<<<1, FLAT_THREADS, 0, enter(kernels)>>>(*args);
   return launched("vote");
 }
 

@@ -1,4 +1,4 @@
-/* sums.cu - sums in canonical order, a thread an element, and the end of a matrix product made of leaves. */
+/* sums.cu - sums in canonical order, a thread an element. */
 #include "trainer/kernels/cuda/common.cuh"
 
 template <typename T>
@@ -30,18 +30,6 @@ static __global__ void add_flat(float *to, const float *from, int64_t elements) 
   if (i < elements) to[i] = to[i] + from[i];
 }
 
-template <typename T, typename B>
-static __global__ void finish_flat(gd_cuda_finish a) {
-  int64_t i = flat_index();
-  if (i >= a.rows * a.columns) return;
-  int64_t row = i / a.columns, column = i % a.columns;
-  T *c = (T *)a.c;
-  float x = a.sum[row * a.sum_ld + column];
-  if (a.accumulate) x = load(c, row * a.ldc + column) + x;
-  if (a.bias) x += load((const B *)a.bias, column);
-  store(c, row * a.ldc + column, x);
-}
-
 gd_status gd_cuda_tree_sum(gd_kernels *kernels, const gd_tree_sum *args) {
   if (args->elements == 0) return GD_OK;
   int64_t blocks = blocks_of(args->elements, FLAT_THREADS);
@@ -61,29 +49,10 @@ gd_status gd_cuda_column_sums(gd_kernels *kernels, const gd_column_sums *args) {
   return launched("column_sums");
 }
 
-gd_status gd_cuda_tree_add(gd_kernels *kernels, float *to, const float *from, int64_t elements) {
+gd_status gd_cuda_add(gd_kernels *kernels, float *y, const float *x, int64_t elements) {
   if (elements == 0) return GD_OK;
   int64_t blocks = blocks_of(elements, FLAT_THREADS);
   GD_TRY(check_grid("add", blocks));
-  add_flat<<<(unsigned)blocks, FLAT_THREADS, 0, enter(kernels)>>>(to, from, elements);
+  add_flat<<<(unsigned)blocks, FLAT_THREADS, 0, enter(kernels)>>>(y, x, elements);
   return launched("add");
-}
-
-gd_status gd_cuda_add(gd_kernels *kernels, float *y, const float *x, int64_t elements) {
-  return gd_cuda_tree_add(kernels, y, x, elements);
-}
-
-gd_status gd_cuda_matmul_finish(gd_kernels *kernels, const gd_cuda_finish *args) {
-  int64_t blocks = blocks_of(args->rows * args->columns, FLAT_THREADS);
-  if (blocks == 0) return GD_OK;
-  GD_TRY(check_grid("matmul", blocks));
-  cudaStream_t stream = enter(kernels);
-  unsigned grid = (unsigned)blocks;
-  WITH_STORED(args->c_dtype, "matmul", {
-    if (args->bias_dtype == GD_BFLOAT16)
-      finish_flat<T, bf16><<<grid, FLAT_THREADS, 0, stream>>>(*args);
-    else
-      finish_flat<T, float><<<grid, FLAT_THREADS, 0, stream>>>(*args);
-  });
-  return launched("matmul");
 }

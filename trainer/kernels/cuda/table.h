@@ -20,7 +20,7 @@ extern "C" {
 typedef struct gd_cuda_state {
   void *scratch; /* device memory: partial products, lists of the embedding */
   size_t scratch_bytes;
-  struct gd_cuda_matmul *matmul; /* cuBLASLt's handle, workspace and chosen algorithms */
+  struct gd_cuda_blas *blas; /* cuBLASLt's handle, workspace and chosen algorithms */
 } gd_cuda_state;
 
 static inline gd_cuda_state *gd_cuda_state_of(const gd_kernels *kernels) {
@@ -28,22 +28,48 @@ static inline gd_cuda_state *gd_cuda_state_of(const gd_kernels *kernels) {
 }
 
 /* matmul.c */
-GD_CHECKED gd_status gd_cuda_matmul_open(gd_kernels *kernels, struct gd_cuda_matmul **out);
-void gd_cuda_matmul_close(gd_kernels *kernels, struct gd_cuda_matmul *matmul);
 GD_CHECKED gd_status gd_cuda_matmul_run(gd_kernels *kernels, const gd_matmul *args);
 
-/* to[i] = to[i] + from[i], float32, i < elements: one addition of the tree. */
-GD_CHECKED gd_status gd_cuda_tree_add(gd_kernels *kernels, float *to, const float *from, int64_t elements);
+/* cublaslt.c: C = A B + beta C (+ bias), `batch` times, the strides being between one and the next; in the library's order. */
+typedef struct gd_cuda_product {
+  gd_matmul_form form;
+  int64_t m, n, k;
+  gd_dtype dtype, c_dtype;
+  const void *a, *b;
+  int64_t lda, ldb, ldc;
+  void *c;
+  float beta;
+  const void *bias; /* [n] of dtype or NULL; only where c_dtype is dtype */
+  int64_t batch, a_stride, b_stride, c_stride;
+} gd_cuda_product;
+GD_CHECKED gd_status gd_cuda_blas_open(gd_kernels *kernels, struct gd_cuda_blas **out);
+void gd_cuda_blas_close(gd_kernels *kernels, struct gd_cuda_blas *blas);
+GD_CHECKED gd_status gd_cuda_blas_run(gd_kernels *kernels, const gd_cuda_product *product);
 
-/* C[r][c] = round((accumulate ? C[r][c] : +0) + sum[r][c] + bias[c]); sum [rows][columns] dense float32, may be C. */
+/* gemm.cu: for each leaf of k_leaf terms, `inner` of them in each of `leaves` outer ones, C = chains (from C where accumulate,
+ * else +0) + bias, in float32. The C of leaf number outer * inner + i starts at c + number * c_leaf_stride. */
+typedef struct gd_cuda_gemm {
+  gd_matmul_form form;
+  int64_t m, n, k, k_leaf, inner, leaves;
+  const float *a, *b;
+  int64_t lda, a_leaf_stride, ldb, b_leaf_stride;
+  float *c;
+  int64_t ldc, c_leaf_stride;
+  bool accumulate;
+  const float *bias;   /* [n] or NULL */
+  bool a_wide, b_wide; /* set inside */
+} gd_cuda_gemm;
+GD_CHECKED gd_status gd_cuda_gemm_run(gd_kernels *kernels, const gd_cuda_gemm *args);
+
+/* gemm.cu: C[r][c] = round(TREE over leaves of (TREE over inner ones of sum[leaf][r][c]) + bias[c]). With one leaf sum may be
+ * C. */
 typedef struct gd_cuda_finish {
-  int64_t rows, columns;
-  const float *sum;
-  int64_t sum_ld;
+  int64_t rows, columns, leaves, inner;
+  const float *sum; /* [leaves * inner], leaf_stride elements apart */
+  int64_t sum_ld, leaf_stride;
   gd_dtype c_dtype;
   void *c;
   int64_t ldc;
-  bool accumulate; /* c_dtype float32 */
   gd_dtype bias_dtype;
   const void *bias; /* [columns] or NULL */
 } gd_cuda_finish;
