@@ -1,159 +1,11 @@
-/* check_kernels - every CUDA kernel against the CPU's on the same random input, then repeatability, then timings.
+/* check_kernels - every CUDA kernel against the CPU's on the same random input, then repeatability.
  *
  * A case builds its input from a seed, runs on one side and notes its results as floats; the two sides' notes are compared:
  * bit for bit, but for the matrix product in bfloat16 and in `fast`, whose order of sums is cuBLASLt's. A NaN equals a NaN.
  * check_kernels [cpu] [KERNEL...]: all kernels of the table without a name.
  * `check_kernels cpu` compares the CPU with itself on the instruction set GPTDIST_CHECK_ISA (generic): it tests the cases. */
-#include <math.h>
-#include <time.h>
-
 #include "shard/tree.h"
-#include "tests/gpu/gpu.h"
-#include "trainer/kernels.h"
-#include "trainer/kernels/cuda/table.h"
-
-enum { MAX_NOTES = 1 << 20, MAX_BUFFERS = 64, GUARD_BYTES = 256, GUARD = 0xff /* NaNs */ };
-
-typedef struct buffer {
-  unsigned char *memory; /* guard, bytes, guard */
-  size_t bytes;
-} buffer;
-
-typedef struct side {
-  gd_device device;
-  gd_kernels kernels;
-  buffer buffers[MAX_BUFFERS]; /* of the case under way */
-  int buffer_count;
-  bool overrun; /* a case wrote outside its buffers */
-  float *notes;
-  int64_t note_count;
-} side;
-
-typedef struct setting {
-  gd_dtype dtype;
-  int variant;
-} setting;
-
-/* ---- input, output ---- */
-
-/* Around each buffer lie GUARD_BYTES that no kernel may touch. They are compared when the case is over, and where the program
- * runs under AddressSanitizer (the emulation), reading them is a fault too. */
-static void fence(const void *from, size_t bytes, bool closed) {
-  void (*poison)(const void *, size_t), (*open)(const void *, size_t);
-  void *symbols[] = {dlsym(RTLD_DEFAULT, "__asan_poison_memory_region"), dlsym(RTLD_DEFAULT, "__asan_unpoison_memory_region")};
-  if (!symbols[0] || !symbols[1]) return;
-  memcpy(&poison, &symbols[0], sizeof poison);
-  memcpy(&open, &symbols[1], sizeof open);
-  (closed ? poison : open)(from, bytes);
-}
-
-static void *fresh(side *s, size_t bytes) {
-  void *pointer;
-  gpu_must(s->device.ops->alloc(&s->device, bytes + 2 * GUARD_BYTES, &pointer));
-  if (s->buffer_count == MAX_BUFFERS) abort();
-  s->buffers[s->buffer_count++] = (buffer){pointer, bytes};
-  gpu_must(s->device.ops->fill(s->kernels.stream, pointer, GUARD, bytes + 2 * GUARD_BYTES));
-  gpu_must(s->device.ops->stream_sync(s->kernels.stream));
-  fence(pointer, GUARD_BYTES, true);
-  fence((char *)pointer + GUARD_BYTES + bytes, GUARD_BYTES, true);
-  return (char *)pointer + GUARD_BYTES;
-}
-
-/* Frees all buffers; false where one was written outside its ends. */
-static bool release(side *s) {
-  bool whole = true;
-  for (int i = 0; i < s->buffer_count; i++) {
-    unsigned char *memory = s->buffers[i].memory, guards[2 * GUARD_BYTES];
-    unsigned char *end = memory + GUARD_BYTES + s->buffers[i].bytes;
-    fence(memory, GUARD_BYTES, false);
-    fence(end, GUARD_BYTES, false);
-    gpu_must(s->device.ops->copy(s->kernels.stream, guards, memory, GUARD_BYTES, GD_COPY_DEVICE_TO_HOST));
-    gpu_must(s->device.ops->copy(s->kernels.stream, guards + GUARD_BYTES, end, GUARD_BYTES, GD_COPY_DEVICE_TO_HOST));
-    gpu_must(s->device.ops->stream_sync(s->kernels.stream));
-    for (int b = 0; b < 2 * GUARD_BYTES; b++) whole = whole && guards[b] == GUARD;
-    s->device.ops->free(&s->device, memory);
-  }
-  s->buffer_count = 0;
-  return whole;
-}
-
-static void *upload(side *s, const void *host, size_t bytes) {
-  void *pointer = fresh(s, bytes);
-  gpu_must(s->device.ops->copy(s->kernels.stream, pointer, host, bytes, GD_COPY_HOST_TO_DEVICE));
-  gpu_must(s->device.ops->stream_sync(s->kernels.stream));
-  return pointer;
-}
-
-/* Uniform in [-scale, scale) + shift, rounded to dtype. */
-static void *input(side *s, uint64_t seed, int64_t elements, gd_dtype dtype, float scale, float shift) {
-  gd_rng rng = gd_rng_make(seed, GD_RNG_WEIGHTS, 0, 0, 0);
-  unsigned char *host = malloc((size_t)elements * gd_dtype_bytes(dtype));
-  for (int64_t i = 0; i < elements; i++) {
-    float x = (2.0f * gd_rng_uniform(&rng, (uint64_t)i) - 1.0f) * scale + shift;
-    gd_bfloat16 rounded = gd_bfloat16_from_float(x);
-    if (dtype == GD_FLOAT32)
-      memcpy(host + 4 * i, &x, 4);
-    else
-      memcpy(host + 2 * i, &rounded, 2);
-  }
-  void *pointer = upload(s, host, (size_t)elements * gd_dtype_bytes(dtype));
-  free(host);
-  return pointer;
-}
-
-static int32_t *integers(side *s, uint64_t seed, int64_t elements, uint32_t below) {
-  gd_rng rng = gd_rng_make(seed, GD_RNG_WEIGHTS, 1, 0, 0);
-  int32_t *host = malloc((size_t)elements * sizeof *host);
-  for (int64_t i = 0; i < elements; i++) host[i] = (int32_t)(gd_rng_word(&rng, (uint64_t)i) % below);
-  int32_t *pointer = upload(s, host, (size_t)elements * sizeof *host);
-  free(host);
-  return pointer;
-}
-
-/* Zeroed, so that elements no kernel writes are equal on both sides. */
-static void *output(side *s, int64_t elements, gd_dtype dtype) {
-  size_t bytes = (size_t)elements * gd_dtype_bytes(dtype);
-  void *pointer = fresh(s, bytes);
-  gpu_must(s->device.ops->fill(s->kernels.stream, pointer, 0, bytes));
-  return pointer;
-}
-
-static void note(side *s, const void *pointer, int64_t elements, gd_dtype dtype) {
-  size_t bytes = (size_t)elements * gd_dtype_bytes(dtype);
-  unsigned char *host = malloc(bytes);
-  gpu_must(s->device.ops->copy(s->kernels.stream, host, pointer, bytes, GD_COPY_DEVICE_TO_HOST));
-  gpu_must(s->device.ops->stream_sync(s->kernels.stream));
-  if (s->note_count + elements > MAX_NOTES) abort();
-  for (int64_t i = 0; i < elements; i++) {
-    float x;
-    gd_bfloat16 rounded;
-    if (dtype == GD_FLOAT32) {
-      memcpy(&x, host + 4 * i, 4);
-    } else {
-      memcpy(&rounded, host + 2 * i, 2);
-      x = gd_bfloat16_to_float(rounded);
-    }
-    s->notes[s->note_count++] = x;
-  }
-  free(host);
-}
-
-/* The bits of a double, which a float would round. */
-static void note_double(side *s, double x) {
-  uint16_t parts[4];
-  memcpy(parts, &x, sizeof parts);
-  for (int i = 0; i < 4; i++) s->notes[s->note_count++] = (float)parts[i];
-}
-
-static void note_doubles(side *s, const double *pointer, int64_t count) {
-  size_t bytes = (size_t)count * sizeof *pointer;
-  double *host = malloc(bytes);
-  gpu_must(s->device.ops->copy(s->kernels.stream, host, pointer, bytes, GD_COPY_DEVICE_TO_HOST));
-  gpu_must(s->device.ops->stream_sync(s->kernels.stream));
-  if (s->note_count + 4 * count > MAX_NOTES) abort();
-  for (int64_t i = 0; i < count; i++) note_double(s, host[i]);
-  free(host);
-}
+#include "tests/gpu/product_cases.h"
 
 /* ---- the cases ---- */
 
@@ -164,81 +16,6 @@ enum { WIDTHS = sizeof widths / sizeof widths[0] };
 /* `pointer` one element on: rows that no wide load is aligned to. */
 static void *off_by_one(void *pointer, gd_dtype dtype, bool off) {
   return (char *)pointer + (off ? gd_dtype_bytes(dtype) : 0);
-}
-
-/* A product; `more`: elements between the end of a row of A, B and C and the next. */
-typedef struct product {
-  int64_t m, n, k, k_leaf, leaves;
-  bool float32_c, accumulate, bias;
-  int64_t more[3];
-  size_t scratch; /* bytes a CUDA kernel may use; 0: all */
-} product;
-
-static const product products[] = {
-    {.m = 64, .n = 48, .k = 96},
-    {.m = 64, .n = 48, .k = 96, .bias = true},
-    {.m = 64, .n = 48, .k = 96, .leaves = 5, .float32_c = true},
-    {.m = 64, .n = 48, .k = 96, .leaves = 5, .k_leaf = 32, .bias = true},
-    {.m = 64, .n = 48, .k = 96, .float32_c = true, .accumulate = true},
-    {.m = 37, .n = 29, .k = 19},
-    {.m = 64, .n = 48, .k = 96, .float32_c = true, .bias = true},
-    /* rows apart, whole and odd */
-    {.m = 136, .n = 144, .k = 72, .more = {16, 24, 8}},
-    {.m = 131, .n = 67, .k = 33, .leaves = 3, .float32_c = true, .more = {3, 5, 1}},
-    /* one row; a long chain that goes on from C; an edge each way in every tile */
-    {.m = 1, .n = 130, .k = 77, .bias = true},
-    {.m = 70, .n = 66, .k = 1000, .float32_c = true, .accumulate = true},
-    {.m = 129, .n = 193, .k = 17, .float32_c = true, .accumulate = true, .more = {1, 2, 3}},
-    /* enough leaves for large tiles; inner leaves that are odd; panels of rows, nodes of leaves */
-    {.m = 264, .n = 144, .k = 24, .leaves = 31, .float32_c = true},
-    {.m = 131, .n = 133, .k = 21, .k_leaf = 5, .leaves = 9, .bias = true, .more = {2, 3, 0}},
-    {.m = 150, .n = 40, .k = 96, .k_leaf = 40, .leaves = 11, .bias = true, .scratch = 160000},
-    {.m = 150, .n = 40, .k = 96, .leaves = 13, .float32_c = true, .more = {8, 8, 8}, .scratch = 300000},
-};
-enum { PRODUCTS = sizeof products / sizeof products[0] };
-
-/* A, B, C and bias of a product, C in a buffer that more than its elements are read from. */
-static gd_matmul product_of(side *s, const product *p, gd_matmul_form form, gd_dtype dtype, int64_t *c_elements) {
-  int64_t leaves = p->leaves ? p->leaves : 1, a_width = form == GD_MATMUL_TN ? p->m : p->k;
-  int64_t b_width = form == GD_MATMUL_NT ? p->k : p->n;
-  gd_matmul args = {.form = form, .m = p->m, .n = p->n, .k = p->k, .k_leaf = p->k_leaf, .leaves = leaves, .dtype = dtype};
-  args.lda = a_width + p->more[0];
-  args.ldb = b_width + p->more[1];
-  args.ldc = p->n + p->more[2];
-  args.a_leaf_stride = args.lda * (form == GD_MATMUL_TN ? p->k : p->m);
-  args.b_leaf_stride = args.ldb * (form == GD_MATMUL_NT ? p->n : p->k);
-  args.a = input(s, 1, leaves * args.a_leaf_stride - p->more[0], dtype, 1, 0);
-  args.b = input(s, 2, leaves * args.b_leaf_stride - p->more[1], dtype, 1, 0);
-  args.accumulate = p->accumulate;
-  args.c_dtype = p->float32_c ? GD_FLOAT32 : dtype;
-  *c_elements = p->m * args.ldc - p->more[2];
-  args.c = input(s, 3, *c_elements, args.c_dtype, 1, 0);
-  if (p->bias) args.bias = input(s, 4, p->n, dtype, 1, 0);
-  return args;
-}
-
-/* variant: form + 3 times the product's number. What lies between the rows of C is noted too. */
-static void run_product(side *s, const setting *set, bool fast) {
-  const product *p = &products[set->variant / 3];
-  int64_t c_elements;
-  gd_matmul args = product_of(s, p, (gd_matmul_form)(set->variant % 3), set->dtype, &c_elements);
-  bool cuda = strcmp(s->kernels.ops->name, "cuda") == 0;
-  gd_cuda_state *state = s->kernels.state;
-  size_t scratch = cuda ? state->scratch_bytes : 0;
-  if (cuda && p->scratch) state->scratch_bytes = p->scratch;
-  s->kernels.fast = fast;
-  gpu_must(s->kernels.ops->matmul(&s->kernels, &args));
-  s->kernels.fast = false;
-  if (cuda) state->scratch_bytes = scratch;
-  note(s, args.c, c_elements, args.c_dtype);
-}
-
-static void case_matmul(side *s, const setting *set) {
-  run_product(s, set, false);
-}
-
-static void case_matmul_fast(side *s, const setting *set) {
-  run_product(s, set, true);
 }
 
 /* variant: 0 layer, 1 rms; + 2: dx in place of dresidual and rows off by one element; + 4 times the width's number. */
@@ -530,6 +307,7 @@ static const struct {
   int inexact;    /* 1: not the same order on both kinds of device in bfloat16, 2: nor in float32 */
 } cases[] = {{"matmul", case_matmul, 0, 3 * PRODUCTS, 1},
              {"matmul fast", case_matmul_fast, 0, 3 * PRODUCTS, 2},
+             {"attention", case_attention, 0, ATTENTIONS, 0},
              {"norm", case_norm, 0, 4 * WIDTHS, 0},
              {"sums", case_sums, 1, 12, 0},
              {"activation", case_activation, 0, 15, 0},
@@ -664,39 +442,6 @@ static int check_rows_alone(side *s) {
   return failed;
 }
 
-/* ---- timings ---- */
-
-static double seconds(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static void time_products(side *s) {
-  static const int64_t shapes[][3] = {{8192, 768, 768}, {8192, 3072, 768}, {8192, 4096, 4096}, {8192, 50304, 768}};
-  printf("%-24s %-9s %10s %10s\n", "product m x n x k", "dtype", "ms", "TFLOP/s");
-  for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
-    for (int d = 0; d < 2; d++) {
-      gd_dtype dtype = d ? GD_BFLOAT16 : GD_FLOAT32;
-      int64_t m = shapes[i][0], n = shapes[i][1], k = shapes[i][2];
-      gd_matmul args = {.form = GD_MATMUL_NT, .m = m, .n = n, .k = k, .leaves = 1, .dtype = dtype, .c_dtype = dtype};
-      args.lda = args.ldb = k;
-      args.ldc = n;
-      args.a = output(s, m * k, dtype);
-      args.b = output(s, n * k, dtype);
-      args.c = output(s, m * n, dtype);
-      gpu_must(s->kernels.ops->matmul(&s->kernels, &args));
-      gpu_must(s->device.ops->stream_sync(s->kernels.stream));
-      double start = seconds();
-      for (int r = 0; r < 10; r++) gpu_must(s->kernels.ops->matmul(&s->kernels, &args));
-      gpu_must(s->device.ops->stream_sync(s->kernels.stream));
-      double each = (seconds() - start) / 10;
-      printf("%6lld x %6lld x %6lld %-9s %10.3f %10.1f\n", (long long)m, (long long)n, (long long)k, gd_dtype_name(dtype),
-             each * 1e3, 2e-12 * (double)m * (double)n * (double)k / each);
-      (void)release(s);
-    }
-}
-
 int main(int argc, char **argv) {
   static side cpu, other;
   const gd_kernels_ops *cuda = NULL;
@@ -710,6 +455,11 @@ int main(int argc, char **argv) {
     cuda = table->kernels;
   }
   gpu_must(gd_kernels_open(&cpu.device, NULL, 1, &cpu.kernels));
+  if (strcmp(cpu.kernels.ops->name, "cpu-avx512bf16") == 0) { /* pairs of bfloat16 are this processor's alone */
+    gd_kernels_close(&cpu.kernels);
+    setenv("GPTDIST_ISA", "avx512", 1);
+    gpu_must(gd_kernels_open(&cpu.device, NULL, 1, &cpu.kernels));
+  }
   if (self) setenv("GPTDIST_ISA", getenv("GPTDIST_CHECK_ISA") ? getenv("GPTDIST_CHECK_ISA") : "generic", 1);
   gpu_must(gd_kernels_open(&other.device, cuda, 1, &other.kernels));
   cpu.notes = malloc(MAX_NOTES * sizeof *cpu.notes);
@@ -721,7 +471,6 @@ int main(int argc, char **argv) {
   char **names = argv + (self ? 2 : argc > 0);
   int failed = compare(&cpu, &other, names);
   if (wanted("rows alone", names)) failed += check_rows_alone(&other);
-  if (!*names && !self && !getenv("GPTDIST_CHECK_NO_TIMING")) time_products(&other);
   other.device.ops->free(&other.device, held);
   gd_kernels_close(&other.kernels);
   gd_kernels_close(&cpu.kernels);

@@ -21,4 +21,5 @@ for order in ascending descending 7; do
   echo "threads $order"
   GPTDIST_EMULATION_ORDER=$order timeout 300 bash "$emulation/start" "$work" "$program" || bad=1
 done
+timeout 200 bash "$emulation/start" "$work" "$build/tests/gpu/check_shapes" small || bad=1
 exit "$bad"

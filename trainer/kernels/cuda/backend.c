@@ -4,13 +4,6 @@
 #include "shard/memory.h"
 #include "trainer/kernels/cuda/table.h"
 
-/* Agreed boundary: attention on a GPU, its tuning and its proof are a step of their own. */
-static gd_status cuda_attention(gd_kernels *kernels, const gd_attention *args) {
-  (void)kernels;
-  (void)args;
-  return gd_fail(GD_USAGE, "attention has no CUDA kernel yet; run.device cpu");
-}
-
 static const size_t scratch_bytes = GD_GPU_SCRATCH_BYTES;
 
 static void cuda_close(gd_kernels *kernels) {
@@ -50,8 +43,8 @@ static const gd_kernels_ops cuda_kernels = {
     .embedding_backward = gd_cuda_embedding_backward,
     .rows_finish = gd_cuda_rows_finish,
     .dropout_backward = gd_cuda_dropout_backward,
-    .attention_forward = cuda_attention,
-    .attention_backward = cuda_attention,
+    .attention_forward = gd_cuda_attention_forward,
+    .attention_backward = gd_cuda_attention_backward,
     .loss_max = gd_cuda_loss_max,
     .loss_exponentials = gd_cuda_loss_exponentials,
     .loss_gradient = gd_cuda_loss_gradient,
@@ -79,7 +72,8 @@ static const gd_cuda_backend_table backend = {
     .device_ops = &gd_cuda_device_ops,
     .collectives_ops = &gd_nccl_ops,
     .kernels = &cuda_kernels,
-    .lacks = "attention",
+    /* There is one for every slot; auto goes on taking the CPU until they were seen on a GPU and attention has a fast one. */
+    .lacks = "attention on tensor cores",
 };
 
 __attribute__((visibility("default"))) const gd_cuda_backend_table *gd_cuda_backend(void) {

@@ -1,0 +1,230 @@
+/* check_shapes - the products of a training step at the shapes of models: CUDA's against the CPU's on random data. `invariant`
+ * in float32: equal bits; in bfloat16, and in `fast`: the order of sums is cuBLASLt's. Each product runs twice for equal bits,
+ * then is timed (microseconds and TFLOP/s of `invariant` and of `fast`). The head takes its rows in strips. check_shapes small:
+ * stand-ins of the same kinds that the emulation can do, without timings. */
+#include <time.h>
+#include <unistd.h>
+
+#include "tests/gpu/side.h"
+
+/* Widths of a model: of the residual, of what the entries of attention and mlp give, inner width, vocabulary; R blocks. */
+typedef struct model {
+  const char *name;
+  int64_t width, qkv, up, inner, vocabulary, blocks;
+} model;
+
+static const model models[] = {{"124M", 768, 2304, 3072, 3072, 50304, 4},
+                               {"1558M", 1600, 4800, 6400, 6400, 50304, 1},
+                               {"Llama-like", 2048, 3072, 11264, 5632, 32000, 4}};
+static const model small_models[] = {
+    {"small", 48, 144, 192, 192, 208, 4}, {"small odd", 50, 150, 200, 200, 67, 1}, {"small Llama", 64, 96, 352, 176, 96, 4}};
+enum { MODELS = 3 };
+
+/* Tokens of the layers' products and of the head, rows of a strip, tokens of a time block and of an inner leaf. */
+typedef struct rows {
+  int64_t layers, head, strip, time_block, leaf;
+} rows;
+
+static const rows real_rows = {8192, 32768, 4096, 512, 256}, small_rows = {96, 128, 32, 16, 8};
+
+/* The same numbers on both devices. */
+typedef struct pair {
+  void *host, *cuda;
+  int64_t elements;
+  gd_dtype dtype;
+} pair;
+
+typedef struct check {
+  side *cpu, *cuda;
+  bool timed;
+  gd_dtype dtype;
+  const char *model;
+  int failed;
+} check;
+
+static uint64_t random_state = 1;
+
+/* Uniform in [-1, 1), from the high bits of a linear congruential sequence. */
+static pair numbers(check *c, int64_t elements, gd_dtype dtype) {
+  size_t bytes = (size_t)elements * gd_dtype_bytes(dtype);
+  pair p = {fresh(c->cpu, bytes), fresh(c->cuda, bytes), elements, dtype};
+  for (int64_t i = 0; i < elements; i++) {
+    random_state = random_state * 6364136223846793005u + 1442695040888963407u;
+    float x = (float)(random_state >> 40) * 0x1p-23f - 1.0f;
+    gd_bfloat16 rounded = gd_bfloat16_from_float(x);
+    if (dtype == GD_FLOAT32)
+      ((float *)p.host)[i] = x;
+    else
+      ((gd_bfloat16 *)p.host)[i] = rounded;
+  }
+  gpu_must(c->cuda->device.ops->copy(c->cuda->kernels.stream, p.cuda, p.host, bytes, GD_COPY_HOST_TO_DEVICE));
+  gpu_must(c->cuda->device.ops->stream_sync(c->cuda->kernels.stream));
+  return p;
+}
+
+static float element(const void *p, gd_dtype dtype, int64_t i) {
+  return dtype == GD_FLOAT32 ? ((const float *)p)[i] : gd_bfloat16_to_float(((const gd_bfloat16 *)p)[i]);
+}
+
+/* The largest difference, as a share of the larger of the value and the mean magnitude. */
+static double difference(const void *wanted, const void *found, gd_dtype dtype, int64_t elements) {
+  double mean = 1e-30, worst = 0;
+  for (int64_t i = 0; i < elements; i++) mean += fabs((double)element(wanted, dtype, i)) / (double)elements;
+  for (int64_t i = 0; i < elements; i++) {
+    double x = (double)element(wanted, dtype, i), d = fabs(x - (double)element(found, dtype, i)) / fmax(fabs(x), mean);
+    if (!(d <= worst)) worst = d;
+  }
+  return worst;
+}
+
+static double seconds(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void run_cuda(side *s, const gd_matmul *args, const pair *c, void *to) {
+  gpu_must(s->kernels.ops->matmul(&s->kernels, args));
+  size_t bytes = (size_t)c->elements * gd_dtype_bytes(c->dtype);
+  gpu_must(s->device.ops->copy(s->kernels.stream, to, c->cuda, bytes, GD_COPY_DEVICE_TO_HOST));
+  gpu_must(s->device.ops->stream_sync(s->kernels.stream));
+}
+
+static double microseconds(side *s, const gd_matmul *args) {
+  enum { TIMES = 10 };
+  double start = seconds();
+  for (int i = 0; i < TIMES; i++) gpu_must(s->kernels.ops->matmul(&s->kernels, args));
+  gpu_must(s->device.ops->stream_sync(s->kernels.stream));
+  return (seconds() - start) / TIMES * 1e6;
+}
+
+/* One product: `m` without pointers; A from element a_at of a on. C is a whole pair. */
+static void product(check *c, const char *what, gd_matmul m, pair a, int64_t a_at, pair b, pair result) {
+  static const char *const forms[] = {"NT", "NN", "TN"};
+  size_t bytes = (size_t)result.elements * gd_dtype_bytes(result.dtype), skipped = (size_t)a_at * gd_dtype_bytes(a.dtype);
+  void *found = malloc(bytes), *again = malloc(bytes);
+  m.dtype = c->dtype;
+  m.c_dtype = result.dtype;
+  m.a = (const char *)a.host + skipped;
+  m.b = b.host;
+  m.c = result.host;
+  gpu_must(c->cpu->kernels.ops->matmul(&c->cpu->kernels, &m));
+  m.a = (const char *)a.cuda + skipped;
+  m.b = b.cuda;
+  m.c = result.cuda;
+  printf("%-11s %-5s %s %5lld x %5lld x %5lld x %2lld leaves %-8s", c->model, what, forms[m.form], (long long)m.m,
+         (long long)m.n, (long long)m.k, (long long)m.leaves, gd_dtype_name(c->dtype));
+  for (int fast = 0; fast < 2; fast++) {
+    c->cuda->kernels.fast = fast;
+    run_cuda(c->cuda, &m, &result, found);
+    run_cuda(c->cuda, &m, &result, again);
+    bool exact = c->dtype == GD_FLOAT32 && !fast, twice = memcmp(found, again, bytes) == 0;
+    double worst = difference(result.host, found, result.dtype, result.elements);
+    double allowed = c->dtype == GD_BFLOAT16 ? 0.02 : 1e-4;
+    bool good = twice && (exact ? memcmp(found, result.host, bytes) == 0 : worst <= allowed);
+    printf("  %s %.1e%s%s", fast ? "fast" : "invariant", worst, twice ? "" : " TWO RUNS DIFFER", good ? "" : " FAILED");
+    if (c->timed) {
+      double us = microseconds(c->cuda, &m);
+      printf(" %.0f us %.1f TFLOP/s", us, 2e-6 * (double)m.m * (double)m.n * (double)m.k * (double)m.leaves / us);
+    }
+    c->failed += !good;
+  }
+  printf("\n");
+  c->cuda->kernels.fast = false;
+  free(found);
+  free(again);
+}
+
+/* All three products of a weight [out][in] whose rows are cut into blocks. */
+static void column_parallel(check *c, const char *what, const rows *r, int64_t out, int64_t in, int64_t blocks) {
+  int64_t n = r->layers, block = out / blocks;
+  pair x = numbers(c, n * in, c->dtype), w = numbers(c, out * in, c->dtype), dy = numbers(c, n * out, c->dtype);
+  gd_matmul forward = {.form = GD_MATMUL_NT, .m = n, .n = block, .k = in, .leaves = 1, .lda = in, .ldb = in, .ldc = block};
+  product(c, what, forward, x, 0, w, numbers(c, n * block, c->dtype));
+  gd_matmul input = {.form = GD_MATMUL_NN, .m = n, .n = in, .k = block, .leaves = blocks, .lda = block, .ldb = in, .ldc = in};
+  input.a_leaf_stride = n * block;
+  input.b_leaf_stride = block * in;
+  product(c, what, input, dy, 0, w, numbers(c, n * in, GD_FLOAT32));
+  gd_matmul weight = {.form = GD_MATMUL_TN, .m = block, .n = in, .k = r->time_block, .leaves = n / r->time_block, .lda = block};
+  weight.k_leaf = r->leaf;
+  weight.ldb = weight.ldc = in;
+  weight.a_leaf_stride = r->time_block * block;
+  weight.b_leaf_stride = r->time_block * in;
+  product(c, what, weight, dy, 0, x, numbers(c, block * in, GD_FLOAT32));
+}
+
+/* ... whose columns are. */
+static void row_parallel(check *c, const char *what, const rows *r, int64_t out, int64_t in, int64_t blocks) {
+  int64_t n = r->layers, block = in / blocks;
+  pair x = numbers(c, n * in, c->dtype), w = numbers(c, out * in, c->dtype), dy = numbers(c, n * out, c->dtype);
+  gd_matmul forward = {
+      .form = GD_MATMUL_NT, .m = n, .n = out, .k = block, .leaves = blocks, .lda = block, .ldb = block, .ldc = out};
+  forward.a_leaf_stride = n * block;
+  forward.b_leaf_stride = out * block;
+  product(c, what, forward, x, 0, w, numbers(c, n * out, GD_FLOAT32));
+  gd_matmul input = {.form = GD_MATMUL_NN, .m = n, .n = block, .k = out, .leaves = 1, .lda = out, .ldb = block, .ldc = block};
+  product(c, what, input, dy, 0, w, numbers(c, n * block, c->dtype));
+}
+
+/* The head's strips of rows: logits of a block, input gradient over all blocks, weight gradient of a block. The gradient of the
+ * logits lies in the logits' memory: rows of bfloat16 are as far apart as rows of float32. */
+static void head(check *c, const rows *r, const model *m) {
+  int64_t n = r->strip, in = m->width, block = m->vocabulary / m->blocks, ld = c->dtype == GD_BFLOAT16 ? 2 * block : block;
+  pair x = numbers(c, r->head * in, c->dtype), w = numbers(c, m->vocabulary * in, c->dtype);
+  pair dy = numbers(c, m->blocks * n * ld, c->dtype), logits = numbers(c, n * block, GD_FLOAT32);
+  pair dx = numbers(c, n * in, GD_FLOAT32), dw = numbers(c, block * in, GD_FLOAT32);
+  for (int64_t first = 0; first < r->head; first += n) {
+    gd_matmul forward = {.form = GD_MATMUL_NT, .m = n, .n = block, .k = in, .leaves = 1, .lda = in, .ldb = in, .ldc = block};
+    product(c, "head", forward, x, first * in, w, logits);
+  }
+  gd_matmul input = {.form = GD_MATMUL_NN, .m = n, .n = in, .k = block, .leaves = m->blocks, .lda = ld, .ldb = in, .ldc = in};
+  input.a_leaf_stride = n * ld;
+  input.b_leaf_stride = block * in;
+  product(c, "head", input, dy, 0, w, dx);
+  gd_matmul weight = {.form = GD_MATMUL_TN, .m = block, .n = in, .k = r->time_block, .leaves = n / r->time_block, .lda = ld};
+  weight.k_leaf = r->leaf;
+  weight.ldb = weight.ldc = in;
+  weight.a_leaf_stride = r->time_block * ld;
+  weight.b_leaf_stride = r->time_block * in;
+  product(c, "head", weight, dy, 0, x, dw);
+}
+
+static void clear(check *c) {
+  if (release(c->cpu) && release(c->cuda)) return;
+  printf("a product wrote outside its buffers  FAILED\n");
+  c->failed++;
+}
+
+int main(int argc, char **argv) {
+  static side cpu, cuda;
+  bool small = argc > 1 && strcmp(argv[1], "small") == 0;
+  const gd_cuda_backend_table *table = gpu_backend();
+  gpu_must(gd_device_open_cpu(&cpu.device));
+  gpu_open(table, 0, &cuda.device);
+  gpu_must(gd_kernels_open(&cpu.device, NULL, small ? 1 : (int32_t)sysconf(_SC_NPROCESSORS_ONLN), &cpu.kernels));
+  gpu_must(gd_kernels_open(&cuda.device, table->kernels, 1, &cuda.kernels));
+  const rows *r = small ? &small_rows : &real_rows;
+  check c = {.cpu = &cpu, .cuda = &cuda, .timed = !small};
+  for (int i = 0; i < MODELS; i++)
+    for (int d = 0; d < 2; d++) {
+      const model *m = small ? &small_models[i] : &models[i];
+      c.model = m->name;
+      c.dtype = d ? GD_BFLOAT16 : GD_FLOAT32;
+      column_parallel(&c, "qkv", r, m->qkv, m->width, m->blocks);
+      clear(&c);
+      row_parallel(&c, "proj", r, m->width, m->width, m->blocks);
+      clear(&c);
+      column_parallel(&c, "up", r, m->up, m->width, m->blocks);
+      clear(&c);
+      row_parallel(&c, "down", r, m->width, m->inner, m->blocks);
+      clear(&c);
+      head(&c, r, m);
+      clear(&c);
+    }
+  gd_kernels_close(&cuda.kernels);
+  gd_kernels_close(&cpu.kernels);
+  cuda.device.ops->close(&cuda.device);
+  cpu.device.ops->close(&cpu.device);
+  printf("%s\n", c.failed ? "FAILED" : "all agree");
+  return c.failed ? 1 : 0;
+}
