@@ -1,5 +1,6 @@
 /* check_backend - the shared object opens from a program; without a driver or GPU it says so through the program's own error
- * record, and so does a kernel of a call that it cannot do. Exit 0: a GPU was opened; 77: none is here; 1: something is wrong. */
+ * record, and so does a kernel of a call that it cannot do. Exit 0: a GPU was opened; 77: none is here; 1: something is wrong.
+ */
 #include "tests/gpu/gpu.h"
 #include "tests/tables.h"
 #include "trainer/kernels.h"

@@ -221,10 +221,8 @@ int main(int argc, char **argv) {
       head(&c, r, m);
       clear(&c);
     }
-  gd_kernels_close(&cuda.kernels);
-  gd_kernels_close(&cpu.kernels);
-  cuda.device.ops->close(&cuda.device);
-  cpu.device.ops->close(&cpu.device);
+  side_close(&cuda);
+  side_close(&cpu);
   printf("%s\n", c.failed ? "FAILED" : "all agree");
   return c.failed ? 1 : 0;
 }

@@ -8,11 +8,12 @@
 #include "trainer/kernels.h"
 #include "trainer/kernels/cuda/table.h"
 
-enum { MAX_NOTES = 1 << 20, MAX_BUFFERS = 64, GUARD_BYTES = 256, GUARD = 0xff /* NaNs */ };
+enum { MAX_NOTES = 1 << 20, MAX_BUFFERS = 64, GUARD_BYTES = 256, GUARD = 0xff /* NaNs */, ARENA_BYTES = 32 << 20 };
 
 typedef struct buffer {
   unsigned char *memory; /* guard, bytes, guard */
   size_t bytes;
+  bool own; /* not from the arena */
 } buffer;
 
 typedef struct side {
@@ -20,10 +21,19 @@ typedef struct side {
   gd_kernels kernels;
   buffer buffers[MAX_BUFFERS]; /* of the case under way */
   int buffer_count;
+  unsigned char *arena; /* where buffers come from as long as there is room: ARENA_BYTES, taken once */
+  size_t arena_used;
   bool overrun; /* a case wrote outside its buffers */
   float *notes;
   int64_t note_count;
 } side;
+
+/* When all is done. */
+static inline void side_close(side *s) {
+  if (s->arena) s->device.ops->free(&s->device, s->arena);
+  gd_kernels_close(&s->kernels);
+  s->device.ops->close(&s->device);
+}
 
 /* A kernel of CUDA may use `bytes` of scratch memory (0: all); gives what it had. */
 static inline size_t limit_scratch(side *s, size_t bytes) {
@@ -46,10 +56,21 @@ static inline void fence(const void *from, size_t bytes, bool closed) {
 }
 
 static inline void *fresh(side *s, size_t bytes) {
+  size_t whole = (bytes + 2 * GUARD_BYTES + GUARD_BYTES - 1) / GUARD_BYTES * GUARD_BYTES;
   void *pointer;
-  gpu_must(s->device.ops->alloc(&s->device, bytes + 2 * GUARD_BYTES, &pointer));
+  if (!s->arena) {
+    gpu_must(s->device.ops->alloc(&s->device, ARENA_BYTES, &pointer));
+    s->arena = pointer;
+  }
+  bool own = whole > ARENA_BYTES - s->arena_used;
+  if (own) {
+    gpu_must(s->device.ops->alloc(&s->device, whole, &pointer));
+  } else {
+    pointer = s->arena + s->arena_used;
+    s->arena_used += whole;
+  }
   if (s->buffer_count == MAX_BUFFERS) abort();
-  s->buffers[s->buffer_count++] = (buffer){pointer, bytes};
+  s->buffers[s->buffer_count++] = (buffer){pointer, bytes, own};
   gpu_must(s->device.ops->fill(s->kernels.stream, pointer, GUARD, bytes + 2 * GUARD_BYTES));
   gpu_must(s->device.ops->stream_sync(s->kernels.stream));
   fence(pointer, GUARD_BYTES, true);
@@ -69,9 +90,10 @@ static inline bool release(side *s) {
     gpu_must(s->device.ops->copy(s->kernels.stream, guards + GUARD_BYTES, end, GUARD_BYTES, GD_COPY_DEVICE_TO_HOST));
     gpu_must(s->device.ops->stream_sync(s->kernels.stream));
     for (int b = 0; b < 2 * GUARD_BYTES; b++) whole = whole && guards[b] == GUARD;
-    s->device.ops->free(&s->device, memory);
+    if (s->buffers[i].own) s->device.ops->free(&s->device, memory);
   }
   s->buffer_count = 0;
+  s->arena_used = 0;
   return whole;
 }
 
