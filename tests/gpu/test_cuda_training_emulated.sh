@@ -1,0 +1,49 @@
+#!/bin/bash
+# One fingerprint: a float32 training with numerics: invariant on the emulation of CUDA (tests/gpu/emulation) gives the CPU's losses,
+# gradient norms and state bit for bit, in one micro-batch or several, and from a CPU's checkpoint on. Needs no GPU; skipped where the
+# build has no CUDA.
+gpu=$(cd "$(dirname "$0")" && pwd)
+for need in g++ gcc python3; do
+  command -v "$need" >/dev/null || { echo "skipped: no $need"; exit 77; }
+done
+[ -x "$1/tests/gpu/check_kernels" ] || { echo "skipped: built without CUDA"; exit 77; }
+. "$gpu/../numerics/lib.sh"
+
+# A program opens the libgptdist-cuda.so that lies beside it.
+cpu_programs=$bin emulated=$work/emulated
+mkdir -p "$emulated"
+PLAIN=1 bash "$gpu/emulation/build" "$work/emulation" || exit 1
+cp "$bin/gptdist-train" "$emulated/"
+cp "$work/emulation/emulated.so" "$emulated/libgptdist-cuda.so"
+
+train_emulated() { # NAME CONFIG key=value...
+  local name=$1 config=$2 code
+  shift 2
+  bin=$emulated
+  LIMIT=300 train "$name" 1 "$config" run.device=cuda "$@"
+  code=$?
+  bin=$cpu_programs
+  [ $code -eq 0 ] && check "$name: on the emulated GPU" grep -q "emulated on the CPU" "$work/$name.out"
+  return $code
+}
+
+for config in gpt2 llama; do
+  train "$config-cpu" 1 $config || finish
+  if train_emulated "$config-cuda" $config; then
+    check "$config: the CPU's losses and norms" same_curve $config-cpu $config-cuda
+    check "$config: the CPU's state" same_state $config-cpu $config-cuda
+  fi
+done
+if train_emulated gpt2-cuda-5 gpt2 batch.micro=5; then
+  check "gpt2, micro-batches of 5: the CPU's losses and norms" same_curve gpt2-cpu gpt2-cuda-5
+  check "gpt2, micro-batches of 5: the CPU's state" same_state gpt2-cpu gpt2-cuda-5
+fi
+# The second half again, on the other device.
+mkdir -p "$work/moved"
+cp -r "$work/gpt2-cpu/checkpoints" "$work/moved/"
+rm -rf "$work/moved/checkpoints/step-00000004" "$work/moved/checkpoints/LATEST"
+if train_emulated moved gpt2; then
+  check "gpt2, from the CPU's step 2 on: it did resume" grep -q "step 2" "$work/moved.out"
+  check "gpt2, from the CPU's step 2 on: the CPU's state" same_state gpt2-cpu moved
+fi
+finish
