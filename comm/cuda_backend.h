@@ -16,7 +16,7 @@ extern "C" {
 
 /* Goes up with every change of this table, of gd_device_ops, gd_stream, gd_group, gd_collectives_ops, gd_kernels or their
  * table. */
-enum { GD_CUDA_BACKEND_ABI = 7, GD_CUDA_UNIQUE_ID_BYTES = 128 };
+enum { GD_CUDA_BACKEND_ABI = 8, GD_CUDA_UNIQUE_ID_BYTES = 128 };
 
 typedef struct gd_cuda_unique_id {
   unsigned char bytes[GD_CUDA_UNIQUE_ID_BYTES]; /* ncclUniqueId */
@@ -54,6 +54,8 @@ typedef struct gd_cuda_backend_table {
   /* What the kernels still lack for a training, as a text; NULL: nothing. run.device auto then takes the CPU and says so, cuda
    * is refused. */
   const char *lacks;
+  /* Why run.device auto had better take the CPU all the same; NULL: no reason. cuda takes the GPU. */
+  const char *unproved;
 } gd_cuda_backend_table;
 
 /* The only exported symbol that the session looks up. Never NULL. */

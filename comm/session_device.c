@@ -13,7 +13,7 @@ gd_status gd_session_open_device(gd_session *session, const gd_spec *spec, gd_de
   char why[512] = "";
   gd_status status = GD_OK;
   if (kind == GD_DEVICE_AUTO || kind == GD_DEVICE_CUDA) {
-    GD_TRY(gd_session_try_gpu(session, why));
+    GD_TRY(gd_session_try_gpu(session, kind == GD_DEVICE_CUDA, why));
     if (why[0] && kind == GD_DEVICE_CUDA)
       return gd_fail_user(GD_USAGE, "run.device: cuda was asked for, but %s; use auto or cpu to train on the processor", why);
   }

@@ -49,7 +49,7 @@ typedef struct answer {
 } answer;
 
 /* Loads the library and asks for the GPU, of which nothing is taken yet. */
-static void find_gpu(gd_session *session, answer *mine) {
+static void find_gpu(gd_session *session, bool asked, answer *mine) {
   char *why = mine->why;
   session->cuda_library = open_library(why, sizeof mine->why);
   if (!session->cuda_library) {
@@ -66,6 +66,8 @@ static void find_gpu(gd_session *session, answer *mine) {
              table ? (int)table->abi : -1, GD_CUDA_BACKEND_ABI);
   } else if (table->lacks) {
     snprintf(why, sizeof mine->why, "%s has no CUDA kernel for %s yet", library_name, table->lacks);
+  } else if (table->unproved && !asked) {
+    snprintf(why, sizeof mine->why, "%s, so only run.device: cuda takes a GPU", table->unproved);
   } else if (table->identify(session->local_rank, &mine->gpu) != GD_OK ||
              (session->ranks > 1 && table->nccl_version(&mine->nccl_version) != GD_OK)) {
     snprintf(why, sizeof mine->why, "%s", gd_error_text());
@@ -119,8 +121,8 @@ static gd_status gather(gd_session *session, const answer *mine, answer *all, bo
   return GD_OK;
 }
 
-static gd_status try_together(gd_session *session, answer *mine, answer *all, bool *opened, char why[512]) {
-  find_gpu(session, mine);
+static gd_status try_together(gd_session *session, bool asked, answer *mine, answer *all, bool *opened, char why[512]) {
+  find_gpu(session, asked, mine);
   GD_TRY(gather(session, mine, all, true, why));
   if (why[0]) return GD_OK;
   check_apart(session, all, mine->why, sizeof mine->why);
@@ -135,13 +137,13 @@ static gd_status try_together(gd_session *session, answer *mine, answer *all, bo
   return gather(session, mine, all, true, why);
 }
 
-gd_status gd_session_try_gpu(gd_session *session, char why[512]) {
+gd_status gd_session_try_gpu(gd_session *session, bool asked, char why[512]) {
   answer *mine = calloc(1, sizeof *mine), *all = calloc((size_t)session->ranks, sizeof *all);
   gd_status status = mine && all ? GD_OK : gd_fail(GD_NO_MEMORY, "out of memory for %d ranks", session->ranks);
   bool opened = false;
   why[0] = 0;
   status = gd_session_agree(session, status);
-  if (status == GD_OK) status = try_together(session, mine, all, &opened, why);
+  if (status == GD_OK) status = try_together(session, asked, mine, all, &opened, why);
   free(mine);
   free(all);
   if (status == GD_OK && !why[0]) return GD_OK;

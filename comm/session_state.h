@@ -105,9 +105,9 @@ void gd_session_share_close(gd_session *session);
 
 /* session_gpu.c */
 
-/* Opens CUDA's library and this rank's GPU where every rank can have one; else `why` is the reason of the first rank that
+/* Opens CUDA's library and this rank's GPU where every rank can have one (asked: by name, not as one of two); else `why` is the reason of the first rank that
  * cannot and nothing stays open. Collective over the job. */
-GD_CHECKED gd_status gd_session_try_gpu(gd_session *session, char why[512]);
+GD_CHECKED gd_status gd_session_try_gpu(gd_session *session, bool asked, char why[512]);
 void gd_session_close_gpu_library(gd_session *session);
 
 /* session_device.c, which stands on session_gpu.c, session_host.c and session_control.c; session.c stands on all of them */

@@ -50,6 +50,7 @@ const gd_cuda_backend_table *gd_cuda_backend(void) {
   table.open_device = open_device;
   table.nccl_version = nccl_version;
   table.lacks = ${4:-NULL};
+  table.unproved = ${5:-NULL};
   return &table;
 }
 SOURCE
@@ -74,6 +75,10 @@ expect 'one rank without a GPU' auto 0 'rank 1: GPU is full'
 library GD_CUDA_BACKEND_ABI '__builtin_trap();' 'return GD_OK;' '"attention"'
 expect 'a kernel is missing' auto 0 'device: CPU'
 expect 'a kernel is missing, CUDA wanted' cuda 64 'but libgptdist-cuda.so has no CUDA kernel for attention yet; use auto or cpu'
+library GD_CUDA_BACKEND_ABI 'return gd_fail_user(GD_NO_MEMORY, "GPU is full");' 'return GD_OK;' NULL '"it is new"'
+expect 'not proved yet' auto 0 'device: CPU'
+expect 'not proved yet' auto 0 'it is new, so only run.device: cuda takes a GPU'
+expect 'not proved yet, CUDA wanted' cuda 64 'but GPU is full'
 library GD_CUDA_BACKEND_ABI '__builtin_trap();' 'out->uuid[0] = 7; out->count = 1; return GD_OK;'
 expect 'two ranks, one GPU' cuda 64 'but ranks 0 and 1 would share GPU 0 (NVIDIA Fake, 0000:3b:00.0) of host'
 expect 'two ranks, one GPU' cuda 64 'where 2 ranks see 1 GPU: start at most one rank a GPU'

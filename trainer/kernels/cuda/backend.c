@@ -73,7 +73,7 @@ static const gd_cuda_backend_table backend = {
     .collectives_ops = &gd_nccl_ops,
     .kernels = &cuda_kernels,
     /* There is one for every slot; auto goes on taking the CPU until they were seen on a GPU and attention has a fast one. */
-    .lacks = "attention on tensor cores",
+    .unproved = "the CUDA kernels were not seen on a GPU yet",
 };
 
 __attribute__((visibility("default"))) const gd_cuda_backend_table *gd_cuda_backend(void) {
