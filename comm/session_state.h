@@ -105,8 +105,8 @@ void gd_session_share_close(gd_session *session);
 
 /* session_gpu.c */
 
-/* Opens CUDA's library and this rank's GPU where every rank can have one (asked: by name, not as one of two); else `why` is the reason of the first rank that
- * cannot and nothing stays open. Collective over the job. */
+/* Opens CUDA's library and this rank's GPU where every rank can have one (asked: by name, not as one of two); else `why` is the
+ * reason of the first rank that cannot and nothing stays open. Collective over the job. */
 GD_CHECKED gd_status gd_session_try_gpu(gd_session *session, bool asked, char why[512]);
 void gd_session_close_gpu_library(gd_session *session);
 
