@@ -52,10 +52,10 @@ static gd_status check_wait(walk *w, int32_t row) {
   return GD_OK;
 }
 
-/* The weights that a row multiplies by. */
+/* The weights that a row multiplies by: of a tied head the token table, bucket 0, even where it is frozen. */
 static gd_status check_weights(const walk *w, int32_t row) {
   for (int32_t b = 0; b < w->layout->bucket_count; b++) {
-    bool head = w->plan->actions[row].kind == GD_DO_HEAD && w->layout->tied_head_bucket >= 0 && b == 0;
+    bool head = w->plan->actions[row].kind == GD_DO_HEAD && w->layout->spec.model.tied_head && b == 0;
     if (!head && !gd_action_covers(&w->plan->actions[row], w->layout, b)) continue;
     if (w->freed[b]) return wrong(w, row, "uses weights that were freed and not gathered again");
     if (w->gathered_at[b] > w->waited) return wrong(w, row, "does not wait for the gather of its weights");

@@ -383,6 +383,26 @@ static void weights_that_are_freed(void **state) {
   does_not_fit("does not wait for the gather of its weights"); /* the forward waits for the step before alone */
 }
 
+/* The head's row multiplies by the token table of a tied model, whether the table learns or not. */
+static void a_tied_head_needs_the_token_table(void **state) {
+  (void)state;
+  for (int part = 0; part < 4; part++) {
+    bool tied = part & 1;
+    gd_spec spec = spec_of(!tied, 2, 1, 6, 1, GD_PASSES_ONE_BY_ONE);
+    if (part & 2) train_also(&spec, "layers.1.*");
+    build(spec, 4);
+    assert_int_equal(layouts[0].buckets[0].trained, !(part & 2));
+    assert_string_equal(layouts[0].buckets[0].name, part & 2 ? "token_embedding frozen" : "token_embedding");
+    for (int32_t rank = 0; rank < built; rank++) {
+      insert(rank, 1, about_weights(GD_DO_FREE, 0, GD_WAITS_NOTHING));
+      insert(rank, 3, about_weights(GD_DO_GATHER, 0, 1));
+      first(rank, GD_DO_BACKWARD)->waits_for = 3;
+    }
+    if (tied) does_not_fit("rank 0, row 2 (head): uses weights that were freed and not gathered again");
+    if (!tied) fits();
+  }
+}
+
 /* Without the spaces that make columns. */
 static void squeeze(char *line) {
   char *to = line;
@@ -431,6 +451,7 @@ int main(void) {
       cmocka_unit_test(what_belongs_to_one_table),
       cmocka_unit_test(what_waits_for_what),
       cmocka_unit_test(what_is_frozen_stays_where_it_is),
+      cmocka_unit_test(a_tied_head_needs_the_token_table),
       cmocka_unit_test(what_ranks_do_together),
       cmocka_unit_test(messages_of_a_pair),
       cmocka_unit_test(rows_of_later_schedules),
