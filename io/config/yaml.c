@@ -63,8 +63,15 @@ static gd_status check_duplicates(reader *r, const yaml_node_t *mapping, const c
   return GD_OK;
 }
 
+/* A C string ends at a zero byte, and so would what a person wrote. */
+static gd_status check_text(const yaml_node_t *node, const char *where) {
+  if (node->type != YAML_SCALAR_NODE || strlen(scalar(node)) == node->data.scalar.length) return GD_OK;
+  return gd_fail_user(GD_USAGE, "%s: found a zero byte, expected text without one", where);
+}
+
 static gd_status read_source(reader *r, const yaml_node_t *entry, const char *where) {
   gd_spec *spec = r->target->spec;
+  GD_TRY(check_text(entry, where));
   if (entry->type == YAML_SCALAR_NODE) return gd_config_add_source(scalar(entry), 0, where, spec);
   if (entry->type != YAML_MAPPING_NODE) {
     return gd_fail_user(GD_USAGE, "%s: found a list inside the list, expected {path, weight}", where);
@@ -80,6 +87,7 @@ static gd_status read_source(reader *r, const yaml_node_t *entry, const char *wh
     if (value->type != YAML_SCALAR_NODE) {
       return gd_fail_user(GD_USAGE, "%s: %s: found %s, expected a value", where, scalar(key), kind_of(value));
     }
+    GD_TRY(check_text(value, where));
     *(is_path ? &path : &weight) = scalar(value);
   }
   if (!path) return gd_fail_user(GD_USAGE, "%s: found an entry without a path, expected {path, weight}", where);
@@ -107,6 +115,7 @@ static gd_status read_patterns(reader *r, const gd_config_key *key, const yaml_n
     const yaml_node_t *entry = node_at(r, *item);
     if (entry->type != YAML_SCALAR_NODE)
       return gd_fail_user(GD_USAGE, "%s: found %s inside the list, expected a tensor name", where, kind_of(entry));
+    GD_TRY(check_text(entry, where));
     if (strcmp(scalar(entry), "all") == 0 && list->data.sequence.items.top - list->data.sequence.items.start > 1)
       return gd_fail_user(GD_USAGE, "%s: found all beside other patterns, expected all alone", where);
     GD_TRY(gd_config_add_pattern(key, scalar(entry), 0, where, spec));
@@ -122,6 +131,8 @@ static gd_status read_factors(reader *r, const gd_config_key *key, const yaml_no
     if (pattern->type != YAML_SCALAR_NODE || factor->type != YAML_SCALAR_NODE)
       return gd_fail_user(GD_USAGE, "%s: found %s inside the map, expected tensor names and numbers", where,
                           kind_of(pattern->type != YAML_SCALAR_NODE ? pattern : factor));
+    GD_TRY(check_text(pattern, where));
+    GD_TRY(check_text(factor, where));
     GD_TRY(gd_config_add_pattern(key, scalar(pattern), scalar(factor), where, spec));
   }
   return GD_OK;
@@ -191,9 +202,7 @@ static gd_status read_value(reader *r, const char *name, const yaml_node_t *key_
                         : key->type == GD_KEY_PATTERNS ? "a single value or a list"
                                                        : "a single value");
   }
-  if (strlen(scalar(value)) != value->data.scalar.length) {
-    return gd_fail_user(GD_USAGE, "%s: found a zero byte, expected text without one", where);
-  }
+  GD_TRY(check_text(value, where));
   bool plain = value->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
   bool text = key->type == GD_KEY_STRING || collection_of(key) != YAML_NO_NODE;
   return gd_config_set(key, plain && text && gd_config_is_null(scalar(value)) ? "" : scalar(value), where, r->target->spec);
@@ -259,6 +268,8 @@ static gd_status include_one(reader *r, const yaml_node_t *node) {
                         line_of(node), INCLUDE_DEPTH);
   }
   char path[2 * GD_PATH_BYTES];
+  snprintf(path, sizeof path, "%s:%d: include", r->name, line_of(node));
+  GD_TRY(check_text(node, path));
   const char *slash = strrchr(r->name, '/');
   bool relative = *scalar(node) != '/' && slash;
   int length = snprintf(path, sizeof path, "%.*s%s", relative ? (int)(slash - r->name) + 1 : 0, r->name, scalar(node));

@@ -384,6 +384,34 @@ static void numbers_and_truths_are_what_yaml_calls_so(void **state) {
   refuses("model: {bias: yes}\n", "run.yaml:1: model.bias: found \"yes\", expected true or false");
 }
 
+/* What stands behind one in YAML would be cut off where a C string ends. */
+static void a_zero_byte_is_refused_wherever_text_is(void **state) {
+  (void)state;
+  static const struct {
+    const char *text, *where;
+  } texts[] = {
+      {"run:\n  directory: \"a\\0b\"\n", "run.yaml:2: run.directory"},
+      {"finetune:\n  train: \"head\\0b\"\n", "run.yaml:2: finetune.train"},
+      {"finetune:\n  train: [\"head\\0b\"]\n", "run.yaml:2: finetune.train"},
+      {"finetune:\n  train: [\"all\\0b\", head]\n", "run.yaml:2: finetune.train"},
+      {"optimizer:\n  lr_scale: {\"a.*\\0b\": 1}\n", "run.yaml:2: optimizer.lr_scale"},
+      {"optimizer:\n  lr_scale: {\"a.*\": \"1\\0b\"}\n", "run.yaml:2: optimizer.lr_scale"},
+      {"data:\n  path: [\"a\\0b\"]\n", "run.yaml:2: data.path"},
+      {"data:\n  path: [{path: \"a\\0b\"}]\n", "run.yaml:2: data.path"},
+      {"data:\n  path: [{path: a, weight: \"1\\0b\"}]\n", "run.yaml:2: data.path"},
+      {"numerics: fast\ninclude: \"a\\0b\"\n", "run.yaml:2: include"},
+  };
+  char message[160];
+  for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+    snprintf(message, sizeof message, "%s: found a zero byte, expected text without one", texts[i].where);
+    refuses(texts[i].text, message);
+  }
+  refuses_override("--set", "finetune.train", "[\"head\\0b\"]",
+                   "--set finetune.train: found a zero byte, expected text without one");
+  refuses_override("--set", "optimizer.lr_scale", "{\"a\\0b\": 1}",
+                   "--set optimizer.lr_scale: found a zero byte, expected text without one");
+}
+
 /* A key that nobody thought about would go on silently, or never. */
 static void every_key_says_what_a_resumed_run_may_do_with_it(void **state) {
   (void)state;
@@ -529,6 +557,7 @@ int main(void) {
       cmocka_unit_test(data_path_may_be_a_weighted_list),
       cmocka_unit_test(patterns_are_a_word_or_a_list_or_a_map),
       cmocka_unit_test(wrong_patterns_say_what_was_expected),
+      cmocka_unit_test(a_zero_byte_is_refused_wherever_text_is),
       cmocka_unit_test(a_later_override_wins_and_is_named),
       cmocka_unit_test(times_take_units),
       cmocka_unit_test(unknown_keys_name_the_nearest),
