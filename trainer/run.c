@@ -80,9 +80,23 @@ static gd_status start_fresh(gd_run *run) {
   return status;
 }
 
+/* Moments would be missing or left over. */
+static gd_status check_same_part(const gd_run *run, const gd_checkpoint *checkpoint) {
+  gd_layout layout;
+  int32_t count;
+  uint32_t kinds;
+  const gd_tensor *saved = gd_checkpoint_tensors(checkpoint, &count, &kinds);
+  GD_TRY(gd_layout_create(&run->spec, &run->mesh, gd_session_rank(run->session), &layout));
+  gd_status status = gd_config_resume_trained(gd_checkpoint_run_spec(checkpoint), saved, count, &run->spec, layout.tensors,
+                                              layout.tensor_count, gd_checkpoint_path(checkpoint));
+  gd_layout_free(&layout);
+  return status;
+}
+
 /* Before any memory is taken: is the checkpoint one of this run? */
 static gd_status check_same_run(const gd_run *run, const gd_checkpoint *checkpoint, const char *allowed) {
   GD_TRY(gd_config_resume(gd_checkpoint_run_spec(checkpoint), &run->spec, allowed, gd_checkpoint_path(checkpoint)));
+  GD_TRY(check_same_part(run, checkpoint));
   int64_t step = gd_checkpoint_state(checkpoint)->step;
   int32_t version = gd_checkpoint_numbers_version(checkpoint);
   if (version != GD_NUMBERS_VERSION)

@@ -14,6 +14,7 @@
 #include <stdio.h>
 
 #include "shard/spec.h"
+#include "shard/tensor.h"
 
 enum { GD_CONFIG_MAX_KEYS = 96, GD_CONFIG_ORIGIN_BYTES = 256, GD_CONFIG_VALUE_BYTES = 2304, GD_CONFIG_TEXT_BYTES = 65536 };
 
@@ -36,6 +37,7 @@ typedef enum gd_key_change {
   GD_CHANGE_TOLD,     /* what a person may change: told in one line, old and new */
   GD_CHANGE_ASKED,    /* other numbers or data: refused unless asked for by name */
   GD_CHANGE_BLOCKS,   /* ASKED where both runs are numerics: invariant, else FREE: canonical blocks follow the layout there */
+  GD_CHANGE_TENSORS,  /* the words may change, the tensors that they mean may not: gd_config_resume_trained */
   GD_CHANGE_NEVER     /* weights and moments would mean something else: refused */
 } gd_key_change;
 
@@ -128,6 +130,11 @@ int gd_config_compare(const gd_spec *a, const gd_spec *b, gd_config_difference *
  * NULL: what may change though it needs asking. Tells each change that may be (rank 0 logs it). GD_USAGE naming key, found and
  * expected for the first that may not. `checkpoint` is its path, for the text. */
 GD_CHECKED gd_status gd_config_resume(const gd_spec *then, const gd_spec *now, const char *allowed, const char *checkpoint);
+/* Whether the same tensors learn (both sorted by name): what the checkpoint's are counts, not how finetune.train spells them,
+ * and other words for them are told. GD_USAGE naming the first that differs; names that one side lacks are not looked at. */
+GD_CHECKED gd_status gd_config_resume_trained(const gd_spec *then, const gd_tensor *saved, int32_t saved_count,
+                                              const gd_spec *now, const gd_tensor *tensors, int32_t count,
+                                              const char *checkpoint);
 /* Whether every name in `allowed` is a key that needs asking. GD_USAGE. */
 GD_CHECKED gd_status gd_config_check_allowed(const char *allowed);
 

@@ -83,7 +83,7 @@ static const gd_config_key keys[] = {
     BOOL(ASKED, data, mask_documents, "false", "attention does not look across documents"),
     NUMBER(FREE, INT32, data, prefetch, "2", 1, 64, "batches", "read ahead"),
 
-    {"finetune.train", GD_KEY_PATTERNS, GD_CHANGE_NEVER, AT(finetune, train), "all", 0, 0, false, false, "", 0,
+    {"finetune.train", GD_KEY_PATTERNS, GD_CHANGE_TENSORS, AT(finetune, train), "all", 0, 0, false, false, "", 0,
      "what learns: all, head, top:K (the last K layers and the head), or a list of these and of tensor names with *"},
 
     NUMBER(FREE, INT32, parallel, tensor, "1", 1, 65536, "ranks", "ranks that share one layer"),

@@ -20,15 +20,21 @@ static bool is_listed(const char *list, const char *name) {
   return false;
 }
 
+/* tensor: "", or which one shows it. */
+static gd_status refuse(const gd_config_key *key, const char *then, const char *now, const char *checkpoint,
+                        const char *tensor) {
+  return gd_fail_user(GD_USAGE,
+                      "%s: found %s, expected %s as in %s, whose weights and moments belong to that%s; choose another "
+                      "run.directory (model.init_from takes the weights alone), or --resume none",
+                      key->name, now, then, checkpoint, tensor);
+}
+
 static void judge(void *context, const gd_config_key *key, const char *then, const char *now) {
   comparison *c = context;
   if (c->status != GD_OK) return;
   bool asked = key->change == GD_CHANGE_ASKED || (key->change == GD_CHANGE_BLOCKS && c->invariant);
   if (key->change == GD_CHANGE_NEVER)
-    c->status = gd_fail_user(GD_USAGE,
-                             "%s: found %s, expected %s as in %s, whose weights and moments belong to that; choose another "
-                             "run.directory (model.init_from takes the weights alone), or --resume none",
-                             key->name, now, then, c->checkpoint);
+    c->status = refuse(key, then, now, c->checkpoint, "");
   else if (asked && !is_listed(c->allowed, key->name))
     c->status = gd_fail_user(GD_USAGE,
                              "%s: found %s, expected %s as in %s; the run would go on with other numbers (--allow-change %s "
@@ -49,6 +55,28 @@ gd_status gd_config_resume(const gd_spec *then, const gd_spec *now, const char *
   return c.status;
 }
 
+gd_status gd_config_resume_trained(const gd_spec *then, const gd_tensor *saved, int32_t saved_count, const gd_spec *now,
+                                   const gd_tensor *tensors, int32_t count, const char *checkpoint) {
+  const gd_config_key *key = gd_config_find("finetune.train");
+  char before[GD_CONFIG_VALUE_BYTES], after[GD_CONFIG_VALUE_BYTES], tensor[GD_NAME_BYTES + 64];
+  gd_config_value(key, then, before, sizeof before);
+  gd_config_value(key, now, after, sizeof after);
+  for (int32_t a = 0, b = 0; a < saved_count && b < count;) {
+    int order = strcmp(saved[a].name, tensors[b].name);
+    if (order == 0 && saved[a].frozen != tensors[b].frozen) {
+      snprintf(tensor, sizeof tensor,
+               saved[a].frozen ? " (%s is frozen there and learns here)" : " (%s learns there and is frozen here)",
+               saved[a].name);
+      return refuse(key, before, after, checkpoint, tensor);
+    }
+    a += order <= 0;
+    b += order >= 0;
+  }
+  if (strcmp(before, after) != 0)
+    gd_log(GD_LOG_INFO, "resume: %s was %s, is now %s: the same tensors learn", key->name, before, after);
+  return GD_OK;
+}
+
 gd_status gd_config_check_allowed(const char *allowed) {
   for (const char *p = allowed; p && *p; p += strcspn(p, ","), p += *p == ',') {
     char name[64];
@@ -58,7 +86,7 @@ gd_status gd_config_check_allowed(const char *allowed) {
     if (!key)
       return gd_fail_user(GD_USAGE, "--allow-change %s: unknown key%s%s%s", name, near ? "; did you mean \"" : "",
                           near ? near : "", near ? "\"?" : "");
-    if (key->change == GD_CHANGE_NEVER)
+    if (key->change == GD_CHANGE_NEVER || key->change == GD_CHANGE_TENSORS)
       return gd_fail_user(GD_USAGE,
                           "--allow-change %s: a checkpoint has no meaning with another one; model.init_from takes the "
                           "weights alone",

@@ -20,7 +20,7 @@ part() {
 mixed='{"*": 0.5, "layers.1.*": 2, "final_norm.*": 0}'
 part gpt2 fp32 head '{}' "2 2 1 12 1" "3 1 1 3 1"
 part gpt2 "$half" '["layers.1.mlp.*", "*.bias"]' "$mixed" "2 1 1 5 1" "4 2 0 5 2"
-part llama "$half" head "$mixed" "2 2 0 4 2" "4 2 1 5 1"
+part llama "$half" head '{"*": 0.5, "head.*": 2, "final_norm.*": 0}' "2 2 0 4 2" "4 2 1 5 1"
 part llama fp32 '[top:1, "layers.0.norm1.*"]' '{}' "2 1 0 7 1" "4 4 0 24 1" "4 2 1 5 1"
 part gpt2 fp32 all "$mixed" "2 2 1 12 1" "3 1 1 3 1"
 extra=()
@@ -62,8 +62,18 @@ resumes four 4 parallel.tensor=2 batch.micro=5
 train onward 1 llama run.steps=1 schedule.warmup_steps=0 "model.init_from=$work/whole" && check "init_from takes its weights" true
 attempt all 1 llama $common "$from" > "$work/log" 2>&1
 check "another finetune.train is refused" [ $? -eq 64 ]
+check "... and a tensor that was frozen" \
+  grep -qF "(final_norm.weight is frozen there and learns here); choose another run.directory" "$work/all.out"
 check "... naming both" grep -qF 'finetune.train: found all, expected ["layers.1.mlp.*", "head.*"] as in' "$work/all.out"
 check "... and what to do" grep -qF "choose another run.directory (model.init_from takes the weights alone)" "$work/all.out"
+attempt fewer 1 llama $common "$from" 'finetune.train=[layers.1.mlp.*]' > "$work/log" 2>&1
+check "a part of it is refused" [ $? -eq 64 ]
+check "... naming what learned" grep -qF "(head.weight learns there and is frozen here)" "$work/fewer.out"
+# The same tensors in other words.
+words='finetune.train=[head.weight, "layers.1.mlp.[a-z]*.weight"]'
+train words 3 llama $common "$from" "$words" &&
+  check "the same tensors in other words: the same state" same_state whole words
+check "... and it is told" grep -qF 'resume: finetune.train was ["layers.1.mlp.*", "head.*"], is now ["head.weight", "layers.1.mlp.[a-z]*.weight"]: the same tensors learn' "$work/words.out"
 attempt scaled 1 llama $common "$from" 'finetune.train=[layers.1.mlp.*, head.*]' 'optimizer.lr_scale={"head.*": 5}' > "$work/log" 2>&1
 check "another lr_scale goes on" [ $? -eq 0 ]
 check "... and is told" grep -qF 'resume: optimizer.lr_scale was {}, is now {"head.*": 5}' "$work/scaled.out"

@@ -456,6 +456,38 @@ static void canonical_blocks_count_between_invariant_runs_alone(void **state) {
   assert_int_equal(gd_config_resume(&then, &spec, 0, "c"), GD_OK);
 }
 
+/* What learns is compared tensor by tensor, as the checkpoint has it. */
+static void a_resumed_run_trains_the_same_tensors_in_whatever_words(void **state) {
+  (void)state;
+  static gd_spec then;
+  gd_tensor saved[3] = {{"a.weight", 1, 4, 1, false}, {"b.weight", 1, 4, 1, true}, {"c.weight", 1, 4, 1, false}};
+  gd_tensor here[3];
+  memcpy(here, saved, sizeof saved);
+  gd_config_defaults(&spec);
+  assert_int_equal(gd_config_set(gd_config_find("finetune.train"), "[a.*, c.*]", "test", &spec), GD_OK);
+  then = spec;
+  assert_int_equal(gd_config_set(gd_config_find("finetune.train"), "[\"[ac]*\"]", "test", &spec), GD_OK);
+  assert_int_equal(gd_config_resume(&then, &spec, 0, "C"), GD_OK);
+  assert_int_equal(gd_config_resume_trained(&then, saved, 3, &spec, here, 3, "C"), GD_OK);
+  here[2].frozen = true;
+  assert_int_equal(gd_config_resume_trained(&then, saved, 3, &spec, here, 3, "C"), GD_USAGE);
+  assert_string_equal(
+      gd_error_text(),
+      "finetune.train: found [\"[ac]*\"], expected [\"a.*\", \"c.*\"] as in C, whose weights and moments belong "
+      "to that (c.weight learns there and is frozen here); choose another run.directory (model.init_from takes "
+      "the weights alone), or --resume none");
+  /* A checkpoint whose settings say the same and whose tensors do not. */
+  here[1].frozen = false;
+  assert_int_equal(gd_config_resume_trained(&then, saved, 3, &then, here, 3, "C"), GD_USAGE);
+  assert_non_null(strstr(gd_error_text(), "(b.weight is frozen there and learns here)"));
+  /* A name that one side lacks is another model's. */
+  assert_int_equal(gd_config_resume_trained(&then, saved + 2, 1, &then, here, 1, "C"), GD_OK);
+  gd_error_clear();
+  assert_int_equal(gd_config_check_allowed("finetune.train"), GD_USAGE);
+  assert_non_null(strstr(gd_error_text(), "finetune.train: a checkpoint has no meaning with another one"));
+  gd_error_clear();
+}
+
 static void count_difference(void *context, const gd_config_key *key, const char *a, const char *b) {
   snprintf(context, 128, "%s: %s, %s", key->name, a, b);
 }
@@ -566,6 +598,7 @@ int main(void) {
       cmocka_unit_test(broken_files_name_the_line),
       cmocka_unit_test(the_including_file_wins),
       cmocka_unit_test(a_written_file_loads_to_the_same_bytes),
+      cmocka_unit_test(a_resumed_run_trains_the_same_tensors_in_whatever_words),
       cmocka_unit_test(comparing_two_specs_names_key_and_values),
       cmocka_unit_test(every_number_has_its_bounds),
       cmocka_unit_test(numbers_and_truths_are_what_yaml_calls_so),
