@@ -56,7 +56,7 @@ static gd_status add_tensor(builder *b, const char *name, const part *p, bool ve
   return GD_OK;
 }
 
-/* What a parameter made of several tensors is, all of them are. */
+/* What a parameter made of several tensors is, all of them are; the factors of what is frozen tell nothing apart. */
 static gd_status find_trained(const builder *b, const char *prefix, const part *parts, int count, bool *trained,
                               float *lr_scale) {
   char first[GD_NAME_BYTES], other[GD_NAME_BYTES];
@@ -67,7 +67,7 @@ static gd_status find_trained(const builder *b, const char *prefix, const part *
   for (int i = 1; i < count; i++) {
     snprintf(other, sizeof other, "%s%s", prefix, parts[i].suffix);
     bool apart = gd_trained(spec, other) != *trained;
-    if (!apart && gd_trained_lr_scale(spec, other) == *lr_scale) continue;
+    if (!apart && (!*trained || gd_trained_lr_scale(spec, other) == *lr_scale)) continue;
     return gd_fail_user(GD_USAGE, "%s: tells %s from %s, which lie in one block of memory: name both or neither",
                         apart ? "finetune.train" : "optimizer.lr_scale", first, other);
   }

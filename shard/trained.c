@@ -76,8 +76,19 @@ gd_status gd_trained_check(const gd_spec *spec, const gd_tensor *tensors, int32_
     if (!found) return matches_nothing(spec, "finetune.train", train->text[i], tensors, count);
   }
   for (int32_t i = 0; i < scale->count; i++) {
+    const gd_tensor *frozen = 0;
     bool found = false;
-    for (int32_t t = 0; t < count && !found; t++) found = matches(scale->text[i], tensors[t].name);
+    for (int32_t t = 0; t < count && !found; t++) {
+      if (!matches(scale->text[i], tensors[t].name)) continue;
+      found = !tensors[t].frozen;
+      frozen = &tensors[t];
+    }
+    if (!found && frozen)
+      return gd_fail_user(
+          GD_USAGE,
+          "optimizer.lr_scale: \"%s\" would change nothing: all that it matches is frozen by finetune.train, as %s "
+          "is; take it out, or let what it names learn",
+          scale->text[i], frozen->name);
     if (!found) return matches_nothing(spec, "optimizer.lr_scale", scale->text[i], tensors, count);
   }
   return GD_OK;

@@ -11,8 +11,8 @@ bool gd_trained(const gd_spec *spec, const char *tensor);
 /* The factor of the last pattern of optimizer.lr_scale that matches; none: 1. */
 float gd_trained_lr_scale(const gd_spec *spec, const char *tensor);
 
-/* Does every pattern mean something of the model whose tensors these are? GD_USAGE naming key and pattern, and what there is.
- */
+/* Does every pattern mean something of the model whose tensors these are (a factor: of what learns)? GD_USAGE naming key and
+ * pattern, and what there is. */
 GD_CHECKED gd_status gd_trained_check(const gd_spec *spec, const gd_tensor *tensors, int32_t count);
 
 #endif

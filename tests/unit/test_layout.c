@@ -340,6 +340,50 @@ static void patterns_that_mean_nothing_say_what_there_is(void **state) {
   assert_non_null(strstr(gd_error_text(), "optimizer.lr_scale: \"classifier.*\" matches no tensor of this model"));
 }
 
+/* A factor without an effect is told, one that has an effect somewhere is taken. */
+static void factors_are_of_what_learns(void **state) {
+  (void)state;
+  gd_spec llama = small_spec(true, 1, 0), spec;
+  gd_mesh mesh;
+  gd_layout layout;
+  static const struct {
+    const char *pattern, *refused; /* naming the last tensor that it matches */
+  } factors[] = {
+      {"*", 0}, {"layers.*", 0}, {"*.norm?.*", 0}, {"layers.0.*", "layers.0.norm2.weight"}, {"head.*", "head.weight"}};
+  train_also(&llama, "layers.1.*");
+  assert_int_equal(gd_mesh_init(&mesh, 1, 1, 1, 1), GD_OK);
+  for (size_t i = 0; i < sizeof factors / sizeof *factors; i++) {
+    char text[256];
+    spec = llama;
+    scale_also(&spec, factors[i].pattern, 2);
+    snprintf(
+        text, sizeof text,
+        "optimizer.lr_scale: \"%s\" would change nothing: all that it matches is frozen by finetune.train, as %s is; take it "
+        "out, or let what it names learn",
+        factors[i].pattern, factors[i].refused ? factors[i].refused : "");
+    if (factors[i].refused) {
+      refuses(&spec, text);
+      continue;
+    }
+    assert_int_equal(gd_spec_resolve(&spec, 1), GD_OK);
+    if (gd_layout_create(&spec, &mesh, 0, &layout) != GD_OK) fail_msg("%s: %s", factors[i].pattern, gd_error_text());
+    gd_layout_free(&layout);
+  }
+  /* Query is told from key where both learn, and not where neither does. */
+  spec = llama;
+  scale_also(&spec, "*.attention.query.*", 2);
+  refuses(
+      &spec,
+      "optimizer.lr_scale: tells layers.1.attention.query.weight from layers.1.attention.key.weight, which lie in one block of "
+      "memory: name both or neither");
+  spec = small_spec(true, 1, 0);
+  train_also(&spec, "*.mlp.*");
+  scale_also(&spec, "*.[dgqu]*.weight", 2); /* query beside gate, up and down */
+  assert_int_equal(gd_spec_resolve(&spec, 1), GD_OK);
+  if (gd_layout_create(&spec, &mesh, 0, &layout) != GD_OK) fail_msg("%s", gd_error_text());
+  gd_layout_free(&layout);
+}
+
 static gd_activations of_strips(const gd_layout *layout, int64_t head_rows) {
   gd_activations a;
   gd_layout_activations(layout, layout->spec.batch.micro, true, head_rows, &a);
@@ -446,6 +490,7 @@ int main(void) {
       cmocka_unit_test(what_is_frozen_has_weights_alone),
       cmocka_unit_test(factors_of_the_learning_rate),
       cmocka_unit_test(patterns_that_mean_nothing_say_what_there_is),
+      cmocka_unit_test(factors_are_of_what_learns),
       cmocka_unit_test(the_head_takes_strips_that_need_least),
       cmocka_unit_test(contradictions_name_their_keys),
       cmocka_unit_test(the_plan_is_that_of_the_rank_which_needs_most),
