@@ -125,13 +125,16 @@ static gd_status put_json(gd_bytes *out, const gd_checkpoint *checkpoint, bool s
   GD_TRY(gd_bytes_printf(out, "], \"tensors\": {"));
   for (int32_t i = 0; i < m->tensor_count; i++) {
     const gd_tensor *t = &m->tensors[i];
-    GD_TRY(gd_bytes_printf(out, "%s\"%s\": [%" PRId64, i ? ", " : "", t->name, t->rows));
+    GD_TRY(gd_bytes_printf(out, "%s", i ? ", " : ""));
+    GD_TRY(gd_json_quote(out, t->name, strlen(t->name)));
+    GD_TRY(gd_bytes_printf(out, ": [%" PRId64, t->rows));
     GD_TRY(t->dims == 2 ? gd_bytes_printf(out, ", %" PRId64 "]", t->cols) : gd_bytes_printf(out, "]"));
   }
   GD_TRY(gd_bytes_printf(out, "}, \"frozen\": ["));
   for (int32_t i = 0, first = 1; i < m->tensor_count; i++) {
     if (!m->tensors[i].frozen) continue;
-    GD_TRY(gd_bytes_printf(out, "%s\"%s\"", first ? "" : ", ", m->tensors[i].name));
+    GD_TRY(gd_bytes_printf(out, "%s", first ? "" : ", "));
+    GD_TRY(gd_json_quote(out, m->tensors[i].name, strlen(m->tensors[i].name)));
     first = 0;
   }
   GD_TRY(gd_bytes_printf(out, "]"));

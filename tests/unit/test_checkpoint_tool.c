@@ -90,6 +90,34 @@ static void test_inspect_tells_state_layout_files_and_tensors(void **state) {
   gd_json_free(root);
 }
 
+/* A manifest may come from anywhere. */
+static void test_inspect_quotes_names(void **state) {
+  (void)state;
+  static const gd_tensor tensors[] = {{"a\"\\", 1, 2, 1, false}, {"b\"\\", 1, 2, 1, true}};
+  float data[2] = {1, 2};
+  char path[128];
+  int64_t published;
+  gd_spec spec;
+  gd_mesh mesh;
+  gd_checkpoint_writer *writer = NULL;
+  gd_checkpoint_box boxes[4];
+  gd_run_state at = {.step = 1, .best_step = -1};
+  for (int i = 0; i < 4; i++) boxes[i] = (gd_checkpoint_box){i == 3, (gd_checkpoint_kind)(i % 3), {0, 2, 0, 1}, data};
+  gd_config_defaults(&spec);
+  assert_int_equal(gd_mesh_init(&mesh, 1, 1, 1, 1), GD_OK);
+  snprintf(path, sizeof path, "%s/names/checkpoints", folder);
+  assert_int_equal(gd_checkpoint_writer_open(NULL, path, &spec, &mesh, tensors, 2, NULL, &writer), GD_OK);
+  assert_int_equal(gd_checkpoint_save(writer, &at, boxes, 4), GD_OK);
+  assert_int_equal(gd_checkpoint_finish(writer, &published), GD_OK);
+  gd_checkpoint_writer_close(writer);
+  assert_int_equal(tool("inspect %s/names --json", folder), 0);
+  gd_json *root = NULL;
+  if (gd_json_parse(output, strlen(output), "output", 1, &root) != GD_OK) fail_msg("%s", gd_error_text());
+  assert_non_null(gd_json_get(gd_json_get(root, "tensors"), "a\"\\"));
+  assert_says("\"frozen\": [\"b\\\"\\\\\"]");
+  gd_json_free(root);
+}
+
 static void test_the_hash_is_one_line_and_the_same_for_other_boxes(void **state) {
   (void)state;
   char first[128];
@@ -153,6 +181,7 @@ int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
   const struct CMUnitTest tests[] = {
       TEST(test_inspect_tells_state_layout_files_and_tensors),
+      TEST(test_inspect_quotes_names),
       TEST(test_the_hash_is_one_line_and_the_same_for_other_boxes),
       TEST(test_diff_names_the_first_element_and_leaves_with_1),
       TEST(test_verify_finds_damage_and_leaves_with_65),
