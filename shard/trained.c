@@ -18,6 +18,11 @@ static int32_t top_of(const char *pattern) {
   return pattern[4] && strspn(pattern + 4, "0123456789") == strlen(pattern + 4) && k <= INT32_MAX ? (int32_t)k : 0;
 }
 
+/* A word of finetune.train that is no name. */
+static bool is_word(const char *pattern) {
+  return top_of(pattern) >= 0 || strcmp(pattern, "head") == 0 || strcmp(pattern, "all") == 0;
+}
+
 static bool of_the_head(const gd_spec *spec, const char *tensor) {
   return matches("final_norm.*", tensor) || matches(spec->model.tied_head ? "token_embedding.*" : "head.*", tensor);
 }
@@ -83,6 +88,12 @@ gd_status gd_trained_check(const gd_spec *spec, const gd_tensor *tensors, int32_
       found = !tensors[t].frozen;
       frozen = &tensors[t];
     }
+    if (!found && is_word(scale->text[i]))
+      return gd_fail_user(
+          GD_USAGE,
+          "optimizer.lr_scale: found \"%s\", a word of finetune.train alone, expected the name of tensors, with * "
+          "in it for several: \"final_norm.*\"; \"*\" is all",
+          scale->text[i]);
     if (!found && frozen)
       return gd_fail_user(
           GD_USAGE,

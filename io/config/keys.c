@@ -108,7 +108,8 @@ static const gd_config_key keys[] = {
     NUMBER(TOLD, FLOAT, optimizer, weight_decay, "0.1", 0, 100, "", "decoupled, on matrices only"),
     NUMBER(TOLD, FLOAT, optimizer, clip, "1", 0, 1e9, "", "highest global gradient norm; 0 = off"),
     {"optimizer.lr_scale", GD_KEY_FACTORS, GD_CHANGE_TOLD, AT(optimizer, lr_scale), "{}", 0, 1e6, false, false, "", 0,
-     "factors of lr by tensor name: {\"head.*\": 5, \"layers.0.*\": 0.1}; the last that matches counts"},
+     "factors of lr by tensor name (no head, top:K, all): {\"final_norm.*\": 5, \"layers.0.*\": 0.1}; the last that matches "
+     "counts"},
 
     CHOICE(TOLD, schedule, kind, "cosine", schedules, "after the warm-up; wsd: constant, then a decay"),
     NUMBER(TOLD, INT64, schedule, warmup_steps, "0", 0, STEPS_MAX, "steps", "linear rise from 0"),

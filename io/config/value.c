@@ -34,7 +34,7 @@ static void expectation(const gd_config_key *key, char *out, size_t bytes) {
     case GD_KEY_STRING: snprintf(out, bytes, "text of at most %d bytes", GD_PATH_BYTES - 1); return;
     case GD_KEY_SOURCES: snprintf(out, bytes, "a folder, or a list of {path, weight}"); return;
     case GD_KEY_PATTERNS: snprintf(out, bytes, "all, head, top:K, or a list of tensor names with * in them"); return;
-    case GD_KEY_FACTORS: snprintf(out, bytes, "a map of tensor names to factors: {\"head.*\": 5}"); return;
+    case GD_KEY_FACTORS: snprintf(out, bytes, "a map of tensor names to factors: {\"final_norm.*\": 5}"); return;
     case GD_KEY_CHOICE: {
       size_t used = (size_t)snprintf(out, bytes, "one of");
       for (const gd_key_choice *c = key->choices; c->name && used < bytes; c++) {

@@ -78,6 +78,19 @@ attempt scaled 1 llama $common "$from" 'finetune.train=[layers.1.mlp.*, head.*]'
 check "another lr_scale goes on" [ $? -eq 0 ]
 check "... and is told" grep -qF 'resume: optimizer.lr_scale was {}, is now {"head.*": 5}' "$work/scaled.out"
 
+# What README and help offer holds for the default model.
+example=$(sed -n '/^finetune: *{train: /p; /^optimizer: *{lr_scale: /p' "$source/README.md")
+check "README has an example" [ "$(wc -l <<< "$example")" = 2 ]
+printf '%s\nmodel: {vocabulary: 300}\n' "$example" > "$work/example.yaml"
+check "README's example is taken" "$bin/gptdist-train" --dry-run --config "$work/example.yaml"
+echo 'model: {vocabulary: 300}' > "$work/default.yaml"
+offered=$("$bin/gptdist-train" --help-config | grep -oE '\{"[^}]*\}'
+  "$bin/gptdist-train" --dry-run --config "$work/default.yaml" --set optimizer.lr_scale=5 2>&1 | grep -oE '\{"[^}]*\}')
+check "help and hint have an example each" [ "$(wc -l <<< "$offered")" = 2 ]
+while read -r factors; do
+  check "$factors is taken" "$bin/gptdist-train" --dry-run --config "$work/default.yaml" --set "optimizer.lr_scale=$factors"
+done <<< "$offered"
+
 # Factors are factors of the learning rate, and of nothing else.
 train doubled 1 gpt2 optimizer.lr=0.02 optimizer.min_lr=0.002
 train factor 1 gpt2 'optimizer.lr_scale={"*": 2}'

@@ -163,7 +163,7 @@ static void wrong_patterns_say_what_was_expected(void **state) {
   refuses_override("--set", "finetune.train", list,
                    "--set finetune.train: found more than 24 patterns, expected at most so many; * stands for many names");
   refuses("optimizer:\n  lr_scale: 5\n",
-          "run.yaml:2: optimizer.lr_scale: found \"5\", expected a map of tensor names to factors: {\"head.*\": 5}");
+          "run.yaml:2: optimizer.lr_scale: found \"5\", expected a map of tensor names to factors: {\"final_norm.*\": 5}");
   refuses("optimizer:\n  lr_scale: [1]\n",
           "run.yaml:2: optimizer.lr_scale: found a list, expected a map of tensor names to factors");
   static const char *const factors[] = {"-0.5", "nan", "inf", "1e7", "0x2", "fast", ""};

@@ -330,6 +330,17 @@ static void patterns_that_mean_nothing_say_what_there_is(void **state) {
   refuses(&spec,
           "optimizer.lr_scale: tells layers.1.mlp.gate.weight from layers.1.mlp.up.weight, which lie in one block of memory: "
           "name both or neither");
+  static const char *const words[] = {"head", "all", "top:1", "top:x"};
+  for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+    char text[256];
+    spec = llama;
+    scale_also(&spec, words[i], 2);
+    snprintf(text, sizeof text,
+             "optimizer.lr_scale: found \"%s\", a word of finetune.train alone, expected the name of tensors, with * in it for "
+             "several: \"final_norm.*\"; \"*\" is all",
+             words[i]);
+    refuses(&spec, text);
+  }
   spec = llama;
   scale_also(&spec, "classifier.*", 2);
   assert_int_equal(gd_spec_resolve(&spec, 1), GD_OK);
