@@ -33,7 +33,7 @@ static gd_status put_range(gd_bytes *out, const gd_config_key *key) {
   if (key->type == GD_KEY_UINT64) return gd_bytes_printf(out, ", \"minimum\": 0, \"maximum\": %" PRIu64, UINT64_MAX);
   if (key->type == GD_KEY_INT32 || key->type == GD_KEY_INT64)
     return gd_bytes_printf(out, ", \"minimum\": %.0f, \"maximum\": %.0f", key->minimum, key->maximum);
-  if (key->type == GD_KEY_FLOAT)
+  if (key->type == GD_KEY_FLOAT || key->type == GD_KEY_FACTORS)
     return gd_bytes_printf(out, ", \"%s\": %.17g, \"%s\": %.17g", key->minimum_open ? "above" : "minimum", key->minimum,
                            key->maximum_open ? "below" : "maximum", key->maximum);
   if (key->type != GD_KEY_CHOICE) return GD_OK;

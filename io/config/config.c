@@ -161,7 +161,7 @@ static void describe(const gd_config_key *key, char *out, size_t bytes) {
   writer w = {out, bytes, 0};
   put(&w, "%s", type_name(key));
   for (const gd_key_choice *c = key->choices; c && c->name; c++) put(&w, "%s%s", c == key->choices ? "" : "|", c->name);
-  if (key->type == GD_KEY_FLOAT) {
+  if (key->type == GD_KEY_FLOAT || key->type == GD_KEY_FACTORS) {
     put(&w, " %s%g..%g%s", key->minimum_open ? ">" : "", key->minimum, key->maximum,
         key->maximum_open ? " (not included)" : "");
   } else if (key->type == GD_KEY_UINT64) {

@@ -150,6 +150,17 @@ static gd_status read_collection(reader *r, const gd_config_key *key, const yaml
   return key->type == GD_KEY_FACTORS ? read_factors(r, key, node, where) : read_sources(r, node, key->name);
 }
 
+/* Of a list or a map in one line of text: what stands behind it belongs to nothing. */
+static gd_status check_end(yaml_parser_t *parser, const char *what, const char *where) {
+  yaml_document_t next;
+  bool more = !yaml_parser_load(parser, &next);
+  if (!more) {
+    more = yaml_document_get_root_node(&next);
+    yaml_document_delete(&next);
+  }
+  return more ? gd_fail_user(GD_USAGE, "%s: found more behind the %s, expected its end", where, what) : GD_OK;
+}
+
 /* A list or a map in one line of text. */
 static gd_status collection_of_line(const gd_config_key *key, const char *text, const char *where, gd_spec *spec) {
   yaml_parser_t parser;
@@ -157,10 +168,10 @@ static gd_status collection_of_line(const gd_config_key *key, const char *text, 
   yaml_parser_set_input_string(&parser, (const unsigned char *)text, strlen(text));
   gd_config_target target = {.spec = spec};
   reader r = {.name = where, .target = &target};
+  const char *what = key->type == GD_KEY_FACTORS ? "map" : "list";
   gd_status status = GD_OK;
   if (!yaml_parser_load(&parser, &r.document)) {
-    status = gd_fail_user(GD_USAGE, "%s: not a valid %s: %s", where, key->type == GD_KEY_FACTORS ? "map" : "list",
-                          parser.problem ? parser.problem : "not YAML");
+    status = gd_fail_user(GD_USAGE, "%s: not a valid %s: %s", where, what, parser.problem ? parser.problem : "not YAML");
     yaml_parser_delete(&parser);
     return status;
   }
@@ -176,6 +187,7 @@ static gd_status collection_of_line(const gd_config_key *key, const char *text, 
       status = read_source(&r, node_at(&r, *item), where);
     }
   }
+  if (status == GD_OK) status = check_end(&parser, what, where);
   yaml_document_delete(&r.document);
   yaml_parser_delete(&parser);
   return status;

@@ -178,6 +178,14 @@ static void wrong_patterns_say_what_was_expected(void **state) {
           "run.yaml:2: optimizer.lr_scale: found a.* twice, expected it once");
   refuses_override("--set", "optimizer.lr_scale", "{\"head.*\": 1",
                    "--set optimizer.lr_scale: not a valid map: did not find expected ',' or '}'");
+  refuses_override("--set", "optimizer.lr_scale", "{\"*\": 5e5} x",
+                   "--set optimizer.lr_scale: found more behind the map, expected its end");
+  refuses_override("--set", "optimizer.lr_scale", "{\"*\": 5}\n--- {\"*\": 6}",
+                   "--set optimizer.lr_scale: found more behind the map, expected its end");
+  refuses_override("--set", "finetune.train", "[head] x", "--set finetune.train: found more behind the list, expected its end");
+  refuses_override("--set", "data.path", "[a] b", "--set data.path: found more behind the list, expected its end");
+  accepts("optimizer: {lr_scale: \"{'*': 5} # all\"}\n");
+  patterns_are("optimizer.lr_scale", "{\"*\": 5}");
 }
 
 static void a_later_override_wins_and_is_named(void **state) {
@@ -291,6 +299,11 @@ static void the_including_file_wins(void **state) {
   char origin[160];
   snprintf(origin, sizeof origin, "%s:2", other);
   assert_string_equal(gd_config_origin(&origins, "model.heads"), origin);
+  /* A map is one value: it is replaced, not merged. */
+  write_file(model, "optimizer: {lr_scale: {\"a.*\": 1, \"b.*\": 2}}\n");
+  write_file(path, "include: model.yaml\noptimizer: {lr_scale: {\"c.*\": 3}}\n");
+  assert_int_equal(gd_config_load(path, 0, 0, &spec, &origins), GD_OK);
+  patterns_are("optimizer.lr_scale", "{\"c.*\": 3}");
   write_file(self, "include: self.yaml\n");
   assert_int_equal(gd_config_load(self, 0, 0, &spec, 0), GD_USAGE);
   assert_non_null(strstr(gd_error_text(), "include: more than 8 files deep (does a file include itself?)"));
@@ -569,6 +582,17 @@ static void count_key_line(void *context, const char *line) {
   }
 }
 
+static void keep_factors_line(void *context, const char *line) {
+  if (strncmp(line, "optimizer.lr_scale ", 19) == 0) snprintf(context, 128, "%s", line);
+}
+
+static void help_tells_the_range_of_factors(void **state) {
+  (void)state;
+  char line[128] = "";
+  gd_config_print_help(keep_factors_line, line);
+  assert_string_equal(line, "optimizer.lr_scale           map of numbers 0..1e+06; default {}");
+}
+
 static void help_has_one_entry_a_key(void **state) {
   (void)state;
   int counts[GD_CONFIG_MAX_KEYS] = {0};
@@ -607,6 +631,7 @@ int main(void) {
       cmocka_unit_test(no_text_is_taken_without_a_word),
       cmocka_unit_test(a_later_check_is_told_where_its_keys_came_from),
       cmocka_unit_test(help_has_one_entry_a_key),
+      cmocka_unit_test(help_tells_the_range_of_factors),
   };
   return cmocka_run_group_tests(tests, 0, 0);
 }

@@ -64,7 +64,7 @@ expect 1 event,parameters,vocabulary,padded_vocabulary,ranks,data,tensor,zero,bl
   train "${settings[@]}" --dry-run --json
 for program in train data generate eval ckpt run; do
   expect 60+ key,type,unit,default,help,options $program --help-config --json
-  expect 60+ 'type=number:key type=choice:choices type=integer:minimum,maximum' $program --json --help-config
+  expect 60+ 'key=optimizer.lr_scale:minimum,maximum type=number:key type=choice:choices type=integer:minimum,maximum' $program --json --help-config
   expect 1 program,version $program --json --version
 done
 expect 2 folder,tokenizer,tokenizer_digest,vocabulary,eot,tokens,documents,shards,digest data inspect --json data
