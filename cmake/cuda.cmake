@@ -61,7 +61,7 @@ if(gptdist_cuda)
 
   file(GLOB cuda_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/trainer/kernels/cuda/*.cu
        ${PROJECT_SOURCE_DIR}/trainer/kernels/cuda/*.c)
-  add_library(gptdist-cuda SHARED ${cuda_sources} comm/device_cuda.c comm/collectives_nccl.c
+  add_library(gptdist-cuda SHARED ${cuda_sources} comm/device_cuda.c comm/probe_cuda.cu comm/collectives_nccl.c
               comm/library_nccl.c comm/group.c)
   target_include_directories(gptdist-cuda PRIVATE ${PROJECT_SOURCE_DIR})
   target_include_directories(gptdist-cuda SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS} ${NCCL_INCLUDE_DIR})

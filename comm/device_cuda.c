@@ -122,11 +122,11 @@ gd_status gd_cuda_fault(unsigned code, const char *what) {
     case cudaErrorUnsupportedPtxVersion: {
       int major, minor;
       capability(&major, &minor);
-      return gd_fail_user(
-          GD_USAGE,
-          "%s: %s (%s): the GPU has compute capability %d.%d, this build of gptdist has kernels for %s; build it "
-          "with %d%d among CMAKE_CUDA_ARCHITECTURES in cmake/cuda.cmake, or use run.device: cpu",
-          what, text, name, major, minor, GPTDIST_CUDA_ARCHITECTURES, major, minor);
+      /* Not GD_USAGE, on which all ranks have agreed where it is raised: this may be one rank's alone. */
+      return gd_fail(GD_NO_MEMORY,
+                     "%s: %s (%s): the GPU has compute capability %d.%d, this build of gptdist has kernels for %s; build it "
+                     "with %d%d among CMAKE_CUDA_ARCHITECTURES in cmake/cuda.cmake",
+                     what, text, name, major, minor, GPTDIST_CUDA_ARCHITECTURES, major, minor);
     }
     default: return gd_fail(GD_NO_MEMORY, "%s: the GPU is lost or not usable: %s (%s)", what, text, name);
   }
@@ -518,6 +518,13 @@ static gd_status describe(gd_device *device, const gd_cuda_gpu *gpu) {
   return GD_OK;
 }
 
+/* Before memory is taken, where all ranks agree on the device. */
+static gd_status check_kernels(void) {
+  cudaError_t error = (cudaError_t)gd_cuda_probe();
+  if (error == cudaErrorInvalidDeviceFunction) error = cudaErrorNoKernelImageForDevice; /* how some versions say it */
+  return check(error, "the GPU does not run the kernels");
+}
+
 gd_status gd_cuda_open_device(int32_t local_rank, gd_device *out) {
   int least = 0, greatest = 0;
   gd_cuda_gpu gpu;
@@ -531,6 +538,7 @@ gd_status gd_cuda_open_device(int32_t local_rank, gd_device *out) {
   out->ops = &gd_cuda_device_ops;
   out->state = own;
   gd_status status = check(cudaSetDevice(own->ordinal), "choose a GPU");
+  if (status == GD_OK) status = check_kernels();
   if (status == GD_OK) status = describe(out, &gpu);
   if (status == GD_OK) status = check(cudaDeviceGetStreamPriorityRange(&least, &greatest), "ask for stream priorities");
   if (status == GD_OK) status = stream_create_priority(out, least, &out->compute);

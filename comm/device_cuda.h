@@ -15,9 +15,12 @@ struct CUstream_st *gd_cuda_stream_enter(const gd_stream *stream);
 /* Makes the GPU the calling thread's current one. */
 void gd_cuda_device_enter(const gd_device *device);
 
-/* A cudaError_t as a fault: out of memory and a lost device are GD_NO_MEMORY, a wrong argument or a kernel that went wrong is
- * GD_BUG, a GPU that the kernels were not built for GD_USAGE. `what` says what was tried. Never returns GD_OK. */
+/* A cudaError_t as a fault: out of memory, a lost device and one that the kernels were not built for are GD_NO_MEMORY, a wrong
+ * argument or a kernel that went wrong is GD_BUG. `what` says what was tried. Never returns GD_OK. */
 GD_CHECKED gd_status gd_cuda_fault(unsigned error, const char *what);
+
+/* Whether the current GPU runs the kernels of this build: a cudaError_t. Takes no memory but CUDA's own for the GPU. */
+unsigned gd_cuda_probe(void);
 
 /* What the host asks while it waits for this device, and after: the collectives note what has ended, and a fault of theirs ends
  * the wait, which might else never end. Any thread. NULL: none. */

@@ -15,15 +15,21 @@ cp "$fake" "${fake%/*}/libnccl.so.2" "$work/lib/"
 program=$work/bin/gptdist-train
 words=(--config "$work/gpt2.yaml" --set run.steps=3 --set checkpoint.interval_steps=0 --set validation.interval_steps=0)
 
-# says TEXT CODE DEVICE RANKS [VARIABLE=VALUE...]: a run leaves with that code and says TEXT in one error
-says() {
-  local text=$1 code=$2 device=$3 ranks=$4 command=()
-  shift 4
+# start DEVICE RANKS [VARIABLE=VALUE...]: a run, whose code it leaves with
+start() {
+  local device=$1 ranks=$2 command=()
+  shift 2
   rm -rf "$work/run"
   [ "$ranks" = 1 ] || command=(mpirun --oversubscribe --bind-to none -np "$ranks")
   env "$@" timeout -k 5 100 "${command[@]}" "$program" "${words[@]}" --set run.device="$device" --set run.directory="$work/run" \
     >"$work/out" 2>&1 </dev/null
-  local left=$? errors
+}
+
+# says TEXT CODE DEVICE RANKS [VARIABLE=VALUE...]: a run leaves with that code and says TEXT in one error
+says() {
+  local text=$1 code=$2 left errors
+  start "${@:3}"
+  left=$?
   errors=$(grep -c 'gptdist-train: error' "$work/out")
   if [ "$left" = "$code" ] && grep -qF -- "$text" "$work/out" && [ "$errors" = $((code != 0)) ]; then return 0; fi
   echo "left with $left, expected $code; $errors errors; expected: $text"
@@ -52,7 +58,13 @@ check "and how much was free" grep -qE 'cannot allocate [0-9.]+ GiB of GPU memor
 check "a lost GPU" says 'the GPU is lost or not usable: uncorrectable ECC error encountered' 71 cuda 1 FAKE_CUDA_FAULT=214@300
 check "which exit.json says too" grep -q '"code": 71, "reason": ".*uncorrectable ECC' "$work/run/exit.json"
 check "a kernel that went wrong" says 'a CUDA kernel went wrong before this call: an illegal memory access' 70 cuda 1 FAKE_CUDA_FAULT=700@300
-check "a GPU without kernels" says 'the GPU has compute capability 12.0, this build of gptdist has kernels for' 64 cuda 1 \
+# No kernels for this GPU: told before memory is taken. Later it is one rank's fault, which no other has agreed on.
+for code in 209 98 222; do
+  check "a GPU without kernels ($code)" says 'but the GPU does not run the kernels: ' 64 cuda 1 FAKE_CUDA_KERNELS=$code FAKE_CUDA_CAPABILITY=120
+  check "and what it would need" grep -q 'the GPU has compute capability 12.0, this build of gptdist has kernels for .* with 120 among' "$work/out"
+done
+check "a GPU without kernels, auto" says 'device: CPU' 0 auto 1 FAKE_CUDA_KERNELS=209
+check "a GPU that turns out to have none" says 'the GPU has compute capability 12.0, this build of gptdist has kernels for' 71 cuda 1 \
   FAKE_CUDA_FAULT=209@300 FAKE_CUDA_CAPABILITY=120
 
 versions() {

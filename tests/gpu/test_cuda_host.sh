@@ -32,13 +32,13 @@ scene overrun_after 70 '1 bytes after a request for 1000 bytes of memory (number
 scene overrun_before 70 '1 bytes before a request for 4096 bytes of memory (number 1) were overwritten, the first of them 1 bytes' \
   GPTDIST_DEVICE_GUARD=1
 
-# What a kernel did wrong is our bug (70); what the GPU did is not (71); a GPU that the build has no kernels for is a matter of the build (64).
+# What a kernel did wrong is our bug (70); what the GPU did is not (71), nor that the build has no kernels for it.
 scene work 0 'passed'
 scene work 70 'a CUDA kernel went wrong before this call: an illegal memory access' FAKE_CUDA_FAULT=700@5
 scene work 70 'a CUDA kernel went wrong before this call' FAKE_CUDA_FAULT=719@10
 scene work 70 'a CUDA kernel went wrong before this call' FAKE_CUDA_FAULT=716@1
 scene work 71 'the GPU is lost or not usable: uncorrectable ECC error' FAKE_CUDA_FAULT=214@5
-scene work 64 'the GPU has compute capability 12.0, this build of gptdist has kernels for 80-real, 90' \
+scene work 71 'the GPU has compute capability 12.0, this build of gptdist has kernels for 80-real, 90' \
   FAKE_CUDA_FAULT=209@1 FAKE_CUDA_CAPABILITY=120
 
 # NCCL: what a communicator meets while the host waits ends the wait, though the collective never does.
