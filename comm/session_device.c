@@ -17,12 +17,19 @@ gd_status gd_session_open_device(gd_session *session, const gd_spec *spec, gd_de
     if (why[0] && kind == GD_DEVICE_CUDA)
       return gd_fail_user(GD_USAGE, "run.device: cuda was asked for, but %s; use auto or cpu to train on the processor", why);
   }
-  if (!session->cuda)
+  bool open = session->cuda != NULL;
+  if (!open) {
     status = kind == GD_DEVICE_LAZY    ? gd_device_open_lazy(&session->device)
              : kind == GD_DEVICE_EAGER ? gd_device_open_eager(&session->device)
                                        : gd_device_open_cpu(&session->device);
+    open = status == GD_OK;
+  }
+  if (open) status = gd_device_guard(&session->device);
   status = gd_session_agree(session, status);
-  if (status != GD_OK) return status;
+  if (status != GD_OK) {
+    if (open) session->device.ops->close(&session->device);
+    return status;
+  }
   gd_session_watch_device(session, true);
   if (session->rank == 0) gd_log(GD_LOG_INFO, "device: %s%s%s", session->device.description, why[0] ? "; " : "", why);
   *out = &session->device;

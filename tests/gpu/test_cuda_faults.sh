@@ -67,6 +67,15 @@ check "a GPU without kernels, auto" says 'device: CPU' 0 auto 1 FAKE_CUDA_KERNEL
 check "a GPU that turns out to have none" says 'the GPU has compute capability 12.0, this build of gptdist has kernels for' 71 cuda 1 \
   FAKE_CUDA_FAULT=209@300 FAKE_CUDA_CAPABILITY=120
 
+# A write outside its memory, in a whole program: a kernel's would be found in the same way.
+outside() {
+  start cuda 1 FAKE_CUDA_OVERRUN=3 GPTDIST_DEVICE_GUARD=1
+  [ $? = 70 ] && grep -q '3 bytes after a request for [0-9]* bytes of memory (number [0-9]*) were overwritten' "$work/out" && return 0
+  sed 's/^/  | /' "$work/out"
+  return 1
+}
+check "a write outside its memory" outside
+
 versions() {
   rm -rf "$work/run"
   local two=("$program" "${words[@]}" --set run.device=cuda --set run.directory="$work/run")

@@ -6,6 +6,7 @@
  *   FAKE_CUDA_DEVICES=1         GPUs that this process sees
  *   FAKE_CUDA_NAME, FAKE_CUDA_CAPABILITY=90, FAKE_CUDA_MEMORY=BYTES
  *   FAKE_CUDA_FAULT=CODE@N      from the Nth enqueued operation on, every call returns CODE, as after a fault of a kernel
+ *   FAKE_CUDA_OVERRUN=N         every fill of zeros writes N bytes more than it is asked for
  *   FAKE_CUDA_REPORT=FILE       at the end: copies to the device from pinned and from pageable memory
  *
  * It is strict where CUDA is: a task may not call CUDA, and allocating or freeing waits for what is queued. */
@@ -78,7 +79,7 @@ static cudaError_t enter(void) {
 static void run(operation *o) {
   switch (o->kind) {
     case COPY: memmove(o->to, o->from, o->bytes); break;
-    case FILL: memset(o->to, o->byte, o->bytes); break;
+    case FILL: memset(o->to, o->byte, o->bytes + (size_t)(o->byte ? 0 : setting("FAKE_CUDA_OVERRUN", 0))); break;
     case TASK:
       inside_task = true;
       o->task(o->argument);
