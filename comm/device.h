@@ -26,7 +26,7 @@ typedef gd_status gd_stream_task(void *arguments);
 
 typedef struct gd_device_ops {
   const char *name; /* "cpu", "lazy", "cuda" */
-  /* bytes of device memory, 4096-aligned, not zeroed. GD_NO_MEMORY. */
+  /* bytes of device memory, 4096-aligned (on a GPU with GPTDIST_DEVICE_GUARD 256-aligned), not zeroed. GD_NO_MEMORY. */
   gd_status (*alloc)(gd_device *device, size_t bytes, void **out);
   void (*free)(gd_device *device, void *pointer);
   /* Host memory that copies can reach asynchronously (pinned on CUDA). */

@@ -43,7 +43,7 @@ typedef struct state {
   int ordinal;
   pthread_mutex_t lock; /* chunks, nodes, fault */
   chunk *chunks;
-  bool apart; /* GPTDIST_DEVICE_GUARD: every request is a chunk of its own, so that memcheck sees where it ends */
+  bool apart; /* GPTDIST_DEVICE_GUARD: a request is a chunk of its own, not a byte larger: memcheck sees where it ends */
   task_node *spare, *all;
   gd_error fault; /* the first fault of a task */
   gd_cuda_poll *poll;
@@ -142,12 +142,12 @@ static char *aligned(char *pointer) {
   return (char *)(((uintptr_t)pointer + ALIGNMENT - 1) & ~(uintptr_t)(ALIGNMENT - 1));
 }
 
-/* A new chunk with room for `bytes` from an aligned start. CUDA may wait for queued tasks here, which take the lock: it is not
- * held. */
-static gd_status chunk_create(size_t bytes, chunk **out) {
+/* A new chunk of `bytes` from an aligned start, or, where it is `exact`, from where CUDA has it. CUDA may wait for queued tasks
+ * here, which take the lock: it is not held. */
+static gd_status chunk_create(size_t bytes, bool exact, chunk **out) {
   chunk *c = calloc(1, sizeof *c);
   if (!c) return gd_fail(GD_NO_MEMORY, "out of memory for a record of GPU memory");
-  c->bytes = bytes + ALIGNMENT; /* cudaMalloc promises 256 bytes of alignment */
+  c->bytes = bytes + (exact ? 0 : ALIGNMENT); /* cudaMalloc promises 256 bytes of alignment */
   void *memory = NULL;
   cudaError_t error = cudaMalloc(&memory, c->bytes);
   if (error != cudaSuccess) {
@@ -157,7 +157,7 @@ static gd_status chunk_create(size_t bytes, chunk **out) {
     return gd_cuda_fault(error, what);
   }
   c->memory = memory;
-  c->used = (size_t)(aligned(c->memory) - c->memory);
+  c->used = exact ? 0 : (size_t)(aligned(c->memory) - c->memory);
   *out = c;
   return GD_OK;
 }
@@ -176,7 +176,7 @@ static gd_status cuda_alloc(gd_device *device, size_t bytes, void **out) {
   *out = NULL;
   gd_cuda_device_enter(device);
   if (bytes > SIZE_MAX / 2) return gd_fail(GD_BUG, "a request for %zu bytes of GPU memory", bytes);
-  bytes = (bytes + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1);
+  if (!own->apart) bytes = (bytes + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1);
   if (bytes == 0) bytes = ALIGNMENT;
   bool small = bytes <= chunk_bytes / 4 && !own->apart;
   pthread_mutex_lock(&own->lock);
@@ -184,7 +184,7 @@ static gd_status cuda_alloc(gd_device *device, size_t bytes, void **out) {
   pthread_mutex_unlock(&own->lock);
   if (*out) return GD_OK;
   chunk *c = NULL;
-  GD_TRY(chunk_create(small ? chunk_bytes : bytes, &c));
+  GD_TRY(chunk_create(small ? chunk_bytes : bytes, own->apart, &c));
   pthread_mutex_lock(&own->lock);
   *out = cut(c, bytes);
   c->next = own->chunks;

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { GUARD_BYTES = 4096, GUARD = 0xA5, POISON = 0xFF }; /* 4096: a request stays aligned */
+enum { GUARD_BYTES = 4096, GUARD = 0xA5, POISON = 0xFF }; /* 4096: a request stays as aligned as its memory */
 
 typedef struct request {
   struct request *next;

@@ -15,8 +15,8 @@ static inline bool gd_device_guarded(void) {
 
 /* Where the environment asks for it, each request of an opened device's memory is from now on poisoned (bytes 0xFF, a NaN in
  * every float type) and lies between guard bytes, which are looked at when the memory is given back and when the device is
- * closed; giving back then waits for both streams. Bytes that were overwritten end the process with GD_BUG, after a text on the
- * standard error. Else does nothing. Local. GD_NO_MEMORY. */
+ * closed; giving back then waits for both streams. On a GPU nothing is allocated beyond them. Bytes that were overwritten end
+ * the process with GD_BUG, after a text on the standard error. Else does nothing. Local. GD_NO_MEMORY. */
 GD_CHECKED gd_status gd_device_guard(gd_device *device);
 
 #endif

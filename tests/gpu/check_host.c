@@ -62,6 +62,15 @@ static void overrun_before(void) {
   overrun(4096, -1);
 }
 
+/* The first byte behind the guard, and the last before the other one. */
+static void overrun_far_after(void) {
+  overrun(1000, 1000 + 4096);
+}
+
+static void overrun_far_before(void) {
+  overrun(1000, -4097);
+}
+
 /* Ten fills and a wait, which a fault of the GPU ends. */
 static void work(void) {
   void *memory;
@@ -125,9 +134,14 @@ int main(int argc, char **argv) {
   static const struct {
     const char *name;
     void (*run)(void);
-  } scenes[] = {{"tasks_and_memory", tasks_and_memory}, {"overrun_after", overrun_after},
-                {"overrun_before", overrun_before},     {"work", work},
-                {"peer_is_gone", peer_is_gone},         {"many_calls", many_calls}};
+  } scenes[] = {{"tasks_and_memory", tasks_and_memory},
+                {"overrun_after", overrun_after},
+                {"overrun_before", overrun_before},
+                {"overrun_far_after", overrun_far_after},
+                {"overrun_far_before", overrun_far_before},
+                {"work", work},
+                {"peer_is_gone", peer_is_gone},
+                {"many_calls", many_calls}};
   table = gpu_backend();
   for (size_t i = 0; argc == 2 && i < sizeof scenes / sizeof *scenes; i++) {
     if (strcmp(scenes[i].name, argv[1]) != 0) continue;

@@ -31,6 +31,9 @@ scene overrun_after 70 '1 bytes after a request for 1000 bytes of memory (number
   GPTDIST_DEVICE_GUARD=1
 scene overrun_before 70 '1 bytes before a request for 4096 bytes of memory (number 1) were overwritten, the first of them 1 bytes' \
   GPTDIST_DEVICE_GUARD=1
+# Behind the guards nothing is allocated, so that compute-sanitizer sees what the guards do not; the fake runtime stands in for it.
+scene overrun_far_after 70 'fill: ' GPTDIST_DEVICE_GUARD=1
+scene overrun_far_before 70 'fill: ' GPTDIST_DEVICE_GUARD=1
 
 # What a kernel did wrong is our bug (70); what the GPU did is not (71), nor that the build has no kernels for it.
 scene work 0 'passed'

@@ -319,7 +319,14 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaM
   return error == cudaSuccess && pageable ? cudaStreamSynchronize(stream) : error;
 }
 
+/* Outside what was allocated is an error, as compute-sanitizer has it. */
 cudaError_t cudaMemsetAsync(void *to, int byte, size_t bytes, cudaStream_t stream) {
+  bool inside = false;
+  pthread_mutex_lock(&lock);
+  for (const block *b = blocks; b && !inside; b = b->next)
+    inside = (char *)to >= b->memory && (char *)to + bytes <= b->memory + b->bytes;
+  pthread_mutex_unlock(&lock);
+  if (!inside) return cudaErrorInvalidValue;
   return push(stream, (operation){.kind = FILL, .to = to, .byte = byte, .bytes = bytes});
 }
 
