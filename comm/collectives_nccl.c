@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "comm/device_cuda.h"
@@ -73,9 +72,20 @@ static ncclResult_t met(nccl_group *g) {
   return state;
 }
 
-static gd_status failed_meanwhile(nccl_group *g, ncclResult_t result) {
+/* What NCCL met at a call on the group. A fault of the GPU, or of a kernel on it, may show first in NCCL, as one of NCCL's: the
+ * GPU is asked. */
+static gd_status fault(nccl_group *g, const char *call, ncclResult_t result) {
+  cudaStream_t handle = gd_cuda_stream_enter(g->device->communication);
+  cudaError_t error = cudaPeekAtLastError(); /* of this thread, as where NCCL found no memory */
+  if (error == cudaSuccess || error == cudaErrorNotReady) error = cudaStreamQuery(handle);
+  if (error != cudaSuccess && error != cudaErrorNotReady) {
+    char what[96];
+    snprintf(what, sizeof what, "%s on group %s", call, g->base.name);
+    return gd_cuda_fault(error, what);
+  }
+  (void)cudaGetLastError(); /* "not ready" is no fault */
   const char *last = gd_nccl.GetLastError(g->comm);
-  return gd_fail(GD_RANK_FAILED, "collectives on group %s: NCCL: %s%s%s", g->base.name, gd_nccl.GetErrorString(result),
+  return gd_fail(GD_RANK_FAILED, "%s on group %s: NCCL: %s%s%s", call, g->base.name, gd_nccl.GetErrorString(result),
                  last && last[0] ? ": " : "", last ? last : "");
 }
 
@@ -93,16 +103,10 @@ static gd_status poll_all(void) {
       continue;
     }
     ncclResult_t result = met(g);
-    if (result != ncclSuccess) status = failed_meanwhile(g, result);
+    if (result != ncclSuccess) status = fault(g, "collectives", result);
   }
   pthread_mutex_unlock(&lock);
   return status;
-}
-
-static int64_t now_ns(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
 static void mark_failed(nccl_group *g) {
@@ -111,25 +115,17 @@ static void mark_failed(nccl_group *g) {
   pthread_mutex_unlock(&lock);
 }
 
-static gd_status fault(nccl_group *g, const char *call, ncclResult_t result) {
-  mark_failed(g);
-  const char *last = gd_nccl.GetLastError(g->comm);
-  return gd_fail(GD_RANK_FAILED, "%s on group %s: NCCL: %s%s%s", call, g->base.name, gd_nccl.GetErrorString(result),
-                 last && last[0] ? ": " : "", last ? last : "");
-}
-
 /* Waits until a non-blocking call of `comm` has been taken, at most CONNECT_SECONDS. Connections are made at first use; later a
  * thread of NCCL's takes it within microseconds, so the host asks without a pause first. */
 static ncclResult_t settle(ncclComm_t comm, ncclResult_t result) {
-  static const int64_t spin_ns = 200000;
-  const struct timespec pause = {0, 50000};
-  int64_t start = now_ns(), now = start;
+  int64_t start = gd_cuda_now_ns(), now = start;
   while (result == ncclInProgress && now - start < (int64_t)CONNECT_SECONDS * 1000000000) {
     ncclResult_t state = ncclInProgress;
+    pthread_mutex_lock(&lock); /* other threads ask in poll_all */
     ncclResult_t asked = gd_nccl.CommGetAsyncError(comm, &state);
+    pthread_mutex_unlock(&lock);
     result = asked == ncclSuccess ? state : asked;
-    now = now_ns();
-    if (result == ncclInProgress && now - start >= spin_ns) nanosleep(&pause, NULL);
+    now = result == ncclInProgress ? gd_cuda_pause(start) : now;
   }
   return result;
 }
@@ -137,8 +133,8 @@ static ncclResult_t settle(ncclComm_t comm, ncclResult_t result) {
 static gd_status settled(nccl_group *g, const char *call, ncclResult_t result) {
   result = settle(g->comm, result);
   if (result == ncclSuccess) return GD_OK;
-  if (result != ncclInProgress) return fault(g, call, result);
   mark_failed(g);
+  if (result != ncclInProgress) return fault(g, call, result);
   return gd_fail(GD_RANK_FAILED, "%s on group %s: a peer did not come within %d seconds", call, g->base.name, CONNECT_SECONDS);
 }
 

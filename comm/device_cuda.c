@@ -377,28 +377,36 @@ static gd_status waited(gd_device *device, cudaError_t error, const char *what) 
   return status;
 }
 
-static int64_t now_ns(void) {
+int64_t gd_cuda_now_ns(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
   return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
+int64_t gd_cuda_pause(int64_t start_ns) {
+  static const int64_t spin_ns = 200000;
+  const struct timespec pause = {0, 50000};
+  int64_t now = gd_cuda_now_ns();
+  if (now - start_ns >= spin_ns) nanosleep(&pause, NULL);
+  return now;
+}
+
 /* Where there are groups the host asks again and again, first without a pause, and looks after the collectives meanwhile: one
  * whose peer is gone never ends. NULL event: the whole stream. */
 static gd_status wait_polling(gd_device *device, cudaStream_t handle, cudaEvent_t event, const char *what) {
-  static const int64_t spin_ns = 200000, poll_ns = 1000000;
-  const struct timespec pause = {0, 50000};
-  int64_t start = now_ns(), polled = start;
+  static const int64_t poll_ns = 1000000;
+  int64_t start = gd_cuda_now_ns(), polled = start;
+  gd_status status = GD_OK;
   for (;;) {
     cudaError_t error = event ? cudaEventQuery(event) : cudaStreamQuery(handle);
-    if (error != cudaErrorNotReady) return waited(device, error, what);
     (void)cudaGetLastError(); /* "not ready" is no fault */
-    int64_t now = now_ns();
-    if (now - polled >= poll_ns) {
-      polled = now;
-      GD_TRY(state_of(device)->poll());
-    }
-    if (now - start >= spin_ns) nanosleep(&pause, NULL);
+    if (status != GD_OK)      /* the GPU's own fault may have come meanwhile, and is nearer to the cause */
+      return error == cudaSuccess || error == cudaErrorNotReady ? status : gd_cuda_fault(error, what);
+    if (error != cudaErrorNotReady) return waited(device, error, what);
+    int64_t now = gd_cuda_pause(start);
+    if (now - polled < poll_ns) continue;
+    polled = now;
+    status = state_of(device)->poll();
   }
 }
 

@@ -27,6 +27,11 @@ unsigned gd_cuda_probe(void);
 typedef gd_status gd_cuda_poll(void);
 void gd_cuda_device_on_sync(gd_device *device, gd_cuda_poll *poll);
 
+/* The monotonic clock, and what the host does between two questions of a wait that began at start_ns: nothing at first, later
+ * it sleeps a little. Returns the time before that. */
+int64_t gd_cuda_now_ns(void);
+int64_t gd_cuda_pause(int64_t start_ns);
+
 /* Slots of gd_cuda_backend_table. */
 extern const gd_device_ops gd_cuda_device_ops;
 extern const gd_collectives_ops gd_nccl_ops;

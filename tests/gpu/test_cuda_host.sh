@@ -49,6 +49,17 @@ scene peer_is_gone 0 '76 collectives on group data: NCCL: remote process exited 
   FAKE_NCCL_HANGS=1 FAKE_NCCL_ERROR=6
 scene peer_is_gone 0 '76 all_reduce on group data, which failed before' FAKE_NCCL_HANGS=1 FAKE_NCCL_ERROR=6
 scene peer_is_gone 0 'again 76' FAKE_NCCL_HANGS=1 FAKE_NCCL_ERROR=6
-scene many_calls 0 'launch order 1, no pauses' FAKE_NCCL_POLLS=3
-scene many_calls 0 'launch order 0, no pauses' NCCL_LAUNCH_ORDER_IMPLICIT=0
+# A fault of the GPU that NCCL sees first, while the host waits and when a call is taken, is not NCCL's.
+scene peer_is_gone 70 '70 wait for a stream: a CUDA kernel went wrong before this call: an illegal memory access' \
+  FAKE_NCCL_HANGS=1 FAKE_NCCL_ERROR=1 FAKE_NCCL_BREAKS=700
+scene peer_is_gone 71 '71 wait for a stream: the GPU is lost or not usable: uncorrectable ECC error' \
+  FAKE_NCCL_HANGS=1 FAKE_NCCL_ERROR=1 FAKE_NCCL_BREAKS=214
+scene peer_is_gone 70 'all_reduce on group data: a CUDA kernel went wrong before this call: an illegal memory access' \
+  FAKE_NCCL_POLLS=1 FAKE_NCCL_ERROR=1 FAKE_NCCL_BREAKS=700
+scene peer_is_gone 70 '70 wait for a stream: a CUDA kernel went wrong before this call' \
+  FAKE_NCCL_HANGS=1 FAKE_NCCL_ERROR=6 FAKE_NCCL_BREAKS_LATE=700
+# A call is asked after 200 us without a pause (a microsecond a question here), then with pauses.
+scene many_calls 0 'launch order 1, 0 pauses' FAKE_NCCL_POLLS=100
+scene many_calls 0 'launch order 1, 202000 pauses' FAKE_NCCL_POLLS=300
+scene many_calls 0 'launch order 0, 0 pauses' NCCL_LAUNCH_ORDER_IMPLICIT=0
 exit $bad

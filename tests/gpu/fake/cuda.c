@@ -159,6 +159,15 @@ cudaError_t cudaGetLastError(void) {
   return sticky;
 }
 
+cudaError_t cudaPeekAtLastError(void) {
+  return sticky;
+}
+
+/* For the fake NCCL: the GPU has this fault from now on. */
+void fake_cuda_break(int code) {
+  sticky = (cudaError_t)code;
+}
+
 static const struct {
   cudaError_t error;
   const char *name, *text;

@@ -4,13 +4,17 @@
  *   FAKE_NCCL_LOADED=FILE is made when the library is opened
  *   FAKE_NCCL_POLLS=N     a call is taken after N questions whether it was
  *   FAKE_NCCL_HANGS=1     a collective never ends, until its communicator is aborted
- *   FAKE_NCCL_ERROR=CODE  what a communicator has met once its first collective is enqueued */
+ *   FAKE_NCCL_ERROR=CODE  what a communicator has met once its first collective is enqueued
+ *   FAKE_NCCL_BREAKS=CODE and the GPU then has this fault of CUDA's
+ *   FAKE_NCCL_BREAKS_LATE=CODE the same, only once the communicator's last text is asked for */
 #include <cuda_runtime_api.h>
 #include <nccl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+void fake_cuda_break(int code); /* cuda.c */
 
 struct ncclComm {
   int rank, ranks, polls;
@@ -48,7 +52,7 @@ const char *ncclGetErrorString(ncclResult_t result) {
 }
 
 const char *ncclGetLastError(ncclComm_t comm) {
-  (void)comm;
+  if (comm && getenv("FAKE_NCCL_BREAKS_LATE")) fake_cuda_break(setting("FAKE_NCCL_BREAKS_LATE", 0));
   return "";
 }
 
@@ -75,6 +79,7 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *out) {
   *out = comm->polls > 0 ? ncclInProgress : ncclSuccess;
   if (comm->polls > 0) comm->polls--;
   if (comm->collectives) *out = (ncclResult_t)setting("FAKE_NCCL_ERROR", (int)*out);
+  if (comm->collectives && getenv("FAKE_NCCL_BREAKS")) fake_cuda_break(setting("FAKE_NCCL_BREAKS", 0));
   return ncclSuccess;
 }
 
