@@ -414,6 +414,7 @@ static void share_gpu(void) {
 
 /* Before NCCL's first call. Groups of two communicators may be under way on the compute and on the communication stream at
  * once: NCCL then has to keep the order in which a rank started them, or two ranks could each wait for the other's second one.
+ * NCCL before 2.26 does not know the variable; the session warns of that.
  */
 static gd_status prepare(void) {
   (void)setenv("NCCL_LAUNCH_ORDER_IMPLICIT", "1", 0);

@@ -7,6 +7,7 @@
 
 #include "comm/machine.h"
 #include "comm/session_state.h"
+#include "shard/base/log.h"
 
 static const char library_name[] = "libgptdist-cuda.so";
 
@@ -108,6 +109,17 @@ static void check_nccl(const gd_session *session, const answer *all, char *why, 
            nccl_text(all[0].nccl_version, first));
 }
 
+/* Collectives of two communicators are under way on two streams, which NCCL keeps in order only since then. */
+static void warn_of_order(int32_t version) {
+  static const int32_t ordered = 22600;
+  char text[32];
+  if (version >= ordered) return;
+  gd_log(GD_LOG_WARNING,
+         "NCCL %s does not keep the order of collectives on two streams (NCCL_LAUNCH_ORDER_IMPLICIT, since 2.26): ranks may "
+         "wait for each other for ever; install libnccl2 2.26 or newer on all hosts",
+         nccl_text(version, text));
+}
+
 /* Everybody's answers, and in `why` the reason of the first rank that has one, led by its rank where `named`. */
 static gd_status gather(gd_session *session, const answer *mine, answer *all, bool named, char why[512]) {
   GD_TRY(gd_session_all_gather(session, mine, all, sizeof *mine));
@@ -129,6 +141,7 @@ static gd_status try_together(gd_session *session, bool asked, answer *mine, ans
   check_nccl(session, all, mine->why, sizeof mine->why);
   GD_TRY(gather(session, mine, all, false, why));
   if (why[0]) return GD_OK;
+  if (session->rank == 0 && session->ranks > 1) warn_of_order(all[0].nccl_version);
   *opened = session->cuda->open_device(session->local_rank, &session->device) == GD_OK;
   if (!*opened) {
     snprintf(mine->why, sizeof mine->why, "%s", gd_error_text());

@@ -12,15 +12,15 @@ trap 'rm -rf "$out"' EXIT
 cp "$program" "$out/program"
 bad=0
 
-# expect CASE KIND CODE TEXT
+# expect CASE KIND CODE TEXT [LINES]
 expect() {
   local code lines
   OMP_NUM_THREADS=1 timeout -k 5 60 mpirun --allow-run-as-root --oversubscribe --bind-to none -np 2 "$out/program" device "$2" 0 \
     >"$out/log" 2>&1
   code=$?
   lines=$(grep -c '^LOG ' "$out/log")
-  if [ "$code" -eq "$3" ] && [ "$lines" -eq 1 ] && grep -qF -- "$4" "$out/log"; then return; fi
-  echo "FAILED $1: exit code $code (expected $3), $lines lines (expected 1), looking for: $4"
+  if [ "$code" -eq "$3" ] && [ "$lines" -eq "${5:-1}" ] && grep -qF -- "$4" "$out/log"; then return; fi
+  echo "FAILED $1: exit code $code (expected $3), $lines lines (expected ${5:-1}), looking for: $4"
   sed 's/^/  | /' "$out/log"
   bad=1
 }
@@ -88,4 +88,8 @@ expect 'two versions of NCCL' cuda 64 'loads NCCL 2.28.7, rank 0 has 2.28.9: all
 export GPTDIST_TEST_SHARE_GPU=1
 library GD_CUDA_BACKEND_ABI 'return gd_device_open_cpu(out);' 'out->uuid[0] = 7; out->count = 1; return GD_OK;'
 expect 'two ranks share a GPU in a test' cuda 0 'device: CPU'
+library GD_CUDA_BACKEND_ABI 'return gd_device_open_cpu(out);' 'nccl = 22505; return GD_OK;'
+expect 'an old NCCL is warned of' cuda 0 'NCCL 2.25.5 does not keep the order of collectives on two streams' 2
+library GD_CUDA_BACKEND_ABI 'return gd_device_open_cpu(out);' 'nccl = 22602; return GD_OK;'
+expect 'one that keeps the order is not' cuda 0 'device: CPU'
 exit $bad
