@@ -25,10 +25,15 @@ gd_status gd_nccl_load(void) {
                    "LD_LIBRARY_PATH",
                    text ? text : "dlopen failed");
   }
+  const char *missing = NULL;
 #define GD_NCCL_FIND(name) \
-  if (!find(library, "nccl" #name, &gd_nccl.name)) return gd_fail(GD_NO_MEMORY, "NCCL has no nccl" #name ": it is too old");
+  if (!missing && !find(library, "nccl" #name, &gd_nccl.name)) missing = "nccl" #name;
   GD_NCCL_FUNCTIONS(GD_NCCL_FIND)
 #undef GD_NCCL_FIND
+  if (missing) {
+    dlclose(library);
+    return gd_fail(GD_NO_MEMORY, "NCCL has no %s: it is too old", missing);
+  }
   loaded = true;
   return GD_OK;
 }

@@ -19,8 +19,7 @@ struct gd_train_report {
   gd_metrics *metrics;
   double recent_ms; /* running mean of a step, for the time that is left */
   int64_t checked;  /* token shards compared before the first step, here and below of this host */
-  double tflops;    /* sum over steps but the first, which is slower */
-  int64_t steps;
+  double work, ms;  /* of all steps but the first, which is slower: 1e9 operations, and the time of the job */
 };
 
 /* To metrics.jsonl and, with --json, to stdout. */
@@ -91,8 +90,8 @@ static gd_status step_line(gd_train_report *report, const gd_run_event *e) {
   GD_TRY(tell(report, &line));
   report->recent_ms = report->recent_ms > 0 ? 0.9 * report->recent_ms + 0.1 * e->ms : e->ms;
   if (e->step > report->run->start_step + 1) {
-    report->tflops += e->tflops;
-    report->steps++;
+    report->work += e->tflops * e->ms;
+    report->ms += e->ms;
   }
   bool due = spec->log.interval_steps > 0 && e->step % spec->log.interval_steps == 0;
   if (!due && e->step != report->run->start_step + 1 && e->step != spec->run.steps && !e->skipped) return GD_OK;
@@ -113,14 +112,14 @@ static gd_status step_line(gd_train_report *report, const gd_run_event *e) {
 static void tell_share(const gd_train_report *report) {
   const gd_spec *spec = &report->run->spec;
   const gd_layout *layout = &report->run->model.layout;
-  if (!report->steps) return;
-  double peak = report->peak_flops, tflops = report->tflops / (double)report->steps;
+  if (report->ms <= 0) return;
+  double peak = report->peak_flops, tflops = report->work / report->ms;
   double all = gd_cost_flops_per_token(layout), causal = gd_cost_causal_flops_per_token(layout);
   if (peak > 0)
     gd_log(GD_LOG_INFO,
-           "MFU %.1f%% of a peak of %.4g TFLOP/s (%s, %s); %.4g GFLOP a token, attention as if each saw all; with causal "
+           "MFU %.3g%% of a peak of %.4g TFLOP/s (%s, %s); %.4g GFLOP a token, attention as if each saw all; with causal "
            "attention "
-           "counted by the half that it needs: %.4g GFLOP, %.1f%%",
+           "counted by the half that it needs: %.4g GFLOP, %.3g%%",
            100e12 * tflops / peak, peak / 1e12, gd_dtype_name(spec->precision.dtype),
            report->run->device->model[0] ? "the vendor's figure, dense" : "measured", all / 1e9, causal / 1e9,
            100e12 * tflops * causal / all / peak);

@@ -46,6 +46,19 @@ share() {
 check "MFU is a share of the GPU's peak" share
 check "the peak and both counts are told" grep -qE 'MFU [0-9.e-]+% of a peak of 66.9 TFLOP/s \(float32, the vendor' "$work/gpu.out"
 
+# A run of many steps, of which one is slow: what was computed over the time that it took, not the mean of the steps' rates.
+FAKE_CUDA_NAP=1000@900 train slow 1 gpt2 run.device=cuda checkpoint.interval_steps=0 validation.interval_steps=0
+whole() {
+  local told
+  told=$(sed -n 's/.*MFU \([0-9.e-]*\)% of a peak.*/\1/p' "$work/slow.out")
+  awk -v told="$told" 'function field(name) { match($0, "\"" name "\": [^,}]*"); return substr($0, RSTART + length(name) + 4, RLENGTH - length(name) - 4) + 0 }
+  /"event": "train"/ { if (lines++) { time += field("ms"); work += field("ms") * field("tflops"); rates += field("tflops") } }
+  END { share = 100 * work / time / 66.9; mean = 100 * rates / (lines - 1) / 66.9
+    print "told " told ", whole " share ", mean " mean
+    exit !(mean > 1.1 * share && told > 0.99 * share && told < 1.01 * share) }' "$work/slow/metrics.jsonl"
+}
+check "the share of the run is of its whole work and time" whole
+
 FAKE_CUDA_NAME="NVIDIA Quux" FAKE_CUDA_MEMORY=1000000000 train unknown 1 gpt2 run.device=cuda
 check "an unknown GPU has no MFU" [ "$(grep -c '"mfu": null' "$work/unknown/metrics.jsonl")" = 4 ]
 check "and that is said" grep -q '(MFU unknown)' "$work/unknown.out"

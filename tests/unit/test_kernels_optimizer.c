@@ -296,6 +296,12 @@ static void a_gpu_is_known_by_its_name_or_not_at_all(void **state) {
                {"NVIDIA H100", 0, 0},
                {"NVIDIA H1000 HBM3", 0, 0},
                {"NVIDIA A100-SXM4-40GB MIG 1g.5gb", 0, 0},
+               {"GRID A100-10C", 0, 0},
+               {"GRID A100", 0, 0},
+               {"NVIDIA L40S-48Q", 0, 0},
+               {"NVIDIA A100-1-5CME", 0, 0},
+               {"NVIDIA A40-8A", 0, 0},
+               {"NVIDIA L4-4B", 0, 0},
                {"", 0, 0}};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     assert_true(gd_gpu_peak_flops(cases[i].name, GD_BFLOAT16) == 1e12 * cases[i].bfloat16);

@@ -39,8 +39,22 @@ static bool fits(const char *name, const char *words) {
   return true;
 }
 
+/* Whether one of the name's words is the profile of a virtual GPU: its gigabytes and a letter, as in "L40S-48Q", or with a MIG
+ * part below it "A100-1-5CME". */
+static bool has_profile(const char *name) {
+  while (*name) {
+    size_t length = strcspn(name, " -"), digits = strspn(name, "0123456789");
+    if (digits > 0 && digits < length && strchr("ABCQ", name[digits]) &&
+        (length == digits + 1 || (length == digits + 3 && !strncmp(name + digits + 1, "ME", 2))))
+      return true;
+    name += length;
+    name += strspn(name, " -");
+  }
+  return false;
+}
+
 double gd_gpu_peak_flops(const char *name, gd_dtype dtype) {
-  if (has_word(name, "MIG", 3)) return 0.0; /* a part of one */
+  if (has_word(name, "MIG", 3) || has_word(name, "GRID", 4) || has_profile(name)) return 0.0; /* a part of one */
   for (size_t i = 0; i < sizeof gpus / sizeof *gpus; i++)
     if (fits(name, gpus[i].words)) return 1e12 * (dtype == GD_BFLOAT16 ? gpus[i].bfloat16 : gpus[i].float32);
   return 0.0;

@@ -6,6 +6,7 @@
  *   FAKE_CUDA_DEVICES=1         GPUs that this process sees
  *   FAKE_CUDA_NAME, FAKE_CUDA_CAPABILITY=90, FAKE_CUDA_MEMORY=BYTES
  *   FAKE_CUDA_FAULT=CODE@N      from the Nth enqueued operation on, every call returns CODE, as after a fault of a kernel
+ *   FAKE_CUDA_NAP=MS@N          the Nth enqueued operation begins so many milliseconds late
  *   FAKE_CUDA_OVERRUN=N         every fill of zeros writes N bytes more than it is asked for
  *   FAKE_CUDA_REPORT=FILE       at the end: copies to the device from pinned and from pageable memory
  *
@@ -26,6 +27,7 @@ typedef struct operation {
   const void *from;
   size_t bytes;
   int byte;
+  long nap_ms;
   void (*task)(void *);
   void *argument;
   struct CUevent_st *event;
@@ -77,6 +79,8 @@ static cudaError_t enter(void) {
 }
 
 static void run(operation *o) {
+  const struct timespec nap = {o->nap_ms / 1000, o->nap_ms % 1000 * 1000000};
+  if (o->nap_ms) nanosleep(&nap, NULL);
   switch (o->kind) {
     case COPY: memmove(o->to, o->from, o->bytes); break;
     case FILL: memset(o->to, o->byte, o->bytes + (size_t)(o->byte ? 0 : setting("FAKE_CUDA_OVERRUN", 0))); break;
@@ -124,6 +128,12 @@ static void drain_all(void) {
   for (cudaStream_t s = streams; s; s = s->next) drain(s);
 }
 
+/* Whether VALUE@N of a variable means the operation that was enqueued last. */
+static bool is_now(const char *name) {
+  const char *text = getenv(name), *at = text ? strchr(text, '@') : NULL;
+  return at && enqueued == atol(at + 1);
+}
+
 static cudaError_t push(cudaStream_t s, operation wanted) {
   cudaError_t error = enter();
   if (error != cudaSuccess) return error;
@@ -131,9 +141,9 @@ static cudaError_t push(cudaStream_t s, operation wanted) {
   *o = wanted;
   o->next = NULL;
   pthread_mutex_lock(&lock);
-  const char *fault = getenv("FAKE_CUDA_FAULT");
-  const char *at = fault ? strchr(fault, '@') : NULL;
-  if (at && ++enqueued == atol(at + 1)) sticky = (cudaError_t)atoi(fault);
+  enqueued++;
+  if (is_now("FAKE_CUDA_FAULT")) sticky = (cudaError_t)setting("FAKE_CUDA_FAULT", 0);
+  o->nap_ms = is_now("FAKE_CUDA_NAP") ? setting("FAKE_CUDA_NAP", 0) : 0;
   if (o->event) o->generation = o->kind == RECORD ? ++o->event->recorded : o->event->recorded;
   if (s->last)
     s->last->next = o;
