@@ -86,6 +86,16 @@ static void capability(int *major, int *minor) {
     *major = *minor = 0;
 }
 
+/* "80.0 GiB", "1.5 MiB", "900 bytes". */
+static const char *sized(size_t bytes, char text[32]) {
+  if (bytes < (size_t)1 << 20)
+    snprintf(text, 32, "%zu bytes", bytes);
+  else
+    snprintf(text, 32, "%.2f %s", (double)bytes / (bytes < (size_t)1 << 30 ? 0x1p20 : 0x1p30),
+             bytes < (size_t)1 << 30 ? "MiB" : "GiB");
+  return text;
+}
+
 gd_status gd_cuda_fault(unsigned code, const char *what) {
   cudaError_t error = (cudaError_t)code;
   const char *text = cudaGetErrorString(error), *name = cudaGetErrorName(error);
@@ -94,8 +104,9 @@ gd_status gd_cuda_fault(unsigned code, const char *what) {
     case cudaErrorMemoryAllocation: {
       size_t available = 0, total = 0;
       if (cudaMemGetInfo(&available, &total) != cudaSuccess) available = total = 0;
-      return gd_fail(GD_NO_MEMORY, "%s: %s (%s); %.2f of %.2f GiB of GPU memory are free", what, text, name,
-                     (double)available / 0x1p30, (double)total / 0x1p30);
+      char left[32], all[32];
+      return gd_fail(GD_NO_MEMORY, "%s: %s (%s); %s of %s of GPU memory are free", what, text, name, sized(available, left),
+                     sized(total, all));
     }
     case cudaErrorInvalidValue:
     case cudaErrorInvalidConfiguration:
@@ -152,8 +163,8 @@ static gd_status chunk_create(size_t bytes, bool exact, chunk **out) {
   cudaError_t error = cudaMalloc(&memory, c->bytes);
   if (error != cudaSuccess) {
     free(c);
-    char what[96];
-    snprintf(what, sizeof what, "cannot allocate %.3f GiB of GPU memory", (double)bytes / 0x1p30);
+    char what[96], size[32];
+    snprintf(what, sizeof what, "cannot allocate %s of GPU memory", sized(bytes, size));
     return gd_cuda_fault(error, what);
   }
   c->memory = memory;
@@ -220,8 +231,8 @@ static gd_status cuda_alloc_host(gd_device *device, size_t bytes, void **out) {
   gd_cuda_device_enter(device);
   cudaError_t error = cudaMallocHost(out, bytes ? bytes : 1);
   if (error == cudaSuccess) return GD_OK;
-  char what[96];
-  snprintf(what, sizeof what, "cannot allocate %.3f GiB of pinned host memory", (double)bytes / 0x1p30);
+  char what[96], size[32];
+  snprintf(what, sizeof what, "cannot allocate %s of pinned host memory", sized(bytes, size));
   return gd_cuda_fault(error, what);
 }
 

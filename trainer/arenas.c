@@ -5,16 +5,25 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Which keys make a buffer smaller. */
-static const char *what_helps(gd_memory_group group) {
+/* Which keys of the run file, or options of an inference program, make a buffer smaller. precision.dtype: bf16 is none for
+ * parameters: their master weights are then a copy of their own. */
+static const char *what_helps(gd_memory_group group, bool inference) {
   switch (group) {
-    case GD_MEMORY_PARAMETERS: return "more ranks with a larger parallel.tensor, or precision.dtype: bf16";
+    case GD_MEMORY_PARAMETERS:
+      return inference ? "--dtype bfloat16, or more ranks with a larger --tensor" : "more ranks with a larger parallel.tensor";
     case GD_MEMORY_GRADIENTS: return "more ranks with a larger parallel.tensor, or numerics: fast, which keeps one sum";
     case GD_MEMORY_OPTIMIZER: return "more ranks with parallel.zero: 1 or a larger parallel.tensor";
     case GD_MEMORY_ACTIVATIONS:
-    case GD_MEMORY_WORKSPACE: return "a smaller batch.micro or batch.sequence, or more ranks with a larger parallel.tensor";
+    case GD_MEMORY_WORKSPACE:
+      return inference ? "--dtype bfloat16, more ranks with a larger --tensor, or a smaller --context of gptdist-generate"
+                       : "a smaller batch.micro or batch.sequence, or more ranks with a larger parallel.tensor";
     default: return "more ranks with a larger parallel.tensor";
   }
+}
+
+/* Whether memory was short: a lost device has the same code, but does not answer any more. */
+static bool is_short(gd_device *device, gd_status status) {
+  return status == GD_NO_MEMORY && device->ops->memory_used(device) > 0;
 }
 
 static gd_status take_bytes(gd_model *model, const gd_memory *wanted, void **out) {
@@ -22,10 +31,11 @@ static gd_status take_bytes(gd_model *model, const gd_memory *wanted, void **out
   bool host = wanted->group == GD_MEMORY_HOST;
   size_t bytes = (size_t)wanted->bytes;
   gd_status status = host ? ops->alloc_host(model->device, bytes, out) : ops->alloc(model->device, bytes, out);
-  if (status != GD_NO_MEMORY) return status;
+  if (!is_short(model->device, status)) return status;
   if (host) return gd_error_context(status, "this is host memory for %s (%zu bytes)", wanted->name, bytes);
-  return gd_error_context(status, "this is for %s (%zu bytes); what helps: %s; gptdist-train --dry-run lists all of them",
-                          wanted->name, bytes, what_helps(wanted->group));
+  return gd_error_context(status, "this is for %s (%zu bytes); what helps: %s%s", wanted->name, bytes,
+                          what_helps(wanted->group, model->inference),
+                          model->inference ? "" : "; gptdist-train --dry-run lists all of them");
 }
 
 gd_status gd_model_take(gd_model *model, gd_memory_id id, bool zeroed, void *out) {
@@ -93,7 +103,7 @@ gd_status gd_model_open(gd_session *session, gd_device *device, const gd_spec *s
 
 gd_status gd_model_open_kernels(gd_session *session, gd_device *device, int32_t threads, gd_kernels *out) {
   gd_status status = gd_kernels_open(device, gd_session_cuda_kernels(session), threads, out);
-  return status == GD_NO_MEMORY ? gd_error_context(status, "this is for scratch of the kernels") : status;
+  return is_short(device, status) ? gd_error_context(status, "this is for scratch of the kernels") : status;
 }
 
 void gd_model_close(gd_model *model) {

@@ -50,10 +50,16 @@ check "a kernel is missing" says 'but libgptdist-cuda.so has no CUDA kernel for 
 # A buffer finds no room in so many bytes besides scratch. With guards every request is an allocation of its own.
 memory() { says "$2" 71 cuda 1 FAKE_CUDA_MEMORY=$((134217728 + $1)) GPTDIST_DEVICE_GUARD=1; }
 check "no memory for scratch" memory 0 'this is for scratch of the kernels'
-check "no memory for parameters" memory 100000 'this is for parameters (307200 bytes); what helps: more ranks'
+check "no memory for parameters" memory 100000 'this is for parameters (307200 bytes); what helps: more ranks with a larger parallel.tensor; gptdist-train --dry-run'
 check "no memory for the workspace" memory 4500000 'this is for workspace ('
 check "and what helps" grep -q 'what helps: a smaller batch.micro or batch.sequence' "$work/out"
-check "and how much was free" grep -qE 'cannot allocate [0-9.]+ GiB of GPU memory: out of memory \(cudaErrorMemoryAllocation\); [0-9.]+ of [0-9.]+ GiB' "$work/out"
+check "and how much was free" grep -qE 'cannot allocate [1-9][0-9.]* (bytes|MiB) of GPU memory: out of memory \(cudaErrorMemoryAllocation\); [0-9.]+ (bytes|MiB) of [1-9][0-9.]* MiB' "$work/out"
+
+# The same code, but no matter of memory: with guards, the first fills are of scratch and of parameters.
+for at in 2 5; do
+  check "a GPU lost meanwhile ($at)" says 'the GPU is lost or not usable: uncorrectable ECC' 71 cuda 1 FAKE_CUDA_FAULT=214@$at GPTDIST_DEVICE_GUARD=1
+  check "is not short of memory" [ "$(grep -c 'this is for' "$work/out")" = 0 ]
+done
 
 check "a lost GPU" says 'the GPU is lost or not usable: uncorrectable ECC error encountered' 71 cuda 1 FAKE_CUDA_FAULT=214@300
 check "which exit.json says too" grep -q '"code": 71, "reason": ".*uncorrectable ECC' "$work/run/exit.json"
