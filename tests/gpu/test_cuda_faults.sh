@@ -10,7 +10,7 @@ if [ ! -e "$fake" ] || ! command -v mpirun >/dev/null; then
   exit 77
 fi
 mkdir -p "$work/bin" "$work/lib"
-cp "$bin/gptdist-train" "$work/bin/"
+cp "$bin/gptdist-train" "$bin/gptdist-generate" "$work/bin/"
 cp "$fake" "${fake%/*}/libnccl.so.2" "$work/lib/"
 program=$work/bin/gptdist-train
 words=(--config "$work/gpt2.yaml" --set run.steps=3 --set checkpoint.interval_steps=0 --set validation.interval_steps=0)
@@ -72,6 +72,18 @@ done
 check "a GPU without kernels, auto" says 'device: CPU' 0 auto 1 FAKE_CUDA_KERNELS=209
 check "a GPU that turns out to have none" says 'the GPU has compute capability 12.0, this build of gptdist has kernels for' 71 cuda 1 \
   FAKE_CUDA_FAULT=209@300 FAKE_CUDA_CAPABILITY=120
+
+# One rank of two has the fault, in a program whose ranks leave in order where they agreed: the other must not wait for it.
+generates() {
+  local two=("$work/bin/gptdist-generate" --checkpoint "$work/cpu" --device cuda --token-ids 1,2 --temperature 0 --max-new-tokens 8)
+  FAKE_CUDA_DEVICES=2 timeout -k 5 60 mpirun --oversubscribe --bind-to none -np 1 "${two[@]}" : \
+    -np 1 -x FAKE_CUDA_FAULT=209@100 "${two[@]}" >"$work/out" 2>&1 </dev/null
+  [ $? = 71 ] && grep -aq 'rank 1 on .*no kernel image is available' "$work/out" && return 0
+  sed 's/^/  | /' "$work/out"
+  return 1
+}
+train cpu 1 gpt2 run.device=cpu
+check "one rank's GPU turns out to have none while it generates" generates
 
 # A write outside its memory, in a whole program: a kernel's would be found in the same way.
 outside() {
