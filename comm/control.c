@@ -146,22 +146,94 @@ static bool same_key(const uint8_t *a, const uint8_t *b) {
   return different == 0;
 }
 
-/* Takes one connection in if it knows the key; a stranger is dropped without a word. */
-static bool admit(int s, const gd_control_invitation *invitation, int32_t ranks, int *sockets) {
+/* Connections that have not proved the key yet wait side by side, so that one which says nothing keeps nobody. */
+enum { STRANGERS = 1024, STRANGER_MS = 10000 };
+
+typedef struct guest {
+  int socket;
+  size_t have; /* bytes of `in` */
   hello in;
-  prepare(s);
-  if (!read_whole(s, &in, sizeof in, gd_machine_now_ms() + 2000) || !same_key(in.key, invitation->key) || in.rank < 1 ||
-      in.rank >= ranks || sockets[in.rank] >= 0) {
-    close(s);
-    return false;
+  int64_t deadline_ms;
+} guest;
+
+typedef struct admission {
+  const gd_control_invitation *invitation;
+  int32_t ranks, came;
+  int *sockets;
+  guest *guests; /* in the order in which they came */
+  int32_t count, room;
+  struct pollfd *entries; /* listeners, then guests */
+} admission;
+
+/* Reads what is there. 1: the whole hello, 0: more is to come, -1: hung up. */
+static int hear(guest *g) {
+  while (g->have < sizeof g->in) {
+    ssize_t got = recv(g->socket, (char *)&g->in + g->have, sizeof g->in - g->have, 0);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0 && errno == EAGAIN) return 0;
+    if (got <= 0) return -1;
+    g->have += (size_t)got;
   }
-  int32_t welcome = in.rank;
-  if (!write_whole(s, &welcome, sizeof welcome, gd_machine_now_ms() + 2000)) {
-    close(s);
-    return false;
+  return 1;
+}
+
+/* Takes a connection in if it knows the key; a stranger is dropped without a word. */
+static void admit(admission *a, const guest *g) {
+  int32_t welcome = g->in.rank; /* fits where nothing was sent before */
+  if (!same_key(g->in.key, a->invitation->key) || welcome < 1 || welcome >= a->ranks || a->sockets[welcome] >= 0 ||
+      send(g->socket, &welcome, sizeof welcome, MSG_NOSIGNAL) != (ssize_t)sizeof welcome) {
+    close(g->socket);
+    return;
   }
-  sockets[in.rank] = s;
-  return true;
+  a->sockets[welcome] = g->socket;
+  a->came++;
+}
+
+/* Hears all guests; those stay who have more to say and time left for it. */
+static void hear_all(admission *a) {
+  int32_t kept = 0;
+  int64_t now = gd_machine_now_ms();
+  for (int32_t i = 0; i < a->count; i++) {
+    guest *g = &a->guests[i];
+    int heard = hear(g);
+    if (heard > 0)
+      admit(a, g);
+    else if (heard < 0 || now >= g->deadline_ms)
+      close(g->socket);
+    else
+      a->guests[kept++] = *g;
+  }
+  a->count = kept;
+}
+
+static void drop_oldest(admission *a) {
+  close(a->guests[0].socket);
+  memmove(a->guests, a->guests + 1, (size_t)--a->count * sizeof *a->guests);
+}
+
+/* Everybody who waits at a listener becomes a guest. Where there is no room or no descriptor the guest who has kept silent for
+ * the longest time makes way. */
+static gd_status greet(admission *a, int listener) {
+  for (;;) {
+    if (a->count == a->room) hear_all(a);
+    if (a->count == a->room) drop_oldest(a);
+    int s = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (s >= 0) {
+      prepare(s);
+      a->guests[a->count++] = (guest){.socket = s, .deadline_ms = gd_machine_now_ms() + STRANGER_MS};
+      continue;
+    }
+    if (errno == EINTR || errno == ECONNABORTED) continue;
+    if (errno != EMFILE && errno != ENFILE && errno != ENOBUFS && errno != ENOMEM) return GD_OK;
+    int fault = errno;
+    hear_all(a);
+    if (a->count == 0) /* the connection stays in the queue, and would be found there again and again */
+      return gd_fail(GD_IO,
+                     "rank 0 has taken in %d of %d ranks and cannot open one more connection: %s (it may hold %lld files; "
+                     "raise the limit: ulimit -n, LimitNOFILE, or PropagateResourceLimits of SLURM)",
+                     a->came, a->ranks, strerror(fault), (long long)sysconf(_SC_OPEN_MAX));
+    drop_oldest(a);
+  }
 }
 
 static gd_status missing_ranks(const int *sockets, int32_t ranks, int32_t timeout_ms) {
@@ -173,35 +245,35 @@ static gd_status missing_ranks(const int *sockets, int32_t ranks, int32_t timeou
   return gd_fail(GD_RANK_FAILED, "ranks%s did not reach rank 0's control channel within %d s", list, timeout_ms / 1000);
 }
 
+/* Until all have come, or the deadline. */
+static gd_status admit_all(admission *a, const gd_control_listener *listener, int32_t timeout_ms) {
+  int64_t deadline = gd_machine_now_ms() + timeout_ms;
+  while (a->came < a->ranks) {
+    int64_t left = deadline - gd_machine_now_ms();
+    if (left <= 0) return missing_ranks(a->sockets, a->ranks, timeout_ms);
+    for (int32_t i = 0; i < listener->count; i++) a->entries[i] = (struct pollfd){.fd = listener->sockets[i], .events = POLLIN};
+    for (int32_t i = 0; i < a->count; i++)
+      a->entries[listener->count + i] = (struct pollfd){.fd = a->guests[i].socket, .events = POLLIN};
+    (void)poll(a->entries, (nfds_t)(listener->count + a->count), left > 1000 ? 1000 : (int)left);
+    for (int32_t i = 0; i < listener->count; i++) GD_TRY(greet(a, listener->sockets[i]));
+    hear_all(a);
+  }
+  return GD_OK;
+}
+
 gd_status gd_control_accept(gd_control_listener *listener, const gd_control_invitation *invitation, int32_t ranks,
                             int32_t timeout_ms, int *sockets) {
-  int32_t came = 1;
+  admission a = {.invitation = invitation, .ranks = ranks, .came = 1, .sockets = sockets, .room = STRANGERS + ranks};
   for (int32_t r = 0; r < ranks; r++) sockets[r] = -1;
-  int64_t deadline = gd_machine_now_ms() + timeout_ms;
-  gd_status status = GD_OK;
-  while (came < ranks && status == GD_OK) {
-    struct pollfd entries[GD_CONTROL_ADDRESSES];
-    for (int32_t i = 0; i < listener->count; i++) entries[i] = (struct pollfd){.fd = listener->sockets[i], .events = POLLIN};
-    int64_t left = deadline - gd_machine_now_ms();
-    if (left <= 0) {
-      status = missing_ranks(sockets, ranks, timeout_ms);
-      break;
-    }
-    if (poll(entries, (nfds_t)listener->count, left > 1000 ? 1000 : (int)left) <= 0) continue;
-    for (int32_t i = 0; i < listener->count; i++) {
-      if (!(entries[i].revents & POLLIN)) continue;
-      int s = accept4(listener->sockets[i], NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-      /* The connection stays in the queue, and would be found there again and again. */
-      if (s < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM))
-        status = gd_fail(GD_IO,
-                         "rank 0 has taken in %d of %d ranks and cannot open one more connection: %s (it may hold %lld files; "
-                         "raise the limit: ulimit -n, LimitNOFILE, or PropagateResourceLimits of SLURM)",
-                         came, ranks, strerror(errno), (long long)sysconf(_SC_OPEN_MAX));
-      if (s >= 0 && admit(s, invitation, ranks, sockets)) came++;
-    }
-  }
+  a.guests = malloc((size_t)a.room * sizeof *a.guests);
+  a.entries = malloc(((size_t)a.room + GD_CONTROL_ADDRESSES) * sizeof *a.entries);
+  gd_status status = a.guests && a.entries ? admit_all(&a, listener, timeout_ms)
+                                           : gd_fail(GD_NO_MEMORY, "no memory to take in %d ranks", ranks);
+  for (int32_t i = 0; i < a.count; i++) close(a.guests[i].socket);
   for (int32_t i = 0; i < listener->count; i++) close(listener->sockets[i]);
   listener->count = 0;
+  free(a.guests);
+  free(a.entries);
   return status;
 }
 

@@ -1,10 +1,12 @@
 /* train_report.c - what a training run tells: progress, metrics.jsonl, TensorBoard, exit.json. */
 #include "launch/train_report.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "io/base/files.h"
 #include "io/base/json.h"
@@ -18,9 +20,32 @@ struct gd_train_report {
   bool json;
   gd_metrics *metrics;
   double recent_ms; /* running mean of a step, for the time that is left */
+  int64_t unsaid;   /* lines that stdout did not take */
+  bool torn;        /* the last of them was taken in part */
   int64_t checked;  /* token shards compared before the first step, here and below of this host */
   double work, ms;  /* of all steps but the first, which is slower: 1e9 operations, and the time of the job */
 };
+
+/* To stdout, whole; what it does not take (a file on a full disk) is lost, and told. */
+static void say(gd_train_report *report, const gd_bytes *text) {
+  bool torn = report->torn;
+  if (torn && write(STDOUT_FILENO, "\n", 1) == 1) torn = false;
+  size_t done = 0;
+  while (!torn && done < text->count) {
+    ssize_t put = write(STDOUT_FILENO, text->bytes + done, text->count - done);
+    if (put < 0 && errno != EINTR) break;
+    if (put > 0) done += (size_t)put;
+  }
+  report->torn = torn || (done > 0 && done < text->count);
+  if (done < text->count && !report->unsaid++)
+    gd_log(GD_LOG_WARNING,
+           "cannot write to the standard output: %s; the run goes on, its lines are lost until it can be written",
+           strerror(errno));
+  if (done < text->count || !report->unsaid) return;
+  gd_log(GD_LOG_WARNING, "the standard output can be written again: %lld line%s lost", (long long)report->unsaid,
+         report->unsaid == 1 ? " was" : "s were");
+  report->unsaid = 0;
+}
 
 /* To metrics.jsonl and, with --json, to stdout. */
 static gd_status tell(gd_train_report *report, const gd_metrics_line *line) {
@@ -28,8 +53,7 @@ static gd_status tell(gd_train_report *report, const gd_metrics_line *line) {
   GD_TRY(gd_metrics_write(report->metrics, line));
   if (!report->json) return GD_OK;
   gd_status status = gd_metrics_format(line, &text);
-  if (status == GD_OK && (fputs(text.bytes, stdout) < 0 || fflush(stdout) != 0))
-    status = gd_fail_user(GD_IO, "cannot write to the standard output");
+  if (status == GD_OK) say(report, &text);
   gd_bytes_free(&text);
   return status;
 }

@@ -191,13 +191,40 @@ gd_status gd_run_open(gd_session *session, gd_device *device, const gd_spec *spe
 
 /* ---- working ---- */
 
+/* A disk that is full may have room at the next save, and until then the older checkpoints are there. The status is agreed, so
+ * all ranks go on, or none. */
+static gd_status lost_save(gd_run *run, gd_status status) {
+  if (status != GD_IO) return status;
+  run->saved_step = run->marks_best = -1;
+  run->failed_saves++;
+  if (run->last_save)
+    return gd_error_context(status, "it was the last one of this run: steps behind the newest checkpoint are lost");
+  if (run->failed_saves == GD_RUN_FAILED_SAVES)
+    return gd_error_context(status, "%d saves in a row failed: the run ends here", GD_RUN_FAILED_SAVES);
+  gd_log_fault(GD_LOG_WARNING, "%s%s\n  training goes on (%d of %d failed saves in a row that end it)", gd_error_whose(),
+               gd_error_text(), run->failed_saves, GD_RUN_FAILED_SAVES);
+  gd_error_clear();
+  return GD_OK;
+}
+
+/* The mark keeps that checkpoint from being removed; the state it was saved with says the same. */
+static gd_status mark_best(gd_run *run, int64_t step) {
+  gd_status status = gd_checkpoint_mark_best(run->writer, step);
+  if (status != GD_IO) return status;
+  gd_log_fault(GD_LOG_WARNING, "%s\n  step %lld is not marked as the best", gd_error_text(), (long long)step);
+  gd_error_clear();
+  return GD_OK;
+}
+
 static gd_status publish(gd_run *run) {
   int64_t step;
   gd_session_progress(run->session, "checkpoint", run->state.step);
-  GD_TRY(gd_checkpoint_finish(run->writer, &step));
+  gd_status status = gd_checkpoint_finish(run->writer, &step);
+  if (status != GD_OK) return lost_save(run, status);
   if (step < 0) return GD_OK;
+  run->failed_saves = 0;
   if (step == run->marks_best) {
-    GD_TRY(gd_checkpoint_mark_best(run->writer, step));
+    GD_TRY(mark_best(run, step));
     run->marks_best = -1;
   }
   tell(run, (gd_run_event){.kind = GD_EVENT_SAVED, .step = step});
@@ -209,7 +236,8 @@ static gd_status save(gd_run *run) {
   GD_TRY(publish(run)); /* the one in flight, whose memory the snapshot shares */
   double start = now_ms();
   GD_TRY(gd_snapshot_take(&run->snapshot));
-  GD_TRY(gd_checkpoint_save(run->writer, &run->state, run->snapshot.boxes, run->snapshot.count));
+  gd_status status = gd_checkpoint_save(run->writer, &run->state, run->snapshot.boxes, run->snapshot.count);
+  if (status != GD_OK) return lost_save(run, status);
   run->saved_step = run->state.step;
   tell(run, (gd_run_event){.kind = GD_EVENT_SAVING, .ms = now_ms() - start});
   return run->spec.checkpoint.background ? GD_OK : publish(run);
@@ -244,9 +272,9 @@ static gd_status validate(gd_run *run) {
   tell(run, event);
   if (!event.best) return GD_OK;
   if (run->saved_step == run->start_step && run->state.step == run->start_step) /* resumed from it: it is on the disk */
-    return gd_checkpoint_mark_best(run->writer, run->state.step);
+    return mark_best(run, run->state.step);
   GD_TRY(save(run));
-  run->marks_best = run->state.step;
+  if (run->saved_step == run->state.step) run->marks_best = run->state.step;
   return GD_OK;
 }
 
@@ -312,6 +340,8 @@ static bool due(int64_t interval, int64_t step) {
 /* The last things: validation of the final weights, the last checkpoint, and all of it on the disk. */
 static gd_status finish(gd_run *run) {
   if (run->stop == GD_STOP_DONE && run->validation && !run->validated) GD_TRY(validate(run));
+  GD_TRY(publish(run)); /* where it fails this very step may still be saved */
+  run->last_save = true;
   GD_TRY(save(run));
   GD_TRY(publish(run));
   GD_TRY(gd_step_wait(&run->step));

@@ -34,7 +34,7 @@ typedef struct gd_run_event {
 /* Polled once a step on every rank, with its vote; the answers are agreed. 0 = go on, else a gd_stop. */
 typedef gd_stop gd_stop_requested(void *context);
 
-enum { GD_RUN_EVENTS = 8 };
+enum { GD_RUN_EVENTS = 8, GD_RUN_FAILED_SAVES = 3 };
 
 typedef struct gd_run {
   gd_session *session;
@@ -57,6 +57,10 @@ typedef struct gd_run {
   double token_flops; /* of a step, for each token */
   int64_t saved_step; /* last snapshot, -1 = none */
   int64_t marks_best; /* a step to mark once it is published, -1 = none */
+  int64_t saved_step;   /* last snapshot, -1 = none */
+  int64_t marks_best;   /* a step to mark once it is published, -1 = none */
+  int32_t failed_saves; /* since the last that was published */
+  bool last_save;       /* no other one follows */
   gd_stop_requested *stop_requested;
   void *stop_context;
   gd_stop stop;
@@ -80,7 +84,8 @@ typedef struct gd_run_options {
 GD_CHECKED gd_status gd_run_open(gd_session *session, gd_device *device, const gd_spec *spec, gd_dataset *data,
                                  gd_dataset *validation, const gd_run_options *options, gd_run *out);
 /* Works until there is something to tell. After GD_EVENT_END it must not be called again. GD_LOSS_DIVERGED when
- * guard.max_bad_steps steps in a row were skipped. Collective over the job. */
+ * guard.max_bad_steps steps in a row were skipped; GD_IO when GD_RUN_FAILED_SAVES saves in a row failed, or the last one did:
+ * other failed saves are warnings. Collective over the job. */
 GD_CHECKED gd_status gd_run_next(gd_run *run, gd_run_event *event);
 void gd_run_close(gd_run *run);
 

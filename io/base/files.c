@@ -187,7 +187,9 @@ gd_status gd_folder_make(const char *path) {
   }
   if (status == GD_OK && mkdir(copy, 0777) && errno != EEXIST)
     status = gd_fail(GD_IO, "cannot make the folder %s: %s", copy, strerror(errno));
-  if (status == GD_OK && !gd_folder_exists(copy)) status = gd_fail(GD_IO, "%s: exists and is not a folder", copy);
+  gd_path_kind kind = GD_PATH_FOLDER;
+  if (status == GD_OK) status = gd_path_look(copy, &kind);
+  if (status == GD_OK && kind != GD_PATH_FOLDER) status = gd_fail(GD_IO, "%s: exists and is not a folder", copy);
   free(copy);
   return status;
 }

@@ -199,6 +199,10 @@ static void *background(void *context) {
 
 /* ---- save ---- */
 
+static gd_status not_written(gd_status status, int64_t step) {
+  return gd_error_context(status, "the checkpoint of step %" PRId64 " was not written; older ones are untouched", step);
+}
+
 static gd_status start_save(gd_checkpoint_writer *writer, const gd_checkpoint_box *boxes, int32_t count) {
   writer->count = count;
   writer->boxes = malloc(((size_t)count + 1) * sizeof *writer->boxes);
@@ -226,7 +230,7 @@ gd_status gd_checkpoint_save(gd_checkpoint_writer *writer, const gd_run_state *s
   status = agree(writer, status);
   if (status != GD_OK) {
     drop_save(writer);
-    return status;
+    return not_written(status, state->step);
   }
   writer->busy = true;
   atomic_store(&writer->done, false);
@@ -393,8 +397,7 @@ gd_status gd_checkpoint_finish(gd_checkpoint_writer *writer, int64_t *step) {
     /* Nobody leaves before: one rank's end is the end of all, and the half-written folder would stay. */
     (void)agree(writer, GD_OK);
     status = gd_error_raise(&fault);
-    (void)gd_error_context(status, "the checkpoint of step %" PRId64 " was not written; older ones are untouched",
-                           writer->state.step);
+    (void)not_written(status, writer->state.step);
   }
   gd_manifest_free(&manifest);
   drop_save(writer);

@@ -1,15 +1,12 @@
 /* metrics.c - metrics.jsonl: a line an event. */
 #include "io/metrics/metrics.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "io/base/files.h"
+#include "io/base/append.h"
 #include "io/base/json.h"
 #include "io/metrics/tensorboard.h"
 #include "shard/base/log.h"
@@ -18,12 +15,11 @@
 enum { FILE_LIMIT = 1 << 30, MOST_SCALARS = 8 };
 
 struct gd_metrics {
-  char path[GD_PATH_BYTES];
-  int file;
+  gd_append file;
   gd_tensorboard *board; /* NULL: not wanted */
 };
 
-static const char *const names[] = {"start", "train", "validation", "checkpoint", "profile", "end"};
+static const char *const names[] = {"start", "train", "validation", "checkpoint", "profile", "end", "lost"};
 enum { EVENTS = sizeof names / sizeof *names };
 
 /* ---- cutting back ---- */
@@ -65,6 +61,7 @@ static bool belongs(const char *line, size_t count, cut *at) {
     return false;
   }
   if (kind == GD_METRICS_TRAIN) follow(at, step);
+  if (kind == GD_METRICS_LOST) at->counted = at->said = -1;
   if (kind == GD_METRICS_END || kind == GD_METRICS_PROFILE) return false;
   return step <= at->step && !(step == at->step && kind == GD_METRICS_VALIDATION);
 }
@@ -106,17 +103,13 @@ gd_status gd_metrics_open(const char *run_directory, int64_t step, bool tensorbo
   *out = NULL;
   gd_metrics *metrics = calloc(1, sizeof *metrics);
   if (!metrics) return gd_fail(GD_NO_MEMORY, "no memory for metrics");
-  metrics->file = -1;
+  metrics->file.file = -1;
   char folder[GD_PATH_BYTES];
   gd_status status;
   GD_TRY_GOTO(status, done, gd_folder_make(run_directory));
-  GD_TRY_GOTO(status, done, gd_path_join(metrics->path, sizeof metrics->path, run_directory, "metrics.jsonl"));
-  GD_TRY_GOTO(status, done, cut_back(metrics->path, step));
-  metrics->file = open(metrics->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-  if (metrics->file < 0) {
-    status = gd_fail(GD_IO, "cannot open %s: %s", metrics->path, strerror(errno));
-    goto done;
-  }
+  GD_TRY_GOTO(status, done, gd_path_join(metrics->file.path, sizeof metrics->file.path, run_directory, "metrics.jsonl"));
+  GD_TRY_GOTO(status, done, cut_back(metrics->file.path, step));
+  GD_TRY_GOTO(status, done, gd_append_open(&metrics->file, 0));
   if (tensorboard) {
     GD_TRY_GOTO(status, done, gd_path_join(folder, sizeof folder, run_directory, "tensorboard"));
     GD_TRY_GOTO(status, done, gd_tensorboard_open(folder, step + 1, &metrics->board));
@@ -130,7 +123,7 @@ done:
 
 void gd_metrics_close(gd_metrics *metrics) {
   if (!metrics) return;
-  if (metrics->file >= 0) close(metrics->file);
+  gd_append_close(&metrics->file);
   gd_tensorboard_close(metrics->board);
   free(metrics);
 }
@@ -157,17 +150,8 @@ gd_status gd_metrics_format(const gd_metrics_line *line, gd_bytes *out) {
                            line->skipped ? "true" : "false"));
   }
   if (line->event == GD_METRICS_PROFILE) GD_TRY(gd_bytes_append(out, line->fields, strlen(line->fields)));
+  if (line->event == GD_METRICS_LOST) GD_TRY(gd_bytes_printf(out, ", \"lines\": %" PRId64, line->lines));
   return gd_bytes_printf(out, "}\n");
-}
-
-static gd_status append(const gd_metrics *metrics, const gd_bytes *text) {
-  for (size_t done = 0; done < text->count;) {
-    ssize_t put = write(metrics->file, text->bytes + done, text->count - done);
-    if (put < 0 && errno == EINTR) continue;
-    if (put < 0) return gd_fail(GD_IO, "cannot write %s: %s", metrics->path, strerror(errno));
-    done += (size_t)put;
-  }
-  return GD_OK;
 }
 
 static gd_status draw(const gd_metrics *metrics, const gd_metrics_line *line) {
@@ -187,8 +171,13 @@ static gd_status draw(const gd_metrics *metrics, const gd_metrics_line *line) {
 
 gd_status gd_metrics_write(gd_metrics *metrics, const gd_metrics_line *line) {
   gd_bytes text = {0};
-  gd_status status = gd_metrics_format(line, &text);
-  if (status == GD_OK) status = append(metrics, &text);
+  gd_status status = GD_OK;
+  if (metrics->file.lost) {
+    gd_metrics_line gap = {.event = GD_METRICS_LOST, .step = line->step, .tokens = line->tokens, .lines = metrics->file.lost};
+    status = gd_metrics_format(&gap, &text);
+  }
+  if (status == GD_OK) status = gd_metrics_format(line, &text);
+  if (status == GD_OK) gd_append_offer(&metrics->file, text.bytes, text.count);
   gd_bytes_free(&text);
   if (status == GD_OK) status = draw(metrics, line);
   return status;

@@ -19,6 +19,7 @@ typedef enum gd_metrics_event {
   GD_METRICS_CHECKPOINT, /* step tokens ms */
   GD_METRICS_PROFILE,    /* step tokens, and `fields` */
   GD_METRICS_END,        /* step tokens */
+  GD_METRICS_LOST,       /* step tokens lines: so many lines before this one are not in the file */
 } gd_metrics_event;
 
 typedef struct gd_metrics_line {
@@ -29,6 +30,7 @@ typedef struct gd_metrics_line {
   double mfu; /* share of the measured peak, 0 to 1; not finite: unknown */
   int64_t memory_bytes;
   bool skipped;
+  int64_t lines;
   const char *fields; /* profile: what was measured, as JSON text: ", \"steps\": 3, ..." */
 } gd_metrics_line;
 
@@ -42,7 +44,8 @@ typedef struct gd_metrics gd_metrics;
 GD_CHECKED gd_status gd_metrics_open(const char *run_directory, int64_t step, bool tensorboard, gd_metrics **out);
 /* Appends the line with its newline. GD_NO_MEMORY. */
 GD_CHECKED gd_status gd_metrics_format(const gd_metrics_line *line, gd_bytes *out);
-/* The line is with the system when the call returns. GD_IO. */
+/* The line is with the system when the call returns. One that the disk refuses is lost: no fault, but a warning with the first,
+ * and, when lines go in again, a warning and a "lost" line with their number. GD_NO_MEMORY. */
 GD_CHECKED gd_status gd_metrics_write(gd_metrics *metrics, const gd_metrics_line *line);
 void gd_metrics_close(gd_metrics *metrics);
 

@@ -10,15 +10,14 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "io/base/files.h"
+#include "io/base/append.h"
 #include "shard/spec.h"
 #include "tensorboard.pb-c.h"
 
 enum { MOST_SCALARS = 16 };
 
 struct gd_tensorboard {
-  char path[GD_PATH_BYTES];
-  int file;
+  gd_append file;
 };
 
 uint32_t gd_crc32c(const void *bytes, size_t count) {
@@ -41,7 +40,8 @@ static void put_little_endian(uint8_t *out, uint64_t value, int bytes) {
   for (int i = 0; i < bytes; i++) out[i] = (uint8_t)(value >> (8 * i));
 }
 
-static gd_status append(gd_tensorboard *board, const GptdistEvents__Event *event) {
+/* must: a record that the disk refuses is a fault, else it is lost. */
+static gd_status append(gd_tensorboard *board, const GptdistEvents__Event *event, bool must) {
   size_t length = gptdist_events__event__get_packed_size(event), size = 12 + length + 4;
   uint8_t *record = malloc(size);
   if (!record) return gd_fail(GD_NO_MEMORY, "no memory for a record of %zu bytes", size);
@@ -50,14 +50,10 @@ static gd_status append(gd_tensorboard *board, const GptdistEvents__Event *event
   gptdist_events__event__pack(event, record + 12);
   put_little_endian(record + 12 + length, masked(record + 12, length), 4);
   gd_status status = GD_OK;
-  for (size_t done = 0; status == GD_OK && done < size;) {
-    ssize_t put = write(board->file, record + done, size - done);
-    if (put < 0 && errno == EINTR) continue;
-    if (put < 0)
-      status = gd_fail(GD_IO, "cannot write %s: %s", board->path, strerror(errno));
-    else
-      done += (size_t)put;
-  }
+  if (must)
+    status = gd_append_write(&board->file, record, size);
+  else
+    gd_append_offer(&board->file, record, size);
   free(record);
   return status;
 }
@@ -77,14 +73,14 @@ static gd_status write_head(gd_tensorboard *board, int64_t start_step) {
   char version[] = "brain.Event:2";
   begin(&event, 0);
   event.file_version = version;
-  GD_TRY(append(board, &event));
+  GD_TRY(append(board, &event, true));
   GptdistEvents__SessionLog session;
   gptdist_events__session_log__init(&session);
   session.has_status = 1;
   session.status = GPTDIST_EVENTS__SESSION_LOG__STATUS__START;
   begin(&event, start_step);
   event.session_log = &session;
-  return append(board, &event);
+  return append(board, &event, true);
 }
 
 gd_status gd_tensorboard_open(const char *folder, int64_t start_step, gd_tensorboard **out) {
@@ -94,17 +90,17 @@ gd_status gd_tensorboard_open(const char *folder, int64_t start_step, gd_tensorb
   gethostname(host, sizeof host - 1);
   gd_tensorboard *board = calloc(1, sizeof *board);
   if (!board) return gd_fail(GD_NO_MEMORY, "no memory for an event file");
-  board->file = -1;
+  board->file.file = -1;
   gd_status status = GD_OK;
   /* The name carries the second and the process; a process that opens twice in a second counts on. */
-  for (int n = 0; n < 1000 && board->file < 0 && status == GD_OK; n++) {
+  for (int n = 0; n < 1000; n++) {
     snprintf(name, sizeof name, "events.out.tfevents.%010lld.%s.%ld.%d", (long long)time(NULL), host, (long)getpid(), n);
-    status = gd_path_join(board->path, sizeof board->path, folder, name);
-    if (status == GD_OK) board->file = open(board->path, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0666);
-    if (status == GD_OK && board->file < 0 && errno != EEXIST) break;
+    GD_TRY_GOTO(status, done, gd_path_join(board->file.path, sizeof board->file.path, folder, name));
+    status = gd_append_open(&board->file, O_EXCL);
+    if (status == GD_OK || errno != EEXIST) break;
   }
-  if (status == GD_OK && board->file < 0) status = gd_fail(GD_IO, "cannot create %s: %s", board->path, strerror(errno));
   if (status == GD_OK) status = write_head(board, start_step);
+done:
   if (status == GD_OK)
     *out = board;
   else
@@ -129,11 +125,11 @@ gd_status gd_tensorboard_write(gd_tensorboard *board, int64_t step, const gd_sca
   summary.value = list;
   begin(&event, step);
   event.summary = &summary;
-  return append(board, &event);
+  return append(board, &event, false);
 }
 
 void gd_tensorboard_close(gd_tensorboard *board) {
   if (!board) return;
-  if (board->file >= 0) close(board->file);
+  gd_append_close(&board->file);
   free(board);
 }

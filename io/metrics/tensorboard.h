@@ -18,7 +18,7 @@ typedef struct gd_scalar {
 /* A new file in `folder`, which is made. start_step: the first step that will be written; older files' values from it on are
  * dropped by TensorBoard. GD_IO. */
 GD_CHECKED gd_status gd_tensorboard_open(const char *folder, int64_t start_step, gd_tensorboard **out);
-/* At most 16 scalars of one step. GD_IO. */
+/* At most 16 scalars of one step; a record that the disk refuses is lost, with a warning. GD_NO_MEMORY. */
 GD_CHECKED gd_status gd_tensorboard_write(gd_tensorboard *board, int64_t step, const gd_scalar *scalars, int count);
 void gd_tensorboard_close(gd_tensorboard *board);
 

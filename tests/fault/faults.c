@@ -47,8 +47,10 @@ __attribute__((constructor)) static void arm_from_environment(void) {
   faults.nth = (text = getenv("GD_FAULT_NTH")) ? atol(text) : 0;
   faults.error = (text = getenv("GD_FAULT_ERRNO")) ? atoi(text) : EIO;
   faults.delay_ms = (text = getenv("GD_FAULT_DELAY_MS")) ? atoi(text) : 0;
+  faults.pass = (text = getenv("GD_FAULT_PASS")) ? atol(text) : 0;
   faults.sticky = getenv("GD_FAULT_STICKY") != NULL;
   faults.kill = getenv("GD_FAULT_KILL") != NULL;
+  faults.stop = getenv("GD_FAULT_STOP") != NULL;
   faults.flip = getenv("GD_FAULT_FLIP") != NULL;
   faults.no_exchange = getenv("GD_FAULT_NO_EXCHANGE") != NULL;
   gd_faults_arm(&faults);
@@ -91,8 +93,13 @@ static verdict strike(const char *call, const char *path, const char *to) {
   long number = atomic_fetch_add(&seen, 1) + 1;
   if (armed->log) note(call, path, to);
   if (!armed->nth || number < armed->nth || (number > armed->nth && !armed->sticky)) return GO_ON;
+  if (armed->pass && (number - armed->nth + 1) % armed->pass == 0) return GO_ON;
   if (armed->log) note("struck", path, to);
   if (armed->kill) kill(getpid(), SIGKILL);
+  if (armed->stop) {
+    kill(getpid(), SIGSTOP);
+    return GO_ON;
+  }
   if (armed->delay_ms) {
     nanosleep(&(struct timespec){armed->delay_ms / 1000, armed->delay_ms % 1000 * 1000000L}, NULL);
     return GO_ON;

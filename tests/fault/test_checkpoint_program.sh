@@ -105,7 +105,8 @@ if unshare -m true 2>/dev/null && [ "$(id -u)" = 0 ] && command -v cc >/dev/null
   export -f train complain
   unshare -m bash -c 'mount -t tmpfs -o size=${size}k tmpfs small && failed=0 && {
     LD_PRELOAD=$PWD/slow_disk.so SLOW_DISK=/step-00000004.tmp- SLOW_DISK_MS=200 \
-      train 74 "No space left on device" --set run.directory=small/run --set log.tensorboard=false
+      train 74 "it was the last one of this run" --set run.directory=small/run --set log.tensorboard=false
+    grep -q "No space left on device" out || complain "the reason is missing"
     "$bin/gptdist-ckpt" verify small/run >out 2>&1 || complain "the older checkpoint suffered"
     grep -q "step-00000002: whole" out || complain "the older checkpoint is gone"
     grep -q "\.c:[0-9]" out && complain "a source line on the terminal"

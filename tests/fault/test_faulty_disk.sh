@@ -69,16 +69,70 @@ one_call() {
     check "call $n of $calls kills" one_call "$n" GD_FAULT_KILL=1
   done
 
-  # Four ranks, and the disk of one of them is full from its second checkpoint on.
+  # Four ranks, and the disk of one of them is full for its second checkpoint (of step 3, which validates best): all go on.
   struck full 4 "GD_FAULT_PATH=step-00000004" "GD_FAULT_CALLS=write fsync" GD_FAULT_NTH=1 GD_FAULT_STICKY=1 GD_FAULT_ERRNO=28 \
     GD_FAULT_RANK=2 -- $settings parallel.tensor=2
-  check "the full disk of one rank of four: 74" [ $? -eq 74 ]
+  check "the full disk of one rank of four, for one checkpoint: the run goes on" [ $? -eq 0 ]
   check "its file is named, once" [ "$(grep -c 'rank-00002.h5.*No space left on device' "$work/full.out")" -eq 1 ]
   check "and the step that was not saved" grep -q 'the checkpoint of step 4 was not written; older ones are untouched' "$work/full.out"
-  check "exit.json says so, too" grep -q '"code": 74' "$work/full/exit.json"
-  check "the older checkpoint is whole" eval '"$bin/gptdist-ckpt" verify "$work/full" | grep -q ": whole"'
-  check "nothing of the failed one stays" eval '! ls "$work/full/checkpoints" | grep -q tmp'
-  check "the same line goes on" goes_on full 1 'after a full disk'
+  check "and that training goes on" grep -q 'training goes on (1 of 3 failed saves in a row' "$work/full.out"
+  check "nothing of the failed one stays" eval '! ls "$work/full/checkpoints" | grep -qE "tmp|step-00000004"'
+  check "the same losses" same_curve whole full
+  check "the next save worked: the same state" same_state whole full
+
+  # It stays full: three failed saves in a row, not all at the same call, are the end.
+  many="run.steps=12 checkpoint.interval_steps=2 checkpoint.keep=1 validation.interval_steps=0 batch.global=8 precision.dtype=fp32 parallel.tensor=2"
+  train many 4 gpt2 $many
+  struck counted-4 4 "GD_FAULT_PATH=rank-00002.h5" "GD_FAULT_CALLS=write fsync" "GD_FAULT_LOG=$work/writes" GD_FAULT_RANK=2 -- $many
+  first=$(grep -c 'step-00000002' "$work/writes")
+  check "the shim sees the writes of the first checkpoint" [ "$first" -gt 3 ]
+  struck full3 4 "GD_FAULT_PATH=rank-00002.h5" "GD_FAULT_CALLS=write fsync" "GD_FAULT_NTH=$((first + 1))" GD_FAULT_STICKY=1 \
+    GD_FAULT_ERRNO=28 GD_FAULT_RANK=2 -- $many
+  check "three failed saves in a row: 74" [ $? -eq 74 ]
+  check "each is told, once" [ "$(grep -c 'rank-00002.h5.*No space left on device' "$work/full3.out")" -eq 3 ]
+  check "the last is the end" grep -q '3 saves in a row failed: the run ends here' "$work/full3.out"
+  check "exit.json says so, too" grep -q '"code": 74.*No space left on device' "$work/full3/exit.json"
+  check "the older checkpoint is whole" eval '"$bin/gptdist-ckpt" verify "$work/full3" | grep -q "step-00000002: whole"'
+  check "nothing of the failed ones stays" eval '! ls "$work/full3/checkpoints" | grep -q tmp'
+  train full3 4 gpt2 $many || check "the next start" false
+  check "the same line goes on to the same state" same_state many full3
+
+  # Two fail, one works, two fail, and the one that is tried again for the last step works: never three in a row.
+  struck some 4 "GD_FAULT_PATH=/step-" GD_FAULT_CALLS=rename GD_FAULT_NTH=2 GD_FAULT_STICKY=1 GD_FAULT_PASS=3 GD_FAULT_ERRNO=28 \
+    GD_FAULT_RANK=0 -- $many checkpoint.keep=9
+  check "four failed saves, never three in a row: the run goes on" [ $? -eq 0 ]
+  check "each is told" [ "$(grep -c 'No space left on device' "$work/some.out") $(grep -c 'training goes on (2 of 3' "$work/some.out")" = "4 2" ]
+  check "the same state" same_state many some
+
+  # The last save of a run has no next one.
+  struck last 4 "GD_FAULT_PATH=step-00000006" "GD_FAULT_CALLS=write fsync" GD_FAULT_NTH=1 GD_FAULT_STICKY=1 GD_FAULT_ERRNO=28 \
+    GD_FAULT_RANK=2 -- $settings parallel.tensor=2
+  check "the last save fails: 74" [ $? -eq 74 ]
+  check "and it says so" grep -q 'it was the last one of this run' "$work/last.out"
+  check "the same line goes on" goes_on last 1 'after a last save that failed'
+
+  # Rank 0's own steps of a save: the folder, the manifest, the new name; and the mark of the best.
+  for call in "mkdir step-00000004.tmp" "write MANIFEST.pb" "rename step-00000004" "write BEST"; do
+    struck one-of 2 "GD_FAULT_PATH=${call#* }" "GD_FAULT_CALLS=${call% *}" GD_FAULT_NTH=1 GD_FAULT_ERRNO=28 GD_FAULT_RANK=0 -- $settings
+    check "a full disk at $call: the run goes on" [ $? -eq 0 ]
+    check "$call: told" grep -q 'No space left on device' "$work/one-of.out"
+    check "$call: the same state" same_state whole one-of
+    rm -rf "$work/one-of"
+  done
+
+  # Metrics and TensorBoard are never a reason to stop.
+  for file in metrics.jsonl tfevents; do
+    struck lines 2 "GD_FAULT_PATH=$file" GD_FAULT_CALLS=write GD_FAULT_NTH=4 GD_FAULT_STICKY=1 GD_FAULT_ERRNO=28 GD_FAULT_RANK=0 -- \
+      $settings log.tensorboard=true
+    check "no room for lines of $file: the run goes on" [ $? -eq 0 ]
+    check "$file: one warning, and how many were lost" \
+      [ "$(grep -c "$file.*No space left on device; the run goes on" "$work/lines.out") $(grep -cE "$file.*to the end: [0-9]+ lines were lost" "$work/lines.out")" = "1 1" ]
+    check "$file: the same state" same_state whole lines
+    rm -rf "$work/lines"
+  done
+  (exec > /dev/full; launch 1 "$bin/gptdist-train" --config "$work/gpt2.yaml" --set "run.directory=$work/lines" --json 2> "$work/lines.out")
+  check "--json to a full disk: the run goes on" [ $? -eq 0 ]
+  check "and says so, once" [ "$(grep -c 'standard output: No space left on device' "$work/lines.out")" -eq 1 ]
 
   # A read refused on one rank of two: no checkpoint is called damaged, and the code is the system's.
   train read 2 gpt2 $settings

@@ -158,6 +158,10 @@ static void strike_every_call_of_a_save(gd_faults faults, int64_t step) {
     bool killed = in_child(&faults, save_one, step);
     struck = killed || told->seen >= n;
     int64_t found = newest(n);
+    if (!killed && told->status != GD_OK && faults.error) { /* the system's own word for it, never a closing call's */
+      if (!strstr(told->text, strerror(faults.error))) print_message("call %ld: %s\n", n, told->text);
+      assert_non_null(strstr(told->text, strerror(faults.error)));
+    }
     if (killed || faults.sticky) {
       assert_true(found == 1 || found == step);
     } else if (told->status == GD_OK) {

@@ -212,24 +212,6 @@ static void test_a_new_run_starts_with_an_empty_file(void **state) {
   free(text);
 }
 
-static void test_a_full_disk_is_reported(void **state) {
-  (void)state;
-  pid_t child = fork();
-  if (child == 0) {
-    signal(SIGXFSZ, SIG_IGN);
-    gd_metrics *metrics = NULL;
-    if (gd_metrics_open(folder, 0, false, &metrics) != GD_OK) _exit(1);
-    struct rlimit limit = {30, 30};
-    setrlimit(RLIMIT_FSIZE, &limit);
-    gd_metrics_line line = {.event = GD_METRICS_TRAIN, .step = 1};
-    gd_status status = gd_metrics_write(metrics, &line);
-    _exit(status == GD_IO && strstr(gd_error_text(), "metrics.jsonl: File too large") ? 0 : 1);
-  }
-  int code = -1;
-  assert_int_equal(waitpid(child, &code, 0), child);
-  assert_int_equal(code, 0);
-}
-
 /* ---- TensorBoard ---- */
 
 static uint64_t little_endian(const uint8_t *bytes, int count) {
@@ -381,6 +363,122 @@ static void test_a_resumed_run_tells_tensorboard_from_which_step_on_older_files_
   gd_bytes_free(&bytes);
 }
 
+/* ---- a full disk ---- */
+
+static int said_warnings;
+static char all_said[4096];
+static void keep_all(void *context, gd_log_level level, const char *line) {
+  (void)context;
+  if (level != GD_LOG_WARNING) return;
+  said_warnings++;
+  size_t used = strlen(all_said);
+  snprintf(all_said + used, sizeof all_said - used, "%s\n", line);
+}
+
+/* No file grows past `bytes`: what is beyond is refused, and a line over the edge goes in in part. */
+static void limit_files(rlim_t bytes) {
+  struct rlimit limit;
+  assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+  limit.rlim_cur = bytes;
+  assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+static void write_one(gd_metrics *metrics, int64_t step) {
+  gd_metrics_line line = {.event = GD_METRICS_TRAIN, .step = step, .tokens = step * 512, .loss = loss_of(step)};
+  assert_int_equal(gd_metrics_write(metrics, &line), GD_OK);
+}
+
+static void expect_steps(const char *text, const int64_t *steps, int count) {
+  const char *at = text;
+  for (int i = 0; i < count; i++) {
+    char wanted[80];
+    snprintf(wanted, sizeof wanted, "{\"event\": \"%s\", \"step\": %lld, ", steps[i] < 0 ? "lost" : "train",
+             (long long)llabs(steps[i]));
+    if (strncmp(at, wanted, strlen(wanted)) != 0) fail_msg("line %d: expected %s in\n%s", i + 1, wanted, text);
+    at = strchr(at, '\n') + 1;
+  }
+  assert_string_equal(at, "");
+}
+
+/* The newest event file: every record whole, and the steps of "loss/train" in it. */
+static void expect_board(const int64_t *steps, int count) {
+  char name[256];
+  gd_bytes bytes = other_board("", name);
+  int found = 0;
+  for (size_t at = 0; at < bytes.count;) {
+    const uint8_t *record = (const uint8_t *)bytes.bytes + at;
+    uint64_t length = little_endian(record, 8), step = 0;
+    float value;
+    assert_true(at + 16 + length <= bytes.count);
+    assert_int_equal(unmask((uint32_t)little_endian(record + 12 + length, 4)), gd_crc32c(record + 12, length));
+    if (find_scalar(record + 12, record + 12 + length, "loss/train", &step, &value)) {
+      assert_true(found < count);
+      assert_int_equal(step, steps[found++]);
+    }
+    at += 16 + length;
+  }
+  assert_int_equal(found, count);
+  gd_bytes_free(&bytes);
+}
+
+/* Lines that the disk refuses are lost and counted, the first of an episode is told, no part of one stays, and the file says
+ * itself where lines are missing. */
+static void test_a_full_disk_loses_lines_and_says_how_many(void **state) {
+  (void)state;
+  gd_metrics *metrics = NULL;
+  signal(SIGXFSZ, SIG_IGN);
+  said_warnings = 0;
+  all_said[0] = 0;
+  gd_log_set_sink(keep_all, NULL);
+  assert_int_equal(gd_metrics_open(folder, 0, true, &metrics), GD_OK);
+  write_one(metrics, 1);
+  limit_files(strlen(read_metrics()) + 30);
+  write_one(metrics, 2); /* one too many for metrics.jsonl, in part */
+  limit_files(20);
+  for (int64_t step = 3; step <= 5; step++) write_one(metrics, step); /* nothing of these */
+  assert_int_equal(said_warnings, 2);                                 /* once for each file */
+  limit_files(RLIM_INFINITY);
+  for (int64_t step = 6; step <= 7; step++) write_one(metrics, step);
+  assert_int_equal(said_warnings, 4);
+  limit_files(20);
+  write_one(metrics, 8); /* lost to the end */
+  gd_metrics_close(metrics);
+  limit_files(RLIM_INFINITY);
+  gd_log_set_sink(NULL, NULL);
+  assert_int_equal(said_warnings, 8);
+  assert_non_null(strstr(all_said, "metrics.jsonl: File too large; the run goes on"));
+  assert_non_null(strstr(all_said, "metrics.jsonl can be written again: 4 lines were lost"));
+  assert_non_null(strstr(all_said, "metrics.jsonl could not be written to the end: 1 line was lost"));
+  assert_non_null(strstr(all_said, "tfevents"));
+  char *text = read_metrics();
+  expect_steps(text, (const int64_t[]){1, -6, 6, 7}, 4);
+  assert_non_null(strstr(text, "{\"event\": \"lost\", \"step\": 6, \"tokens\": 3072, \"lines\": 4}\n"));
+  free(text);
+  reopen(7); /* the gap is no damage */
+  assert_string_equal(said, "");
+  text = read_metrics();
+  expect_steps(text, (const int64_t[]){1, -6, 6, 7}, 4);
+  free(text);
+}
+
+static void test_a_full_disk_leaves_event_files_whole(void **state) {
+  (void)state;
+  gd_metrics *metrics = NULL;
+  char name[256];
+  signal(SIGXFSZ, SIG_IGN);
+  assert_int_equal(gd_metrics_open(folder, 0, true, &metrics), GD_OK);
+  write_one(metrics, 1);
+  gd_bytes bytes = other_board("", name);
+  limit_files(bytes.count + 30);
+  write_one(metrics, 2); /* in part */
+  write_one(metrics, 3);
+  limit_files(RLIM_INFINITY);
+  write_one(metrics, 4);
+  gd_metrics_close(metrics);
+  expect_board((const int64_t[]){1, 4}, 2);
+  gd_bytes_free(&bytes);
+}
+
 /* ---- the lock ---- */
 
 static void test_a_held_lock_is_refused_with_process_and_host_and_a_left_one_is_taken(void **state) {
@@ -419,7 +517,8 @@ int main(void) {
       TEST(test_a_run_that_goes_on_behind_its_end_tells_one_run),
       TEST(test_a_damaged_line_is_named_with_its_number),
       TEST(test_a_new_run_starts_with_an_empty_file),
-      TEST(test_a_full_disk_is_reported),
+      TEST(test_a_full_disk_loses_lines_and_says_how_many),
+      TEST(test_a_full_disk_leaves_event_files_whole),
       TEST(test_event_files_are_framed_and_hold_the_values),
       TEST(test_a_resumed_run_tells_tensorboard_from_which_step_on_older_files_are_void),
       TEST(test_a_held_lock_is_refused_with_process_and_host_and_a_left_one_is_taken),
