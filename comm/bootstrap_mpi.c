@@ -34,8 +34,11 @@ int gd_mpi_finish(int code, void *request) {
   return code;
 }
 
-gd_status gd_mpi_start(int32_t *rank, int32_t *ranks) {
+gd_status gd_mpi_start(bool one_host, int32_t *rank, int32_t *ranks) {
   int provided = 0;
+  /* Open MPI listens for TCP on every address, also where all its ranks share a host, and one connection of anybody that says
+   * too little stops it. There shared memory will do; who names the transports keeps them. */
+  if (one_host) (void)setenv("OMPI_MCA_btl", "self,vader", 0);
   /* In a container without /sys, hwloc inside MPI says so once a rank and goes on; nothing here asks where cores lie. */
   (void)setenv("HWLOC_HIDE_ERRORS", "2", 0);
   GD_TRY(gd_mpi_fault(MPI_Init_thread(NULL, NULL, MPI_THREAD_MULTIPLE, &provided), "MPI_Init_thread", "world"));

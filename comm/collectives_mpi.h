@@ -6,7 +6,7 @@
 #include "comm/collectives.h"
 
 /* Starts MPI with threads; *rank of *ranks. Collective over the job. GD_RANK_FAILED with MPI's text. */
-GD_CHECKED gd_status gd_mpi_start(int32_t *rank, int32_t *ranks);
+GD_CHECKED gd_status gd_mpi_start(bool one_host, int32_t *rank, int32_t *ranks);
 /* Ends MPI if it was started. Collective over the job. */
 void gd_mpi_end(void);
 

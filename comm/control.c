@@ -59,12 +59,33 @@ static bool listen_on(const struct sockaddr *address, gd_control_listener *liste
   return true;
 }
 
+/* Whether `wanted`, names of interfaces and IPv4 networks ("eth1,10.0.0.0/8"), holds an address. NULL holds all. */
+static bool is_chosen(const char *wanted, const struct ifaddrs *at) {
+  if (!wanted || !*wanted) return true;
+  const struct in_addr *address = &((const struct sockaddr_in *)(const void *)at->ifa_addr)->sin_addr;
+  for (const char *p = wanted; *p; p += strspn(p, ",")) {
+    char item[64] = "", *slash;
+    size_t length = strcspn(p, ",");
+    struct in_addr network;
+    snprintf(item, sizeof item, "%.*s", (int)(length < sizeof item ? length : sizeof item - 1), p);
+    p += length;
+    if (strcmp(item, at->ifa_name) == 0) return true;
+    if (at->ifa_addr->sa_family != AF_INET || !(slash = strchr(item, '/'))) continue;
+    *slash = 0;
+    int bits = atoi(slash + 1);
+    if (bits < 1 || bits > 32 || inet_pton(AF_INET, item, &network) != 1) continue;
+    if (((ntohl(address->s_addr) ^ ntohl(network.s_addr)) >> (32 - bits)) == 0) return true;
+  }
+  return false;
+}
+
 /* Addresses that another host may reach: IPv4 before IPv6, no loopback, no link-local (it needs an interface to go with it). */
 static void listen_on_interfaces(int family, const struct ifaddrs *list, gd_control_listener *listener,
                                  gd_control_invitation *out) {
   for (const struct ifaddrs *at = list; at; at = at->ifa_next) {
     if (!at->ifa_addr || at->ifa_addr->sa_family != family) continue;
     if (!(at->ifa_flags & IFF_UP) || (at->ifa_flags & IFF_LOOPBACK)) continue;
+    if (!is_chosen(getenv("GPTDIST_NETWORK"), at)) continue;
     if (family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&((const struct sockaddr_in6 *)(const void *)at->ifa_addr)->sin6_addr))
       continue;
     listen_on(at->ifa_addr, listener, out);
@@ -86,6 +107,12 @@ gd_status gd_control_listen(bool one_host, gd_control_listener *listener, gd_con
     listen_on_interfaces(AF_INET6, list, listener, out);
     freeifaddrs(list);
   }
+  const char *network = getenv("GPTDIST_NETWORK");
+  if (listener->count == 0 && !one_host && network && *network)
+    return gd_fail_user(GD_USAGE,
+                        "GPTDIST_NETWORK (gptdist-run --network): no address of this host is in \"%s\", expected names of "
+                        "interfaces or IPv4 networks, as in eth1 or 10.0.0.0/8",
+                        network);
   if (listener->count == 0) return gd_fail(GD_IO, "cannot listen for the control channel on any address: %s", strerror(errno));
   return GD_OK;
 }

@@ -25,9 +25,11 @@ typedef struct gd_control_listener {
   int sockets[GD_CONTROL_ADDRESSES];
 } gd_control_listener;
 
-/* Rank 0: listens on the loopback address when every rank is on this host, else on each of the host's own addresses. GD_IO. */
+/* Rank 0: listens on the loopback address when every rank is on this host, else on each of the host's own addresses that
+ * GPTDIST_NETWORK names (unset: all). GD_IO, GD_USAGE. */
 GD_CHECKED gd_status gd_control_listen(bool one_host, gd_control_listener *listener, gd_control_invitation *out);
-/* Rank 0: takes in ranks 1 .. ranks-1, each of which must prove the key, and closes the listener. sockets[r] = the connection
+/* Rank 0: takes in ranks 1 .. ranks-1, each of which must prove the key, and closes the listener. All who connect
+ * are heard side by side: a stranger costs nobody time. sockets[r] = the connection
  * of rank r, sockets[0] = -1. GD_RANK_FAILED naming the ranks that did not come within timeout_ms; GD_IO where rank 0 may open
  * no more files. */
 GD_CHECKED gd_status gd_control_accept(gd_control_listener *listener, const gd_control_invitation *invitation, int32_t ranks,

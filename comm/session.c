@@ -23,7 +23,7 @@ static bool number(const char *name, int32_t *out) {
 
 void gd_session_environment(gd_launch_environment *out) {
   int32_t rank, ranks;
-  *out = (gd_launch_environment){.rank = 0, .ranks = 1, .local_rank = 0, .local_ranks = 1};
+  *out = (gd_launch_environment){.rank = 0, .ranks = 1, .local_rank = 0, .local_ranks = 1, .tasks = 1};
   if (number("OMPI_COMM_WORLD_RANK", &rank) && number("OMPI_COMM_WORLD_SIZE", &ranks)) {
     number("OMPI_COMM_WORLD_LOCAL_RANK", &out->local_rank);
     number("OMPI_COMM_WORLD_LOCAL_SIZE", &out->local_ranks);
@@ -35,8 +35,11 @@ void gd_session_environment(gd_launch_environment *out) {
     if (!number("MPI_LOCALRANKID", &out->local_rank)) number("SLURM_LOCALID", &out->local_rank);
     if (!number("MPI_LOCALNRANKS", &out->local_ranks)) number("SLURM_STEP_TASKS_PER_NODE", &out->local_ranks);
   } else {
+    /* Set by srun and not by sbatch: this is one task of a step, and nothing says which. */
+    number("SLURM_STEP_NUM_TASKS", &out->tasks);
     return;
   }
+  out->tasks = ranks;
   if (ranks < 1 || rank >= ranks) return;
   out->rank = rank;
   out->ranks = ranks;
@@ -95,7 +98,7 @@ static gd_status find_neighbours(gd_session *session, const place *mine, bool *o
 
 static gd_status start_mpi(gd_session *session, const gd_launch_environment *environment) {
   int32_t rank = 0, ranks = 0;
-  GD_TRY(gd_mpi_start(&rank, &ranks));
+  GD_TRY(gd_mpi_start(environment->local_ranks == environment->ranks, &rank, &ranks));
   session->mpi = true;
   if (ranks != environment->ranks)
     return gd_fail_user(
@@ -125,9 +128,21 @@ static gd_status open_parts(gd_session *session, const gd_launch_environment *en
   return gd_session_control_open(session, one_host);
 }
 
+/* Tasks that know nothing of each other would train the same run, each alone. */
+static gd_status check_connected(const gd_launch_environment *environment) {
+  if (environment->tasks <= 1 || environment->ranks > 1) return GD_OK;
+  return gd_fail_user(
+      GD_USAGE,
+      "this is one of %d tasks, but nothing connects them to one job of %d ranks (srun without PMIx: each would "
+      "run alone); start it with srun --mpi=pmix (srun --mpi=list says whether SLURM has it), or with gptdist-run "
+      "or mpirun inside the job; a job of one rank: srun -n 1",
+      environment->tasks, environment->tasks);
+}
+
 gd_status gd_session_open(gd_session **out) {
   gd_launch_environment environment;
   gd_session_environment(&environment);
+  GD_TRY(check_connected(&environment));
   gd_machine_raise_files();
   gd_session *session = calloc(1, sizeof *session);
   if (!session) return gd_fail(GD_NO_MEMORY, "out of memory for the session");

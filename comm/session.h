@@ -15,10 +15,12 @@ typedef struct gd_session gd_session;
 typedef struct gd_launch_environment {
   int32_t rank, ranks;
   int32_t local_rank, local_ranks; /* on this node */
+  int32_t tasks;                   /* processes that were started together; more than `ranks` where nothing connects them */
 } gd_launch_environment;
 void gd_session_environment(gd_launch_environment *out);
 
-/* Starts MPI (only where the environment shows more than one rank) and the control channel. Collective over the job. */
+/* Starts MPI (only where the environment shows more than one rank) and the control channel. GD_USAGE where this is one of
+ * several tasks that nothing connects. Collective over the job. */
 GD_CHECKED gd_status gd_session_open(gd_session **out);
 int32_t gd_session_rank(const gd_session *session);
 int32_t gd_session_ranks(const gd_session *session);

@@ -120,7 +120,7 @@ static int run_ranks(const gd_run_line *line) {
   return -1;
 }
 
-gd_status gd_doctor(int64_t ranks, const char *hosts, const char *folder, bool json) {
+gd_status gd_doctor(int64_t ranks, const char *hosts, const char *network, const char *folder, bool json) {
   as_json = json;
   static gd_run_line line;
   static char text[GD_RUN_TEXT_BYTES], own[4096], program[5000];
@@ -130,7 +130,8 @@ gd_status gd_doctor(int64_t ranks, const char *hosts, const char *folder, bool j
   gd_machine_folder(own, sizeof own);
   snprintf(program, sizeof program, "%sgptdist-run", own);
   char *words[] = {program, "--doctor-rank", "--folder", (char *)folder, "--json"};
-  gd_run_request request = {.ranks = hosts ? 0 : ranks, .hosts = hosts, .words = json ? 5 : 4, .word = words};
+  gd_run_request request = {
+      .ranks = hosts ? 0 : ranks, .hosts = hosts, .network = network, .words = json ? 5 : 4, .word = words};
   gd_status status = gd_run_line_build(&request, &line);
   if (status != GD_OK) {
     finding(false, "mpi", "%s", gd_error_text());
@@ -197,6 +198,34 @@ static gd_status check_links(gd_session *session) {
   return status;
 }
 
+/* One stray connection that says too little stops Open MPI, so on one host nothing may listen. */
+static gd_status check_ports(gd_session *session) {
+  int32_t ranks = gd_session_ranks(session), mine = gd_doctor_ports(), open = 0;
+  int32_t *everyone = calloc((size_t)ranks, sizeof *everyone);
+  if (!everyone) return gd_fail(GD_NO_MEMORY, "out of memory");
+  gd_status status = gd_session_all_gather(session, &mine, everyone, sizeof mine);
+  for (int32_t r = 0; r < ranks; r++) open += everyone[r] > 0;
+  free(everyone);
+  if (status != GD_OK || gd_session_rank(session) != 0) return status;
+  const char *transports = getenv("OMPI_MCA_btl");
+  bool one_host = gd_session_local_ranks(session) == ranks;
+  if (!open)
+    finding(true, "ports", "no rank listens to the network");
+  else if (one_host)
+    finding(
+        false, "ports",
+        "%d of %d ranks on this host listen to the network, and a stray connection can stop them; Open MPI's transports are "
+        "\"%s\", expected \"self,vader\"",
+        (int)open, (int)ranks, transports ? transports : "");
+  else
+    finding(
+        true, "ports",
+        "%d of %d ranks listen on all addresses of their hosts, as Open MPI between hosts does; a stray connection can stop "
+        "them, so let only the job's hosts reach them (a firewall, a private network)",
+        (int)open, (int)ranks);
+  return GD_OK;
+}
+
 static gd_status check_device(gd_session *session) {
   static gd_spec spec; /* run.device auto is 0 */
   gd_device *device;
@@ -210,6 +239,7 @@ gd_status gd_doctor_rank(const char *folder, bool json) {
   gd_session *session;
   GD_TRY(gd_session_open(&session));
   gd_status status = check_links(session);
+  if (status == GD_OK) status = check_ports(session);
   if (status == GD_OK) status = check_shared_folder(session, folder);
   if (status == GD_OK) status = check_device(session);
   if (status == GD_OK) {

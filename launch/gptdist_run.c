@@ -219,7 +219,7 @@ static gd_status run_until_done(const gd_run_request *request, const gd_run_line
 
 typedef struct arguments {
   int64_t ranks, max_restarts, pause_s;
-  const char *hosts, *folder;
+  const char *hosts, *network, *folder;
   bool print, doctor, doctor_rank;
 } arguments;
 
@@ -244,6 +244,8 @@ static gd_status run(int argc, char **argv, int *code) {
   const gd_option options[] = {
       {"-n", GD_OPTION_INTEGER, &a.ranks, "N", "ranks (default: all of --hosts, of the SLURM job, or 1)", 1, 1048576},
       {"--hosts", GD_OPTION_TEXT, &a.hosts, "A,B:4", "hosts, each with its number of ranks", 0, 0},
+      {"--network", GD_OPTION_TEXT, &a.network, "NAME|A.B.C.D/N",
+       "what carries the traffic between hosts (default: all networks)", 0, 0},
       {"--max-restarts", GD_OPTION_INTEGER, &a.max_restarts, "N", "starts after a fault (default 0)", 0, 1000000},
       {"--restart-pause", GD_OPTION_SECONDS, &a.pause_s, "T", "before each of them (default 5s)", 0, 0},
       {"--print", GD_OPTION_FLAG, &a.print, 0, "print the line that would be run, and stop", 0, 0},
@@ -256,7 +258,7 @@ static gd_status run(int argc, char **argv, int *code) {
   const gd_program program = {
       .name = "gptdist-run",
       .purpose = "starts, watches and restarts a job of ranks",
-      .usage = "[-n N] [--hosts A,B:4] [--max-restarts N] [--print] [--doctor] -- PROGRAM [ARGUMENT...]",
+      .usage = "[-n N] [--hosts A,B:4] [--network NAME] [--max-restarts N] [--print] [--doctor] -- PROGRAM [ARGUMENT...]",
       .more = more,
       .options = options,
       .takes_arguments = true,
@@ -266,12 +268,13 @@ static gd_status run(int argc, char **argv, int *code) {
   GD_TRY(gd_options_parse(&program, argc, argv, &line, &done));
   if (done) return GD_OK;
   if (a.doctor_rank) return gd_doctor_rank(a.folder ? a.folder : ".", line.json);
-  if (a.doctor) return gd_doctor(a.ranks ? a.ranks : 2, a.hosts, a.folder ? a.folder : ".", line.json);
+  if (a.doctor) return gd_doctor(a.ranks ? a.ranks : 2, a.hosts, a.network, a.folder ? a.folder : ".", line.json);
   if (line.arguments == 0)
     return gd_fail_user(GD_USAGE, "found no program to run, expected: gptdist-run -n 4 -- gptdist-train ...");
   if (isatty(STDERR_FILENO) == 1 && setenv("GPTDIST_TERMINAL", "1", 0) != 0)
     return gd_fail(GD_IO, "setenv: %s", strerror(errno));
-  gd_run_request request = {.ranks = a.ranks, .hosts = a.hosts, .words = line.arguments, .word = line.argument};
+  gd_run_request request = {
+      .ranks = a.ranks, .hosts = a.hosts, .network = a.network, .words = line.arguments, .word = line.argument};
   static gd_run_line words;
   GD_TRY(gd_run_line_build(&request, &words));
   if (a.print) return print_line(&words, line.json);

@@ -118,9 +118,28 @@ static bool srun_speaks_pmix(void) {
   return found;
 }
 
-static gd_status add_srun(gd_run_line *line) {
+/* The network that carries what ranks on different hosts say to each other. */
+static gd_status add_network_to_srun(gd_run_line *line, const char *network) {
+  GD_TRY(add(line, "env"));
+  GD_TRY(add(line, "OMPI_MCA_btl_tcp_if_include=%s", network));
+  return add(line, "GPTDIST_NETWORK=%s", network);
+}
+
+static gd_status add_network_to_mpirun(gd_run_line *line, const char *network) {
+  static const char *const names[] = {"btl_tcp_if_include", "oob_tcp_if_include", 0};
+  for (const char *const *name = names; *name; name++) {
+    GD_TRY(add(line, "--mca"));
+    GD_TRY(add(line, "%s", *name));
+    GD_TRY(add(line, "%s", network));
+  }
+  GD_TRY(add(line, "-x"));
+  return add(line, "GPTDIST_NETWORK=%s", network);
+}
+
+static gd_status add_srun(const gd_run_request *request, gd_run_line *line) {
   static const char *const words[] = {"srun", "--mpi=pmix", "--kill-on-bad-exit=1", "--cpu-bind=none", 0};
   line->srun = true;
+  if (request->network) GD_TRY(add_network_to_srun(line, request->network));
   GD_TRY(add_all(line, words));
   GD_TRY(add(line, "-n"));
   return add(line, "%lld", (long long)line->ranks);
@@ -148,6 +167,7 @@ static gd_status add_mpirun(const gd_run_request *request, gd_run_line *line, in
     GD_TRY(add_all(line, yield));
   }
   if (request->hosts) GD_TRY(add_all(line, keepalive));
+  if (request->network) GD_TRY(add_network_to_mpirun(line, request->network));
   for (const char *const *name = carried; request->hosts && *name; name++) {
     if (!getenv(*name)) continue;
     GD_TRY(add(line, "-x"));
@@ -191,11 +211,14 @@ gd_status gd_run_line_build(const gd_run_request *request, gd_run_line *out) {
   int64_t each;
   GD_TRY(decide_ranks(request, out, &each));
   bool slurm = getenv("SLURM_JOB_ID") && !request->hosts;
+  if (request->network && !slurm && !request->hosts)
+    return gd_fail_user(GD_USAGE,
+                        "--network: for a job on several hosts (--hosts, or a SLURM job); here ranks use shared memory");
   int64_t cores = gd_machine_cores();
   /* On other hosts and in an allocation the slots are counted there. */
   out->oversubscribed = !slurm && !request->hosts && out->ranks > cores;
   if (slurm && srun_speaks_pmix()) {
-    GD_TRY(add_srun(out));
+    GD_TRY(add_srun(request, out));
   } else {
     char path[4096];
     if (!gd_run_find_in_path("mpirun", path, sizeof path)) {

@@ -11,9 +11,10 @@
 enum { GD_RUN_WORDS = 512, GD_RUN_TEXT_BYTES = 16384 };
 
 typedef struct gd_run_request {
-  int64_t ranks;     /* 0: all slots of `hosts`, or SLURM_NTASKS, or 1 */
-  const char *hosts; /* "a,b:4", or NULL */
-  int words;         /* the program and its arguments */
+  int64_t ranks;       /* 0: all slots of `hosts`, or SLURM_NTASKS, or 1 */
+  const char *hosts;   /* "a,b:4", or NULL */
+  const char *network; /* interfaces or IPv4 networks between them: "eth1", "10.0.0.0/8"; NULL: all there are */
+  int words;           /* the program and its arguments */
   char **word;
 } gd_run_request;
 

@@ -136,6 +136,109 @@ static void only_the_key_and_a_rank_of_the_job_open(void **state) {
   close(met[1]);
 }
 
+/* Five kinds: silent, one byte, nonsense as long as a hello, HTTP, gone at once. */
+static int stranger(int kind) {
+  static const char http[] = "GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: a scanner of ports\r\n\r\n";
+  int s = socket(AF_INET, SOCK_STREAM, 0);
+  assert_int_equal(connect(s, (struct sockaddr *)&invitation.address[0], sizeof(struct sockaddr_in)), 0);
+  if (kind == 1) assert_int_equal(send(s, "x", 1, MSG_NOSIGNAL), 1);
+  if (kind == 2) assert_int_equal(send(s, http, GD_CONTROL_KEY_BYTES + sizeof(int32_t), MSG_NOSIGNAL), 36);
+  if (kind == 3) assert_int_equal(send(s, http, sizeof http - 1, MSG_NOSIGNAL), sizeof http - 1);
+  if (kind == 4) close(s);
+  return kind == 4 ? -1 : s;
+}
+
+static int joined_of_3[3];
+static gd_status joined_status;
+static void *accept_three(void *argument) {
+  joined_status = gd_control_accept(&waiting, &invitation, 3, 20000, joined_of_3);
+  return argument;
+}
+
+/* 200 of them are there before the ranks, which come in all the same: none waits for what a stranger does not say. */
+static void strangers_cost_the_ranks_nothing(void **state) {
+  (void)state;
+  enum { STRANGERS = 200 };
+  int held[STRANGERS];
+  pthread_t rank_0, one, two;
+  int32_t first = 1, second = 2;
+  assert_int_equal(gd_control_listen(true, &waiting, &invitation), GD_OK);
+  for (int i = 0; i < STRANGERS; i++) held[i] = stranger(i % 5);
+  pthread_create(&rank_0, NULL, accept_three, NULL);
+  pthread_create(&one, NULL, join_as, &first);
+  pthread_create(&two, NULL, join_as, &second);
+  pthread_join(one, NULL);
+  pthread_join(two, NULL);
+  pthread_join(rank_0, NULL);
+  assert_int_equal(joined_status, GD_OK);
+  assert_true(joined[1] >= 0 && joined[2] >= 0);
+  for (int i = 0; i < STRANGERS; i++) {
+    char byte;
+    if (held[i] < 0) continue;
+    assert_true(recv(held[i], &byte, 1, 0) <= 0); /* hung up without a word */
+    close(held[i]);
+  }
+  for (int i = 1; i < 3; i++) close(joined[i]), close(joined_of_3[i]);
+}
+
+/* Nor does it help them to take all descriptors: who keeps silent makes way. */
+static void strangers_cannot_take_the_last_descriptor(void **state) {
+  (void)state;
+  enum { STRANGERS = 20 };
+  int held[STRANGERS];
+  pthread_t rank_0;
+  struct rlimit before, few;
+  assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+  assert_int_equal(gd_control_listen(true, &waiting, &invitation), GD_OK);
+  for (int i = 0; i < STRANGERS; i++) held[i] = stranger(i % 2);
+  int mine = socket(AF_INET, SOCK_STREAM, 0), lowest = dup(0);
+  struct {
+    uint8_t key[GD_CONTROL_KEY_BYTES];
+    int32_t rank;
+  } hello = {.rank = 1};
+  memcpy(hello.key, invitation.key, sizeof hello.key);
+  assert_int_equal(connect(mine, (struct sockaddr *)&invitation.address[0], sizeof(struct sockaddr_in)), 0);
+  assert_int_equal(send(mine, &hello, sizeof hello, MSG_NOSIGNAL), sizeof hello);
+  close(lowest);
+  few = (struct rlimit){.rlim_cur = (rlim_t)lowest + 4, .rlim_max = before.rlim_max};
+  assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+  void *good = NULL;
+  pthread_create(&rank_0, NULL, accept_one, &waiting);
+  pthread_join(rank_0, &good);
+  assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+  assert_ptr_equal(good, &waiting);
+  int32_t welcome = -1;
+  assert_int_equal(recv(mine, &welcome, sizeof welcome, MSG_WAITALL), sizeof welcome);
+  assert_int_equal(welcome, 1);
+  close(mine);
+  close(met[1]);
+  for (int i = 0; i < STRANGERS; i++) close(held[i]);
+}
+
+static void the_chosen_network_alone_is_offered(void **state) {
+  (void)state;
+  gd_control_listener listener;
+  if (gd_control_listen(false, &listener, &invitation) != GD_OK) skip(); /* a machine without a network */
+  const struct sockaddr_in *v4 = (const void *)&invitation.address[0];
+  for (int32_t i = 0; i < listener.count; i++) close(listener.sockets[i]);
+  if (v4->sin_family != AF_INET) skip();
+  char network[64];
+  uint32_t address = v4->sin_addr.s_addr;
+  snprintf(network, sizeof network, "nowhere,%s/32", inet_ntoa(v4->sin_addr));
+  setenv("GPTDIST_NETWORK", network, 1);
+  assert_int_equal(gd_control_listen(false, &listener, &invitation), GD_OK);
+  assert_int_equal(listener.count, 1);
+  v4 = (const void *)&invitation.address[0];
+  assert_int_equal(v4->sin_addr.s_addr, address);
+  close(listener.sockets[0]);
+  setenv("GPTDIST_NETWORK", "nowhere,240.0.0.0/4", 1); /* no host has one of these */
+  gd_status status = gd_control_listen(false, &listener, &invitation);
+  unsetenv("GPTDIST_NETWORK");
+  assert_int_equal(status, GD_USAGE);
+  assert_non_null(strstr(gd_error_text(), "no address of this host is in \"nowhere,240.0.0.0/4\""));
+  gd_error_clear();
+}
+
 /* A header that announces more than a message may have, or a kind that there is not. */
 static void a_header_that_cannot_be_ends_the_connection(void **state) {
   (void)state;
@@ -215,6 +318,7 @@ static const char *const names[] = {"OMPI_COMM_WORLD_RANK",
                                     "SLURM_PROCID",
                                     "SLURM_LOCALID",
                                     "SLURM_STEP_TASKS_PER_NODE",
+                                    "SLURM_STEP_NUM_TASKS",
                                     "MPI_LOCALRANKID",
                                     "MPI_LOCALNRANKS"};
 
@@ -249,15 +353,44 @@ static void every_launcher_is_understood(void **state) {
   expect("OMPI_COMM_WORLD_RANK=x OMPI_COMM_WORLD_SIZE=4", 0, 1, 0, 1);
 }
 
+static void tasks_that_nothing_connects_are_refused(void **state) {
+  (void)state;
+  static const char *const alone[] = {
+      "SLURM_NTASKS=4 SLURM_STEP_NUM_TASKS=4 SLURM_PROCID=2 SLURM_LOCALID=2", /* srun --mpi=none */
+      "OMPI_COMM_WORLD_RANK=9 OMPI_COMM_WORLD_SIZE=4"};
+  for (size_t i = 0; i < sizeof alone / sizeof *alone; i++) {
+    gd_session *session = NULL;
+    expect(alone[i], 0, 1, 0, 1);
+    assert_int_equal(gd_session_open(&session), GD_USAGE);
+    assert_non_null(strstr(gd_error_text(), "this is one of 4 tasks"));
+    assert_non_null(strstr(gd_error_text(), "srun --mpi=pmix"));
+    gd_error_clear();
+  }
+  /* One task, a batch script, one rank of mpirun inside a step of several tasks, a rank of Open MPI under srun. */
+  static const char *const fine[] = {"SLURM_NTASKS=1 SLURM_STEP_NUM_TASKS=1 SLURM_PROCID=0", "SLURM_NTASKS=16 SLURM_PROCID=0",
+                                     "SLURM_STEP_NUM_TASKS=4 OMPI_COMM_WORLD_RANK=0 OMPI_COMM_WORLD_SIZE=1",
+                                     "SLURM_STEP_NUM_TASKS=1 SLURM_NTASKS=1 PMIX_RANK=0"};
+  for (size_t i = 0; i < sizeof fine / sizeof *fine; i++) {
+    gd_session *session = NULL;
+    expect(fine[i], 0, 1, 0, 1);
+    assert_int_equal(gd_session_open(&session), GD_OK);
+    gd_session_close(session);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(strangers_stay_out_and_messages_arrive_whole),
       cmocka_unit_test(only_the_key_and_a_rank_of_the_job_open),
+      cmocka_unit_test(strangers_cost_the_ranks_nothing),
+      cmocka_unit_test(strangers_cannot_take_the_last_descriptor),
+      cmocka_unit_test(the_chosen_network_alone_is_offered),
       cmocka_unit_test(a_header_that_cannot_be_ends_the_connection),
       cmocka_unit_test(a_rank_that_does_not_come_is_named),
       cmocka_unit_test(a_rank_that_no_descriptor_is_left_for_is_no_missing_rank),
       cmocka_unit_test(without_loopback_the_host_s_own_addresses_are_offered),
       cmocka_unit_test(every_launcher_is_understood),
+      cmocka_unit_test(tasks_that_nothing_connects_are_refused),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

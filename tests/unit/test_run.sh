@@ -59,8 +59,11 @@ expect 0 "$bin/gptdist-run" "$bin/gptdist-run" --print -- gptdist-run
 expect 0 "--host a:3,b:3" "$bin/gptdist-run" --hosts a,b -n 6 --print -- ./gptdist-train
 expect 0 "oob_tcp_keepalive_time" "$bin/gptdist-run" --hosts a:1,b:4 --print -- ./gptdist-train
 grep -qF -- "-n 5 --host a:1,b:4" out || { echo "FAILED: ranks of hosts: $(cat out)"; failed=1; }
+expect 0 "--mca btl_tcp_if_include eth1 --mca oob_tcp_if_include eth1 -x GPTDIST_NETWORK=eth1" \
+  "$bin/gptdist-run" --hosts a:1,b:4 --network eth1 --print -- ./gptdist-train
 
 # Mistakes.
+expect 64 "--network: for a job on several hosts" "$bin/gptdist-run" -n 2 --network eth1 -- ./gptdist-train
 expect 64 "found no program to run" "$bin/gptdist-run" -n 2
 expect 64 "-n: found \"0\", expected an integer from 1 to" "$bin/gptdist-run" -n 0 -- ./gptdist-train
 expect 64 "nonsense: found no such program" "$bin/gptdist-run" -- nonsense
@@ -132,11 +135,19 @@ printf '#!/bin/sh\necho "$@" >>requeued\n' >fake/scontrol
 chmod +x fake/srun fake/scontrol
 export PATH="$folder/fake:$PATH" SLURM_JOB_ID=77 SLURM_NTASKS=6
 expect 0 "srun --mpi=pmix --kill-on-bad-exit=1 --cpu-bind=none -n 6 ./gptdist-train" "$bin/gptdist-run" --print -- ./gptdist-train
+expect 0 "env OMPI_MCA_btl_tcp_if_include=10.0.0.0/8 GPTDIST_NETWORK=10.0.0.0/8 srun --mpi=pmix" \
+  "$bin/gptdist-run" --network 10.0.0.0/8 --print -- ./gptdist-train
+# srun that starts tasks without PMIx: none of them takes the run for its own.
+SLURM_STEP_NUM_TASKS=6 SLURM_PROCID=3 expect 64 "start it with srun --mpi=pmix" \
+  "$bin/gptdist-train" --config run.yaml --set data.path=data --set run.directory=alone
+[ ! -e alone ] || { echo "FAILED: a task that nothing connects made the run directory"; failed=1; }
 JOB_SAYS='{"code": 75, "reason": "asked to"}' expect 75 "asked SLURM to start job 77 again" "$bin/gptdist-run" -- ./gptdist-train --config run.yaml
 [ "$(cat requeued)" = "requeue 77" ] || { echo "FAILED: scontrol was told \"$(cat requeued)\""; failed=1; }
 
 unset SLURM_JOB_ID SLURM_NTASKS
 # The doctor: all well here; a folder that cannot be written is a finding and exit code 1.
 expect 0 "ok   mpi" "$bin/gptdist-run" --doctor
+grep -q "^ok   ports" out || { echo "FAILED: the doctor did not look for open ports"; failed=1; }
+OMPI_MCA_btl=self,vader,tcp expect 1 "BAD  ports" "$bin/gptdist-run" --doctor
 expect 1 "BAD  folder" "$bin/gptdist-run" --doctor --folder "$folder/none"
 exit "$failed"
