@@ -14,16 +14,19 @@
 #include "io/base/json.h"
 #include "launch/console.h"
 #include "launch/doctor.h"
+#include "launch/exit_file.h"
 #include "launch/options.h"
 #include "launch/run_line.h"
+#include "launch/run_progress.h"
 
 static const char more[] =
     "The program is looked for beside gptdist-run. Ctrl-C, TERM or USR1 once: the job finishes its step, saves and leaves with "
     "75;\n"
     "twice: it is stopped at once. With --max-restarts a job that lost a rank, a device or a disk (76, 71, 74, a signal) is "
     "started\n"
-    "again and resumes from its last checkpoint. In a SLURM job, srun is used where it speaks PMIx, and 75 asks for a "
-    "requeue.\n"
+    "again and resumes from its last checkpoint, N times without a new one. In a SLURM job, srun is used where it speaks PMIx, "
+    "and\n"
+    "75 asks for a requeue, until 3 of them brought no new step.\n"
     "Exit codes: the job's own (what RUN/exit.json says before what mpirun says), 128 + N: ended by signal N, 64 usage,\n"
     "1 --doctor found something wrong, 74 input/output.";
 
@@ -36,6 +39,7 @@ typedef struct outcome {
 
 /* exit.json as it stands: enough to tell whether the job wrote a new one. */
 typedef struct exit_file {
+  char directory[GD_PATH_BYTES];
   char path[GD_PATH_BYTES + 16]; /* "" when the job has no run directory */
   struct stat before;
   bool existed;
@@ -66,6 +70,8 @@ static void find_exit_file(const gd_run_request *request, exit_file *out) {
     gd_error_clear();
     return;
   }
+  if (!spec.run.directory[0]) return;
+  snprintf(out->directory, sizeof out->directory, "%s", spec.run.directory);
   snprintf(out->path, sizeof out->path, "%s/exit.json", spec.run.directory);
 }
 
@@ -73,15 +79,18 @@ static void remember_exit_file(exit_file *file) {
   file->existed = *file->path && stat(file->path, &file->before) == 0;
 }
 
-/* {"code": 75, "reason": "..."} written by this start of the job. mpirun's own code is the first non-zero one it saw, or its
- * own opinion of a signal. */
-static void read_exit_file(const exit_file *file, outcome *out) {
+/* Written by this start of the job. */
+static bool is_new(const exit_file *file) {
   struct stat now;
-  if (!*file->path || stat(file->path, &now) != 0) return;
-  if (file->existed && now.st_ino == file->before.st_ino && now.st_mtim.tv_sec == file->before.st_mtim.tv_sec &&
-      now.st_mtim.tv_nsec == file->before.st_mtim.tv_nsec) {
-    return;
-  }
+  if (!*file->path || stat(file->path, &now) != 0) return false;
+  return !file->existed || now.st_ino != file->before.st_ino || now.st_mtim.tv_sec != file->before.st_mtim.tv_sec ||
+         now.st_mtim.tv_nsec != file->before.st_mtim.tv_nsec;
+}
+
+/* {"code": 75, "reason": "..."}, where the job could say it. mpirun's own code is the first non-zero one it saw, or its own
+ * opinion of a signal. */
+static void read_exit_file(const exit_file *file, outcome *out) {
+  if (!is_new(file)) return;
   gd_json *root;
   if (gd_json_read(file->path, 65536, &root) != GD_OK) {
     gd_error_clear();
@@ -194,11 +203,38 @@ static void ask_for_requeue(void) {
   }
 }
 
+/* Ranks that were killed could not say it themselves. */
+static void complete_exit_file(const exit_file *file, const outcome *result, int code) {
+  char reason[256];
+  if (result->from_file || !is_new(file)) return;
+  if (result->code > 128)
+    snprintf(reason, sizeof reason, "a rank was ended by signal %d (%s), or a host was lost", result->code - 128,
+             strsignal(result->code - 128));
+  else
+    snprintf(reason, sizeof reason, "the job left with %d before rank 0 could say why", result->code);
+  gd_exit_file_complete(file->path, code, reason);
+}
+
+static void hand_back(const char *directory) {
+  const char *job = getenv("SLURM_JOB_ID");
+  int64_t step = gd_run_newest_step(directory);
+  if (gd_run_may_requeue(directory, job, step))
+    ask_for_requeue();
+  else
+    gd_log(
+        GD_LOG_ERROR,
+        "SLURM is not asked to start job %s again: %d requeues brought no step behind %lld (a time limit shorter than start, "
+        "step and save?); the same command goes on from there",
+        job, GD_RUN_IDLE_REQUEUES, (long long)(step < 0 ? 0 : step));
+}
+
+/* Starts are counted since the last one that brought a new checkpoint: a job that gets on may lose a machine every day. */
 static gd_status run_until_done(const gd_run_request *request, const gd_run_line *line, int64_t max_restarts, int64_t pause_s,
                                 int *code) {
   static exit_file file;
   outcome result;
   find_exit_file(request, &file);
+  int64_t newest = gd_run_newest_step(file.directory);
   for (int64_t restarts = 0;; restarts++) {
     GD_TRY(run_once(line, &file, &result));
     *code = result.code;
@@ -207,13 +243,18 @@ static gd_status run_until_done(const gd_run_request *request, const gd_run_line
       gd_log(GD_LOG_ERROR, "the job left with %d: a rank was ended by signal %d (%s), or a host was lost", result.code,
              result.code - 128, strsignal(result.code - 128));
     }
+    complete_exit_file(&file, &result, *code);
+    int64_t before = newest;
+    newest = gd_run_newest_step(file.directory);
+    if (newest > before) restarts = 0;
     if (stop_signal || restarts >= max_restarts || !is_worth_a_restart(&result)) break;
-    gd_log(GD_LOG_WARNING, "the job left with %d%s%s; starting it again in %lld s (restart %lld of %lld)", result.code,
-           *result.reason ? ": " : "", result.reason, (long long)pause_s, (long long)(restarts + 1), (long long)max_restarts);
+    gd_log(GD_LOG_WARNING, "the job left with %d%s%s; starting it again in %lld s (restart %lld of %lld%s)", result.code,
+           *result.reason ? ": " : "", result.reason, (long long)pause_s, (long long)(restarts + 1), (long long)max_restarts,
+           file.directory[0] ? " without a new checkpoint" : "");
     pause_before_restart(pause_s);
     if (stop_signal) break;
   }
-  if (*code == GD_REQUEUE && getenv("SLURM_JOB_ID") && stop_signal != SIGINT) ask_for_requeue();
+  if (*code == GD_REQUEUE && getenv("SLURM_JOB_ID") && stop_signal != SIGINT) hand_back(file.directory);
   return GD_OK;
 }
 
@@ -246,7 +287,8 @@ static gd_status run(int argc, char **argv, int *code) {
       {"--hosts", GD_OPTION_TEXT, &a.hosts, "A,B:4", "hosts, each with its number of ranks", 0, 0},
       {"--network", GD_OPTION_TEXT, &a.network, "NAME|A.B.C.D/N",
        "what carries the traffic between hosts (default: all networks)", 0, 0},
-      {"--max-restarts", GD_OPTION_INTEGER, &a.max_restarts, "N", "starts after a fault (default 0)", 0, 1000000},
+      {"--max-restarts", GD_OPTION_INTEGER, &a.max_restarts, "N",
+       "starts in a row after faults, counted anew at each new checkpoint (default 0)", 0, 1000000},
       {"--restart-pause", GD_OPTION_SECONDS, &a.pause_s, "T", "before each of them (default 5s)", 0, 0},
       {"--print", GD_OPTION_FLAG, &a.print, 0, "print the line that would be run, and stop", 0, 0},
       {"--doctor", GD_OPTION_FLAG, &a.doctor, 0, "check MPI, devices, links, folder and disk; exit 1 when something is wrong",

@@ -9,6 +9,7 @@
 #include "io/base/lockfile.h"
 #include "io/tokenizer/tokenizer.h"
 #include "launch/console.h"
+#include "launch/exit_file.h"
 #include "launch/options.h"
 #include "launch/precision.h"
 #include "launch/signals.h"
@@ -82,7 +83,7 @@ static gd_status check_data_digest(const train *t) {
   snprintf(path, sizeof path, "%s/data.sha256", t->spec.run.directory);
   const char *digest = gd_dataset_digest(t->data);
   gd_bytes old = {0};
-  if (!gd_file_exists(path)) return gd_file_write(path, digest, strlen(digest));
+  if (!gd_file_exists(path)) return gd_file_replace(path, digest, strlen(digest));
   gd_status status = gd_file_read(path, DIGEST_FILE_LIMIT, &old);
   int apart = status == GD_OK ? digits_apart(&old, digest) : 0;
   if (apart < 0)
@@ -110,6 +111,7 @@ static gd_status open_directory(train *t) {
   const char *directory = t->spec.run.directory;
   GD_TRY(gd_folder_make(directory));
   GD_TRY(gd_lockfile_take(directory, &t->lock));
+  gd_exit_file_begin(directory);
   GD_TRY(check_data_digest(t));
   snprintf(path, sizeof path, "%s/log", directory);
   GD_TRY(gd_folder_make(path));
@@ -123,7 +125,7 @@ static gd_status write_config(const train *t) {
   if (!text) return gd_fail(GD_NO_MEMORY, "no memory for the run file");
   size_t bytes = gd_config_write(&t->spec, text, GD_CONFIG_TEXT_BYTES);
   snprintf(path, sizeof path, "%s/config.yaml", t->spec.run.directory);
-  gd_status status = gd_file_write(path, text, bytes);
+  gd_status status = gd_file_replace(path, text, bytes);
   free(text);
   return status;
 }
@@ -205,7 +207,7 @@ static gd_status train_run(train *t) {
 
 static void exit_hook(void *context, gd_status code, const char *text) {
   const train *t = context;
-  if (t->spec.run.directory[0] && t->lock) gd_train_report_exit(t->spec.run.directory, (int)code, text);
+  if (t->spec.run.directory[0] && t->lock) gd_exit_file_end(t->spec.run.directory, (int)code, text);
 }
 
 static gd_status join_allowed(train *t) {
@@ -265,6 +267,7 @@ int main(int argc, char **argv) {
   if (status != GD_OK) {
     /* All ranks agreed on it, so all leave in order, and rank 0 tells. */
     int code = gd_console_leave(status, false);
+    if (t.lock) gd_exit_file_end(t.spec.run.directory, code, gd_error_text());
     close_all(&t);
     gd_session_close(t.session);
     return code;
@@ -272,7 +275,7 @@ int main(int argc, char **argv) {
   if (!t.dry_run) {
     status = train_run(&t);
     if (status != GD_OK && status != GD_REQUEUE) gd_session_abort(t.session, status, gd_error_text());
-    if (gd_session_rank(t.session) == 0) gd_train_report_exit(t.spec.run.directory, (int)status, reason_of(status));
+    if (gd_session_rank(t.session) == 0) gd_exit_file_end(t.spec.run.directory, (int)status, reason_of(status));
   }
   close_all(&t);
   gd_session_close(t.session);

@@ -1,4 +1,4 @@
-/* train_report.c - what a training run tells: progress, metrics.jsonl, TensorBoard, exit.json. */
+/* train_report.c - what a training run tells: progress, metrics.jsonl, TensorBoard. */
 #include "launch/train_report.h"
 
 #include <errno.h>
@@ -194,17 +194,4 @@ gd_status gd_train_report_event(gd_train_report *report, const gd_run_event *e) 
 void gd_train_report_close(gd_train_report *report) {
   gd_metrics_close(report->metrics);
   free(report);
-}
-
-void gd_train_report_exit(const char *directory, int code, const char *reason) {
-  char path[GD_PATH_BYTES + 32], temporary[GD_PATH_BYTES + 32];
-  gd_bytes text = {0};
-  snprintf(path, sizeof path, "%s/exit.json", directory);
-  snprintf(temporary, sizeof temporary, "%s/exit.json.tmp", directory);
-  gd_status status = gd_bytes_printf(&text, "{\"code\": %d, \"reason\": ", code);
-  if (status == GD_OK) status = gd_json_quote(&text, reason, strlen(reason));
-  if (status == GD_OK) status = gd_bytes_append(&text, "}\n", 2);
-  if (status == GD_OK) status = gd_file_write(temporary, text.bytes, text.count);
-  if (status == GD_OK) (void)!rename(temporary, path);
-  gd_bytes_free(&text);
 }

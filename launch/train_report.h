@@ -1,4 +1,4 @@
-/* train_report.h - what a training run tells: the progress line, metrics.jsonl, TensorBoard files, exit.json. Rank 0 only. */
+/* train_report.h - what a training run tells: the progress line, metrics.jsonl, TensorBoard files. Rank 0 only. */
 #ifndef GD_LAUNCH_TRAIN_REPORT_H
 #define GD_LAUNCH_TRAIN_REPORT_H
 
@@ -17,9 +17,6 @@ void gd_train_report_close(gd_train_report *report);
  * this rank, 0 = unknown. Measures how fast memory is copied, half a second. Nothing where no step was counted. GD_NO_MEMORY.
  * Local. */
 GD_CHECKED gd_status gd_train_profile_tell(const gd_profile *profile, double peak_flops, int32_t threads, gd_bytes *fields);
-
-/* RUN/exit.json: {"code": 0, "reason": "..."}; written by rename. Faults are dropped: there is nobody left to tell. */
-void gd_train_report_exit(const char *directory, int code, const char *reason);
 
 /* --dry-run: layout, step table, memory a rank by arena, disk and host memory, tokens a step. Prints to stdout; json: the same
  * numbers as one document. */

@@ -68,6 +68,12 @@ one_call() {
     check "call $n of $calls refused: EIO" one_call "$n" GD_FAULT_ERRNO=5
     check "call $n of $calls kills" one_call "$n" GD_FAULT_KILL=1
   done
+  # A start that fails or dies where it notes its data must not look like damage to the next one.
+  for way in GD_FAULT_ERRNO=28 GD_FAULT_KILL=1; do
+    rm -rf "$work/one"
+    struck one 1 GD_FAULT_PATH=data.sha256 GD_FAULT_CALLS=write GD_FAULT_NTH=1 $way -- $settings
+    check "the note of the data is not written, $way: the next start goes on" goes_on one 1 "data.sha256 $way"
+  done
 
   # Four ranks, and the disk of one of them is full for its second checkpoint (of step 3, which validates best): all go on.
   struck full 4 "GD_FAULT_PATH=step-00000004" "GD_FAULT_CALLS=write fsync" GD_FAULT_NTH=1 GD_FAULT_STICKY=1 GD_FAULT_ERRNO=28 \
@@ -119,6 +125,11 @@ one_call() {
     check "$call: the same state" same_state whole one-of
     rm -rf "$work/one-of"
   done
+
+  # exit.json is written over where there is no block for a new one.
+  struck exit 1 "GD_FAULT_PATH=exit.json.tmp" GD_FAULT_CALLS=write GD_FAULT_NTH=2 GD_FAULT_ERRNO=28 -- $settings
+  check "no room for a new exit.json: the run ends well" [ $? -eq 0 ]
+  check "and the old one is written over" eval 'grep -qE "^{\"state\": \"ended\", \"code\": 0, .*}$" "$work/exit/exit.json"'
 
   # Metrics and TensorBoard are never a reason to stop.
   for file in metrics.jsonl tfevents; do

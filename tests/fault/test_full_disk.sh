@@ -1,7 +1,7 @@
 #!/bin/bash
 # A real disk that is full: a failed save is no reason to stop, the older checkpoint stays, nothing of the failed one keeps its space;
 # where the space returns the next save works and the run ends in the state of one that nothing disturbed; three failed saves in a
-# row end it, and exit.json says why though the disk has no block left. One that cannot hold the last checkpoint does not say "done".
+# row end it. One that cannot hold the last checkpoint does not say "done".
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/../numerics/lib.sh"
 if [ "$(id -u)" != 0 ] || ! unshare -m true 2> /dev/null; then

@@ -61,9 +61,24 @@ expect() {
   for ((i = 0; i < 600; i++)); do grep -q '"train"' "$work/held/metrics.jsonl" 2> /dev/null && break; sleep 0.1; done
   check "a run directory in use is refused with 74" expect 74 held 2 gpt2
   check "the process that holds it is named, once" once held "$holder"
+  check "exit.json says that it runs, who and where" \
+    grep -qE "^\{\"state\": \"running\", \"pid\": $holder, \"host\": \"$(uname -n)\", \"start\": \"20[0-9TZ:-]+\"\}$" "$work/held/exit.json"
   kill -9 $holder
   wait $holder 2> /dev/null
   check "a run directory whose process died is free" expect 0 held 2 gpt2 run.steps=4 --resume=none
+
+  # All ranks and mpirun killed: who started them says what became of the run.
+  "$bin/gptdist-run" -n 2 -- "$bin/gptdist-train" --config "$work/gpt2.yaml" --set "run.directory=$work/whole" --set run.steps=100000 \
+    --set parallel.tensor=2 > "$work/killed.out" 2>&1 &
+  child=$!
+  for ((i = 0; i < 600; i++)); do grep -q '"running"' "$work/whole/exit.json" && break; sleep 0.1; done
+  check "the next start does not say done any more" [ "$i" -lt 600 ]
+  launcher=$(cat /proc/$child/task/*/children)
+  kill -9 $(cat /proc/${launcher% }/task/*/children) ${launcher}
+  wait $child
+  check "kill -9 of all leaves with 137" [ $? -eq 137 ]
+  check "exit.json says so" grep -qE '"state": "ended", "code": 137, "reason": ".*signal 9' "$work/whole/exit.json"
+  check "a refused start says so, too" eval 'expect 64 whole 2 gpt2 model.layers=3; grep -q "\"code\": 64, .*model.layers" "$work/whole/exit.json"'
 
   echo > "$work/file"
   check "a directory that cannot be made is refused with 74" expect 74 nowhere 2 gpt2 $long "run.directory=$work/file/run"

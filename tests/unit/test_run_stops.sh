@@ -25,6 +25,7 @@ echo start >>seen
 number=$(grep -c start seen)
 read -r code said < <(sed -n "${number}p" plan)
 [ -z "$said" ] || says "$said"
+eval "${ON_START-}"
 [ "$code" != killed ] || kill -9 $$
 [ "$code" = work ] || exit "$code"
 while [ -e plan ]; do sleep 0.05; done
@@ -200,6 +201,30 @@ kill -TERM "$runner"
 ends 76
 seen start
 
+scene="a new checkpoint is progress: restarts are counted anew"
+whole 76 "$(printf '76\n76\n76\n76\n76\n76')" --max-restarts 2 --restart-pause 0
+seen start start start
+export ON_START='[ "$number" -gt 3 ] || mkdir -p "run/checkpoints/step-0000000$number"'
+whole 76 "$(printf '76\n76\n76\n76\n76\n76\n76')" --max-restarts 2 --restart-pause 0
+seen start start start start start
+grep -qF "restart 2 of 2 without a new checkpoint" out || complain "what is counted is not told"
+unset ON_START
+rm -rf run/checkpoints
+
+scene="exit.json of a start that was killed before it could say more is completed"
+running='{"state": "running", "pid": 4711, "host": "node7", "start": "2026-01-02T03:04:05Z"}'
+whole 137 "137 $running"
+grep -qF '"state": "ended", "code": 137, "reason": "a rank was ended by signal 9 (Killed), or a host was lost", "pid": 4711, "host": "node7", "start": "2026-01-02T03:04:05Z"' run/exit.json ||
+  complain "exit.json: $(cat run/exit.json)"
+whole 1 "1 $running"
+grep -qF '"code": 1, "reason": "the job left with 1 before rank 0 could say why"' run/exit.json || complain "exit.json: $(cat run/exit.json)"
+scene="one that another start is writing is left alone"
+printf '%s\n' 137 >plan
+: >seen
+echo "$running" >run/exit.json
+"$bin/gptdist-run" -- ./gptdist-train --config run.yaml >out 2>&1 </dev/null
+[ "$(cat run/exit.json)" = "$running" ] || complain "exit.json: $(cat run/exit.json)"
+
 # ---- SLURM: 75 asks for a requeue, but not when a person pressed Ctrl-C ----
 
 export SLURM_JOB_ID=77
@@ -213,4 +238,20 @@ ON_USR1='exit 75' begin work
 asked INT
 ends 75
 [ ! -e requeued ] || complain "scontrol was told \"$(cat requeued)\""
+
+scene="requeues that bring no new step come to an end"
+rm -rf run/checkpoints run/requeues.json
+for try in 1 2 3 4; do
+  whole 75 75
+  if [ $try -le 3 ]; then [ -e requeued ] || complain "requeue $try was not asked for"; fi
+done
+[ ! -e requeued ] || complain "a fourth requeue at the same step"
+grep -qF "3 requeues brought no step behind 0" out || complain "nothing said"
+mkdir -p run/checkpoints/step-00000010
+whole 75 75
+[ -e requeued ] || complain "a new step was made, and no requeue asked for"
+for try in 1 2 3; do whole 75 75; done
+[ ! -e requeued ] || complain "a fourth requeue at step 10"
+SLURM_JOB_ID=78 whole 75 75
+[ "$(cat requeued 2>/dev/null)" = "requeue 78" ] || complain "another job pays for the requeues of this one"
 exit 0
