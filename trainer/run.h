@@ -54,9 +54,7 @@ typedef struct gd_run {
   int64_t start_step; /* where this process began */
   int64_t enqueued;   /* steps; state.step of them have been read */
   double began_ms[GD_FLAGS_AHEAD], read_ms;
-  double token_flops; /* of a step, for each token */
-  int64_t saved_step; /* last snapshot, -1 = none */
-  int64_t marks_best; /* a step to mark once it is published, -1 = none */
+  double token_flops;   /* of a step, for each token */
   int64_t saved_step;   /* last snapshot, -1 = none */
   int64_t marks_best;   /* a step to mark once it is published, -1 = none */
   int32_t failed_saves; /* since the last that was published */
