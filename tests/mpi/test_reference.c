@@ -350,7 +350,7 @@ static void run_parts(const char *shape, const char *const *parts, int count) {
         c.numerics = variant & 2 ? GD_NUMERICS_INVARIANT : GD_NUMERICS_FAST;
         c.zero = variant & 4 ? 1 : 0;
         c.micro = variant & 4 ? 1 : SEQUENCES / (ranks / tensor);
-        c.lr_scale = part % 2 ? "{\"*\": 0.5, \"layers.1.*\": 3, \"*.norm2.*\": 2}" : NULL;
+        c.lr_scale = part % 2 ? "{\"*\": 0.5, \"*.weight\": 2, \"*o*.weight\": 3}" : NULL;
         run_part(&c);
       }
 }
