@@ -166,8 +166,7 @@ static void prepare(int s) {
   setsockopt(s, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
 }
 
-/* Compares in constant time. */
-static bool same_key(const uint8_t *a, const uint8_t *b) {
+bool gd_control_same_key(const uint8_t *a, const uint8_t *b) {
   unsigned different = 0;
   for (int i = 0; i < GD_CONTROL_KEY_BYTES; i++) different |= (unsigned)(a[i] ^ b[i]);
   return different == 0;
@@ -207,7 +206,7 @@ static int hear(guest *g) {
 /* Takes a connection in if it knows the key; a stranger is dropped without a word. */
 static void admit(admission *a, const guest *g) {
   int32_t welcome = g->in.rank; /* fits where nothing was sent before */
-  if (!same_key(g->in.key, a->invitation->key) || welcome < 1 || welcome >= a->ranks || a->sockets[welcome] >= 0 ||
+  if (!gd_control_same_key(g->in.key, a->invitation->key) || welcome < 1 || welcome >= a->ranks || a->sockets[welcome] >= 0 ||
       send(g->socket, &welcome, sizeof welcome, MSG_NOSIGNAL) != (ssize_t)sizeof welcome) {
     close(g->socket);
     return;
@@ -342,6 +341,38 @@ gd_status gd_control_connect(const gd_control_invitation *invitation, int32_t ra
     snprintf(tried + used, sizeof tried - used, "%s%s: %s", used ? "; " : "", text, errno ? strerror(errno) : "no answer");
   }
   return gd_fail(GD_RANK_FAILED, "cannot reach rank 0's control channel (%s)", tried[0] ? tried : "rank 0 does not listen");
+}
+
+int gd_control_reserve(int connection, gd_contact *out) {
+  socklen_t bytes = sizeof *out;
+  memset(out, 0, sizeof *out);
+  if (getsockname(connection, &out->any, &bytes) != 0 || bytes > sizeof *out) {
+    memset(out, 0, sizeof *out);
+    return -1;
+  }
+  if (out->any.sa_family == AF_INET6)
+    out->v6.sin6_port = 0;
+  else
+    out->v4.sin_port = 0;
+  int s = open_socket(out->any.sa_family);
+  if (s >= 0 && bind(s, &out->any, bytes) == 0 && getsockname(s, &out->any, &bytes) == 0) return s;
+  if (s >= 0) close(s);
+  memset(out, 0, sizeof *out);
+  return -1;
+}
+
+bool gd_control_answer(int reserved) {
+  return reserved >= 0 && listen(reserved, 1024) == 0;
+}
+
+int gd_control_call(const gd_contact *contact) {
+  if (contact->any.sa_family == 0) return -1;
+  int s = open_socket(contact->any.sa_family);
+  if (s < 0) return -1;
+  prepare(s);
+  if (connect(s, &contact->any, address_bytes(&contact->any)) == 0 || errno == EINPROGRESS) return s;
+  close(s);
+  return -1;
 }
 
 bool gd_message_send(int s, gd_message_type type, const void *body, size_t bytes, bool may_drop) {

@@ -3,6 +3,7 @@
 #ifndef GD_COMM_CONTROL_H
 #define GD_COMM_CONTROL_H
 
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -37,12 +38,30 @@ GD_CHECKED gd_status gd_control_accept(gd_control_listener *listener, const gd_c
 /* The others: tries rank 0's addresses in order. GD_RANK_FAILED. */
 GD_CHECKED gd_status gd_control_connect(const gd_control_invitation *invitation, int32_t rank, int32_t timeout_ms, int *out);
 
+/* Where a rank can be called once rank 0 is lost. any.sa_family is 0 where it cannot. */
+typedef union gd_contact {
+  struct sockaddr any;
+  struct sockaddr_in v4;
+  struct sockaddr_in6 v6;
+} gd_contact;
+
+/* Binds a port on the address that `connection` (to rank 0) leaves from: it is this process's own from now on, and nobody can
+ * connect before gd_control_answer. Returns the socket, or -1 with a contact that cannot be called. */
+int gd_control_reserve(int connection, gd_contact *out);
+/* Starts to listen on it. False: the system refuses. */
+bool gd_control_answer(int reserved);
+/* Begins to connect, without waiting: the socket is writable when it is done; -1 where it cannot be. */
+int gd_control_call(const gd_contact *contact);
+/* Compares in constant time. */
+bool gd_control_same_key(const uint8_t *a, const uint8_t *b);
+
 typedef enum gd_message_type {
-  GD_MESSAGE_BEAT = 1, /* to rank 0: gd_beat; from rank 0: empty */
+  GD_MESSAGE_BEAT = 1, /* both ways: gd_beat */
   GD_MESSAGE_AGREE,    /* to rank 0: a rank's status and text */
   GD_MESSAGE_VERDICT,  /* from rank 0: the worst of them */
   GD_MESSAGE_FATAL,    /* both ways: a status and text; the job ends */
-  GD_MESSAGE_LEFT,     /* to rank 0: it was silent too long, this rank leaves by itself; already printed by rank 1 */
+  GD_MESSAGE_LEFT,     /* to rank 0: it was silent too long, another rank leads the others out and has printed why */
+  GD_MESSAGE_ASK,      /* from rank 0: a beat at once, please */
   GD_MESSAGE_BYE,      /* both ways: this rank is done, its connection will close */
 } gd_message_type;
 

@@ -81,7 +81,7 @@ static gd_status find_neighbours(gd_session *session, const place *mine, bool *o
   session->local_rank = session->local_ranks = 0;
   session->local_leader = session->rank;
   for (int32_t r = 0; r < session->ranks && status == GD_OK; r++) {
-    if (r < session->watch.ranks) memcpy(session->watch.rank[r].host, all[r].place.host, sizeof all[r].place.host);
+    memcpy(session->watch.rank[r].host, all[r].place.host, sizeof all[r].place.host);
     if (memcmp(&all[r].place, mine, sizeof *mine) != 0) continue;
     session->local_ranks++;
     if (r < session->local_leader) session->local_leader = r;
@@ -116,16 +116,21 @@ static gd_status open_parts(gd_session *session, const gd_launch_environment *en
   find_place(&mine);
   memcpy(session->host, mine.host, sizeof session->host);
   gd_error_set_place(session->rank, session->host);
-  if (session->ranks > 1) GD_TRY(start_mpi(session, environment));
+  if (session->ranks > 1) {
+    GD_TRY(gd_session_watch_start(session));
+    GD_TRY(start_mpi(session, environment));
+  }
 
-  session->watch.ranks = session->rank == 0 ? session->ranks : 1;
+  session->watch.ranks = session->ranks;
   session->watch.rank = calloc((size_t)session->watch.ranks, sizeof *session->watch.rank);
   session->watch.seen = calloc((size_t)session->watch.ranks, sizeof *session->watch.seen);
   if (!session->watch.rank || !session->watch.seen) return gd_fail(GD_NO_MEMORY, "out of memory for %d ranks", session->ranks);
-  memcpy(session->watch.rank[0].host, mine.host, sizeof mine.host);
+  memcpy(session->watch.rank[session->rank].host, mine.host, sizeof mine.host);
   bool one_host = true;
   if (session->ranks > 1) GD_TRY(find_neighbours(session, &mine, &one_host));
-  return gd_session_control_open(session, one_host);
+  GD_TRY(gd_session_control_open(session, one_host));
+  gd_session_has_started();
+  return GD_OK;
 }
 
 /* Tasks that know nothing of each other would train the same run, each alone. */
@@ -158,7 +163,8 @@ gd_status gd_session_open(gd_session **out) {
   snprintf(session->watch.group_name[GD_WATCH_SESSION], 32, "session");
   session->changed_ms = gd_machine_now_ms();
   session->worst_rank = -1;
-  session->wake[0] = session->wake[1] = -1;
+  session->wake[0] = session->wake[1] = session->reserved = -1;
+  session->beat.patience = GD_WATCH_PATIENCE;
   pthread_mutex_init(&session->beat_lock, NULL);
   pthread_mutex_init(&session->lock, NULL);
   pthread_cond_init(&session->changed, NULL);
@@ -180,6 +186,7 @@ void gd_session_close(gd_session *session) {
   free(session->sockets);
   free(session->readers);
   free(session->finished);
+  free(session->contacts);
   pthread_mutex_destroy(&session->beat_lock);
   pthread_mutex_destroy(&session->lock);
   pthread_cond_destroy(&session->changed);

@@ -64,13 +64,17 @@ const void *gd_session_cuda_kernels(const gd_session *session);
 /* Heartbeat. `phase` is a static text ("forward", "save"); progress resets the watchdog's clock, and so does gd_progress() of
  * any thread inside a phase. Local, cheap. */
 void gd_session_progress(gd_session *session, const char *phase, int64_t step);
+/* The same for a phase that may have to wait for storage (start, load, save, data, a report): ten deadlines may pass in it. */
+void gd_session_storage(gd_session *session, const char *phase, int64_t step);
 /* The deadline of the watchdog; 0 (the start value) turns it off. A rank that made no progress for so long, and does not wait
- * for one that does, is stuck: rank 0 reports, once, which rank has not entered which call, since when, and who waits for it;
- * then every rank leaves with GD_RANK_FAILED. Local; give all ranks the same. */
+ * for one that does, is stuck: rank 0 reports, once and less than 2 s later, which rank has not entered which call, since when,
+ * and who waits for it; then every rank leaves with GD_RANK_FAILED. Where rank 0 itself is silent, or gone, the lowest living
+ * rank reports that; the others find it without rank 0. Local; give all ranks about the same. */
 void gd_session_set_watchdog(gd_session *session, int32_t seconds);
 
-/* Called once in rank 0's process, on any thread, right before a fatal end leaves (abort, watchdog, lost rank), after the
- * text was logged: launch/ writes exit.json here. The process leaves with _exit, so buffered files must be flushed here. */
+/* Called once, in the process that tells of a fatal end (abort, watchdog, lost rank): rank 0's, or where that is lost the
+ * lowest living rank's; on any thread, right before all leave, after the text was logged: launch/ writes exit.json here. The
+ * process leaves with _exit, so buffered files must be flushed here. */
 void gd_session_set_exit_hook(gd_session *session, void (*hook)(void *context, gd_status code, const char *text),
                               void *context);
 

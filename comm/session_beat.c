@@ -19,6 +19,7 @@ static void enter(gd_session *session, int entry, const char *call, uint64_t seq
   at->sequence = sequence;
   at->place = message ? GD_WATCH_IN_MESSAGE : GD_WATCH_IN_COLLECTIVE;
   if (!message) at->entered = sequence;
+  session->beat.last = entry;
   snprintf(at->call, sizeof at->call, "%s", call);
   changed_now(session);
 }
@@ -53,12 +54,21 @@ void gd_session_call_end(gd_session *session, int entry) {
   pthread_mutex_unlock(&session->beat_lock);
 }
 
-void gd_session_progress(gd_session *session, const char *phase, int64_t step) {
+static void set_phase(gd_session *session, const char *phase, int64_t step, int32_t patience) {
   pthread_mutex_lock(&session->beat_lock);
   snprintf(session->beat.phase, sizeof session->beat.phase, "%s", phase);
   session->beat.step = step;
+  session->beat.patience = patience;
   changed_now(session);
   pthread_mutex_unlock(&session->beat_lock);
+}
+
+void gd_session_progress(gd_session *session, const char *phase, int64_t step) {
+  set_phase(session, phase, step, 1);
+}
+
+void gd_session_storage(gd_session *session, const char *phase, int64_t step) {
+  set_phase(session, phase, step, GD_WATCH_PATIENCE);
 }
 
 void gd_session_watch_device(gd_session *session, bool open) {

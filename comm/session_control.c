@@ -1,8 +1,8 @@
-/* session_control.c - the thread behind the control channel: heartbeats, agreement, the watchdog, and the one way out.
+/* session_control.c - the thread behind the control channel: heartbeats, agreement, the watchdog.
  *
- * Rank 0's thread talks to everybody, every other rank's to rank 0 alone. It sleeps in poll() and wakes for a message or once
- * a second. A rank whose connection breaks, or who stops, cannot be left behind in a collective: the whole job leaves, with
- * one report printed by rank 0. */
+ * Rank 0's thread talks to everybody, every other rank's to rank 0 alone. It sleeps in poll() and wakes for a message or four
+ * times a second. A rank whose connection breaks, or who stops, cannot be left behind in a collective: the whole job leaves,
+ * with one report, printed by rank 0, or by the lowest living rank where rank 0 is the one. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -20,109 +20,18 @@
 #include "comm/session_state.h"
 #include "shard/base/log.h"
 
-enum { BEAT_MS = 1000, JOIN_MS = 60000, TRIPS = 3, LEAVE_MS = 10000 };
+enum { BEAT_MS = 1000, TICK_MS = 250, JOIN_MS = 60000, TRIPS = 4 };
 
 /* A status and its text on the wire. */
 typedef struct gd_error wire_error;
-
-static atomic_flag leaving = ATOMIC_FLAG_INIT;
-
-static size_t error_bytes(const wire_error *error) {
-  return error->code == GD_OK ? sizeof error->code : offsetof(wire_error, text) + strlen(error->text) + 1;
-}
-
-static void error_from_wire(const void *body, size_t bytes, wire_error *out) {
-  memset(out, 0, sizeof *out);
-  out->code = GD_BUG;
-  if (bytes > sizeof *out) bytes = sizeof *out;
-  memcpy(out, body, bytes);
-  out->whose[sizeof out->whose - 1] = out->place[sizeof out->place - 1] = out->text[sizeof out->text - 1] = 0;
-}
-
-/* The calling thread's record where `text` is that record's, else a fault of this rank with that text alone. */
-static void error_from_text(gd_status code, const char *text, wire_error *out) {
-  *out = (wire_error){.code = code};
-  if (text == gd_error_text())
-    gd_error_take(code, out);
-  else
-    snprintf(out->text, sizeof out->text, "%s", text);
-}
 
 static int32_t peers(const gd_session *session) {
   return session->rank == 0 ? session->ranks : 1;
 }
 
-/* The way out. */
-
-/* A disk that does not answer must not hold up the end of the job: this thread ends it all the same. */
-static void *leave_anyway(void *argument) {
-  nanosleep(&(struct timespec){.tv_sec = LEAVE_MS / 1000}, NULL);
-  _exit(*(int *)argument);
-}
-
-/* Rank 0: tells everybody, prints once, writes exit.json, waits until all have hung up (a close with unread bytes would throw
- * the message away), leaves. The others stay until it has shut its side, or for LEAVE_MS: mpirun would end rank 0 in the middle
- * of its last words. The first caller wins; others wait for the end here. */
-static _Noreturn void lead_out_at(gd_session *session, gd_log_level level, const wire_error *fatal) {
-  if (atomic_flag_test_and_set(&leaving))
-    for (;;) pause();
-  char text[sizeof fatal->whose + sizeof fatal->text];
-  snprintf(text, sizeof text, "%s%s", fatal->whose, fatal->text);
-  static int exit_code;
-  exit_code = (int)fatal->code;
-  pthread_t thread;
-  if (gd_machine_thread(&thread, leave_anyway, &exit_code, "a thread to leave with") != GD_OK) gd_error_clear();
-  for (int32_t r = 1; session->sockets && r < session->ranks; r++)
-    gd_message_send(session->sockets[r], GD_MESSAGE_FATAL, fatal, error_bytes(fatal), true);
-  gd_status code = gd_error_raise(fatal); /* the log looks for the place there */
-  gd_log_fault(level, "%s", text);
-  if (session->exit_hook) session->exit_hook(session->exit_context, code, text);
-  int64_t deadline = gd_machine_now_ms() + 2000;
-  for (int32_t r = 1; session->sockets && r < session->ranks; r++)
-    if (session->sockets[r] >= 0) shutdown(session->sockets[r], SHUT_WR);
-  for (int32_t r = 1; session->sockets && r < session->ranks; r++) {
-    char drop[4096];
-    struct pollfd entry = {.fd = session->sockets[r], .events = POLLIN};
-    for (int64_t left; entry.fd >= 0 && (left = deadline - gd_machine_now_ms()) > 0;)
-      if (poll(&entry, 1, (int)left) > 0 && recv(entry.fd, drop, sizeof drop, MSG_DONTWAIT) <= 0 && errno != EAGAIN) break;
-  }
-  _exit((int)code);
-}
-
-static _Noreturn void lead_out(gd_session *session, gd_status code, const char *text) {
-  wire_error fatal;
-  error_from_text(code, text, &fatal);
-  lead_out_at(session, GD_LOG_ERROR, &fatal);
-}
-
-/* Another rank leaves on its own judgement: rank 0 is gone or silent. Only rank 1 speaks, so that it is said once; the others
- * give it time to, since its clock may be some beats behind theirs, and who leaves ends the job. */
-static _Noreturn void leave_without_rank_0(gd_session *session, const char *text) {
-  if (atomic_flag_test_and_set(&leaving))
-    for (;;) pause();
-  gd_log(session->rank == 1 ? GD_LOG_ERROR : GD_LOG_DEBUG, "%s", text);
-  if (session->rank > 1) nanosleep(&(struct timespec){.tv_sec = TRIPS * BEAT_MS / 1000}, NULL);
-  /* Should rank 0 come back to life it must know that this is said, and leave too. */
-  wire_error left = {.code = GD_RANK_FAILED};
-  snprintf(left.text, sizeof left.text, "%s", text);
-  gd_message_send(session->sockets[0], GD_MESSAGE_LEFT, &left, error_bytes(&left), true);
-  _exit((int)GD_RANK_FAILED);
-}
-
-_Noreturn void gd_session_abort(gd_session *session, gd_status code, const char *text) {
-  if (code == GD_OK) code = GD_BUG;
-  if (session->rank == 0) lead_out(session, code, text);
-  wire_error fatal;
-  error_from_text(code, text, &fatal);
-  pthread_mutex_lock(&session->lock);
-  bool sent = gd_message_send(session->sockets[0], GD_MESSAGE_FATAL, &fatal, error_bytes(&fatal), false);
-  pthread_mutex_unlock(&session->lock);
-  /* Rank 0 prints the text and sends it back; the control thread then ends this process. */
-  if (sent) nanosleep(&(struct timespec){.tv_sec = 2 + LEAVE_MS / 1000}, NULL);
-  if (atomic_flag_test_and_set(&leaving))
-    for (;;) pause();
-  gd_log(GD_LOG_ERROR, "%s%s", fatal.whose, fatal.text);
-  _exit((int)code);
+static _Noreturn void lead_out(gd_session *session, gd_log_level level, const wire_error *fatal) {
+  if (!gd_session_begin_to_leave()) gd_session_wait_for_end();
+  gd_session_lead_out(session, level, fatal);
 }
 
 /* Agreement. */
@@ -139,7 +48,8 @@ static void count_vote(gd_session *session, int32_t rank, const wire_error *vote
   session->worst_rank = -1;
   session->rounds++;
   for (int32_t r = 1; r < session->ranks; r++)
-    gd_message_send(session->sockets[r], GD_MESSAGE_VERDICT, &session->verdict, error_bytes(&session->verdict), false);
+    gd_message_send(session->sockets[r], GD_MESSAGE_VERDICT, &session->verdict, gd_session_error_bytes(&session->verdict),
+                    false);
   pthread_cond_broadcast(&session->changed);
 }
 
@@ -153,7 +63,7 @@ gd_status gd_session_agree(gd_session *session, gd_status mine) {
   if (session->rank == 0)
     count_vote(session, 0, &vote);
   else
-    gd_message_send(session->sockets[0], GD_MESSAGE_AGREE, &vote, error_bytes(&vote), false);
+    gd_message_send(session->sockets[0], GD_MESSAGE_AGREE, &vote, gd_session_error_bytes(&vote), false);
   /* If a peer is lost the control thread ends the process, so this wait always ends. */
   while (session->rounds < round) pthread_cond_wait(&session->changed, &session->lock);
   wire_error verdict = session->verdict;
@@ -165,53 +75,50 @@ gd_status gd_session_agree(gd_session *session, gd_status mine) {
 /* The thread. */
 
 static void lost(gd_session *session, int32_t peer) {
-  char text[1024], where[512];
-  gd_watch_where(&session->watch, session->rank == 0 ? peer : 0, where, sizeof where);
-  const char *host = session->watch.rank[session->rank == 0 ? peer : 0].host;
-  if (session->rank != 0) {
-    snprintf(text, sizeof text, "rank 0 on %s: connection lost, its process has ended", host);
-    leave_without_rank_0(session, text);
-  }
-  double ago = (double)(gd_machine_now_ms() - session->watch.rank[peer].arrived_ms) * 1e-3;
-  snprintf(text, sizeof text, "rank %d on %s: connection lost, its process has ended; its last sign was %.1f s ago in %s", peer,
-           host, ago, where);
-  lead_out(session, GD_RANK_FAILED, text);
+  if (session->rank != 0) gd_session_take_over(session, true);
+  const gd_watched_rank *rank = &session->watch.rank[peer];
+  wire_error fatal = {.code = GD_RANK_FAILED};
+  char where[512], here[512];
+  gd_session_take_beat(session, &session->watch.rank[0].beat);
+  gd_watch_where(&session->watch, peer, where, sizeof where);
+  gd_watch_where(&session->watch, 0, here, sizeof here);
+  snprintf(fatal.text, sizeof fatal.text,
+           "rank %d on %s: connection lost, its process has ended; its last sign was %.1f s ago in %s; rank 0 is in %s", peer,
+           rank->host, (double)(gd_machine_now_ms() - rank->arrived_ms) * 1e-3, where, here);
+  lead_out(session, GD_LOG_ERROR, &fatal);
 }
 
 /* One message from a peer; the lock is held. Fills *fatal and returns true when the job must end. */
 static bool handle(gd_session *session, int32_t peer, const gd_message_header *header, const void *body, wire_error *fatal) {
-  gd_watched_rank *seen = &session->watch.rank[session->rank == 0 ? peer : 0];
+  gd_watched_rank *seen = &session->watch.rank[peer]; /* rank 0 is the one peer of the others */
   seen->arrived_ms = gd_machine_now_ms();
   switch ((gd_message_type)header->type) {
     case GD_MESSAGE_BEAT:
-      if (session->rank == 0 && header->bytes == sizeof seen->beat) memcpy(&seen->beat, body, sizeof seen->beat);
+      if (header->bytes == sizeof seen->beat) memcpy(&seen->beat, body, sizeof seen->beat);
       return false;
     case GD_MESSAGE_AGREE:
-      error_from_wire(body, header->bytes, fatal);
+      gd_session_error_from_wire(body, header->bytes, fatal);
       if (session->rank == 0) count_vote(session, peer, fatal);
       return false;
     case GD_MESSAGE_VERDICT:
-      error_from_wire(body, header->bytes, &session->verdict);
+      gd_session_error_from_wire(body, header->bytes, &session->verdict);
       session->rounds++;
       pthread_cond_broadcast(&session->changed);
       return false;
+    case GD_MESSAGE_ASK: {
+      gd_beat beat;
+      gd_session_take_beat(session, &beat);
+      gd_message_send(session->sockets[peer], GD_MESSAGE_BEAT, &beat, sizeof beat, true);
+      return false;
+    }
     case GD_MESSAGE_BYE:
       session->finished[peer] = true;
       pthread_cond_broadcast(&session->changed);
       return false;
     case GD_MESSAGE_LEFT:
-    case GD_MESSAGE_FATAL: error_from_wire(body, header->bytes, fatal); return true;
+    case GD_MESSAGE_FATAL: gd_session_error_from_wire(body, header->bytes, fatal); return true;
   }
   return false;
-}
-
-/* Until rank 0 has said what happened and shut its side, or for LEAVE_MS. */
-static void wait_for_rank_0(const gd_session *session) {
-  char drop[4096];
-  int64_t left, deadline = gd_machine_now_ms() + LEAVE_MS;
-  struct pollfd entry = {.fd = session->sockets[0], .events = POLLIN};
-  while ((left = deadline - gd_machine_now_ms()) > 0)
-    if (poll(&entry, 1, (int)left) > 0 && recv(entry.fd, drop, sizeof drop, MSG_DONTWAIT) <= 0 && errno != EAGAIN) return;
 }
 
 static void read_peer(gd_session *session, int32_t peer) {
@@ -234,14 +141,10 @@ static void read_peer(gd_session *session, int32_t peer) {
     bool end = handle(session, peer, &header, body, &fatal);
     pthread_mutex_unlock(&session->lock);
     if (!end) continue;
-    bool told = header.type == GD_MESSAGE_LEFT && peer == 1; /* where another one left, rank 1 was not able to speak */
-    if (session->rank == 0) lead_out_at(session, told ? GD_LOG_DEBUG : GD_LOG_ERROR, &fatal);
-    if (atomic_flag_test_and_set(&leaving))
-      for (;;) pause();
-    (void)gd_error_raise(&fatal);
-    gd_log_fault(GD_LOG_DEBUG, "leaving: %s%s", fatal.whose, fatal.text);
-    wait_for_rank_0(session);
-    _exit((int)fatal.code);
+    /* Where another one led the others out it has said why. */
+    if (session->rank == 0) lead_out(session, header.type == GD_MESSAGE_LEFT ? GD_LOG_DEBUG : GD_LOG_ERROR, &fatal);
+    if (!gd_session_begin_to_leave()) gd_session_wait_for_end();
+    gd_session_follow_out(session->sockets[0], &fatal);
   }
 }
 
@@ -253,36 +156,50 @@ static void send_beats(gd_session *session) {
     session->watch.rank[0].beat = beat;
     session->watch.rank[0].arrived_ms = gd_machine_now_ms();
     for (int32_t r = 1; r < session->ranks; r++)
-      if (session->sockets[r] >= 0 && !session->stop) gd_message_send(session->sockets[r], GD_MESSAGE_BEAT, NULL, 0, true);
+      if (session->sockets[r] >= 0 && !session->stop)
+        gd_message_send(session->sockets[r], GD_MESSAGE_BEAT, &beat, sizeof beat, true);
   } else if (session->sockets[0] >= 0 && !session->finished[0]) {
     gd_message_send(session->sockets[0], GD_MESSAGE_BEAT, &beat, sizeof beat, true);
   }
   pthread_mutex_unlock(&session->lock);
 }
 
-static void check_deadline(gd_session *session) {
-  char text[4096], where[3900];
+/* Rank 0: is somebody stuck, for some checks in a row? Beats are up to a second old when a deadline passes: fresh ones are
+ * asked for in between, so that the report is true. */
+static void check_everybody(gd_session *session) {
+  wire_error fatal = {.code = GD_RANK_FAILED};
+  char where[1900];
   int64_t now = gd_machine_now_ms();
   pthread_mutex_lock(&session->lock);
   int64_t deadline = session->watchdog_ms;
-  bool stuck = deadline > 0 && !session->stop;
-  if (session->rank == 0)
-    stuck = stuck && gd_watch_stuck(&session->watch, now, deadline);
-  else
-    stuck = stuck && !session->finished[0] && now - session->watch.rank[0].arrived_ms >= deadline + TRIPS * BEAT_MS;
-  /* Some beats are a second old when the first deadline passes: a few more make the report true. */
+  bool stuck = deadline > 0 && !session->stop && gd_watch_stuck(&session->watch, now, deadline);
   session->trips = stuck ? session->trips + 1 : 0;
   bool report = session->trips >= TRIPS;
-  if (report && session->rank == 0) gd_watch_report(&session->watch, now, deadline, where, sizeof where);
+  if (report) gd_watch_report(&session->watch, now, deadline, where, sizeof where);
+  for (int32_t r = 1; stuck && session->sockets && r < session->ranks; r++)
+    if (session->sockets[r] >= 0) gd_message_send(session->sockets[r], GD_MESSAGE_ASK, NULL, 0, true);
   pthread_mutex_unlock(&session->lock);
   if (!report) return;
-  if (session->rank == 0) {
-    snprintf(text, sizeof text, "watchdog: %s", where);
-    lead_out(session, GD_RANK_FAILED, text);
-  }
-  snprintf(text, sizeof text, "watchdog: rank 0 on %s does not answer for %lld s", session->watch.rank[0].host,
-           (long long)((now - session->watch.rank[0].arrived_ms) / 1000));
-  leave_without_rank_0(session, text);
+  snprintf(fatal.text, sizeof fatal.text, "watchdog: %s", where);
+  lead_out(session, GD_LOG_ERROR, &fatal);
+}
+
+/* The others: is rank 0 silent? If it hangs and its process lives, it reports itself. */
+static void check_rank_0(gd_session *session) {
+  pthread_mutex_lock(&session->lock);
+  int64_t silence = gd_machine_now_ms() - session->watch.rank[0].arrived_ms;
+  bool silent =
+      session->watchdog_ms > 0 && !session->stop && !session->finished[0] && silence >= session->watchdog_ms + TRIPS * TICK_MS;
+  pthread_mutex_unlock(&session->lock);
+  if (silent) gd_session_take_over(session, false);
+}
+
+/* A gap between two rounds of the control thread that is no matter of scheduling. */
+static bool was_away(gd_session *session, int64_t gap_ms) {
+  pthread_mutex_lock(&session->lock);
+  int64_t half = session->watchdog_ms / 2;
+  pthread_mutex_unlock(&session->lock);
+  return gap_ms > 5 * BEAT_MS || (half > 0 && gap_ms > BEAT_MS && gap_ms > half);
 }
 
 /* This process was stopped or starved for a while: what it knows of the others is as old as that, and says nothing. */
@@ -302,16 +219,23 @@ static void *control_thread(void *argument) {
   gd_session *session = argument;
   int32_t n = peers(session);
   struct pollfd *entries = calloc((size_t)n + 1, sizeof *entries);
-  if (!entries) lead_out(session, GD_NO_MEMORY, "out of memory for the control thread");
-  int64_t next = gd_machine_now_ms(), last = next;
+  if (!entries)
+    lead_out(session, GD_LOG_ERROR, &(wire_error){.code = GD_NO_MEMORY, .text = "out of memory for the control thread"});
+  int64_t next = gd_machine_now_ms(), next_beat = next, last = next;
   for (;;) {
     int64_t now = gd_machine_now_ms();
-    if (now - last > 5 * BEAT_MS) forgive_gap(session);
+    if (was_away(session, now - last)) forgive_gap(session);
     last = now;
-    if (now >= next) {
+    if (now >= next_beat) {
       send_beats(session);
-      check_deadline(session);
-      next = now + BEAT_MS;
+      next_beat = now + BEAT_MS;
+    }
+    if (now >= next) {
+      if (session->rank == 0)
+        check_everybody(session);
+      else
+        check_rank_0(session);
+      next = now + TICK_MS;
     }
     pthread_mutex_lock(&session->lock);
     bool stop = session->stop;
@@ -353,6 +277,20 @@ static gd_status start_thread(gd_session *session) {
   return GD_OK;
 }
 
+/* Where everybody can be called once rank 0 is lost. */
+static gd_status exchange_contacts(gd_session *session) {
+  gd_contact mine = {0}, *all = calloc((size_t)session->ranks, sizeof *all);
+  if (session->rank > 0) session->reserved = gd_control_reserve(session->sockets[0], &mine);
+  GD_TRY(gd_session_agree(session, all ? GD_OK : gd_fail(GD_NO_MEMORY, "out of memory for %d ranks", session->ranks)));
+  gd_session_call_begin(session, GD_WATCH_SESSION, "all_gather");
+  gd_status status = gd_mpi_all_gather(&mine, all, sizeof mine);
+  gd_session_call_end(session, GD_WATCH_SESSION);
+  pthread_mutex_lock(&session->lock);
+  session->contacts = all;
+  pthread_mutex_unlock(&session->lock);
+  return status;
+}
+
 gd_status gd_session_control_open(gd_session *session, bool one_host) {
   size_t n = (size_t)peers(session);
   if (session->ranks == 1) return GD_OK;
@@ -373,7 +311,9 @@ gd_status gd_session_control_open(gd_session *session, bool one_host) {
     GD_TRY(gd_control_accept(&listener, &invitation, session->ranks, JOIN_MS, session->sockets));
   else
     GD_TRY(gd_control_connect(&invitation, session->rank, JOIN_MS, &session->sockets[0]));
-  return start_thread(session);
+  memcpy(session->key, invitation.key, sizeof session->key);
+  GD_TRY(start_thread(session));
+  return exchange_contacts(session);
 }
 
 void gd_session_control_need_thread(gd_session *session) {
@@ -409,6 +349,7 @@ void gd_session_control_close(gd_session *session) {
   wake_thread(session);
   pthread_join(session->thread, NULL);
   if (session->rank != 0) close(session->sockets[0]);
+  if (session->reserved >= 0) close(session->reserved);
   gd_session_trace(NULL);
   close(session->wake[0]);
   close(session->wake[1]);

@@ -1,5 +1,6 @@
 /* session_state.h - the inside of gd_session, shared by session.c (start and end), session_control.c (the control thread,
- * agreement, the way out), session_gpu.c (whether GPUs are used) and session_device.c (device and groups). */
+ * agreement), session_leave.c and session_takeover.c (the way out), session_gpu.c (whether GPUs are used) and session_device.c
+ * (device and groups). */
 #ifndef GD_COMM_SESSION_STATE_H
 #define GD_COMM_SESSION_STATE_H
 
@@ -10,6 +11,7 @@
 #include "comm/cuda_backend.h"
 #include "comm/session.h"
 #include "comm/watchdog.h"
+#include "shard/base/log.h"
 
 /* A group the session made. The first two entries stand for its own calls and have no gd_group. */
 enum { GD_SESSION_GROUPS = 256 }; /* hang reports tell the first GD_WATCH_GROUPS of them apart */
@@ -63,20 +65,52 @@ struct gd_session {
   gd_message_reader *readers; /* one a socket */
   bool *finished;             /* one a socket: said goodbye */
   int32_t watchdog_ms;
+  int64_t start_deadline_ms;
 
   uint64_t rounds;    /* verdicts so far */
   int32_t votes;      /* rank 0: of the round under way */
   int32_t worst_rank; /* rank 0: -1 none */
   gd_error worst, verdict;
 
-  gd_watch watch; /* rank 0: all; others: one entry, rank 0's last sign */
+  gd_watch watch; /* rank 0: what all last said; others: what rank 0 last said, and everybody's host */
   int32_t trips;  /* consecutive checks that found the job stuck */
+
+  /* Ranks other than 0: should rank 0 be lost. */
+  uint8_t key[GD_CONTROL_KEY_BYTES];
+  int reserved;         /* the port where I can be called then; nobody listens there before */
+  gd_contact *contacts; /* everybody's, one a rank; NULL: not exchanged yet */
 
   void (*exit_hook)(void *context, gd_status code, const char *text);
   void *exit_context;
 };
 
-/* session_control.c */
+/* session_leave.c */
+
+/* Marks that this process leaves; false where it does so already: another thread ends it, wait with gd_session_wait_for_end. */
+bool gd_session_begin_to_leave(void);
+_Noreturn void gd_session_wait_for_end(void);
+/* Tells everybody whom session->sockets reach, logs the text, runs the exit hook, waits until all have hung up, leaves. Level
+ * GD_LOG_DEBUG: another rank has told it already, and the hook is its business. After gd_session_begin_to_leave. */
+_Noreturn void gd_session_lead_out(gd_session *session, gd_log_level level, const gd_error *fatal);
+/* Another rank leads out and has told why: logs that for debugging, leaves when `leader` is shut. */
+_Noreturn void gd_session_follow_out(int leader, const gd_error *fatal);
+
+/* From before MPI is started until the control channel stands: GPTDIST_START_DEADLINE, 300 s where it is not set, then this
+ * rank says so and leaves with GD_RANK_FAILED, which ends the job. GD_USAGE, GD_NO_MEMORY. */
+GD_CHECKED gd_status gd_session_watch_start(gd_session *session);
+void gd_session_has_started(void);
+
+/* A status and its text on the wire. */
+size_t gd_session_error_bytes(const gd_error *error);
+void gd_session_error_from_wire(const void *body, size_t bytes, gd_error *out);
+
+/* session_takeover.c, which stands on session_leave.c */
+
+/* Rank 0 is lost: its process has `ended`, or is silent past the deadline. The lowest living rank tells it and leads all out.
+ */
+_Noreturn void gd_session_take_over(gd_session *session, bool ended);
+
+/* session_control.c, which stands on both */
 
 /* Connects the channel (more than one rank) and starts the thread. Collective over the job. */
 GD_CHECKED gd_status gd_session_control_open(gd_session *session, bool one_host);

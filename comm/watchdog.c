@@ -31,7 +31,13 @@ static int64_t idle_ms(const gd_watched_rank *rank, int64_t now_ms) {
 }
 
 static bool silent(const gd_watch *watch, int32_t r, int64_t now_ms) {
-  return silence_ms(&watch->rank[r], now_ms) >= GD_WATCH_SILENT_MS;
+  return silence_ms(&watch->rank[r], now_ms) >= (watch->silent_ms ? watch->silent_ms : GD_WATCH_SILENT_MS);
+}
+
+/* Without progress, or without a sign, for longer than it may be. */
+static bool overdue(const gd_watched_rank *rank, int64_t now_ms, int64_t deadline_ms) {
+  int64_t patience = rank->beat.patience > 1 ? rank->beat.patience : 1;
+  return silence_ms(rank, now_ms) >= deadline_ms || idle_ms(rank, now_ms) >= deadline_ms * patience;
 }
 
 static bool together(const gd_watch *watch, int g, int32_t a, int32_t b) {
@@ -72,7 +78,7 @@ static bool in_a_call(const gd_watch *watch, int32_t r) {
 
 /* Whether rank r works, or waits in a chain of calls for one that does. seen[] keeps circles from going round. */
 static bool is_well(const gd_watch *watch, int32_t r, int64_t now_ms, int64_t deadline_ms, bool *seen) {
-  if (idle_ms(&watch->rank[r], now_ms) < deadline_ms) return true;
+  if (!overdue(&watch->rank[r], now_ms, deadline_ms)) return true;
   seen[r] = true;
   if (silent(watch, r, now_ms)) return false;
   for (int g = 0; g < GD_WATCH_GROUPS; g++)
@@ -83,7 +89,7 @@ static bool is_well(const gd_watch *watch, int32_t r, int64_t now_ms, int64_t de
 
 bool gd_watch_stuck(const gd_watch *watch, int64_t now_ms, int64_t deadline_ms) {
   for (int32_t r = 0; r < watch->ranks; r++) {
-    if (idle_ms(&watch->rank[r], now_ms) < deadline_ms) continue;
+    if (!overdue(&watch->rank[r], now_ms, deadline_ms)) continue;
     memset(watch->seen, 0, (size_t)watch->ranks * sizeof *watch->seen);
     if (!is_well(watch, r, now_ms, deadline_ms, watch->seen)) return true;
   }
@@ -117,10 +123,20 @@ static void add_calls(const gd_watch *watch, int32_t r, text *t) {
   }
 }
 
+/* The call that it was in last, where it is in none. */
+static void add_last_call(const gd_watch *watch, int32_t r, text *t) {
+  const gd_beat *beat = &watch->rank[r].beat;
+  if (in_a_call(watch, r) || beat->last < 0 || beat->last >= GD_WATCH_GROUPS) return;
+  const gd_beat_group *at = &beat->group[beat->last];
+  if (at->sequence > 0)
+    add(t, ", after %s #%llu of group %s", at->call, (unsigned long long)at->sequence, watch->group_name[beat->last]);
+}
+
 void gd_watch_where(const gd_watch *watch, int32_t rank, char *out, size_t out_bytes) {
   text t = {out, out_bytes, 0};
   if (out_bytes) out[0] = 0;
   add_position(watch, rank, &t);
+  add_last_call(watch, rank, &t);
   add_calls(watch, rank, &t);
 }
 
@@ -166,6 +182,7 @@ static void add_culprit(const gd_watch *watch, int32_t r, int64_t now_ms, text *
   add_seconds(silence_ms(rank, now_ms), t);
   add(t, " in ");
   add_position(watch, r, t);
+  add_last_call(watch, r, t);
   add_calls(watch, r, t);
   for (g = 0; g < GD_WATCH_GROUPS; g++)
     if (rank->beat.group[g].place == GD_WATCH_IN_COLLECTIVE) add_waiting(watch, g, r, true, t);
@@ -182,7 +199,7 @@ void gd_watch_report(const gd_watch *watch, int64_t now_ms, int64_t deadline_ms,
     bool behind = is_behind(watch, r, &g, &waiting);
     any_behind = any_behind || behind;
     /* A rank that itself waits for a third one is a victim, unless its process has stopped; one that works is only slow. */
-    bool idle = idle_ms(&watch->rank[r], now_ms) >= deadline_ms;
+    bool idle = overdue(&watch->rank[r], now_ms, deadline_ms);
     if (!silent(watch, r, now_ms) && !(behind && idle && !waits_for_anyone(watch, r))) continue;
     if (++lines > MOST_LINES) {
       more++;
@@ -201,7 +218,7 @@ void gd_watch_report(const gd_watch *watch, int64_t now_ms, int64_t deadline_ms,
       (long long)(deadline_ms / 1000));
   for (int32_t i = 0; i < 2 * watch->ranks; i++) { /* first those that are in no call: others may wait for them */
     int32_t r = i % watch->ranks;
-    if (idle_ms(&watch->rank[r], now_ms) < deadline_ms || in_a_call(watch, r) != (i >= watch->ranks)) continue;
+    if (!overdue(&watch->rank[r], now_ms, deadline_ms) || in_a_call(watch, r) != (i >= watch->ranks)) continue;
     if (++lines > MOST_LINES) continue;
     add(&t, "\nrank %d on %s: ", r, watch->rank[r].host);
     add_position(watch, r, &t);

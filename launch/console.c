@@ -42,7 +42,8 @@ static void sink(void *context, gd_log_level level, const char *line) {
   static const char *const words[] = {"debug: ", "", "warning: ", "error: "};
   pthread_mutex_lock(&console.lock);
   write_file_line(line);
-  if (console.everyone || (console.rank == 0 && level != GD_LOG_DEBUG)) {
+  /* Whoever tells of a fatal end speaks for the job: that is not rank 0 where rank 0 is lost. */
+  if (console.everyone || level == GD_LOG_ERROR || (console.rank == 0 && level != GD_LOG_DEBUG)) {
     erase_progress();
     if (console.everyone) fprintf(stderr, "[%d] ", console.rank);
     fprintf(stderr, "%s%s%s%s\n", level == GD_LOG_INFO ? "" : console.program, level == GD_LOG_INFO ? "" : ": ", words[level],

@@ -1,5 +1,5 @@
 /* console.h - where a person reads: log lines and the progress line go to stderr, results to stdout. Rank 0 prints; other
- * ranks keep quiet, so that a line that all ranks would say comes once. */
+ * ranks keep quiet, so that a line that all ranks would say comes once, but for the one that tells why the job ends. */
 #ifndef GD_LAUNCH_CONSOLE_H
 #define GD_LAUNCH_CONSOLE_H
 

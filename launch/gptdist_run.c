@@ -18,15 +18,17 @@
 #include "launch/options.h"
 #include "launch/run_line.h"
 #include "launch/run_progress.h"
+#include "launch/signals.h"
 
 static const char more[] =
     "The program is looked for beside gptdist-run. Ctrl-C, TERM or USR1 once: the job finishes its step, saves and leaves with "
     "75;\n"
-    "twice: it is stopped at once. With --max-restarts a job that lost a rank, a device or a disk (76, 71, 74, a signal) is "
-    "started\n"
-    "again and resumes from its last checkpoint, N times without a new one. In a SLURM job, srun is used where it speaks PMIx, "
-    "and\n"
-    "75 asks for a requeue, until 3 of them brought no new step.\n"
+    "the same again 5 s later: it is stopped at once.\n"
+    "With --max-restarts a job that lost a rank, a device or a disk (76, 71, 74, a signal) is started again and resumes from "
+    "its\n"
+    "last checkpoint, N times without a new one. In a SLURM job, srun is used where it speaks PMIx, and 75 asks for a "
+    "requeue,\n"
+    "until 3 of them brought no new step.\n"
     "Exit codes: the job's own (what RUN/exit.json says before what mpirun says), 128 + N: ended by signal N, 64 usage,\n"
     "1 --doctor found something wrong, 74 input/output.";
 
@@ -44,6 +46,8 @@ typedef struct exit_file {
   struct stat before;
   bool existed;
 } exit_file;
+
+enum { LEAVE_S = 2 }; /* from the ranks' last chance to the end of mpirun */
 
 static int stop_signal; /* the first INT, TERM or USR1 */
 
@@ -131,16 +135,23 @@ static _Noreturn void become(const gd_run_line *line, pid_t parent) {
   _exit(errno == ENOENT ? GD_USAGE : GD_IO);
 }
 
-/* First: mpirun and srun hand USR1 to every rank. Second: TERM makes them end the ranks. Third: no more patience. */
+/* First: mpirun and srun hand USR1 to every rank. Second: USR1 again makes the ranks leave, and TERM a while later mpirun or
+ * srun end those that do not. Third: no more patience. SLURM signals the ranks and gptdist-run, perhaps more than once, for one
+ * request: only the same signal 5 s later is a second one. */
 static void pass_on(pid_t child, int number, int *stops) {
+  bool again = gd_signals_again(number);
+  if (*stops > 0 && !again) {
+    if (number == SIGINT) gd_log(GD_LOG_INFO, "stopping already (Ctrl-C 5 s after the first: stop at once)");
+    return;
+  }
   if (!stop_signal) stop_signal = number;
   *stops += 1;
   if (*stops == 1) {
-    gd_log(GD_LOG_INFO, "stopping: the job finishes its step and saves (again: stop at once)");
+    gd_log(GD_LOG_INFO, "stopping: the job finishes its step and saves (the same signal again, 5 s later: stop at once)");
     kill(child, SIGUSR1);
   } else if (*stops == 2) {
     gd_log(GD_LOG_INFO, "stopping at once");
-    kill(child, SIGTERM);
+    kill(child, SIGUSR1);
   } else {
     kill(-child, SIGKILL);
   }
@@ -148,6 +159,7 @@ static void pass_on(pid_t child, int number, int *stops) {
 
 static gd_status run_once(const gd_run_line *line, exit_file *file, outcome *out) {
   static int stops; /* counted over restarts: who asked twice is not asked again */
+  bool ended_by_force = false;
   memset(out, 0, sizeof *out);
   remember_exit_file(file);
   sigset_t watched;
@@ -162,8 +174,13 @@ static gd_status run_once(const gd_run_line *line, exit_file *file, outcome *out
     pid_t ended = waitpid(child, &wait_status, WNOHANG);
     if (ended == child) break;
     if (ended < 0) return gd_fail(GD_IO, "waitpid: %s", strerror(errno));
-    int number = sigwaitinfo(&watched, 0);
+    struct timespec pause = {.tv_sec = stops == 2 ? LEAVE_S : 3600};
+    int number = sigtimedwait(&watched, 0, &pause);
     if (number == SIGINT || number == SIGTERM || number == SIGUSR1) pass_on(child, number, &stops);
+    if (number < 0 && errno == EAGAIN && stops == 2 && !ended_by_force) {
+      kill(child, SIGTERM);
+      ended_by_force = true;
+    }
   }
   out->code = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : 128 + WTERMSIG(wait_status);
   read_exit_file(file, out);
@@ -259,7 +276,7 @@ static gd_status run_until_done(const gd_run_request *request, const gd_run_line
 }
 
 typedef struct arguments {
-  int64_t ranks, max_restarts, pause_s;
+  int64_t ranks, max_restarts, pause_s, start_s;
   const char *hosts, *network, *folder;
   bool print, doctor, doctor_rank;
 } arguments;
@@ -281,7 +298,7 @@ static gd_status print_line(const gd_run_line *words, bool json) {
 }
 
 static gd_status run(int argc, char **argv, int *code) {
-  arguments a = {.pause_s = 5};
+  arguments a = {.pause_s = 5, .start_s = -1};
   const gd_option options[] = {
       {"-n", GD_OPTION_INTEGER, &a.ranks, "N", "ranks (default: all of --hosts, of the SLURM job, or 1)", 1, 1048576},
       {"--hosts", GD_OPTION_TEXT, &a.hosts, "A,B:4", "hosts, each with its number of ranks", 0, 0},
@@ -290,6 +307,8 @@ static gd_status run(int argc, char **argv, int *code) {
       {"--max-restarts", GD_OPTION_INTEGER, &a.max_restarts, "N",
        "starts in a row after faults, counted anew at each new checkpoint (default 0)", 0, 1000000},
       {"--restart-pause", GD_OPTION_SECONDS, &a.pause_s, "T", "before each of them (default 5s)", 0, 0},
+      {"--start-deadline", GD_OPTION_SECONDS, &a.start_s, "T",
+       "a job whose ranks do not all reach MPI_Init in this time ends with 76 (default 5m; 0: never)", 0, 0},
       {"--print", GD_OPTION_FLAG, &a.print, 0, "print the line that would be run, and stop", 0, 0},
       {"--doctor", GD_OPTION_FLAG, &a.doctor, 0, "check MPI, devices, links, folder and disk; exit 1 when something is wrong",
        0, 0},
@@ -315,6 +334,9 @@ static gd_status run(int argc, char **argv, int *code) {
     return gd_fail_user(GD_USAGE, "found no program to run, expected: gptdist-run -n 4 -- gptdist-train ...");
   if (isatty(STDERR_FILENO) == 1 && setenv("GPTDIST_TERMINAL", "1", 0) != 0)
     return gd_fail(GD_IO, "setenv: %s", strerror(errno));
+  char seconds[24];
+  snprintf(seconds, sizeof seconds, "%lld", (long long)a.start_s);
+  if (a.start_s >= 0 && setenv("GPTDIST_START_DEADLINE", seconds, 1) != 0) return gd_fail(GD_IO, "setenv: %s", strerror(errno));
   gd_run_request request = {
       .ranks = a.ranks, .hosts = a.hosts, .network = a.network, .words = line.arguments, .word = line.argument};
   static gd_run_line words;

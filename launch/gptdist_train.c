@@ -32,7 +32,8 @@ typedef struct train {
   gd_spec spec;
   gd_config_origins origins;
   gd_dataset *data, *validation;
-  gd_lockfile *lock;
+  gd_lockfile *lock; /* rank 0 */
+  bool ours;         /* rank 0 holds the run directory: any rank may have to write exit.json there */
   gd_run run;
   double start; /* gd_machine_seconds() */
 } train;
@@ -145,13 +146,16 @@ static gd_status prepare(train *t) {
   if (t->dry_run) return gd_session_agree(session, first ? print_plan(t) : GD_OK);
   if (t->plan_ranks)
     return gd_fail_user(GD_USAGE, "--ranks: for --dry-run only; a run has the ranks that mpirun or gptdist-run -n starts");
+  gd_session_set_watchdog(session, GD_DEADLINE_LEAST_S); /* until the run file says otherwise */
   GD_TRY(gd_session_agree(session, first ? load_spec(t) : GD_OK));
   GD_TRY(gd_session_broadcast(session, &t->spec, sizeof t->spec, 0));
+  gd_session_set_watchdog(session, t->spec.run.watchdog_s < 0 ? GD_DEADLINE_LEAST_S : t->spec.run.watchdog_s);
   GD_TRY(gd_session_agree(session, open_data(t)));
   gd_dataset *const datasets[] = {t->data, t->validation};
   if (!t->spec.run.threads) t->spec.run.threads = gd_session_threads(session);
   GD_TRY(gd_session_agree(session, gd_train_spec_resolve(&t->spec, &t->origins, gd_session_ranks(session))));
   GD_TRY(gd_session_agree(session, first ? open_directory(t) : GD_OK));
+  t->ours = true;
   char path[GD_PATH_BYTES + 64];
   snprintf(path, sizeof path, "%s/log/rank-%05d.log", t->spec.run.directory, gd_session_rank(session));
   GD_TRY(gd_session_agree(session, gd_console_log_file(path)));
@@ -173,6 +177,7 @@ static gd_status loop(train *t, gd_train_report *report) {
     GD_TRY(gd_run_next(&t->run, &event));
     if (event.kind == GD_EVENT_STEP) gd_signals_set_saved(false);
     if (event.kind == GD_EVENT_SAVED) gd_signals_set_saved(event.step == t->run.state.step);
+    if (report) gd_session_storage(t->session, "report", event.step);
     if (report) GD_TRY(gd_train_report_event(report, &event));
   } while (event.kind != GD_EVENT_END);
   return event.stop == GD_STOP_DONE ? GD_OK : GD_REQUEUE;
@@ -192,7 +197,6 @@ static gd_status train_run(train *t) {
   options.resume_from = t->resume;
   options.allowed_changes = t->allow_change;
   GD_TRY(gd_session_open_device(t->session, &t->spec, &t->device));
-  gd_session_set_watchdog(t->session, t->spec.run.watchdog_s);
   bool invariant = t->spec.numerics == GD_NUMERICS_INVARIANT;
   GD_TRY(gd_precision_settle(t->session, t->device, invariant, &t->spec));
   GD_TRY(gd_run_open(t->session, t->device, &t->spec, t->data, t->validation, &options, &t->run));
@@ -207,7 +211,7 @@ static gd_status train_run(train *t) {
 
 static void exit_hook(void *context, gd_status code, const char *text) {
   const train *t = context;
-  if (t->spec.run.directory[0] && t->lock) gd_exit_file_end(t->spec.run.directory, (int)code, text);
+  if (t->ours) gd_exit_file_end(t->spec.run.directory, (int)code, text);
 }
 
 static gd_status join_allowed(train *t) {

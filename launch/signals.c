@@ -1,20 +1,32 @@
-/* signals.c - stopping on request: the first signal sets a flag, a later one ends the program. */
+/* signals.c - stopping on request: the first signal sets a flag, the same one again later ends the program. */
 #include "launch/signals.h"
 
 #include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
+enum { ONE_REQUEST_MS = 5000, SIGNALS = 65 };
+
 static atomic_int first_signal;
+static atomic_llong first_ms[SIGNALS]; /* when each came first; 0: it did not */
 static atomic_bool is_saved;
 
-/* Only async-signal-safe calls: lock-free atomics and _exit. */
+/* Only async-signal-safe calls: lock-free atomics and clock_gettime. */
+bool gd_signals_again(int number) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  long long ms = 1 + (long long)now.tv_sec * 1000 + now.tv_nsec / 1000000, before = 0;
+  if (atomic_compare_exchange_strong(&first_ms[number], &before, ms)) return false;
+  return ms - before >= ONE_REQUEST_MS;
+}
+
 static void handle(int number) {
   int none = 0;
-  if (atomic_compare_exchange_strong(&first_signal, &none, number)) return;
-  _exit(atomic_load(&is_saved) ? GD_REQUEUE : 128 + number);
+  atomic_compare_exchange_strong(&first_signal, &none, number);
+  if (gd_signals_again(number)) _exit(atomic_load(&is_saved) ? GD_REQUEUE : 128 + number);
 }
 
 gd_status gd_signals_install(void) {

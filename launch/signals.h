@@ -1,6 +1,8 @@
 /* signals.h - stopping on request. The first INT, TERM or USR1 only sets a flag that every loop polls (training, validation,
- * warm-up, saving); the run then finishes its step, saves and leaves with 75. A second one leaves at once: with 75 when the
- * work so far was saved (gd_signals_set_saved), else with 128 + its number, as a shell would say. */
+ * warm-up, saving); the run then finishes its step, saves and leaves with 75. The same one again, 5 s after it first came or
+ * later, leaves at once: with 75 when the work so far was saved (gd_signals_set_saved), else with 128 + its number, as a shell
+ * would say. Other signals, and the same one earlier, are the same request: a batch system sends TERM to the ranks while the
+ * launcher, which gets TERM too, passes USR1 on to them. */
 #ifndef GD_LAUNCH_SIGNALS_H
 #define GD_LAUNCH_SIGNALS_H
 
@@ -10,6 +12,9 @@
 
 /* Installs the handlers; system calls under way are restarted. GD_IO. Local. */
 GD_CHECKED gd_status gd_signals_install(void);
+
+/* Notes that INT, TERM or USR1 came. True: it came before, 5 s ago or earlier. Async-signal-safe. */
+bool gd_signals_again(int number);
 
 /* The number of the first signal that came, or 0. Safe from any thread. */
 int gd_signals_pending(void);

@@ -55,7 +55,8 @@ typedef struct gd_run_spec {
   gd_device_kind device;
   int32_t threads;    /* OpenMP threads a rank; 0 = cores of the node / ranks on it */
   int64_t max_time_s; /* stop, save and leave with 75 after this long; 0 = never */
-  int32_t watchdog_s; /* no progress for this long: name the rank and the call, leave with 76; 0 = off */
+  int32_t watchdog_s; /* no progress for this long: name the rank and the call, leave with 76; -1 = by the pace of the steps, 0
+                         = off */
 } gd_run_spec;
 
 typedef struct gd_data_spec {

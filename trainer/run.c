@@ -162,6 +162,9 @@ gd_status gd_run_open(gd_session *session, gd_device *device, const gd_spec *spe
   out->stop_context = options->stop_context;
   out->saved_step = out->marks_best = -1;
   out->state = (gd_run_state){.best_validation = INFINITY, .best_step = -1};
+  out->deadline_s = gd_deadline_seconds(&out->deadline, spec->run.watchdog_s);
+  gd_session_set_watchdog(session, out->deadline_s);
+  gd_session_storage(session, "load", -1);
   gd_checkpoint *checkpoint;
   if (spec->log.profile) GD_TRY(gd_session_agree(session, gd_profile_check(device)));
   GD_TRY(gd_mesh_init(&out->mesh, gd_session_ranks(session), spec->parallel.tensor, spec->parallel.pipeline,
@@ -218,7 +221,7 @@ static gd_status mark_best(gd_run *run, int64_t step) {
 
 static gd_status publish(gd_run *run) {
   int64_t step;
-  gd_session_progress(run->session, "checkpoint", run->state.step);
+  gd_session_storage(run->session, "checkpoint", run->state.step);
   gd_status status = gd_checkpoint_finish(run->writer, &step);
   if (status != GD_OK) return lost_save(run, status);
   if (step < 0) return GD_OK;
@@ -234,6 +237,7 @@ static gd_status publish(gd_run *run) {
 static gd_status save(gd_run *run) {
   if (run->saved_step == run->state.step) return GD_OK;
   GD_TRY(publish(run)); /* the one in flight, whose memory the snapshot shares */
+  gd_session_storage(run->session, "save", run->state.step);
   double start = now_ms();
   GD_TRY(gd_snapshot_take(&run->snapshot));
   gd_status status = gd_checkpoint_save(run->writer, &run->state, run->snapshot.boxes, run->snapshot.count);
@@ -281,14 +285,22 @@ static gd_status validate(gd_run *run) {
 static gd_status enqueue_step(gd_run *run) {
   int64_t number = run->enqueued;
   run->began_ms[number % GD_FLAGS_AHEAD] = now_ms();
-  gd_session_progress(run->session, "data", number);
   if (run->profile) gd_profile_begin(run->profile);
   gd_batch *batch;
   GD_TRY(gd_step_batch(&run->step, number, &batch));
+  gd_session_storage(run->session, "data", number);
   GD_TRY(gd_prefetch_next(run->prefetch, batch));
   GD_TRY(gd_step_run(&run->step, number, batch, gd_schedule_lr(&run->spec, number)));
   run->enqueued++;
   return GD_OK;
+}
+
+static void follow_pace(gd_run *run, double step_ms) {
+  gd_deadline_step(&run->deadline, step_ms);
+  int32_t seconds = gd_deadline_seconds(&run->deadline, run->spec.run.watchdog_s);
+  if (seconds == run->deadline_s) return;
+  run->deadline_s = seconds;
+  gd_session_set_watchdog(run->session, seconds);
 }
 
 /* Waits for the oldest step that was enqueued, and tells of it. */
@@ -303,6 +315,7 @@ static gd_status read_step(gd_run *run) {
   double now = now_ms(), began = run->began_ms[number % GD_FLAGS_AHEAD];
   event.ms = now - (began > run->read_ms ? began : run->read_ms);
   run->read_ms = now;
+  follow_pace(run, event.ms);
   event.loss = verdict->loss_sum / verdict->weight_sum;
   event.gradient_norm = verdict->gradient_norm;
   event.skipped = !verdict->apply;

@@ -4,6 +4,7 @@
 
 #include "io/checkpoint/checkpoint.h"
 #include "io/data/dataset.h"
+#include "trainer/deadline.h"
 #include "trainer/kernels/profile.h"
 #include "trainer/snapshot.h"
 #include "trainer/step.h"
@@ -54,6 +55,8 @@ typedef struct gd_run {
   int64_t start_step; /* where this process began */
   int64_t enqueued;   /* steps; state.step of them have been read */
   double began_ms[GD_FLAGS_AHEAD], read_ms;
+  gd_deadline deadline; /* of the watchdog, by the steps so far */
+  int32_t deadline_s;   /* as the session has it */
   double token_flops;   /* of a step, for each token */
   int64_t saved_step;   /* last snapshot, -1 = none */
   int64_t marks_best;   /* a step to mark once it is published, -1 = none */

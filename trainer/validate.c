@@ -38,7 +38,9 @@ static gd_status run_batch(gd_validator *v, int64_t first_draw, int64_t step, do
   int32_t data = model->data->size, rank = model->data->rank;
   gd_deal share = gd_deal_share(spec, data, rank);
   size_t bytes = 2 * (size_t)share.sequences * sizeof(float);
+  gd_session_storage(model->session, "validation data", step);
   GD_TRY(gd_dataset_read(v->dataset, first_draw + share.first_sequence, share.sequences, &v->batch, 0));
+  gd_session_progress(model->session, "validation", step);
   for (int32_t i = 0; i < v->plan.count; i++) {
     const gd_action *action = &v->plan.actions[i];
     gd_deal round = gd_deal_round(spec, data, rank, action->micro);
@@ -72,7 +74,6 @@ gd_status gd_validator_run(gd_validator *validator, int64_t batches, int64_t ste
   if (batches == 0 || batches > all) batches = all;
   *stopped = false;
   for (int64_t i = 0; i < batches && !*stopped; i++) {
-    gd_session_progress(validator->model->session, "validation", step);
     GD_TRY(run_batch(validator, i * global, step, &sum, &targets));
     GD_TRY(poll(context, stopped));
   }

@@ -136,7 +136,7 @@ static gd_status verify_files(gd_session *session, const char *folder, const gd_
   GD_TRY(gd_path_join(tokenizer, sizeof tokenizer, folder, GD_MANIFEST_TOKENIZER));
   int32_t files = manifest->file_count + manifest->tokenizer_count;
   for (int32_t i = rank; i < files; i += ranks) {
-    if (session) gd_session_progress(session, "verify", manifest->state.step);
+    if (session) gd_session_storage(session, "verify", manifest->state.step);
     if (i < manifest->file_count)
       GD_TRY(verify_file(folder, &manifest->files[i]));
     else

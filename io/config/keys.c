@@ -55,8 +55,9 @@ static const gd_config_key keys[] = {
     CHOICE(FREE, run, device, "auto", devices, "auto takes a GPU where there is one; lazy and eager are for tests"),
     NUMBER(FREE, INT32, run, threads, "0", 0, 4096, "threads", "OpenMP threads a rank; 0 = cores of the node / ranks on it"),
     NUMBER(FREE, INT64, run, max_time_s, "0", 0, 315360000, "s", "stop, save and leave with 75 after this long; 0 = never"),
-    NUMBER(FREE, INT32, run, watchdog_s, "600", 0, 604800, "s",
-           "no progress for this long: name the rank, leave with 76; 0 = off"),
+    NUMBER(FREE, INT32, run, watchdog_s, "-1", -1, 604800, "s",
+           "no progress for this long (ten times that at start, load, save): name the rank, leave with 76; -1 = max(30 s, 5 "
+           "median steps), 0 = off"),
 
     NUMBER(NEVER, INT32, model, layers, "12", 1, 65535, "", "transformer blocks"),
     NUMBER(NEVER, INT32, model, heads, "12", 1, 65536, "", "query heads"),

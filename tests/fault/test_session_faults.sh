@@ -35,12 +35,22 @@ play() {
   sleep 0.2
   if pgrep -f "^$program $1 $2 $3\$" >"$out/left"; then complain "processes left behind: $(tr '\n' ' ' <"$out/left")"; fi
   case $1 in slow | agree-slow | dead-disk) return ;; esac
-  [ "$2" -eq 0 ] || [ "$(grep -c '^HOOK rank 0: ' "$out/log")" -eq 1 ] || complain "the exit hook did not run once, on rank 0"
+  # Who tells it: rank 0, and where that is gone or silent the lowest rank that is not.
+  local teller=0
+  [ "$2" -ne 0 ] || case $1 in kill | *stop) teller=1 ;; esac
+  [ "$2" -ne 0 ] || case $1 in two-*) teller=2 ;; esac
+  [ "$(grep -c '^HOOK ' "$out/log")" -eq 1 ] && grep -q "^HOOK rank $teller: " "$out/log" ||
+    complain "the exit hook did not run once, on rank $teller"
+  [ $teller -eq 0 ] || grep -qF "(told by rank $teller on $host)" "$out/log" || complain "not told by rank $teller"
 }
 
 # mpirun itself gives the signal of the killed rank (137) or the first code it saw.
 play kill 2 40 '137 76' "rank 2 on $host: connection lost"
-play kill 0 40 '137 76' "rank 0 on $host: connection lost"
+play kill 0 40 '137 76' "rank 0 on $host: connection lost, its process has ended; its last sign was "
+position="step (19|20), phase [a-z]+, (in|after) all_gather #2[01] of group world"
+grep -qE "; rank 1 is in $position \(told by rank 1" "$out/log" || complain "not where the others are"
+play kill 1 40 '137 76' "rank 1 on $host: connection lost, its process has ended; its last sign was "
+grep -qE "; rank 0 is in $position" "$out/log" || complain "not where the others are"
 play agree-kill 3 40 '137 76' "rank 3 on $host: connection lost"
 play exit 1 40 '3 76' "rank 1 on $host: connection lost"
 play abort 2 40 65 'the corpus is broken'
@@ -52,8 +62,13 @@ grep -q "^DEBUG rank 0: raised at .*\.c:[0-9]* misbehave, rank 2 on $host" "$out
 play stop 2 2 76 "rank 2 on $host has not entered all_gather #21 of group world (step 20, phase backward)"
 play sleep 1 2 76 "in step 20, phase forward; waiting for it: ranks 0 2 3"
 play hang-in-task 3 2 76 "in step 20, phase backward, running long_sum on the communication stream; waiting for it: ranks 0 1 2"
-play stop 0 2 76 "rank 0 on $host does not answer"
-play agree-stop 3 2 76 "rank 3 on $host has not entered agree #2 of group control"
+play stop 0 2 76 "rank 0 on $host has not entered all_gather #21 of group world (step 20, phase backward); it does not answer"
+grep -qE "its last sign was [23] s ago in .*; waiting for it: ranks 1 2 3" "$out/log" || complain "not who waits for it"
+play two-stop 0 2 76 "rank 0 on $host has not entered all_gather #21 of group world (step 20, phase backward); it does not answer"
+grep -qF "no answer either from ranks 1 (told" "$out/log" || complain "rank 1 is not named"
+play two-stop 2 2 76 "rank 3 on $host has not entered all_gather #21"
+play agree-stop 0 2 76 "rank 0 on $host has not entered agree #"
+play agree-stop 3 2 76 "rank 3 on $host has not entered agree #3 of group control"
 # Who works is not stuck, and who waits for somebody who works is not either.
 play slow 2 2 0 'LOG rank 0: a slow rank was waited for'
 play slow 0 2 0 'LOG rank 0: a slow rank was waited for'
@@ -61,6 +76,20 @@ play agree-slow 1 2 0 'LOG rank 0: a slow rank was waited for'
 # A disk that does not answer keeps exit.json from being written, not the ranks from leaving.
 play dead-disk 2 40 65 'LOG rank 0: the corpus is broken'
 play dead-disk 0 40 65 'LOG rank 0: the corpus is broken'
+
+# Rank 0 and the next one die together: the one after them speaks, before mpirun ends it.
+scene="death of ranks 0 and 1"
+OMP_NUM_THREADS=1 timeout -k 5 60 mpirun --allow-run-as-root --oversubscribe --bind-to none -np 4 "$program" two-stop 0 50 \
+  >"$out/log" 2>&1 &
+run=$!
+stopped() { ps -o pid=,stat=,args= -A | awk -v line="$program two-stop 0 50" 'index($0, line) && $3 == "'"$program"'" && $2 ~ /^T/ { print $1 }'; }
+for ((i = 0; i < 200; i++)); do [ "$(stopped | wc -l)" -eq 2 ] && break; sleep 0.1; done
+# shellcheck disable=SC2046
+kill -9 $(stopped) || complain "no two ranks stopped"
+wait $run
+grep -qE "^LOG rank 2: rank 0 on $host: connection lost, .* no answer either from ranks 1 \(told by rank 2 on $host\)" "$out/log" ||
+  complain "not told by rank 2"
+[ "$(grep -c '^LOG ' "$out/log")" -eq 1 ] || complain "not told once"
 
 # Everybody is stopped for longer than the deadline, as SLURM suspends a job, and rank 0 goes on first: it knows nothing of the
 # others but that nobody beat while it slept, so they have their whole time again.

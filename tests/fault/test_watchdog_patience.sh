@@ -28,6 +28,13 @@ check "... and holds what a save on a fast disk holds" same_state plain one
 check "two ranks wait for their slow saves" on_disk 200 two 2 parallel.tensor=2
 check "... with the same state" same_state plain two
 check "a slow save in the foreground" on_disk 200 front 1 checkpoint.background=false
+# One call that takes three deadlines: a disk that stalls, by a rank that the other one waits for.
+stalls() {
+  LD_PRELOAD=$slow SLOW_DISK=MANIFEST SLOW_DISK_MS=6000 SLOW_DISK_LOG=$work/stalls attempt stall 2 gpt2 run.watchdog_s=2 \
+    checkpoint.interval_steps=4 parallel.tensor=2
+}
+check "a disk that stalls for three deadlines is no hang" stalls
+check "... and it did stall" [ -s "$work/stalls" ]
 on_disk 60000 dead 2 parallel.tensor=2 > "$work/log" 2>&1
 check "a disk that does not answer ends the run with 76" [ $? -eq 76 ]
 check "... and the report names the ranks and what they do" reported dead ", phase "

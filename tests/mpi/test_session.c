@@ -1,6 +1,6 @@
 /* ranks: 1 2 4 */
 /* The session among healthy ranks; and, with arguments, the scenes of tests/fault/test_session_faults.sh: one rank does
- * something terrible in the middle of a run of collectives.
+ * something terrible in the middle of a run of collectives. "two-SCENE": the rank after it, too.
  *   test_session SCENE RANK WATCHDOG_S */
 #include <setjmp.h>
 #include <signal.h>
@@ -177,6 +177,8 @@ static gd_status play(const char *scene, int32_t who) {
   gd_session_set_exit_hook(session, exit_hook, NULL);
   bool in_agree = !strncmp(scene, "agree-", 6), everyone = !strcmp(scene, "everyone-aborts");
   if (in_agree) scene += 6;
+  bool two = !strncmp(scene, "two-", 4);
+  if (two) scene += 4;
   dead_disk = !strcmp(scene, "dead-disk");
   bool pause = !strcmp(scene, "pause");
   signal(SIGUSR1, stop_well);
@@ -187,7 +189,7 @@ static gd_status play(const char *scene, int32_t who) {
       gd_status status = gd_session_agree(session, rank == who ? gd_fail_user(GD_IO, "disk of rank %d is full", rank) : GD_OK);
       gd_session_abort(session, status, gd_error_text());
     }
-    if (step == 20 && rank == who) misbehave(scene, device);
+    if (step == 20 && (rank == who || (two && rank == who + 1))) misbehave(scene, device);
     if (step == 60 && !strcmp(scene, "slow")) leave_well("a slow rank was waited for");
     if (step == 20 && pause && rank == 0) fprintf(stderr, "READY %d\n", (int)getpid());
     if (step == 20 && in_agree) GD_TRY(gd_session_agree(session, GD_OK));

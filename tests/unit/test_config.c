@@ -65,7 +65,7 @@ static void defaults_are_gpt2_124m(void **state) {
   assert_int_equal(spec.model.context, 1024);
   assert_true(spec.model.bias && spec.model.tied_head);
   assert_true(spec.optimizer.lr == 6e-4f && spec.optimizer.beta2 == 0.95f);
-  assert_int_equal(spec.run.watchdog_s, 600);
+  assert_int_equal(spec.run.watchdog_s, -1);
   assert_int_equal(spec.data.sources, 0);
   assert_string_equal(gd_config_origin(&origins, "model.layers"), "default");
 }

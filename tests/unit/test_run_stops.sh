@@ -76,14 +76,22 @@ whole() { # whole CODE PLAN ARGUMENT...: a job that nobody stops
   begin "$@"
   ends "$code"
 }
-asked() { # asked SIGNAL...: one after the other, each when the one before has arrived
-  local passed=(USR1 TERM) i=0
+asked() { # asked SIGNAL...: one after the other, 5 s apart, each when the one before has arrived
+  local i=0
   until_seen seen start
   for signal in "$@"; do
+    [ $i -eq 0 ] || sleep 5.2
     kill -"$signal" "$runner"
-    [ $i -lt 2 ] && until_seen seen "${passed[$i]}"
     i=$((i + 1))
+    [ $i -gt 2 ] || until_times USR1 $i
   done
+}
+until_times() { # until_times TEXT N: the stand-in noted it so often
+  for _ in $(seq 300); do
+    [ "$(grep -cF -- "$1" seen)" -ge "$2" ] && return
+    sleep 0.05
+  done
+  complain "never came $2 times: $1"
 }
 
 # ---- stops ----
@@ -113,15 +121,16 @@ ON_USR1='says "{\"code\": 74, \"reason\": \"the disk\"}"; exit 1' begin work
 asked TERM
 ends 74
 
-scene="a second signal ends the job at once, with 128 + the first signal"
+scene="the same signal again later ends the job at once, with 128 + the signal"
 ON_TERM='exit 1' begin work --max-restarts 3 --restart-pause 0
-asked TERM INT
+asked TERM TERM
 ends 143
-seen start USR1 TERM
+seen start USR1 USR1 TERM
 grep -qF "stopping at once" out || complain "nothing said at the second signal"
-ON_TERM='exit 1' begin work --max-restarts 3 --restart-pause 0
+ON_USR1='[ "$(grep -c USR1 seen)" -lt 2 ] || exit 138' begin work --max-restarts 3 --restart-pause 0
 asked INT INT
 ends 130
+seen start USR1 USR1
 
 scene="a job that was saved when the second signal came says so"
 ON_TERM='says "{\"code\": 75, \"reason\": \"saved\"}"; exit 1' begin work
@@ -130,22 +139,37 @@ ends 75
 
 scene="a third signal kills what does not end, and all that it started"
 begin work
-asked TERM TERM TERM
+asked TERM TERM
+until_seen seen TERM
+kill -TERM "$runner"
 ends 143
-seen start USR1 TERM
+seen start USR1 USR1 TERM
 for _ in $(seq 100); do # dead, though perhaps nobody has fetched it yet
   grep -qs '^State:.[^Z]' "/proc/$(cat grandchild)/status" || break
   sleep 0.05
 done
 grep -qs '^State:.[^Z]' "/proc/$(cat grandchild)/status" && complain "a process of the job was left behind"
 
+scene="signals that come together are one request, and so is another one later"
+begin work
+asked TERM
+kill -TERM "$runner"; kill -USR1 "$runner"; kill -INT "$runner"
+until_seen out "stopping already"
+sleep 5.2
+kill -INT "$runner" # the first of its kind came a moment before: 5 s ago now
+until_times USR1 2
+kill -9 "$(cat grandchild)"; kill -TERM "$runner"
+ends 143
+grep -c "stopping already" out | grep -qx 1 || complain "the second Ctrl-C was no second one"
+
 scene="one signal alone kills nothing"
 begin work
 asked TERM
-sleep 1
+kill -USR1 "$runner"
+sleep 6
 kill -0 "$runner" 2>/dev/null || complain "the job was not left to finish its step"
 seen start USR1
-kill -TERM "$runner"; until_seen seen TERM; kill -TERM "$runner"
+kill -TERM "$runner"; until_times USR1 2; kill -TERM "$runner"
 ends 143
 
 # ---- restarts ----

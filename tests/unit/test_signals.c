@@ -1,4 +1,5 @@
-/* Stopping on request: the first signal only asks, the second leaves at once, with 75 where nothing would be lost. */
+/* Stopping on request: the first signal only asks; the same one 5 s later leaves at once, with 75 where nothing would be lost;
+ * all others are the same request. */
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -44,35 +45,72 @@ static void the_first_signal_only_asks(void **state) {
 static void both(int first, int second) {
   raise(first);
   raise(second);
+  raise(first);
+  if (gd_signals_pending() != first) _exit(1);
 }
 
-static void a_second_one_leaves_at_once_with_its_number(void **state) {
+static void signals_that_come_together_are_one_request(void **state) {
   (void)state;
   for (int i = 0; i < 3; i++)
-    for (int j = 0; j < 3; j++) assert_int_equal(code_of(both, numbers[i], numbers[j]), 128 + numbers[j]);
+    for (int j = 0; j < 3; j++) assert_int_equal(code_of(both, numbers[i], numbers[j]), LIVED);
+}
+
+static void wait_long(void) {
+  for (unsigned left = 6; left; left = sleep(left)) continue;
+}
+
+static void both_later(int first, int second) {
+  raise(first);
+  wait_long();
+  raise(second);
+}
+
+static void the_same_again_later_leaves_with_its_number(void **state) {
+  (void)state;
+  assert_int_equal(code_of(both_later, SIGTERM, SIGTERM), 128 + SIGTERM);
+}
+
+static void another_one_later_is_the_same_request(void **state) {
+  (void)state;
+  assert_int_equal(code_of(both_later, SIGTERM, SIGUSR1), LIVED);
+}
+
+/* As SLURM and a launcher do it: each of the two again, later, is one that came before. */
+static void second_of_two_again(int first, int second) {
+  raise(first);
+  raise(second);
+  wait_long();
+  raise(second);
+}
+
+static void either_of_two_again_later_leaves(void **state) {
+  (void)state;
+  assert_int_equal(code_of(second_of_two_again, SIGTERM, SIGUSR1), 128 + SIGUSR1);
 }
 
 static void save_between(int first, int second) {
   raise(first);
   gd_signals_set_saved(true);
+  wait_long();
   raise(second);
 }
 
 static void after_a_save_it_asks_for_another_start(void **state) {
   (void)state;
-  for (int j = 0; j < 3; j++) assert_int_equal(code_of(save_between, SIGTERM, numbers[j]), GD_REQUEUE);
+  assert_int_equal(code_of(save_between, SIGTERM, SIGTERM), GD_REQUEUE);
 }
 
 static void step_after_save(int first, int second) {
   gd_signals_set_saved(true);
   raise(first);
   gd_signals_set_saved(false);
+  wait_long();
   raise(second);
 }
 
 static void a_step_after_the_save_is_work_unsaved(void **state) {
   (void)state;
-  assert_int_equal(code_of(step_after_save, SIGUSR1, SIGTERM), 128 + SIGTERM);
+  assert_int_equal(code_of(step_after_save, SIGUSR1, SIGUSR1), 128 + SIGUSR1);
 }
 
 static void read_through(int first, int second) {
@@ -102,7 +140,10 @@ static void a_system_call_under_way_goes_on(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(the_first_signal_only_asks),
-      cmocka_unit_test(a_second_one_leaves_at_once_with_its_number),
+      cmocka_unit_test(signals_that_come_together_are_one_request),
+      cmocka_unit_test(the_same_again_later_leaves_with_its_number),
+      cmocka_unit_test(another_one_later_is_the_same_request),
+      cmocka_unit_test(either_of_two_again_later_leaves),
       cmocka_unit_test(after_a_save_it_asks_for_another_start),
       cmocka_unit_test(a_step_after_the_save_is_work_unsaved),
       cmocka_unit_test(a_system_call_under_way_goes_on),

@@ -69,6 +69,21 @@ static void silence_counts_as_no_progress(void **state) {
   assert_true(gd_watch_stuck(&watch, NOW, DEADLINE));
 }
 
+/* Where a rank waits for storage ten deadlines may pass, for those that wait for it, too; not where it sends no beats. */
+static void storage_has_ten_deadlines(void **state) {
+  (void)state;
+  ranks[3].beat.patience = GD_WATCH_PATIENCE;
+  for (int r = 0; r < 3; r++) inside(r, GD_WATCH_AGREE, "agree", 482);
+  assert_false(gd_watch_stuck(&watch, NOW, DEADLINE));
+  ranks[3].beat.idle_ms = 10 * DEADLINE - 501;
+  assert_false(gd_watch_stuck(&watch, NOW, DEADLINE));
+  ranks[3].beat.idle_ms = 10 * DEADLINE - 500;
+  assert_true(gd_watch_stuck(&watch, NOW, DEADLINE));
+  ranks[3].beat.idle_ms = 0;
+  ranks[3].arrived_ms = NOW - DEADLINE;
+  assert_true(gd_watch_stuck(&watch, NOW, DEADLINE));
+}
+
 /* Rank 3 works on a long part; 2 waits for it, 0 and 1 wait for 2 and 3. Nobody is stuck until 3 stops working. */
 static void who_waits_for_a_rank_that_works_is_not_stuck(void **state) {
   (void)state;
@@ -198,6 +213,18 @@ static void a_task_that_hangs_is_named(void **state) {
                          "attention_backward on the compute stream, running copy on the communication stream, since"));
 }
 
+static void a_rank_in_no_call_is_placed_by_its_last_one(void **state) {
+  (void)state;
+  char where[200];
+  inside(1, TENSOR, "all_to_all", 482);
+  ranks[1].beat.last = TENSOR;
+  gd_watch_where(&watch, 1, where, sizeof where);
+  assert_string_equal(where, "step 120, phase backward, in all_to_all #482 of group tensor");
+  ranks[1].beat.group[TENSOR].place = GD_WATCH_OUTSIDE;
+  gd_watch_where(&watch, 1, where, sizeof where);
+  assert_string_equal(where, "step 120, phase backward, after all_to_all #482 of group tensor");
+}
+
 static void a_long_report_is_cut_and_ends(void **state) {
   (void)state;
   char small[40];
@@ -210,6 +237,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup(progress_within_the_deadline_is_not_stuck, reset),
       cmocka_unit_test_setup(silence_counts_as_no_progress, reset),
+      cmocka_unit_test_setup(storage_has_ten_deadlines, reset),
       cmocka_unit_test_setup(who_waits_for_a_rank_that_works_is_not_stuck, reset),
       cmocka_unit_test_setup(a_stuck_rank_is_found_beside_ranks_that_work, reset),
       cmocka_unit_test_setup(a_silent_rank_is_stuck_whatever_it_waits_for, reset),
@@ -222,6 +250,7 @@ int main(void) {
       cmocka_unit_test_setup(a_rank_in_no_call_is_listed_before_those_in_an_exchange, reset),
       cmocka_unit_test_setup(a_lonely_exchange_is_described, reset),
       cmocka_unit_test_setup(a_task_that_hangs_is_named, reset),
+      cmocka_unit_test_setup(a_rank_in_no_call_is_placed_by_its_last_one, reset),
       cmocka_unit_test_setup(a_long_report_is_cut_and_ends, reset),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
