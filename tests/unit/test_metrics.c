@@ -432,7 +432,9 @@ static void test_a_full_disk_loses_lines_and_says_how_many(void **state) {
   gd_log_set_sink(keep_all, NULL);
   assert_int_equal(gd_metrics_open(folder, 0, true, &metrics), GD_OK);
   write_one(metrics, 1);
-  limit_files(strlen(read_metrics()) + 30);
+  char *begun = read_metrics();
+  limit_files(strlen(begun) + 30);
+  free(begun);
   write_one(metrics, 2); /* one too many for metrics.jsonl, in part */
   limit_files(20);
   for (int64_t step = 3; step <= 5; step++) write_one(metrics, step); /* nothing of these */
