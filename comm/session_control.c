@@ -121,13 +121,14 @@ static bool handle(gd_session *session, int32_t peer, const gd_message_header *h
   return false;
 }
 
-static void read_peer(gd_session *session, int32_t peer) {
+/* All that a peer has sent so far. False: its connection is lost. */
+static bool hear_peer(gd_session *session, int32_t peer) {
   for (;;) {
     gd_message_header header;
     const void *body;
     wire_error fatal;
     int got = gd_message_read(session->sockets[peer], &session->readers[peer], &header, &body);
-    if (got == 0) return;
+    if (got == 0) return true;
     pthread_mutex_lock(&session->lock);
     if (got < 0) {
       bool expected = session->finished[peer];
@@ -135,8 +136,7 @@ static void read_peer(gd_session *session, int32_t peer) {
       session->sockets[peer] = -1;
       pthread_cond_broadcast(&session->changed);
       pthread_mutex_unlock(&session->lock);
-      if (!expected) lost(session, peer);
-      return;
+      return expected;
     }
     bool end = handle(session, peer, &header, body, &fatal);
     pthread_mutex_unlock(&session->lock);
@@ -146,6 +146,18 @@ static void read_peer(gd_session *session, int32_t peer) {
     if (!gd_session_begin_to_leave()) gd_session_wait_for_end();
     gd_session_follow_out(session->sockets[0], &fatal);
   }
+}
+
+/* Hears those with something to say. A lost connection is the last thing to be believed: who led the others out, because this
+ * process had been silent, told it so before they left. */
+static void hear(gd_session *session, const struct pollfd *entries, int32_t n) {
+  int32_t gone = -1;
+  for (int32_t i = 0; i < n; i++)
+    if (entries[i].fd >= 0 && entries[i].revents && !hear_peer(session, i) && gone < 0) gone = i;
+  if (gone < 0) return;
+  for (int32_t i = 0; i < n; i++)
+    if (session->sockets[i] >= 0) (void)hear_peer(session, i);
+  lost(session, gone);
 }
 
 static void send_beats(gd_session *session) {
@@ -253,8 +265,7 @@ static void *control_thread(void *argument) {
     char drop[64];
     if (entries[n].revents)
       while (read(session->wake[0], drop, sizeof drop) > 0) continue;
-    for (int32_t i = 0; i < n; i++)
-      if (entries[i].fd >= 0 && entries[i].revents) read_peer(session, i);
+    hear(session, entries, n);
   }
   free(entries);
   return NULL;

@@ -2,6 +2,7 @@
 /* The session among healthy ranks; and, with arguments, the scenes of tests/fault/test_session_faults.sh: one rank does
  * something terrible in the middle of a run of collectives. "two-SCENE": the rank after it, too.
  *   test_session SCENE RANK WATCHDOG_S */
+#include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -108,6 +109,21 @@ static void print_line(void *context, gd_log_level level, const char *line) {
   fprintf(stderr, "%s rank %d: %s\n", level == GD_LOG_DEBUG ? "DEBUG" : "LOG", rank, line);
 }
 
+static bool stop_between_peers;
+
+/* Where asked for, this process is stopped as soon as it knows that rank 3 has said something, and nothing of the ranks before.
+ */
+int poll(struct pollfd *entries, nfds_t n, int milliseconds) {
+  struct timespec wait = {milliseconds / 1000, milliseconds % 1000 * 1000000L};
+  int ready = ppoll(entries, n, milliseconds < 0 ? NULL : &wait, NULL);
+  if (stop_between_peers && ready > 0 && n == 5 && entries[3].revents) {
+    stop_between_peers = false;
+    entries[1].revents = entries[2].revents = 0;
+    raise(SIGSTOP);
+  }
+  return ready;
+}
+
 /* A rank that computes for a long time, a piece after the other. */
 static void work(int seconds) {
   for (int i = 0; i < 5 * seconds; i++) {
@@ -151,6 +167,10 @@ static gd_status sleep_long(void *arguments) {
 static void misbehave(const char *scene, gd_device *device) {
   if (!strcmp(scene, "kill")) raise(SIGKILL);
   if (!strcmp(scene, "stop")) raise(SIGSTOP);
+  if (!strcmp(scene, "stop-between")) {
+    stop_between_peers = true;
+    (void)sleep_long(NULL);
+  }
   if (!strcmp(scene, "exit")) _exit(3);
   if (!strcmp(scene, "sleep")) (void)sleep_long(NULL);
   if (!strcmp(scene, "hang-in-task") &&

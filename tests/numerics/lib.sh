@@ -140,3 +140,25 @@ finish() {
   [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
   exit
 }
+
+# together FUNCTION...   side by side, each in a process of its own, for checks that mostly wait; their lines one after the other
+together() {
+  local name good bad
+  for name in "$@"; do
+    {
+      passed=0 failed=0
+      "$name"
+      echo "$passed $failed" > "$work/$name.counts"
+    } > "$work/$name.lines" 2>&1 &
+  done
+  wait
+  for name in "$@"; do
+    cat "$work/$name.lines"
+    if read -r good bad < "$work/$name.counts"; then
+      passed=$((passed + good)) failed=$((failed + bad))
+    else
+      failed=$((failed + 1))
+      echo "FAILED  $name ended before its last check"
+    fi
+  done
+}
