@@ -19,9 +19,7 @@ static const char more[] =
     "  hash DIR          SHA-256 of weights, moments and run state: the same for every layout that saved them\n"
     "  diff DIR DIR      what differs, tensor by tensor\n"
     "\n"
-    "DIR is a checkpoint (RUN/checkpoints/step-00001000) or a run directory, whose newest whole checkpoint is taken.\n"
-    "Exit codes: 0 whole or equal, 1 different, 64 usage, 65 damaged or no checkpoint, 70 internal error,\n"
-    "71 out of memory, 74 input/output.";
+    "DIR is a checkpoint (RUN/checkpoints/step-00001000) or a run directory, whose newest whole checkpoint is taken.";
 
 /* One process, nothing is renamed. */
 static gd_status open_one(const char *path, gd_checkpoint **out) {

@@ -274,10 +274,7 @@ static gd_status run(int argc, char **argv) {
   gd_status status = gd_bytes_printf(&more, "commands (each has its own --help):\n");
   for (int i = 0; status == GD_OK && i < VERBS; i++)
     status = gd_bytes_printf(&more, "  %-28s %s\n", verbs[i].name, verbs[i].help);
-  if (status == GD_OK)
-    status = gd_bytes_printf(&more,
-                             "\nExit codes: 0 done, 64 usage, 65 bad data or tokenizer, 70 internal error, 71 out of memory, "
-                             "74 input/output,\n76 a rank failed.");
+  if (more.count) more.bytes[--more.count] = 0; /* the last newline is print_help's */
   static gd_command_line line;
   const gd_option none[] = {{0}};
   bool done = false;

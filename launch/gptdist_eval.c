@@ -268,9 +268,7 @@ int main(int argc, char **argv) {
       .more =
           "perplexity: windows of --length tokens, every target once, the first of each window after one token.\n"
           "Under mpirun, --tensor N ranks share the model and windows or items are dealt to the groups.\n"
-          "Ctrl-C, TERM or USR1 once: the score of what is done is printed, and the exit code is 128 + the signal's number.\n"
-          "Exit codes: 0 done, 64 usage, 65 bad checkpoint or data, 70 internal error, 71 out of memory, 74 input/output,\n"
-          "76 a rank failed.",
+          "Ctrl-C, TERM or USR1 once: the score of what is done is printed, and the exit code is 128 + the signal's number.",
       .options = options};
   gd_launch_environment environment;
   bool done = false;

@@ -294,11 +294,7 @@ int main(int argc, char **argv) {
       .usage =
           "--checkpoint DIR [--prompt T | --prompt-file F | --token-ids \"1 2 3\"] [--max-new-tokens N] [--temperature T]\n"
           "       [--top-k K] [--top-p P] [--stop S]... [--seed S]",
-      .more =
-          "Under mpirun the ranks share the model (tensor parallel) and rank 0 prints.\n"
-          "Exit codes: 0 done, 64 usage, 65 bad checkpoint or tokenizer, 70 internal error, 71 out of memory, 74 "
-          "input/output,\n"
-          "76 a rank failed.",
+      .more = "Under mpirun the ranks share the model (tensor parallel) and rank 0 prints.",
       .options = options};
   gd_launch_environment environment;
   bool done = false;

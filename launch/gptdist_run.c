@@ -29,8 +29,7 @@ static const char more[] =
     "last checkpoint, N times without a new one. In a SLURM job, srun is used where it speaks PMIx, and 75 asks for a "
     "requeue,\n"
     "until 3 of them brought no new step.\n"
-    "Exit codes: the job's own (what RUN/exit.json says before what mpirun says), 128 + N: ended by signal N, 64 usage,\n"
-    "1 --doctor found something wrong, 74 input/output.";
+    "It leaves with the job's own exit code: what RUN/exit.json says before what mpirun says.";
 
 /* What one start of the job came to. */
 typedef struct outcome {

@@ -249,11 +249,7 @@ int main(int argc, char **argv) {
       .usage =
           "--config F [--set section.key=value]... [--resume auto|none|DIR] [--allow-change KEY]\n       [--max-time T] "
           "[--dry-run [--ranks N]]",
-      .more =
-          "Under mpirun every rank runs this same line; gptdist-run builds a good mpirun line.\n"
-          "Exit codes: 0 done, 64 usage or configuration, 65 bad data or checkpoint, 70 internal error,\n"
-          "71 out of memory, 74 input/output, 75 checkpointed on request (start again), 76 a rank failed,\n"
-          "77 the loss diverged.",
+      .more = "Under mpirun every rank runs this same line; gptdist-run builds a good mpirun line.",
       .options = options,
       .takes_config = true};
   gd_launch_environment environment;

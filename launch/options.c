@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "comm/session.h"
+#include "launch/exit_codes.h"
 #include "launch/help_json.h"
 
 /* --help, --version, ... : every program has them. */
@@ -35,6 +36,8 @@ static void print_help(const gd_program *program) {
   printf("  %-28s %s\n", "--help, --version", "");
   printf("  %-28s %s\n", "--help-config", "every key of a run file with type, range, unit and default");
   if (program->more) printf("\n%s\n", program->more);
+  putchar('\n');
+  gd_exit_codes_print();
 }
 
 static void consider(const char *found, const char *candidate, int *best, const char **nearest) {

@@ -8,7 +8,7 @@
 typedef struct gd_config_target {
   gd_spec *spec;
   gd_config_origins *origins; /* may be NULL */
-  int depth;                  /* of includes */
+  int depth, files;           /* of includes: now, and all so far */
 } gd_config_target;
 
 /* Reads the file and applies its keys (includes first). */

@@ -10,7 +10,7 @@
 #include "io/config/config.h"
 #include "io/config/internal.h"
 
-enum { INCLUDE_DEPTH = 8, INCLUDE_FILES = 16, NAME_BYTES = 96, WHERE_BYTES = 1400 };
+enum { INCLUDE_DEPTH = 8, INCLUDE_FILES = 16, INCLUDE_ALL = 64, MAP_KEYS = 1024, NAME_BYTES = 96, WHERE_BYTES = 1400 };
 static const size_t file_limit_bytes = 1 << 20;
 
 /* One document under way. */
@@ -49,6 +49,9 @@ static gd_status check_key_node(reader *r, const yaml_node_t *node) {
 
 /* A key may stand once in its mapping. */
 static gd_status check_duplicates(reader *r, const yaml_node_t *mapping, const char *section) {
+  if (mapping->data.mapping.pairs.top - mapping->data.mapping.pairs.start > MAP_KEYS) /* each is compared with each */
+    return gd_fail_user(GD_USAGE, "%s:%d: %s%sfound more than %d keys, expected a run file", r->name, line_of(mapping), section,
+                        *section ? ": " : "", MAP_KEYS);
   for (yaml_node_pair_t *b = mapping->data.mapping.pairs.start; b < mapping->data.mapping.pairs.top; b++) {
     const yaml_node_t *key = node_at(r, b->key);
     GD_TRY(check_key_node(r, key));
@@ -279,6 +282,9 @@ static gd_status include_one(reader *r, const yaml_node_t *node) {
     return gd_fail_user(GD_USAGE, "%s:%d: include: more than %d files deep (does a file include itself?)", r->name,
                         line_of(node), INCLUDE_DEPTH);
   }
+  /* Eight files that include the next one 16 times each would be read four thousand million times. */
+  if (++r->target->files > INCLUDE_ALL)
+    return gd_fail_user(GD_USAGE, "%s:%d: include: more than %d files in all", r->name, line_of(node), INCLUDE_ALL);
   char path[2 * GD_PATH_BYTES];
   snprintf(path, sizeof path, "%s:%d: include", r->name, line_of(node));
   GD_TRY(check_text(node, path));

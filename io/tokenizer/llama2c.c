@@ -7,7 +7,7 @@
 #include "io/tokenizer/bpe.h"
 #include "io/base/utf8.h"
 
-enum { BOS = 1, EOS = 2, FIRST_BYTE = 3, FIRST_TEXT = 259 };
+enum { BOS = 1, EOS = 2, FIRST_BYTE = 3, FIRST_TEXT = 259, TOKEN_BYTES = 1024 /* every cut of a token is looked up */ };
 
 static gd_status encode(void *state, const char *bytes, size_t count, gd_ids *out) {
   const gd_bpe *bpe = state;
@@ -75,7 +75,7 @@ static gd_status read_tokens(const gd_bytes *file, const char *where, token **ou
       memcpy(&score, file->bytes + at, 4);
       memcpy(&length, file->bytes + at + 4, 4);
     }
-    if (length < 0 || score != score || (size_t)length > file->count - at - 8) {
+    if (length < 0 || length > TOKEN_BYTES || score != score || (size_t)length > file->count - at - 8) {
       free(tokens);
       return gd_fail_user(GD_BAD_DATA, "%s: token %zu is cut off or damaged at byte %zu of %zu", where, count, at, file->count);
     }

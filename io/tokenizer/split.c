@@ -35,8 +35,9 @@ gd_status gd_splitter_open(const char *pattern, gd_splitter **out) {
   PCRE2_SIZE at = 0;
   gd_splitter *splitter = calloc(1, sizeof *splitter);
   if (!splitter) return gd_fail(GD_NO_MEMORY, "no memory for a pattern");
-  splitter->code =
-      pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP | PCRE2_ANCHORED, &code, &at, NULL);
+  /* \C would cut inside a character, and what begins there is no UTF-8. */
+  splitter->code = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED,
+                                 PCRE2_UTF | PCRE2_UCP | PCRE2_ANCHORED | PCRE2_NEVER_BACKSLASH_C, &code, &at, NULL);
   if (!splitter->code) {
     PCRE2_UCHAR text[128];
     pcre2_get_error_message(code, text, sizeof text);
@@ -92,7 +93,7 @@ gd_status gd_splitter_next(const gd_splitter *splitter, gd_splitter_state *state
   } else if (found != PCRE2_ERROR_NOMATCH) {
     PCRE2_UCHAR message[128];
     pcre2_get_error_message(found, message, sizeof message);
-    return gd_fail(GD_BUG, "splitting text failed: %s", (const char *)message);
+    return gd_fail_user(GD_BAD_DATA, "the tokenizer's splitting pattern fails on this text: %s", (const char *)message);
   }
   /* A pattern read from a file need not match everywhere: a character that it leaves out is a piece of its own. */
   size_t length = gd_utf8_length(text + start, count - start, NULL);

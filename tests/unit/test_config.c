@@ -314,6 +314,32 @@ static void the_including_file_wins(void **state) {
   remove(path), remove(model), remove(other), remove(self), rmdir(folder);
 }
 
+/* Small files that would take hours are refused at once: seven that include the next one 16 times each, and a map of so many
+ * keys that comparing each with each does not end. */
+static void a_small_file_asks_for_no_large_work(void **state) {
+  (void)state;
+  enum { FILES = 7, KEYS = 100000 };
+  char folder[] = "/tmp/gd_config_XXXXXX", path[FILES][128], text[512];
+  assert_non_null(mkdtemp(folder));
+  for (int i = 0; i < FILES; i++) {
+    snprintf(path[i], sizeof path[i], "%s/%d.yaml", folder, i);
+    int length = snprintf(text, sizeof text, "include: [");
+    for (int k = 0; k < 16; k++) length += snprintf(text + length, sizeof text - (size_t)length, "%d.yaml, ", i + 1);
+    snprintf(text + length, sizeof text - (size_t)length, "]\n");
+    write_file(path[i], i < FILES - 1 ? text : "model: {layers: 3}\n");
+  }
+  assert_int_equal(gd_config_load(path[0], 0, 0, &spec, 0), GD_USAGE);
+  assert_non_null(strstr(gd_error_text(), "include: more than 64 files in all"));
+  for (int i = 0; i < FILES; i++) remove(path[i]);
+  rmdir(folder);
+  char *many = malloc(KEYS * 10), *end = many;
+  assert_non_null(many);
+  end += sprintf(end, "model:\n");
+  for (int i = 0; i < KEYS; i++) end += sprintf(end, " k%d: 1\n", i % 10000);
+  refuses(many, "run.yaml:2: model: found more than 1024 keys, expected a run file");
+  free(many);
+}
+
 static void a_written_file_loads_to_the_same_bytes(void **state) {
   (void)state;
   static gd_spec again;
@@ -629,6 +655,7 @@ int main(void) {
       cmocka_unit_test(every_key_says_what_a_resumed_run_may_do_with_it),
       cmocka_unit_test(canonical_blocks_count_between_invariant_runs_alone),
       cmocka_unit_test(no_text_is_taken_without_a_word),
+      cmocka_unit_test(a_small_file_asks_for_no_large_work),
       cmocka_unit_test(a_later_check_is_told_where_its_keys_came_from),
       cmocka_unit_test(help_has_one_entry_a_key),
       cmocka_unit_test(help_tells_the_range_of_factors),

@@ -323,6 +323,15 @@ static void bad_tokenizer_files_are_named(void **state) {
   put(folder, "tok.bin", "\x07\x00", path);
   snprintf(spec, sizeof spec, "llama2c:%s", path);
   check_open_fails(spec, GD_BAD_DATA, "tok.bin: ");
+  /* Every cut of a token is looked up, so one of megabytes would take hours. */
+  struct {
+    int32_t longest;
+    float score;
+    int32_t length;
+    char text[1025];
+  } large = {1025, 1, 1025, {'a'}};
+  ok(gd_file_write(path, &large, 12 + sizeof large.text));
+  check_open_fails(spec, GD_BAD_DATA, "tok.bin: token 0 is cut off or damaged at byte 4 of 1037");
   ok(gd_folder_remove(folder));
 }
 
