@@ -95,7 +95,8 @@ static void watched_signals(sigset_t *set) {
 static _Noreturn void become(const gd_run_line *line, pid_t parent) {
   /* Its own process group: a Ctrl-C reaches gptdist-run only, for mpirun would end the ranks without letting them save. */
   setpgid(0, 0);
-  prctl(PR_SET_PDEATHSIG, SIGTERM);
+  /* Should gptdist-run be killed, the job saves and leaves: of TERM mpirun would make a KILL within seconds. */
+  prctl(PR_SET_PDEATHSIG, SIGUSR1);
   if (getppid() != parent) _exit(GD_IO);
   if (isatty(STDIN_FILENO) == 1) { /* a background group may not read the terminal */
     int null = open("/dev/null", O_RDONLY);
