@@ -25,6 +25,7 @@ GD_CHECKED gd_status gd_session_open(gd_session **out);
 int32_t gd_session_rank(const gd_session *session);
 int32_t gd_session_ranks(const gd_session *session);
 const char *gd_session_host(const gd_session *session);
+const char *gd_session_host_of(const gd_session *session, int32_t rank);
 /* Among the ranks of this host (found after the start, right also where the launcher does not say). */
 int32_t gd_session_local_rank(const gd_session *session);
 int32_t gd_session_local_ranks(const gd_session *session);

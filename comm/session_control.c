@@ -121,6 +121,16 @@ static bool handle(gd_session *session, int32_t peer, const gd_message_header *h
   return false;
 }
 
+/* Rank 0, which leaves: whether another one has led the others out meanwhile and said why, since this process was silent. */
+static bool is_told(gd_session *session) {
+  gd_message_header header;
+  const void *body;
+  for (int32_t r = 1; r < session->ranks; r++)
+    while (session->sockets[r] >= 0 && gd_message_read(session->sockets[r], &session->readers[r], &header, &body) > 0)
+      if (header.type == GD_MESSAGE_LEFT) return true;
+  return false;
+}
+
 /* All that a peer has sent so far. False: its connection is lost. */
 static bool hear_peer(gd_session *session, int32_t peer) {
   for (;;) {
@@ -141,8 +151,8 @@ static bool hear_peer(gd_session *session, int32_t peer) {
     bool end = handle(session, peer, &header, body, &fatal);
     pthread_mutex_unlock(&session->lock);
     if (!end) continue;
-    /* Where another one led the others out it has said why. */
-    if (session->rank == 0) lead_out(session, header.type == GD_MESSAGE_LEFT ? GD_LOG_DEBUG : GD_LOG_ERROR, &fatal);
+    if (session->rank == 0)
+      lead_out(session, header.type == GD_MESSAGE_LEFT || is_told(session) ? GD_LOG_DEBUG : GD_LOG_ERROR, &fatal);
     if (!gd_session_begin_to_leave()) gd_session_wait_for_end();
     gd_session_follow_out(session->sockets[0], &fatal);
   }

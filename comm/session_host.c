@@ -28,6 +28,10 @@ const char *gd_session_host(const gd_session *session) {
   return session->host;
 }
 
+const char *gd_session_host_of(const gd_session *session, int32_t rank) {
+  return session->watch.rank[rank].host;
+}
+
 gd_status gd_session_broadcast(gd_session *session, void *host_buffer, size_t bytes, int32_t root) {
   if (session->ranks == 1) return GD_OK;
   gd_session_call_begin(session, GD_WATCH_SESSION, "broadcast");

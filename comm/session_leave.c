@@ -143,9 +143,12 @@ _Noreturn void gd_session_abort(gd_session *session, gd_status code, const char 
   gd_message_send(session->sockets[0], GD_MESSAGE_FATAL, &fatal, gd_session_error_bytes(&fatal), false);
   pthread_mutex_unlock(&session->lock);
   /* Rank 0 prints the text and sends it back, and the control thread ends this process; or the control thread finds that rank 0
-   * is lost, which is then what this fault comes from. */
+   * is lost, which is then what this fault comes from. Where rank 0 is silent and its deadline far, this rank tells it all. */
   nanosleep(&(struct timespec){.tv_sec = 2 + LEAVE_MS / 1000}, NULL);
   if (!gd_session_begin_to_leave()) gd_session_wait_for_end();
-  gd_log(GD_LOG_ERROR, "%s%s", fatal.whose, fatal.text);
-  _exit((int)code);
+  pthread_mutex_lock(&session->lock); /* mpirun will wake it, and it must know that this is said */
+  gd_message_send(session->sockets[0], GD_MESSAGE_LEFT, &fatal, gd_session_error_bytes(&fatal), true);
+  pthread_mutex_unlock(&session->lock);
+  session->ranks = 1; /* nobody else to tell */
+  gd_session_lead_out(session, GD_LOG_ERROR, &fatal);
 }

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -13,7 +14,7 @@
 
 enum { LIMIT = 65536, TIME_BYTES = 32 };
 
-/* Who began; set once. */
+/* Who began: set in rank 0 alone. */
 static struct { char host[64], start[TIME_BYTES]; } self;
 
 static void now_text(char out[TIME_BYTES]) {
@@ -42,8 +43,9 @@ static gd_status put_text(gd_bytes *out, const char *name, const char *text) {
   return gd_json_quote(out, text, strlen(text));
 }
 
-/* code < 0: running. */
-static gd_status format(gd_bytes *out, int code, const char *reason, int64_t pid, const char *host, const char *start) {
+/* code < 0: running. launch may be NULL. */
+static gd_status format(gd_bytes *out, int code, const char *reason, int64_t pid, const char *host, const char *start,
+                        const char *launch) {
   char end[TIME_BYTES];
   now_text(end);
   GD_TRY(gd_bytes_printf(out, "{\"state\": \"%s\"", code < 0 ? "running" : "ended"));
@@ -52,6 +54,7 @@ static gd_status format(gd_bytes *out, int code, const char *reason, int64_t pid
   GD_TRY(gd_bytes_printf(out, ", \"pid\": %lld", (long long)pid));
   GD_TRY(put_text(out, "host", host));
   GD_TRY(put_text(out, "start", start));
+  if (launch) GD_TRY(put_text(out, "launch", launch));
   if (code >= 0) GD_TRY(put_text(out, "end", end));
   return gd_bytes_append(out, "}\n", 2);
 }
@@ -60,7 +63,7 @@ static void write_own(const char *directory, int code, const char *reason) {
   char path[GD_PATH_BYTES + 16];
   gd_bytes text = {0};
   snprintf(path, sizeof path, "%s/exit.json", directory);
-  if (format(&text, code, reason, getpid(), self.host, self.start) == GD_OK) put(path, &text);
+  if (format(&text, code, reason, getpid(), self.host, self.start, getenv(GD_EXIT_FILE_LAUNCH)) == GD_OK) put(path, &text);
   gd_bytes_free(&text);
 }
 
@@ -71,18 +74,54 @@ void gd_exit_file_begin(const char *directory) {
 }
 
 void gd_exit_file_end(const char *directory, int code, const char *reason) {
-  write_own(directory, code, reason);
+  char path[GD_PATH_BYTES + 16];
+  snprintf(path, sizeof path, "%s/exit.json", directory);
+  if (*self.start)
+    write_own(directory, code, reason);
+  else
+    gd_exit_file_complete(path, getenv(GD_EXIT_FILE_LAUNCH), code, reason);
 }
 
-void gd_exit_file_complete(const char *path, int code, const char *reason) {
-  gd_json *root = NULL;
+static bool same_text(const char *a, const char *b) {
+  return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+/* GD_OK with *out = NULL where there is none of this start. */
+static gd_status read_of(const char *path, const char *launch, gd_json **out) {
+  *out = NULL;
+  if (!gd_file_exists(path)) return GD_OK;
+  GD_TRY(gd_json_read(path, LIMIT, out));
+  if (same_text(gd_json_string(gd_json_get(*out, "launch")), launch)) return GD_OK;
+  gd_json_free(*out);
+  *out = NULL;
+  return GD_OK;
+}
+
+gd_exit_file_state gd_exit_file_read(const char *path, const char *launch, int *code, char *reason, size_t bytes) {
+  gd_json *root;
+  int64_t found;
+  gd_exit_file_state state = GD_EXIT_FILE_NONE;
+  if (read_of(path, launch, &root) != GD_OK) gd_error_clear();
+  if (root) state = GD_EXIT_FILE_RUNNING;
+  if (gd_json_integer(gd_json_get(root, "code"), &found) && found >= 0 && found < 256) {
+    const char *text = gd_json_string(gd_json_get(root, "reason"));
+    *code = (int)found;
+    snprintf(reason, bytes, "%s", text ? text : "");
+    state = GD_EXIT_FILE_ENDED;
+  }
+  gd_json_free(root);
+  return state;
+}
+
+void gd_exit_file_complete(const char *path, const char *launch, int code, const char *reason) {
+  gd_json *root;
   gd_bytes text = {0};
   int64_t pid = 0;
-  if (gd_json_read(path, LIMIT, &root) != GD_OK) gd_error_clear();
+  if (read_of(path, launch, &root) != GD_OK) gd_error_clear();
   const char *state = gd_json_string(gd_json_get(root, "state")), *host = gd_json_string(gd_json_get(root, "host"));
   const char *start = gd_json_string(gd_json_get(root, "start"));
   bool running = state && host && start && strcmp(state, "running") == 0 && gd_json_integer(gd_json_get(root, "pid"), &pid);
-  if (running && format(&text, code, reason, pid, host, start) == GD_OK) put(path, &text);
+  if (running && format(&text, code, reason, pid, host, start, launch) == GD_OK) put(path, &text);
   gd_bytes_free(&text);
   gd_json_free(root);
 }

@@ -4,12 +4,23 @@
 #ifndef GD_LAUNCH_EXIT_FILE_H
 #define GD_LAUNCH_EXIT_FILE_H
 
+#include <stddef.h>
+
+/* The variable of the environment by which gptdist-run marks a start, and the file with it ("launch"): another job on the same
+ * run directory, which the lock refuses, must not take the file for its own. */
+#define GD_EXIT_FILE_LAUNCH "GPTDIST_LAUNCH"
+
+typedef enum gd_exit_file_state { GD_EXIT_FILE_NONE, GD_EXIT_FILE_RUNNING, GD_EXIT_FILE_ENDED } gd_exit_file_state;
+
 /* By rank 0, which holds the lock of the run directory. */
 void gd_exit_file_begin(const char *directory);
-/* By the same process. A disk without a free block does not keep it from being written. */
+/* By the same process, or by one of the same job that speaks for it: pid, host and start stay rank 0's. A disk without a free
+ * block does not keep it from being written. */
 void gd_exit_file_end(const char *directory, int code, const char *reason);
 
-/* By who watched a start that has ended: where the file still says "running", it was killed before it could write more. */
-void gd_exit_file_complete(const char *path, int code, const char *reason);
+/* What the start marked `launch` (NULL: not marked) has written. Fills *code and reason[bytes] where it has ended. */
+gd_exit_file_state gd_exit_file_read(const char *path, const char *launch, int *code, char *reason, size_t bytes);
+/* By who watched that start to its end: where the file still says "running", it was killed before it could write more. */
+void gd_exit_file_complete(const char *path, const char *launch, int code, const char *reason);
 
 #endif

@@ -6,11 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "comm/machine.h"
 #include "io/base/json.h"
 #include "launch/console.h"
 #include "launch/doctor.h"
@@ -34,16 +34,13 @@ static const char more[] =
 /* What one start of the job came to. */
 typedef struct outcome {
   int code;
-  bool from_file; /* said by RUN/exit.json */
+  gd_exit_file_state said; /* by RUN/exit.json */
   char reason[512];
 } outcome;
 
-/* exit.json as it stands: enough to tell whether the job wrote a new one. */
 typedef struct exit_file {
   char directory[GD_PATH_BYTES];
   char path[GD_PATH_BYTES + 16]; /* "" when the job has no run directory */
-  struct stat before;
-  bool existed;
 } exit_file;
 
 enum { LEAVE_S = 2 }; /* from the ranks' last chance to the end of mpirun */
@@ -78,35 +75,12 @@ static void find_exit_file(const gd_run_request *request, exit_file *out) {
   snprintf(out->path, sizeof out->path, "%s/exit.json", spec.run.directory);
 }
 
-static void remember_exit_file(exit_file *file) {
-  file->existed = *file->path && stat(file->path, &file->before) == 0;
-}
-
-/* Written by this start of the job. */
-static bool is_new(const exit_file *file) {
-  struct stat now;
-  if (!*file->path || stat(file->path, &now) != 0) return false;
-  return !file->existed || now.st_ino != file->before.st_ino || now.st_mtim.tv_sec != file->before.st_mtim.tv_sec ||
-         now.st_mtim.tv_nsec != file->before.st_mtim.tv_nsec;
-}
-
-/* {"code": 75, "reason": "..."}, where the job could say it. mpirun's own code is the first non-zero one it saw, or its own
- * opinion of a signal. */
-static void read_exit_file(const exit_file *file, outcome *out) {
-  if (!is_new(file)) return;
-  gd_json *root;
-  if (gd_json_read(file->path, 65536, &root) != GD_OK) {
-    gd_error_clear();
-    return;
-  }
-  int64_t code;
-  if (gd_json_integer(gd_json_get(root, "code"), &code) && code >= 0 && code < 256) {
-    out->code = (int)code;
-    out->from_file = true;
-    const char *reason = gd_json_string(gd_json_get(root, "reason"));
-    snprintf(out->reason, sizeof out->reason, "%s", reason ? reason : "");
-  }
-  gd_json_free(root);
+/* Before each start: its ranks write this mark into exit.json. */
+static gd_status mark_start(void) {
+  char host[40] = "", mark[80];
+  gethostname(host, sizeof host - 1);
+  snprintf(mark, sizeof mark, "%s-%d-%.0f", host, (int)getpid(), 1e3 * gd_machine_seconds());
+  return setenv(GD_EXIT_FILE_LAUNCH, mark, 1) == 0 ? GD_OK : gd_fail(GD_IO, "setenv: %s", strerror(errno));
 }
 
 static void watched_signals(sigset_t *set) {
@@ -120,7 +94,8 @@ static void watched_signals(sigset_t *set) {
 static _Noreturn void become(const gd_run_line *line, pid_t parent) {
   /* Its own process group: a Ctrl-C reaches gptdist-run only, for mpirun would end the ranks without letting them save. */
   setpgid(0, 0);
-  prctl(PR_SET_PDEATHSIG, SIGTERM);
+  /* Should gptdist-run be killed, the job saves and leaves: of TERM mpirun would make a KILL within seconds. */
+  prctl(PR_SET_PDEATHSIG, SIGUSR1);
   if (getppid() != parent) _exit(GD_IO);
   if (isatty(STDIN_FILENO) == 1) { /* a background group may not read the terminal */
     int null = open("/dev/null", O_RDONLY);
@@ -160,7 +135,7 @@ static gd_status run_once(const gd_run_line *line, exit_file *file, outcome *out
   static int stops; /* counted over restarts: who asked twice is not asked again */
   bool ended_by_force = false;
   memset(out, 0, sizeof *out);
-  remember_exit_file(file);
+  GD_TRY(mark_start());
   sigset_t watched;
   watched_signals(&watched);
   if (sigprocmask(SIG_BLOCK, &watched, 0) != 0) return gd_fail(GD_IO, "sigprocmask: %s", strerror(errno));
@@ -182,7 +157,9 @@ static gd_status run_once(const gd_run_line *line, exit_file *file, outcome *out
     }
   }
   out->code = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : 128 + WTERMSIG(wait_status);
-  read_exit_file(file, out);
+  /* What the job says itself: mpirun's code is the first non-zero one it saw, or its own opinion of a signal. */
+  if (*file->path)
+    out->said = gd_exit_file_read(file->path, getenv(GD_EXIT_FILE_LAUNCH), &out->code, out->reason, sizeof out->reason);
   return GD_OK;
 }
 
@@ -219,16 +196,14 @@ static void ask_for_requeue(void) {
   }
 }
 
-/* Ranks that were killed could not say it themselves. */
-static void complete_exit_file(const exit_file *file, const outcome *result, int code) {
-  char reason[256];
-  if (result->from_file || !is_new(file)) return;
-  if (result->code > 128)
-    snprintf(reason, sizeof reason, "a rank was ended by signal %d (%s), or a host was lost", result->code - 128,
-             strsignal(result->code - 128));
+/* Why a job ended that could not say it itself. mpirun and srun have codes of their own behind those of the signals. */
+static void guess_reason(int code, char out[256]) {
+  if (code > 128 && code - 128 < SIGRTMIN)
+    snprintf(out, 256, "a rank was ended by signal %d (%s), or a host was lost", code - 128, strsignal(code - 128));
+  else if (code > 128)
+    snprintf(out, 256, "mpirun or srun lost a host, or could not start the ranks there");
   else
-    snprintf(reason, sizeof reason, "the job left with %d before rank 0 could say why", result->code);
-  gd_exit_file_complete(file->path, code, reason);
+    snprintf(out, 256, "the job left with %d before rank 0 could say why", code);
 }
 
 static void hand_back(const char *directory) {
@@ -249,17 +224,19 @@ static gd_status run_until_done(const gd_run_request *request, const gd_run_line
                                 int *code) {
   static exit_file file;
   outcome result;
+  char reason[256];
   find_exit_file(request, &file);
   int64_t newest = gd_run_newest_step(file.directory);
   for (int64_t restarts = 0;; restarts++) {
     GD_TRY(run_once(line, &file, &result));
     *code = result.code;
-    if (stop_signal && !result.from_file && result.code != 0 && result.code != GD_REQUEUE) *code = 128 + stop_signal;
-    if (!result.from_file && result.code > 128 && !stop_signal) {
-      gd_log(GD_LOG_ERROR, "the job left with %d: a rank was ended by signal %d (%s), or a host was lost", result.code,
-             result.code - 128, strsignal(result.code - 128));
+    if (stop_signal && result.said != GD_EXIT_FILE_ENDED && result.code != 0 && result.code != GD_REQUEUE)
+      *code = 128 + stop_signal;
+    if (result.said != GD_EXIT_FILE_ENDED) {
+      guess_reason(result.code, reason);
+      if (result.code > 128 && !stop_signal) gd_log(GD_LOG_ERROR, "the job left with %d: %s", result.code, reason);
     }
-    complete_exit_file(&file, &result, *code);
+    if (result.said == GD_EXIT_FILE_RUNNING) gd_exit_file_complete(file.path, getenv(GD_EXIT_FILE_LAUNCH), *code, reason);
     int64_t before = newest;
     newest = gd_run_newest_step(file.directory);
     if (newest > before) restarts = 0;
@@ -339,6 +316,7 @@ static gd_status run(int argc, char **argv, int *code) {
   gd_run_request request = {
       .ranks = a.ranks, .hosts = a.hosts, .network = a.network, .words = line.arguments, .word = line.argument};
   static gd_run_line words;
+  if (!a.print) GD_TRY(mark_start()); /* mpirun carries only what is there */
   GD_TRY(gd_run_line_build(&request, &words));
   if (a.print) return print_line(&words, line.json);
   return run_until_done(&request, &words, a.max_restarts, a.pause_s, code);

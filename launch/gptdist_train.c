@@ -7,6 +7,7 @@
 #include "comm/machine.h"
 #include "io/base/files.h"
 #include "io/base/lockfile.h"
+#include "io/base/sha256.h"
 #include "io/tokenizer/tokenizer.h"
 #include "launch/console.h"
 #include "launch/exit_file.h"
@@ -18,6 +19,11 @@
 #include "trainer/kernels.h"
 
 enum { DIGEST_FILE_LIMIT = 1 << 20 };
+
+/* Of the data, as hexadecimal text; "": there is none. */
+typedef struct digests {
+  char training[GD_SHA256_HEX_BYTES], validation[GD_SHA256_HEX_BYTES];
+} digests;
 
 typedef struct train {
   gd_command_line line;
@@ -64,6 +70,27 @@ static gd_status open_data(train *t) {
   GD_TRY(gd_train_spec_open_data(spec, &t->origins, first, &t->data));
   GD_TRY(gd_dataset_open_validation(&spec->data, gd_dataset_length(t->data), &t->validation));
   return first ? gd_tokenizer_check(gd_dataset_tokenizer_folder(t->data), gd_dataset_tokenizer_digest(t->data)) : GD_OK;
+}
+
+/* A relative path, or one on a host's own disk, may lead each rank somewhere else. All ranks find the same. */
+static gd_status check_same_data(const train *t) {
+  int32_t ranks = gd_session_ranks(t->session);
+  digests mine = {0}, *all = calloc((size_t)ranks, sizeof *all);
+  memcpy(mine.training, gd_dataset_digest(t->data), GD_SHA256_HEX_BYTES);
+  if (t->validation) memcpy(mine.validation, gd_dataset_digest(t->validation), GD_SHA256_HEX_BYTES);
+  gd_status status = gd_session_agree(t->session, all ? GD_OK : gd_fail(GD_NO_MEMORY, "out of memory for %d ranks", ranks));
+  if (status == GD_OK) status = gd_session_all_gather(t->session, &mine, all, sizeof mine);
+  for (int32_t r = 1; r < ranks && status == GD_OK; r++) {
+    if (memcmp(&all[r], &all[0], sizeof mine) == 0) continue;
+    bool training = strcmp(all[r].training, all[0].training) != 0;
+    status = gd_fail_user(
+        GD_USAGE,
+        "data.path: rank %d on %s finds other %s data than rank 0 (digest %.12s, rank 0: %.12s); give all hosts the same", r,
+        gd_session_host_of(t->session, r), training ? "training" : "validation", training ? all[r].training : all[r].validation,
+        training ? all[0].training : all[0].validation);
+  }
+  free(all);
+  return status;
 }
 
 /* Digits in which two digests differ; -1: `text` is none. Those of two data sets differ in 60 of 64, and never in as few as
@@ -151,6 +178,7 @@ static gd_status prepare(train *t) {
   GD_TRY(gd_session_broadcast(session, &t->spec, sizeof t->spec, 0));
   gd_session_set_watchdog(session, t->spec.run.watchdog_s < 0 ? GD_DEADLINE_LEAST_S : t->spec.run.watchdog_s);
   GD_TRY(gd_session_agree(session, open_data(t)));
+  GD_TRY(check_same_data(t));
   gd_dataset *const datasets[] = {t->data, t->validation};
   if (!t->spec.run.threads) t->spec.run.threads = gd_session_threads(session);
   GD_TRY(gd_session_agree(session, gd_train_spec_resolve(&t->spec, &t->origins, gd_session_ranks(session))));

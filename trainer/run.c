@@ -160,7 +160,7 @@ gd_status gd_run_open(gd_session *session, gd_device *device, const gd_spec *spe
   out->validation = spec->validation.interval_steps > 0 ? validation : 0;
   out->stop_requested = options->stop_requested;
   out->stop_context = options->stop_context;
-  out->saved_step = out->marks_best = -1;
+  out->saved_step = out->on_disk = out->marks_best = -1;
   out->state = (gd_run_state){.best_validation = INFINITY, .best_step = -1};
   out->deadline_s = gd_deadline_seconds(&out->deadline, spec->run.watchdog_s);
   gd_session_set_watchdog(session, out->deadline_s);
@@ -178,7 +178,7 @@ gd_status gd_run_open(gd_session *session, gd_device *device, const gd_spec *spe
     gd_checkpoint_close(checkpoint);
     GD_TRY(status);
     /* A checkpoint of another folder must be saved here even when no step follows. */
-    if (options->resume == GD_RESUME_AUTO) out->saved_step = out->state.step;
+    if (options->resume == GD_RESUME_AUTO) out->saved_step = out->on_disk = out->state.step;
   } else {
     GD_TRY(status);
     GD_TRY(start_fresh(out));
@@ -226,6 +226,7 @@ static gd_status publish(gd_run *run) {
   if (status != GD_OK) return lost_save(run, status);
   if (step < 0) return GD_OK;
   run->failed_saves = 0;
+  run->on_disk = step;
   if (step == run->marks_best) {
     GD_TRY(mark_best(run, step));
     run->marks_best = -1;
@@ -275,9 +276,8 @@ static gd_status validate(gd_run *run) {
   }
   tell(run, event);
   if (!event.best) return GD_OK;
-  if (run->saved_step == run->start_step && run->state.step == run->start_step) /* resumed from it: it is on the disk */
-    return mark_best(run, run->state.step);
   GD_TRY(save(run));
+  if (run->on_disk == run->state.step) return mark_best(run, run->state.step); /* perhaps since before this validation */
   if (run->saved_step == run->state.step) run->marks_best = run->state.step;
   return GD_OK;
 }

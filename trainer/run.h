@@ -59,6 +59,7 @@ typedef struct gd_run {
   int32_t deadline_s;   /* as the session has it */
   double token_flops;   /* of a step, for each token */
   int64_t saved_step;   /* last snapshot, -1 = none */
+  int64_t on_disk;      /* the newest one that was published, -1 = none */
   int64_t marks_best;   /* a step to mark once it is published, -1 = none */
   int32_t failed_saves; /* since the last that was published */
   bool last_save;       /* no other one follows */

@@ -98,6 +98,20 @@ rm -r "$data/tokenizer"
 cp -r "$work/other/tokenizer" "$data/tokenizer"
 ends "another tokenizer, whole" 65 "is another tokenizer: its digest is" start 1 "$data"
 
+# Each rank finds whole data under the same name, but not the same.
+for other in training validation; do
+  rm -rf "$work/first" "$work/second" "$work/run"
+  mkdir "$work/first" "$work/second"
+  cp -r "$work/whole" "$work/first/data"
+  cp -r "$work/whole" "$work/second/data"
+  folder=${other/training/train}
+  rm -r "$work/second/data/$folder"
+  cp -r "$work/corpus/$folder" "$work/second/data/$folder"
+  line=("$(realpath "$bin/gptdist-train")" --config "$work/gpt2.yaml" --set run.directory="$work/run" --set data.path=data)
+  ends "two ranks with other $other data" 64 "data.path: rank 1 on $(uname -n) finds other $other data than rank 0" \
+    mpirun --oversubscribe --bind-to none -np 1 --wdir "$work/first" "${line[@]}" : -np 1 --wdir "$work/second" "${line[@]}"
+done
+
 # The run directory.
 fresh
 check "training" start 2 "$data"

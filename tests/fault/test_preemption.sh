@@ -57,4 +57,14 @@ launcher-first to TERM launcher; to TERM ranks
 time-limit to USR1 launcher; sleep 1; to TERM ranks; to TERM launcher
 insistent to TERM ranks; sleep 1; to TERM ranks; to TERM launcher; sleep 1; to TERM launcher
 SCRIPTS
+
+# gptdist-run itself is killed (out of memory): the job does not go with it before it has saved.
+orphaned() {
+  preempted orphan 'kill -9 $launcher' > /dev/null # 137: gptdist-run has no say in it
+  for ((i = 0; i < 300; i++)); do [ -n "$(ranks_of orphan)" ] || return 0; sleep 0.1; done
+  ranks_of orphan
+  return 1
+}
+check "gptdist-run is killed: the ranks leave" orphaned
+check "the last finished step is saved" saved orphan
 finish

@@ -44,7 +44,7 @@ play() {
   sleep 0.2
   local left
   if left=$(pgrep -f "^$program $1 $2 $3\$"); then complain "processes left behind: $left"; fi
-  case $1 in slow | agree-slow | dead-disk) return ;; esac
+  case $1 in slow | agree-slow | dead-disk | two-abort-unheard) return ;; esac
   # Who tells it: rank 0, and where that is gone or silent the lowest rank that is not.
   local teller=0
   [ "$2" -ne 0 ] || case $1 in kill | *stop | *stop-between) teller=1 ;; esac
@@ -69,6 +69,7 @@ scene agree-kill 3 40 '137 76' "rank 3 on $host: connection lost"
 scene exit 1 40 '3 76' "rank 1 on $host: connection lost"
 scene abort 2 40 65 'the corpus is broken'
 scene abort 0 40 65 'LOG rank 0: the corpus is broken'
+scene two-abort-unheard 0 40 65 'LOG rank 1: the corpus is broken' "^HOOK rank 1: "
 scene everyone-aborts 2 40 74 "LOG rank 0: rank 2 on $host: disk of rank 2 is full"
 # The place in the source is for the log, not for the terminal.
 scene fault 2 40 74 "LOG rank 0: rank 2 on $host: the disk is gone" \

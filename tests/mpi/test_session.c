@@ -178,6 +178,11 @@ static void misbehave(const char *scene, gd_device *device) {
     gd_session_abort(session, GD_BUG, gd_error_text());
   if (!strcmp(scene, "slow")) work(8);
   if (!strcmp(scene, "abort") || !strcmp(scene, "dead-disk")) gd_session_abort(session, GD_BAD_DATA, "the corpus is broken");
+  if (!strcmp(scene, "abort-unheard")) { /* two ranks: who is to be told does not listen */
+    if (gd_session_rank(session) == 0) raise(SIGSTOP);
+    sleep(1);
+    gd_session_abort(session, GD_BAD_DATA, "the corpus is broken");
+  }
   if (!strcmp(scene, "fault")) {
     gd_status status = gd_fail(GD_IO, "the disk is gone");
     gd_session_abort(session, status, gd_error_text());

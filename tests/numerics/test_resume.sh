@@ -61,4 +61,9 @@ done
     check "a run resumed with another rate" false
   fi
 }
+# The last step is validated after its save, which may be on the disk by then.
+for background in true false; do
+  train best-$background 1 gpt2 run.steps=8 checkpoint.interval_steps=4 validation.interval_steps=3 precision.dtype=fp32 checkpoint.background=$background
+  check "saved in the background $background: the last step is marked as the best" grep -qs 00000008 "$work/best-$background/checkpoints/BEST"
+done
 finish

@@ -15,7 +15,7 @@ printf '#!/bin/sh\necho "$@" >>requeued\n' >fake/scontrol
 cat >fake/mpirun <<'SH2'
 #!/usr/bin/env bash
 # A line of the plan: CODE, what exit.json says ("" = not written). CODE "work": goes on until a signal makes it leave.
-says() { echo "$1" >run/exit.json.new && mv run/exit.json.new run/exit.json; }
+says() { echo "${1%\}}, \"launch\": \"${LAUNCH-$GPTDIST_LAUNCH}\"}" >run/exit.json.new && mv run/exit.json.new run/exit.json; }
 trap 'echo USR1 >>seen; eval "${ON_USR1-}"' USR1
 trap 'echo TERM >>seen; eval "${ON_TERM-}"' TERM
 sleep 300 &
@@ -209,6 +209,18 @@ scene="an exit.json of the start before says nothing about this one"
 whole 137 "$(printf '74 {"code": 74, "reason": "the disk"}\n137\n137')" --max-restarts 2 --restart-pause 0
 seen start start start
 
+scene="what another start writes meanwhile says nothing about this one, and is left alone"
+LAUNCH=of-another whole 74 '74 {"code": 0, "reason": "done"}'
+running='{"state": "running", "pid": 4711, "host": "node7", "start": "2026-01-02T03:04:05Z"}'
+LAUNCH=of-another whole 74 "74 $running"
+grep -qF '"running"' run/exit.json || complain "exit.json: $(cat run/exit.json)"
+
+scene="a lost host is no signal"
+whole 205 "$(printf '205\n205')" --max-restarts 1 --restart-pause 0
+seen start start
+grep -qF 'signal' out && complain "a signal is told"
+grep -qF 'the job left with 205: mpirun or srun lost a host' out || complain "the host is not told"
+
 scene="mpirun that was killed is 128 and the signal, and is started again"
 whole 137 "$(printf 'killed\nkilled')" --max-restarts 1 --restart-pause 0
 seen start start
@@ -236,18 +248,11 @@ unset ON_START
 rm -rf run/checkpoints
 
 scene="exit.json of a start that was killed before it could say more is completed"
-running='{"state": "running", "pid": 4711, "host": "node7", "start": "2026-01-02T03:04:05Z"}'
 whole 137 "137 $running"
-grep -qF '"state": "ended", "code": 137, "reason": "a rank was ended by signal 9 (Killed), or a host was lost", "pid": 4711, "host": "node7", "start": "2026-01-02T03:04:05Z"' run/exit.json ||
+grep -qF '"state": "ended", "code": 137, "reason": "a rank was ended by signal 9 (Killed), or a host was lost", "pid": 4711, "host": "node7", "start": "2026-01-02T03:04:05Z", "launch": ' run/exit.json ||
   complain "exit.json: $(cat run/exit.json)"
 whole 1 "1 $running"
 grep -qF '"code": 1, "reason": "the job left with 1 before rank 0 could say why"' run/exit.json || complain "exit.json: $(cat run/exit.json)"
-scene="one that another start is writing is left alone"
-printf '%s\n' 137 >plan
-: >seen
-echo "$running" >run/exit.json
-"$bin/gptdist-run" -- ./gptdist-train --config run.yaml >out 2>&1 </dev/null
-[ "$(cat run/exit.json)" = "$running" ] || complain "exit.json: $(cat run/exit.json)"
 
 # ---- SLURM: 75 asks for a requeue, but not when a person pressed Ctrl-C ----
 
