@@ -64,7 +64,11 @@ static int64_t told[GD_INJECT_MOST];
 /* ---- reading ---- */
 
 static gd_status bad(const char *text, const char *found, const char *expected) {
-  return gd_fail_user(GD_USAGE, "--inject %.200s: found \"%.60s\", expected %s\n%s", text, found, expected, help);
+  char names[128] = "";
+  for (int i = 0; i < GD_INJECT_KINDS; i++)
+    snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s", i ? ", " : "", kinds[i].name);
+  return gd_fail_user(GD_USAGE, "--inject %.200s: found \"%.60s\", expected %s; KIND@KEY=VALUE,... of the kinds %s (--help)",
+                      text, found, expected, names);
 }
 
 static bool is_one_of(const char *const *words, const char *word) {
