@@ -129,6 +129,7 @@ static gd_status open_writer(gd_run *run) {
   char folder[GD_PATH_BYTES + 32];
   snprintf(folder, sizeof folder, "%s/checkpoints", run->spec.run.directory);
   GD_TRY(gd_snapshot_open(&run->optimizer, &run->snapshot));
+  if (run->spec.guard.replicas_interval_steps) GD_TRY(gd_replicas_open(&run->optimizer, &run->replicas));
   GD_TRY(gd_checkpoint_writer_open(run->session, folder, &run->spec, &run->mesh, run->model.layout.tensors,
                                    run->model.layout.tensor_count, gd_dataset_tokenizer_folder(run->data), &run->writer));
   gd_checkpoint_writer_set_tokenizer(run->writer, gd_dataset_tokenizer_digest(run->data));
@@ -162,7 +163,7 @@ gd_status gd_run_open(gd_session *session, gd_device *device, const gd_spec *spe
   out->validation = spec->validation.interval_steps > 0 ? validation : 0;
   out->stop_requested = options->stop_requested;
   out->stop_context = options->stop_context;
-  out->saved_step = out->marks_best = -1;
+  out->saved_step = out->marks_best = out->compared_step = -1;
   out->state = (gd_run_state){.best_validation = INFINITY, .best_step = -1};
   out->deadline_s = gd_deadline_seconds(&out->deadline, spec->run.watchdog_s);
   gd_session_set_watchdog(session, out->deadline_s);
@@ -237,9 +238,20 @@ static gd_status publish(gd_run *run) {
   return GD_OK;
 }
 
+/* All that was enqueued has been read. */
+static gd_status check_replicas(gd_run *run) {
+  if (run->compared_step == run->state.step) return GD_OK;
+  gd_session_progress(run->session, "compare", run->state.step);
+  GD_TRY(gd_step_wait(&run->step));
+  GD_TRY(gd_replicas_check(&run->replicas, run->state.step));
+  run->compared_step = run->state.step;
+  return GD_OK;
+}
+
 static gd_status save(gd_run *run) {
   if (run->saved_step == run->state.step) return GD_OK;
   GD_TRY(publish(run)); /* the one in flight, whose memory the snapshot shares */
+  if (run->spec.guard.replicas_interval_steps) GD_TRY(check_replicas(run));
   gd_session_storage(run->session, "save", run->state.step);
   double start = now_ms();
   GD_TRY(gd_snapshot_take(&run->snapshot));
@@ -391,6 +403,7 @@ static gd_status finish(gd_run *run) {
 static gd_status advance(gd_run *run) {
   int64_t save_every = run->spec.checkpoint.interval_steps;
   int64_t validate_every = run->validation ? run->spec.validation.interval_steps : 0;
+  int64_t compare_every = run->spec.guard.replicas_interval_steps;
   if (run->stop != GD_STOP_NONE) GD_TRY(read_steps(run, 0));
   if (run->state.step >= run->spec.run.steps && run->stop == GD_STOP_NONE) run->stop = GD_STOP_DONE;
   if (run->stop != GD_STOP_NONE) return finish(run);
@@ -400,10 +413,12 @@ static gd_status advance(gd_run *run) {
       due(validate_every, run->state.step))
     return validate(run);
   GD_TRY(enqueue_step(run));
-  bool wanted = run->enqueued == run->spec.run.steps || due(validate_every, run->enqueued) || due(save_every, run->enqueued);
+  bool wanted = run->enqueued == run->spec.run.steps || due(validate_every, run->enqueued) || due(save_every, run->enqueued) ||
+                due(compare_every, run->enqueued);
   GD_TRY(read_steps(run, wanted || run->device->immediate ? 0 : 1));
   if (gd_injected_flips()) GD_TRY(inject_flip(run));
   if (!wanted) return GD_OK;
+  if (due(compare_every, run->state.step)) GD_TRY(check_replicas(run));
   if (due(validate_every, run->state.step) && run->stop == GD_STOP_NONE) GD_TRY(validate(run));
   if (due(save_every, run->state.step)) GD_TRY(save(run));
   return GD_OK;
@@ -427,6 +442,7 @@ void gd_run_close(gd_run *run) {
   if (run->writer) gd_checkpoint_writer_close(run->writer);
   gd_validator_close(&run->validator);
   gd_snapshot_close(&run->snapshot);
+  gd_replicas_close(&run->replicas);
   gd_profile_close(run->profile);
   gd_optimizer_close(&run->optimizer);
   gd_model_close(&run->model);

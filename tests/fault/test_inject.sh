@@ -53,6 +53,17 @@ give_up="guard.max_bad_steps=1"
     case $call in read) path=rank-00000.h5 ;; unlink) path=checkpoints/ ;; *) path=step-00000002 ;; esac
     start call-$call 1 gpt2 $short checkpoint.keep=1 --inject=error@call=$call,path=$path,errno=EIO
   done
+  # A bit of a weight, in each kind of copy
+  compare=guard.replicas_interval_steps
+  start flip-data 2 gpt2 $short $compare=1 --inject=flip@step=2,rank=1,tensor=layers.0.mlp.down.weight parallel.zero=0
+  start flip-three 3 gpt2 $short batch.global=9 $compare=1 --inject=flip@step=2,rank=1,tensor=layers.0.mlp.down.weight
+  start flip-both 4 gpt2 $short $compare=1 --inject=flip@step=2,rank=3,tensor=final_norm.weight parallel.tensor=2 precision.dtype=$half
+  start flip-save 2 gpt2 $short checkpoint.interval_steps=2 $compare=100 --inject=flip@step=2,rank=0,tensor=token_embedding.weight
+  start flip-lazy 2 gpt2 $short $compare=1 --inject=flip@step=2,rank=1 run.device=lazy parallel.zero=0
+  start flip-missed 2 gpt2 $short --inject=flip@step=2,rank=1 parallel.zero=0
+  start no-flip 4 gpt2 $short $compare=1 parallel.tensor=2 parallel.zero=0 precision.dtype=$half numerics=fast
+  start no-flip-llama 4 llama $short $compare=1 parallel.tensor=2
+  start no-flip-lazy 3 gpt2 $short $compare=1 run.device=lazy batch.global=9
   start never 2 gpt2 $short --inject=kill@step=4,rank=1 --inject=nan@step=2,rank=0
   wait
 
@@ -99,6 +110,16 @@ give_up="guard.max_bad_steps=1"
     check "error@call=$call: the run goes on" left call-$call 0
     check "error@call=$call: told" told call-$call 'Input/output error|is not what was written'
   done
+  for run in data three both save lazy; do
+    check "flip-$run: 76" left flip-$run 76
+    check "flip-$run: nothing of that step is saved" eval '! ls "$work/flip-$run/checkpoints" | grep -q 0000000[23]'
+  done
+  check "tensor and ranks are named" told flip-data 'after step 2 the copies of layers.0.mlp.down.weight differ: of rank 1 it is not that of rank 0, and nobody can say who is right'
+  check "... the odd one where there is a majority" told flip-three 'copies of layers.0.mlp.down.weight differ: of rank 1 it is not that of ranks 0 2;'
+  check "... of what all tensor ranks hold, in the grid of ranks" told flip-both 'copies of final_norm.weight differ: of rank 3 it is not that of ranks 0 1 2;'
+  check "... before a save that comes first" told flip-save 'after step 2 the copies of token_embedding.weight differ'
+  check "without the key nobody looks" left flip-missed 0
+  for run in no-flip no-flip-llama no-flip-lazy; do check "$run: copies that are the same are no fault" left $run 0; done
   check "a fault that never happened: 1" left never 1
   check "... is named, and alone" same_text "$(grep -cE 'error: --inject kill@step=4,rank=1: never happened' "$work/never.out") $(grep -c 'never happened' "$work/never.out")" "1 1"
   check "... also in exit.json" grep -q '"code": 1, .*never happened' "$work/never/exit.json"
