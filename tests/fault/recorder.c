@@ -443,20 +443,26 @@ static void load(int number, const char *path) {
 static node at_start[NODES];
 static int count_at_start;
 
+/* What the last crash has made of them. */
 static void forget_nodes(void) {
   for (int i = 0; i < node_count; i++)
     if (i >= count_at_start || nodes[i].durable != at_start[i].durable) free(nodes[i].durable);
 }
 
-void gd_recorder_start(const char *root) {
-  if (!root) {
-    recorder.root = NULL;
-    return;
-  }
+void gd_recorder_stop(void) {
   recorder.root = NULL;
+}
+
+void gd_recorder_forget(void) {
+  gd_recorder_stop();
+  forget_nodes();
   for (int i = 0; i < recorder.count; i++) free(recorder.calls[i].bytes);
   for (int i = 0; i < count_at_start; i++) free(at_start[i].durable);
-  recorder.count = recorder.opened = node_count = change_count = 0;
+  recorder.count = recorder.opened = node_count = count_at_start = change_count = 0;
+}
+
+void gd_recorder_start(const char *root) {
+  gd_recorder_forget();
   new_node(true, 0);
   load(0, root);
   memcpy(at_start, nodes, sizeof nodes);

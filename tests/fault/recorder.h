@@ -12,8 +12,10 @@
 #include <stdint.h>
 
 /* Forgets what was recorded and takes what is in `root` (absolute, no links on the way) as being on the disk; records from now
- * on. NULL: stops. `root` must stay. */
+ * on. `root` must stay. */
 void gd_recorder_start(const char *root);
+void gd_recorder_stop(void);
+void gd_recorder_forget(void);
 /* Calls so far, and how many came before the first that renamed. */
 int gd_recorder_calls(void);
 int gd_recorder_first_rename(void);

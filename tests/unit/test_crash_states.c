@@ -46,6 +46,7 @@ static int setup(void **state) {
 
 static int teardown(void **state) {
   (void)state;
+  gd_recorder_forget();
   return gd_folder_remove(base) == GD_OK ? 0 : 1;
 }
 
@@ -92,7 +93,7 @@ static int start_again(const int64_t older[2], int64_t newer, bool reported) {
 static void crash(const char *what, const int64_t older[2], int64_t newer, int keep, int states) {
   gd_recorder_start(folder);
   gd_status status = save(folder, newer, keep);
-  gd_recorder_start(NULL);
+  gd_recorder_stop();
   if (status != GD_OK) fail_msg("%s: %s", what, gd_error_text());
   int calls = gd_recorder_calls(), late = gd_recorder_first_rename();
   assert_true(late > 10 && late < calls);
