@@ -1,10 +1,13 @@
 /* session_beat.c - what this rank is doing, as its heartbeat tells it: phase, step, the call under way in each group, and the
  * task that each stream of the device runs. */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "comm/machine.h"
 #include "comm/session_state.h"
+#include "shard/base/inject.h"
 #include "shard/base/progress.h"
 
 static gd_session *current; /* the trace hook has no context */
@@ -63,12 +66,25 @@ static void set_phase(gd_session *session, const char *phase, int64_t step, int3
   pthread_mutex_unlock(&session->beat_lock);
 }
 
+/* --inject: this rank dies, stops or waits as it enters a phase. */
+static void suffer(const char *phase) {
+  const gd_injection *kill = gd_inject_strike(GD_INJECT_KILL, phase, NULL);
+  const gd_injection *stop = gd_inject_strike(GD_INJECT_STOP, phase, NULL);
+  const gd_injection *stall = gd_inject_strike(GD_INJECT_STALL, phase, NULL);
+  gd_inject_tell();
+  if (kill) raise(SIGKILL);
+  if (stop) raise(SIGSTOP);
+  if (stall) nanosleep(&(struct timespec){.tv_sec = stall->seconds}, NULL);
+}
+
 void gd_session_progress(gd_session *session, const char *phase, int64_t step) {
   set_phase(session, phase, step, 1);
+  if (gd_inject_armed) suffer(phase);
 }
 
 void gd_session_storage(gd_session *session, const char *phase, int64_t step) {
   set_phase(session, phase, step, GD_WATCH_PATIENCE);
+  if (gd_inject_armed) suffer(phase);
 }
 
 void gd_session_watch_device(gd_session *session, bool open) {

@@ -10,7 +10,7 @@ static const struct {
   const char *meaning;
 } codes[] = {
     {GD_OK, "done"},
-    {GD_NO, "a check ran and the answer is no: checkpoints differ, a machine has a fault"},
+    {GD_NO, "a check ran and the answer is no: checkpoints differ, a machine has a fault, a rehearsed fault never came"},
     {GD_USAGE, "command line or configuration; a path that a person named is not there"},
     {GD_BAD_DATA, "bad data, tokenizer or checkpoint; a file that another file names is missing"},
     {GD_BUG, "an error of gptdist itself"},

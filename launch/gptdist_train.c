@@ -1,5 +1,7 @@
 /* gptdist_train.c - gptdist-train: trains a transformer: `gptdist-train --config F` on one rank, `mpirun -np N gptdist-train
  * --config F` on many. */
+#include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +18,7 @@
 #include "launch/signals.h"
 #include "launch/train_report.h"
 #include "launch/train_spec.h"
+#include "shard/base/inject.h"
 #include "trainer/kernels.h"
 
 enum { DIGEST_FILE_LIMIT = 1 << 20 };
@@ -28,7 +31,7 @@ typedef struct digests {
 typedef struct train {
   gd_command_line line;
   const char *resume;
-  gd_option_texts allow;
+  gd_option_texts allow, inject;
   char allow_change[2048]; /* all of them, with commas between */
   int64_t max_time_s;
   bool dry_run;
@@ -167,6 +170,16 @@ static gd_status print_plan(train *t) {
   return gd_train_report_plan(&t->spec, ranks, t->line.json);
 }
 
+/* Arms --inject. Paths are compared as the system has them. */
+static gd_status arm_faults(const train *t) {
+  static char directory[PATH_MAX];
+  if (gd_inject_count() == 0) return GD_OK;
+  if (!realpath(t->spec.run.directory, directory))
+    return gd_fail(GD_IO, "cannot look at %s: %s", t->spec.run.directory, strerror(errno));
+  gd_inject_arm(gd_session_rank(t->session), directory);
+  return GD_OK;
+}
+
 static gd_status prepare(train *t) {
   gd_session *session = t->session;
   bool first = gd_session_rank(session) == 0;
@@ -187,6 +200,7 @@ static gd_status prepare(train *t) {
   char path[GD_PATH_BYTES + 64];
   snprintf(path, sizeof path, "%s/log/rank-%05d.log", t->spec.run.directory, gd_session_rank(session));
   GD_TRY(gd_session_agree(session, gd_console_log_file(path)));
+  GD_TRY(gd_session_agree(session, arm_faults(t)));
   return gd_dataset_check(session, datasets, 2, GD_DATASET_CHECK_SECONDS);
 }
 
@@ -197,6 +211,26 @@ static gd_stop stop_requested(void *context) {
   if (gd_signals_pending()) return GD_STOP_REQUESTED;
   if (t->spec.run.max_time_s > 0 && gd_machine_seconds() - t->start >= (double)t->spec.run.max_time_s) return GD_STOP_TIME;
   return GD_STOP_NONE;
+}
+
+/* A rehearsal in which a fault did not happen has shown nothing. */
+static gd_status check_faults(const train *t) {
+  int32_t count = gd_inject_count(), ranks = gd_session_ranks(t->session);
+  gd_status status = GD_OK;
+  uint8_t mine[GD_INJECT_MOST] = {0}, *all = malloc((size_t)ranks * GD_INJECT_MOST);
+  if (!all) return gd_fail(GD_NO_MEMORY, "no memory for what %d ranks say", ranks);
+  for (int32_t i = 0; i < count; i++) mine[i] = gd_inject_struck(i);
+  gd_inject_tell();
+  if (count) status = gd_session_all_gather(t->session, mine, all, sizeof mine);
+  for (int32_t i = 0; status == GD_OK && i < count; i++) {
+    bool struck = false;
+    for (int32_t r = 0; r < ranks; r++) struck = struck || all[r * GD_INJECT_MOST + i];
+    if (!struck)
+      status =
+          gd_fail_user(GD_NO, "--inject %s: never happened in this run, which has shown nothing of it", gd_inject_at(i)->text);
+  }
+  free(all);
+  return status;
 }
 
 static gd_status loop(train *t, gd_train_report *report) {
@@ -251,6 +285,11 @@ static gd_status join_allowed(train *t) {
   return GD_OK;
 }
 
+static gd_status read_faults(const train *t) {
+  for (int i = 0; i < t->inject.count; i++) GD_TRY(gd_inject_add(t->inject.text[i]));
+  return GD_OK;
+}
+
 static void close_all(train *t) {
   gd_run_close(&t->run);
   if (t->data) gd_dataset_close(t->data);
@@ -267,17 +306,21 @@ int main(int argc, char **argv) {
       {"--allow-change", GD_OPTION_TEXTS, &t.allow, "KEY[,KEY]", "resume though these keys differ, and numbers with them", 0,
        0},
       {"--max-time", GD_OPTION_SECONDS, &t.max_time_s, "T", "stop, save and leave with 75 after T (90s, 30m, 2h)", 0, 0},
+      {"--inject", GD_OPTION_TEXTS, &t.inject, "KIND@KEY=VALUE,...", "rehearse a fault; see below", 0, 0},
       {"--dry-run", GD_OPTION_FLAG, &t.dry_run, 0, "print layout, step table, memory, and stop; needs no data", 0, 0},
       {"--ranks", GD_OPTION_INTEGER, &t.plan_ranks, "N", "--dry-run: plan for N ranks, from this one process", 1, 1e6},
       {0},
   };
+  static char more[4096];
+  snprintf(more, sizeof more, "Under mpirun every rank runs this same line; gptdist-run builds a good mpirun line.\n\n%s",
+           gd_inject_help());
   const gd_program program = {
       .name = "gptdist-train",
       .purpose = "trains a transformer",
       .usage =
           "--config F [--set section.key=value]... [--resume auto|none|DIR] [--allow-change KEY]\n       [--max-time T] "
-          "[--dry-run [--ranks N]]",
-      .more = "Under mpirun every rank runs this same line; gptdist-run builds a good mpirun line.",
+          "[--dry-run [--ranks N]] [--inject KIND@KEY=VALUE,...]...",
+      .more = more,
       .options = options,
       .takes_config = true};
   gd_launch_environment environment;
@@ -286,6 +329,7 @@ int main(int argc, char **argv) {
   gd_console_open("gptdist-train", environment.rank);
   gd_status status = gd_options_parse(&program, argc, argv, &t.line, &done);
   if (status == GD_OK) status = join_allowed(&t);
+  if (status == GD_OK) status = read_faults(&t);
   if (status != GD_OK || done) return gd_console_leave(status, false);
   status = gd_signals_install();
   if (status == GD_OK) status = gd_session_open(&t.session);
@@ -302,7 +346,12 @@ int main(int argc, char **argv) {
   }
   if (!t.dry_run) {
     status = train_run(&t);
-    if (status != GD_OK && status != GD_REQUEUE) gd_session_abort(t.session, status, gd_error_text());
+    if (status == GD_OK || status == GD_REQUEUE) {
+      gd_status faults = check_faults(&t);
+      if (faults != GD_OK) status = faults;
+      if (faults == GD_NO && gd_session_rank(t.session) == 0) gd_log(GD_LOG_ERROR, "%s", gd_error_text());
+    }
+    if (status != GD_OK && status != GD_REQUEUE && status != GD_NO) gd_session_abort(t.session, status, gd_error_text());
     if (gd_session_rank(t.session) == 0) gd_exit_file_end(t.spec.run.directory, (int)status, reason_of(status));
   }
   close_all(&t);

@@ -149,7 +149,8 @@ typedef struct gd_validation_spec {
 } gd_validation_spec;
 
 typedef struct gd_guard_spec {
-  int32_t max_bad_steps; /* consecutive skipped (non-finite) steps before leaving with 77 */
+  int32_t max_bad_steps;           /* consecutive skipped (non-finite) steps before leaving with 77 */
+  int64_t replicas_interval_steps; /* compare the ranks' copies of weights, then and before a save; 0 = never */
 } gd_guard_spec;
 
 typedef struct gd_log_spec {

@@ -13,6 +13,8 @@
 #include "shard/base/log.h"
 #include "shard/cost.h"
 #include "shard/deal.h"
+#include "trainer/injected.h"
+#include "trainer/nonfinite.h"
 #include "trainer/schedule.h"
 #include "trainer/source.h"
 
@@ -127,6 +129,7 @@ static gd_status open_writer(gd_run *run) {
   char folder[GD_PATH_BYTES + 32];
   snprintf(folder, sizeof folder, "%s/checkpoints", run->spec.run.directory);
   GD_TRY(gd_snapshot_open(&run->optimizer, &run->snapshot));
+  if (run->spec.guard.replicas_interval_steps) GD_TRY(gd_replicas_open(&run->optimizer, &run->replicas));
   GD_TRY(gd_checkpoint_writer_open(run->session, folder, &run->spec, &run->mesh, run->model.layout.tensors,
                                    run->model.layout.tensor_count, gd_dataset_tokenizer_folder(run->data), &run->writer));
   gd_checkpoint_writer_set_tokenizer(run->writer, gd_dataset_tokenizer_digest(run->data));
@@ -160,7 +163,7 @@ gd_status gd_run_open(gd_session *session, gd_device *device, const gd_spec *spe
   out->validation = spec->validation.interval_steps > 0 ? validation : 0;
   out->stop_requested = options->stop_requested;
   out->stop_context = options->stop_context;
-  out->saved_step = out->on_disk = out->marks_best = -1;
+  out->saved_step = out->on_disk = out->marks_best = out->compared_step = -1;
   out->state = (gd_run_state){.best_validation = INFINITY, .best_step = -1};
   out->deadline_s = gd_deadline_seconds(&out->deadline, spec->run.watchdog_s);
   gd_session_set_watchdog(session, out->deadline_s);
@@ -173,6 +176,7 @@ gd_status gd_run_open(gd_session *session, gd_device *device, const gd_spec *spe
   gd_status status = checkpoint ? check_same_run(out, checkpoint, options->allowed_changes) : GD_OK;
   if (checkpoint) status = gd_session_agree(session, status); /* all ranks find the same: said once, by rank 0 */
   if (status == GD_OK) status = gd_model_open(session, device, spec, &out->mesh, false, 0, &out->model);
+  if (status == GD_OK && gd_inject_armed) status = gd_injected_check(&out->model.layout);
   if (checkpoint) {
     if (status == GD_OK) status = resume(out, checkpoint);
     gd_checkpoint_close(checkpoint);
@@ -235,9 +239,20 @@ static gd_status publish(gd_run *run) {
   return GD_OK;
 }
 
+/* All that was enqueued has been read. */
+static gd_status check_replicas(gd_run *run) {
+  if (run->compared_step == run->state.step) return GD_OK;
+  gd_session_progress(run->session, "compare", run->state.step);
+  GD_TRY(gd_step_wait(&run->step));
+  GD_TRY(gd_replicas_check(&run->replicas, run->state.step));
+  run->compared_step = run->state.step;
+  return GD_OK;
+}
+
 static gd_status save(gd_run *run) {
   if (run->saved_step == run->state.step) return GD_OK;
   GD_TRY(publish(run)); /* the one in flight, whose memory the snapshot shares */
+  if (run->spec.guard.replicas_interval_steps) GD_TRY(check_replicas(run));
   gd_session_storage(run->session, "save", run->state.step);
   double start = now_ms();
   GD_TRY(gd_snapshot_take(&run->snapshot));
@@ -284,6 +299,7 @@ static gd_status validate(gd_run *run) {
 
 static gd_status enqueue_step(gd_run *run) {
   int64_t number = run->enqueued;
+  gd_inject_set_step(number + 1);
   run->began_ms[number % GD_FLAGS_AHEAD] = now_ms();
   if (run->profile) gd_profile_begin(run->profile);
   gd_batch *batch;
@@ -301,6 +317,23 @@ static void follow_pace(gd_run *run, double step_ms) {
   if (seconds == run->deadline_s) return;
   run->deadline_s = seconds;
   gd_session_set_watchdog(run->session, seconds);
+}
+
+/* The end of a run whose steps stay bad: it says whose gradient is to blame. Weights are those that the step had, where no step
+ * behind it was enqueued that was good. */
+static gd_status give_up(gd_run *run, int64_t number, int64_t bad_steps) {
+  char where[GD_NONFINITE_BYTES];
+  gd_batch *its;
+  gd_inject_set_step(number + 1);
+  GD_TRY(gd_step_batch(&run->step, number, &its));
+  GD_TRY(gd_nonfinite_find(&run->step, number, its, where));
+  gd_status status = gd_fail_user(GD_LOSS_DIVERGED,
+                                  "step %lld: the loss or the gradient norm was not finite for %lld step%s in a row (last "
+                                  "finite before step %lld); %s; the "
+                                  "newest checkpoint is from before; lower optimizer.lr, or raise guard.max_bad_steps",
+                                  (long long)number + 1, (long long)bad_steps, bad_steps == 1 ? "" : "s",
+                                  (long long)(number - bad_steps + 2), where);
+  return gd_session_agree(run->session, status); /* all ranks say the same: once */
 }
 
 /* Waits for the oldest step that was enqueued, and tells of it. */
@@ -329,11 +362,7 @@ static gd_status read_step(gd_run *run) {
   run->validated = false;
   tell(run, event);
   if (verdict->bad_steps >= spec->guard.max_bad_steps && spec->guard.max_bad_steps > 0)
-    return gd_fail_user(
-        GD_LOSS_DIVERGED,
-        "the loss or the gradient norm was not finite for %lld steps in a row (last finite before step %lld); the newest "
-        "checkpoint is from before; lower optimizer.lr, or raise guard.max_bad_steps",
-        (long long)verdict->bad_steps, (long long)(run->state.step - verdict->bad_steps + 1));
+    return give_up(run, number, verdict->bad_steps);
   /* A request that comes with the last step enqueued changes nothing. */
   if (result.flags[GD_FLAG_STOP] && run->enqueued < spec->run.steps) run->stop = (gd_stop)result.flags[GD_FLAG_STOP];
   /* Only a save that was in flight before this step's vote and is idle on every rank is published now. */
@@ -344,6 +373,12 @@ static gd_status read_step(gd_run *run) {
 static gd_status read_steps(gd_run *run, int64_t left) {
   while (run->enqueued - run->state.step > left) GD_TRY(read_step(run));
   return GD_OK;
+}
+
+/* All ranks wait, not the struck one alone: else some would be in the middle of a collective that others have not begun. */
+static gd_status inject_flip(gd_run *run) {
+  GD_TRY(gd_step_wait(&run->step));
+  return gd_injected_flip(&run->model);
 }
 
 static bool due(int64_t interval, int64_t step) {
@@ -368,6 +403,7 @@ static gd_status finish(gd_run *run) {
 static gd_status advance(gd_run *run) {
   int64_t save_every = run->spec.checkpoint.interval_steps;
   int64_t validate_every = run->validation ? run->spec.validation.interval_steps : 0;
+  int64_t compare_every = run->spec.guard.replicas_interval_steps;
   if (run->stop != GD_STOP_NONE) GD_TRY(read_steps(run, 0));
   if (run->state.step >= run->spec.run.steps && run->stop == GD_STOP_NONE) run->stop = GD_STOP_DONE;
   if (run->stop != GD_STOP_NONE) return finish(run);
@@ -377,9 +413,12 @@ static gd_status advance(gd_run *run) {
       due(validate_every, run->state.step))
     return validate(run);
   GD_TRY(enqueue_step(run));
-  bool wanted = run->enqueued == run->spec.run.steps || due(validate_every, run->enqueued) || due(save_every, run->enqueued);
+  bool wanted = run->enqueued == run->spec.run.steps || due(validate_every, run->enqueued) || due(save_every, run->enqueued) ||
+                due(compare_every, run->enqueued);
   GD_TRY(read_steps(run, wanted || run->device->immediate ? 0 : 1));
+  if (gd_injected_flips()) GD_TRY(inject_flip(run));
   if (!wanted) return GD_OK;
+  if (due(compare_every, run->state.step)) GD_TRY(check_replicas(run));
   if (due(validate_every, run->state.step) && run->stop == GD_STOP_NONE) GD_TRY(validate(run));
   if (due(save_every, run->state.step)) GD_TRY(save(run));
   return GD_OK;
@@ -403,6 +442,7 @@ void gd_run_close(gd_run *run) {
   if (run->writer) gd_checkpoint_writer_close(run->writer);
   gd_validator_close(&run->validator);
   gd_snapshot_close(&run->snapshot);
+  gd_replicas_close(&run->replicas);
   gd_profile_close(run->profile);
   gd_optimizer_close(&run->optimizer);
   gd_model_close(&run->model);

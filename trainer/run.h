@@ -6,6 +6,7 @@
 #include "io/data/dataset.h"
 #include "trainer/deadline.h"
 #include "trainer/kernels/profile.h"
+#include "trainer/replicas.h"
 #include "trainer/snapshot.h"
 #include "trainer/step.h"
 #include "trainer/validate.h"
@@ -47,6 +48,7 @@ typedef struct gd_run {
   gd_step step;
   gd_profile *profile; /* log.profile on rank 0, else NULL */
   gd_snapshot snapshot;
+  gd_replicas replicas;          /* guard.replicas_interval_steps, else nothing */
   gd_dataset *data, *validation; /* validation NULL: none */
   gd_validator validator;
   gd_prefetch *prefetch;
@@ -55,14 +57,15 @@ typedef struct gd_run {
   int64_t start_step; /* where this process began */
   int64_t enqueued;   /* steps; state.step of them have been read */
   double began_ms[GD_FLAGS_AHEAD], read_ms;
-  gd_deadline deadline; /* of the watchdog, by the steps so far */
-  int32_t deadline_s;   /* as the session has it */
-  double token_flops;   /* of a step, for each token */
-  int64_t saved_step;   /* last snapshot, -1 = none */
-  int64_t on_disk;      /* the newest one that was published, -1 = none */
-  int64_t marks_best;   /* a step to mark once it is published, -1 = none */
-  int32_t failed_saves; /* since the last that was published */
-  bool last_save;       /* no other one follows */
+  gd_deadline deadline;  /* of the watchdog, by the steps so far */
+  int32_t deadline_s;    /* as the session has it */
+  double token_flops;    /* of a step, for each token */
+  int64_t saved_step;    /* last snapshot, -1 = none */
+  int64_t on_disk;       /* the newest one that was published, -1 = none */
+  int64_t marks_best;    /* a step to mark once it is published, -1 = none */
+  int64_t compared_step; /* last one after which copies were compared, -1 = none */
+  int32_t failed_saves;  /* since the last that was published */
+  bool last_save;        /* no other one follows */
   gd_stop_requested *stop_requested;
   void *stop_context;
   gd_stop stop;
@@ -87,7 +90,8 @@ GD_CHECKED gd_status gd_run_open(gd_session *session, gd_device *device, const g
                                  gd_dataset *validation, const gd_run_options *options, gd_run *out);
 /* Works until there is something to tell. After GD_EVENT_END it must not be called again. GD_LOSS_DIVERGED when
  * guard.max_bad_steps steps in a row were skipped; GD_IO when GD_RUN_FAILED_SAVES saves in a row failed, or the last one did:
- * other failed saves are warnings. Collective over the job. */
+ * other failed saves are warnings; GD_RANK_FAILED when copies of weights differ (guard.replicas_interval_steps). Collective
+ * over the job. */
 GD_CHECKED gd_status gd_run_next(gd_run *run, gd_run_event *event);
 void gd_run_close(gd_run *run);
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "shard/deal.h"
+#include "trainer/injected.h"
 #include "trainer/model.h"
 
 /* Where a row runs. On one data rank nothing communicates, and its sums stay on the compute stream. */
@@ -195,20 +196,32 @@ gd_status gd_step_batch(gd_step *step, int64_t number, gd_batch **out) {
   return step->model->device->ops->event_sync(step->loaded[place]);
 }
 
-gd_status gd_step_run(gd_step *step, int64_t number, const gd_batch *share, float lr) {
+/* This rank's sums of a bucket's gradient are there. */
+static gd_status reduce(gd_step *step, int32_t bucket, bool first, gd_step_look *look, void *context) {
+  if (gd_inject_armed) GD_TRY(gd_injected_nan(&step->reducer, bucket, &step->counter, first));
+  return look ? look(context, step, bucket) : gd_gradient_reduce(&step->reducer, bucket, &step->counter);
+}
+
+/* All rows, or with `look` those before the vote. */
+static gd_status walk(gd_step *step, int64_t number, const gd_batch *share, float lr, gd_step_look *look, void *context) {
   const gd_device_ops *ops = step->model->device->ops;
+  bool first = true;
   gd_error_set_step(number);
   gd_tree_counter_reset(&step->counter);
   for (int32_t row = 0; row < step->plan.count; row++) {
     const gd_action *action = &step->plan.actions[row];
     gd_event *awaited = action->waits_for >= 0 ? step->done[action->waits_for] : NULL;
+    if (look && action->kind == GD_DO_VOTE) return GD_OK;
     gd_session_progress(step->model->session, gd_action_name(action->kind), number);
     if (awaited) GD_TRY(ops->stream_wait(stream_of(step, action), awaited));
     switch (action->kind) {
       case GD_DO_FORWARD: GD_TRY(forward(step, action, number, share)); break;
       case GD_DO_HEAD: GD_TRY(head(step, action)); break;
       case GD_DO_BACKWARD: GD_TRY(backward(step, action)); break;
-      case GD_DO_REDUCE: GD_TRY(gd_gradient_reduce(&step->reducer, action->bucket, &step->counter)); break;
+      case GD_DO_REDUCE:
+        GD_TRY(reduce(step, action->bucket, first, look, context));
+        first = false;
+        break;
       case GD_DO_VOTE: GD_TRY(vote(step, number)); break;
       case GD_DO_UPDATE: GD_TRY(gd_optimizer_update(step->optimizer, lr)); break;
       case GD_DO_GATHER: GD_TRY(gd_optimizer_gather(step->optimizer, action->bucket)); break;
@@ -217,4 +230,12 @@ gd_status gd_step_run(gd_step *step, int64_t number, const gd_batch *share, floa
     if (step->done[row]) GD_TRY(ops->event_record(step->done[row], stream_of(step, action)));
   }
   return GD_OK;
+}
+
+gd_status gd_step_run(gd_step *step, int64_t number, const gd_batch *share, float lr) {
+  return walk(step, number, share, lr, NULL, NULL);
+}
+
+gd_status gd_step_repeat(gd_step *step, int64_t number, const gd_batch *share, gd_step_look *look, void *context) {
+  return walk(step, number, share, 0, look, context);
 }

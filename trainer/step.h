@@ -45,6 +45,13 @@ GD_CHECKED gd_status gd_step_batch(gd_step *step, int64_t number, gd_batch **out
  * sequences, which must stay until the step's result was read). With ZeRO 1 the updated weights of other ranks' pieces come on
  * the communication stream (the next forward waits for them). Collective over the job. */
 GD_CHECKED gd_status gd_step_run(gd_step *step, int64_t number, const gd_batch *share, float lr);
+/* What gd_step_repeat shows of a bucket: this rank's own sums of its gradient, in the slots of step->counter, ready on the
+ * reducer's stream. */
+typedef gd_status gd_step_look(void *context, gd_step *step, int32_t bucket);
+/* Forward and backward of a step that changed no weights (its update was skipped) once more, with the same masks of dropout:
+ * `look` sees each bucket where gd_step_run sums it over the data axis. Nothing is summed there, nothing is updated. Collective
+ * over tensor. */
+GD_CHECKED gd_status gd_step_repeat(gd_step *step, int64_t number, const gd_batch *share, gd_step_look *look, void *context);
 /* Waits for the vote of step `number`, of the last GD_FLAGS_AHEAD that were enqueued. Local. */
 GD_CHECKED gd_status gd_step_read(gd_step *step, int64_t number, gd_step_result *out);
 /* Waits until all that was enqueued has passed, on both streams. Local. */

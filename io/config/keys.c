@@ -132,6 +132,8 @@ static const gd_config_key keys[] = {
     NUMBER(TOLD, INT64, validation, batches, "16", 0, COUNT_MAX, "batches", "global batches a validation; 0 = the whole split"),
 
     NUMBER(TOLD, INT32, guard, max_bad_steps, "10", 1, 1000000, "steps", "skipped in a row before leaving with 77"),
+    NUMBER(FREE, INT64, guard, replicas_interval_steps, "0", 0, STEPS_MAX, "steps",
+           "compare the ranks' copies of weights, then and before a save: where they differ leave with 76; 0 = never"),
 
     NUMBER(FREE, INT64, log, interval_steps, "1", 1, STEPS_MAX, "steps", "between two lines of metrics"),
     BOOL(FREE, log, tensorboard, "true", "write event files too"),

@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "tests/mpi/trained.h"
+#include "trainer/nonfinite.h"
 
 typedef enum bad_kind {
   BAD_LOSS,     /* a NaN in the loss of one sequence of the last rank */
@@ -88,6 +89,13 @@ static void all_agree(const gd_verdict *mine) {
   for (int32_t r = 0; r < gd_session_ranks(session); r++) assert_memory_equal(&all[r], mine, sizeof *mine);
 }
 
+/* "on rank R ", the first of the data rank that has the loss. */
+static const char *loss_rank(const trained *t) {
+  static char text[32];
+  snprintf(text, sizeof text, "on rank %d ", (t->model.data->size - 1) * t->model.tensor->size);
+  return text;
+}
+
 static void check(const char *zero, const char *dtype, int fault) {
   trained disturbed, calm;
   size_t bytes;
@@ -102,6 +110,12 @@ static void check(const char *zero, const char *dtype, int fault) {
     all_agree(&v);
     assert_true(v.apply == 0 && v.applied_steps == 1 && v.bad_steps == bad);
     assert_false(isfinite(fault == BAD_LOSS ? v.loss_sum : v.gradient_norm) != 0);
+    same_state(&disturbed, before, true);
+    /* Done again, a NaN of the batch is there again; the infinity that was put into a sum is not. */
+    char text[GD_NONFINITE_BYTES];
+    good(gd_nonfinite_find(&disturbed.step, bad, &disturbed.batch, text));
+    assert_non_null(strstr(text, fault == BAD_LOSS ? "a loss is not finite, too" : "done again, the step is finite"));
+    assert_true(fault != BAD_LOSS || strstr(text, loss_rank(&disturbed)));
     same_state(&disturbed, before, true);
   }
   v = run_step(&disturbed, 3, FAULTS);
