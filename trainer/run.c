@@ -378,7 +378,8 @@ static gd_status advance(gd_run *run) {
     return validate(run);
   GD_TRY(enqueue_step(run));
   bool wanted = run->enqueued == run->spec.run.steps || due(validate_every, run->enqueued) || due(save_every, run->enqueued);
-  GD_TRY(read_steps(run, wanted || run->device->immediate ? 0 : 1));
+  bool at_once = wanted || run->device->immediate || run->spec.log.profile; /* steps that are timed do not overlap */
+  GD_TRY(read_steps(run, at_once ? 0 : 1));
   if (!wanted) return GD_OK;
   if (due(validate_every, run->state.step) && run->stop == GD_STOP_NONE) GD_TRY(validate(run));
   if (due(save_every, run->state.step)) GD_TRY(save(run));
