@@ -65,7 +65,7 @@ check "two ranks train" inside '/gptdist-bundle/start mpirun --oversubscribe -np
 check "two ranks train under gptdist-run" inside '/gptdist-bundle/start gptdist-run -n 2 -- gptdist-train --config gpt2.yaml --set run.directory=three >log 2>&1 || { cat log; false; }'
 check "all to the same bits" inside 'for r in one two three; do /gptdist-bundle/start gptdist-ckpt hash $r; done | sort -u >hashes; [ $(wc -l <hashes) = 1 ] && [ -s hashes ]'
 if [ -e "$bundle/lib/libgptdist-cuda.so" ]; then
-  gpu() { inside "/gptdist-bundle/tests/gpu/run >log 2>&1; code=\$?; [ \$code = 77 ] && grep -q 'no GPU' log || { echo left with \$code; cat log; exit 1; }"; }
+  gpu() { inside "for s in run bench; do /gptdist-bundle/tests/gpu/\$s >log 2>&1; code=\$?; [ \$code = 77 ] && grep -q 'no GPU' log || { echo \$s left with \$code; cat log; exit 1; }; done"; }
   check "without CUDA's libraries the checks say that there is no GPU" gpu
   library=$(ldd "$build/lib/libgptdist-cuda.so" | awk '$1 ~ "^libcublasLt" { print $3 }')
   if [ -n "$library" ]; then
