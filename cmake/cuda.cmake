@@ -71,9 +71,12 @@ if(gptdist_cuda)
   # -fmad=false: as -ffp-contract=off on the CPU; a fused multiply-add is written as one. Division, square root and subnormal
   # numbers as IEEE 754 has them (nvcc's default, said here because the bits of a run rest on it). Only gd_cuda_backend is exported.
   target_compile_options(gptdist-cuda PRIVATE
-    $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false -ftz=false -prec-div=true -prec-sqrt=true -Xcompiler=-Wall,-Wextra,-Wshadow>
+    $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false -ftz=false -prec-div=true -prec-sqrt=true -Xcompiler=-Wall,-Wextra,-Wshadow -Xptxas=-v>
     $<$<AND:$<COMPILE_LANGUAGE:CUDA>,$<BOOL:${GPTDIST_WERROR}>>:-Werror=all-warnings -Xcompiler=-Werror>
     $<$<COMPILE_LANGUAGE:C>:-fvisibility=hidden> $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-fvisibility=hidden>)
+  # -Xptxas=-v says what each kernel takes; it is kept beside the objects, where tests/gpu/registers reads it.
+  set_property(TARGET gptdist-cuda PROPERTY CUDA_COMPILER_LAUNCHER ${PROJECT_SOURCE_DIR}/cmake/keep-ptxas-report
+    ${CMAKE_CUDA_COMPILER_LAUNCHER})
   target_link_libraries(gptdist-cuda PRIVATE CUDA::cublasLt CUDA::cudart_static Threads::Threads ${CMAKE_DL_LIBS})
   # nodelete: libraries under it register exit handlers, so dlclose must not unmap it.
   target_link_options(gptdist-cuda PRIVATE -Wl,-z,nodelete)

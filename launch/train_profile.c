@@ -89,13 +89,14 @@ static gd_status json_rows(gd_bytes *out, const char *name, const gd_profile_row
   return gd_bytes_append(out, "]", 1);
 }
 
-gd_status gd_train_profile_tell(const gd_profile *profile, double peak_flops, int32_t threads, gd_bytes *fields) {
+gd_status gd_train_profile_tell(const gd_profile *profile, gd_device *device, double peak_flops, int32_t threads,
+                                gd_bytes *fields) {
   gd_profile_table *table = malloc(sizeof *table);
   if (!table) return gd_fail(GD_NO_MEMORY, "no memory for the table of the profile");
   gd_profile_read(profile, table);
   gd_status status = GD_OK;
   if (table->steps) {
-    limits l = {.step_seconds = table->seconds, .peak = peak_flops, .copy = gd_profile_copy_rate(threads)};
+    limits l = {.step_seconds = table->seconds, .peak = peak_flops, .copy = gd_profile_copy_rate(device, threads)};
     log_table(table, &l);
     GD_TRY_GOTO(status, done,
                 gd_bytes_printf(fields,

@@ -156,7 +156,7 @@ static gd_status profile_line(gd_train_report *report, const gd_run_event *e) {
   const gd_run *run = report->run;
   gd_bytes fields = {0};
   double peak = report->peak_flops / gd_session_ranks(run->session);
-  gd_status status = gd_train_profile_tell(run->profile, peak, run->spec.run.threads, &fields);
+  gd_status status = gd_train_profile_tell(run->profile, run->device, peak, run->spec.run.threads, &fields);
   gd_metrics_line line = {.event = GD_METRICS_PROFILE, .step = e->step, .tokens = e->tokens, .fields = fields.bytes};
   if (status == GD_OK && fields.count) status = tell(report, &line);
   gd_bytes_free(&fields);

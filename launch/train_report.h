@@ -16,7 +16,8 @@ void gd_train_report_close(gd_train_report *report);
 /* log.profile: the table of rank 0's kernels, as log lines for people and as the fields of the "profile" line. peak_flops: of
  * this rank, 0 = unknown. Measures how fast memory is copied, half a second. Nothing where no step was counted. GD_NO_MEMORY.
  * Local. */
-GD_CHECKED gd_status gd_train_profile_tell(const gd_profile *profile, double peak_flops, int32_t threads, gd_bytes *fields);
+GD_CHECKED gd_status gd_train_profile_tell(const gd_profile *profile, gd_device *device, double peak_flops, int32_t threads,
+                                           gd_bytes *fields);
 
 /* --dry-run: layout, step table, memory a rank by arena, disk and host memory, tokens a step. Prints to stdout; json: the same
  * numbers as one document. */

@@ -415,7 +415,8 @@ static gd_status advance(gd_run *run) {
   GD_TRY(enqueue_step(run));
   bool wanted = run->enqueued == run->spec.run.steps || due(validate_every, run->enqueued) || due(save_every, run->enqueued) ||
                 due(compare_every, run->enqueued);
-  GD_TRY(read_steps(run, wanted || run->device->immediate ? 0 : 1));
+  bool at_once = wanted || run->device->immediate || run->spec.log.profile; /* steps that are timed do not overlap */
+  GD_TRY(read_steps(run, at_once ? 0 : 1));
   if (gd_injected_flips()) GD_TRY(inject_flip(run));
   if (!wanted) return GD_OK;
   if (due(compare_every, run->state.step)) GD_TRY(check_replicas(run));

@@ -137,7 +137,7 @@ static const gd_config_key keys[] = {
 
     NUMBER(FREE, INT64, log, interval_steps, "1", 1, STEPS_MAX, "steps", "between two lines of metrics"),
     BOOL(FREE, log, tensorboard, "true", "write event files too"),
-    BOOL(FREE, log, profile, "false", "time each kernel of rank 0 and print a table at the end; CPU only"),
+    BOOL(FREE, log, profile, "false", "time each kernel of rank 0 and print a table at the end; on a GPU one by one"),
 };
 
 enum { KEYS = sizeof keys / sizeof keys[0] };

@@ -2,13 +2,14 @@
 """The same whole training steps as tests/bench/bench_run in PyTorch, each way that may be its fastest, for comparison on one machine.
 
 usage: python3 peer_torch.py [--venv FOLDER] [--steps N] [--models 124M,30M] [--precisions fp32,autocast,master]
-                             [--modes eager,default] [--layouts 1x1,1x2,2x1]
+                             [--modes eager,default] [--layouts 1x1,1x2,2x1] [--device cpu|cuda] [--batch B] [--sequence T]
   --venv FOLDER  a virtual environment with torch to run in; made there, with the newest torch that pip finds, where none is yet
 A step: forward, cross entropy, backward, global-norm clipping, AdamW on float32 weights: scaled_dot_product_attention, fused AdamW
 (foreach where a build lacks it).
   fp32      all of it
   autocast  bfloat16: torch.autocast, float32 parameters
   master    bfloat16: parameters, activations and gradients bfloat16, the optimizer on a float32 copy of the weights
+--device cuda: on the first GPU, in one process. --batch, --sequence: in place of the model's own sizes.
 --modes: eager, and modes of torch.compile (default, max-autotune-no-cudagraphs, ...); one that fails is told, and its case runs eager.
 --layouts: processes x threads; more than one process has its part of the batch, gradients summed with gloo (DistributedDataParallel).
 Prints one line a case, the median of the steps after the third (the first ones compile) in tokens/s, then the best of each group.
@@ -25,6 +26,7 @@ import venv
 
 MODELS = {  # layers, heads, width, context, batch, sequence; V = 50257 padded to 50304
     "124M": (12, 12, 768, 1024, 4, 64),
+    "1558M": (48, 25, 1600, 1024, 4, 64),
     "30M": (6, 6, 384, 1024, 8, 256),
     "tiny": (2, 2, 32, 64, 4, 32),  # to see that everything runs
 }
@@ -107,14 +109,20 @@ class Weights:
             p.grad = None
 
 
-def measure(name, precision, mode, processes, threads, steps):
+def sizes(name, batch, sequence):
+    """Those of the model, where they are 0."""
+    return batch or MODELS[name][4], sequence or MODELS[name][5]
+
+
+def measure(name, precision, mode, processes, threads, steps, device, batch, sequence):
     """Seconds of each counted step, and the kind of optimizer."""
     import torch
 
-    layers, heads, width, context, batch, sequence = MODELS[name]
+    layers, heads, width, context = MODELS[name][:4]
+    batch, sequence = sizes(name, batch, sequence)
     torch.set_num_threads(threads)
     torch.manual_seed(1)
-    model = make_model(layers, heads, width, context)
+    model = make_model(layers, heads, width, context).to(device)
     weights = Weights(model, precision)
     run = model
     if processes > 1:
@@ -123,26 +131,30 @@ def measure(name, precision, mode, processes, threads, steps):
         run = torch.compile(run, mode=None if mode == "default" else mode)
     times = []
     for _ in range(steps + UNCOUNTED):
-        text = torch.randint(0, 50257, (batch // processes, sequence + 1))
+        text = torch.randint(0, 50257, (batch // processes, sequence + 1), device=device)
+        if device == "cuda":
+            torch.cuda.synchronize()
         began = time.perf_counter()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "autocast"):
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "autocast"):
             loss = run(text[:, :-1], text[:, 1:].contiguous())
         loss.backward()
         weights.update()
         loss = loss.item()
+        if device == "cuda":
+            torch.cuda.synchronize()
         times.append(time.perf_counter() - began)
     if not loss == loss or loss > 20:
         raise ArithmeticError(f"the loss is {loss}")
     return times[UNCOUNTED:], weights.kind
 
 
-def worker(rank, processes, threads, name, precision, mode, steps, folder):
+def worker(rank, processes, threads, name, precision, mode, steps, device, batch, sequence, folder):
     """One process of a case; the first one leaves its result in folder/result."""
     import torch
 
     if processes > 1:
         torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=processes)
-    times, kind = measure(name, precision, mode, processes, threads, steps)
+    times, kind = measure(name, precision, mode, processes, threads, steps, device, batch, sequence)
     if rank == 0:
         with open(f"{folder}/result", "w") as out:
             print(statistics.median(times), kind, file=out)
@@ -150,13 +162,15 @@ def worker(rank, processes, threads, name, precision, mode, steps, folder):
         torch.distributed.destroy_process_group()
 
 
-def run_case(name, precision, mode, processes, threads, steps):
+def run_case(name, precision, mode, processes, threads, options):
     """(seconds a step, kind of optimizer) in fresh processes, so that no case finds another's threads and compiled code; or a text."""
     with tempfile.TemporaryDirectory() as folder:
-        environment = dict(os.environ, OMP_NUM_THREADS=str(threads), GLOO_SOCKET_IFNAME="lo", CUDA_VISIBLE_DEVICES="")
+        environment = dict(os.environ, OMP_NUM_THREADS=str(threads), GLOO_SOCKET_IFNAME="lo")
+        if options.device == "cpu":
+            environment["CUDA_VISIBLE_DEVICES"] = ""
         environment.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # large pages for tensors
         jobs = [subprocess.Popen([sys.executable, __file__, "--worker", str(rank), str(processes), str(threads), name, precision, mode,
-                                  str(steps), folder], env=environment, stdout=subprocess.DEVNULL, stderr=open(f"{folder}/said-{rank}", "w"))
+                                  str(options.steps), options.device, str(options.batch), str(options.sequence), folder], env=environment, stdout=subprocess.DEVNULL, stderr=open(f"{folder}/said-{rank}", "w"))
                 for rank in range(processes)]
         while any(job.poll() is None for job in jobs):
             if any(job.poll() not in (None, 0) for job in jobs):
@@ -172,13 +186,13 @@ def run_case(name, precision, mode, processes, threads, steps):
         return (faults or [f"left with {jobs[failed].returncode}"])[-1][:160]
 
 
-def report(name, precision, mode, processes, threads, steps, modes):
+def report(name, precision, mode, processes, threads, modes, options):
     """Runs and prints a case, eager where its mode fails and no other case is. Returns (tokens/s, how) or None."""
-    result = run_case(name, precision, mode, processes, threads, steps)
+    result = run_case(name, precision, mode, processes, threads, options)
     if isinstance(result, str):
         print(f"{name:5} {processes} x {threads} {precision:9} {mode:10} failed: {result}", flush=True)
-        return None if "eager" in modes else report(name, precision, "eager", processes, threads, steps, ["eager"])
-    _, _, _, _, batch, sequence = MODELS[name]
+        return None if "eager" in modes else report(name, precision, "eager", processes, threads, ["eager"], options)
+    batch, sequence = sizes(name, options.batch, options.sequence)
     speed = batch * sequence / result[0]
     print(f"{name:5} {processes} x {threads} {precision:9} {mode:10} {speed:9.0f} tokens/s {1000 * result[0]:9.1f} ms a step"
           f"   {result[1]} AdamW", flush=True)
@@ -203,8 +217,8 @@ def enter(folder):
 
 def main():
     if sys.argv[1:2] == ["--worker"]:
-        rank, processes, threads, name, precision, mode, steps, folder = sys.argv[2:]
-        worker(int(rank), int(processes), int(threads), name, precision, mode, int(steps), folder)
+        rank, processes, threads, name, precision, mode, steps, device, batch, sequence, folder = sys.argv[2:]
+        worker(int(rank), int(processes), int(threads), name, precision, mode, int(steps), device, int(batch), int(sequence), folder)
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--venv")
@@ -213,6 +227,9 @@ def main():
     parser.add_argument("--precisions", default="fp32,autocast,master")
     parser.add_argument("--modes", default="eager,default")
     parser.add_argument("--layouts", default="1x1,1x2,2x1")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--batch", type=int, default=0)
+    parser.add_argument("--sequence", type=int, default=0)
     options = parser.parse_args()
     if options.venv:
         enter(options.venv)
@@ -220,7 +237,8 @@ def main():
         import torch
     except ImportError:
         sys.exit("no torch here: --venv FOLDER makes a virtual environment with it")
-    print(f"PyTorch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, "
+    where = torch.cuda.get_device_name(0) if options.device == "cuda" and torch.cuda.is_available() else "CPU"
+    print(f"PyTorch {torch.__version__}, {where}, {torch.backends.cpu.get_cpu_capability()}, "
           f"oneDNN {'there' if torch.backends.mkldnn.is_available() else 'missing'}, {os.cpu_count()} cores")
     for name in options.models.split(","):
         for layout in options.layouts.split(","):
@@ -229,10 +247,12 @@ def main():
             for precision in options.precisions.split(","):
                 modes = options.modes.split(",")
                 for mode in modes:
-                    result = report(name, precision, mode, processes, threads, options.steps, modes)
+                    result = report(name, precision, mode, processes, threads, modes, options)
                     dtype = "fp32" if precision == "fp32" else "bf16"
                     if result and result > best.get(dtype, (0, "")):
                         best[dtype] = result
+            if not best:
+                sys.exit(f"{name}: no case ran")
             for dtype, (speed, how) in best.items():
                 print(f"{name:5} {processes} x {threads} best {dtype}: {speed:.0f} tokens/s ({how})", flush=True)
 

@@ -2,7 +2,8 @@
  *
  * A case builds its input from a seed, runs on one side and notes its results as floats; the two sides' notes are compared:
  * bit for bit, but for the matrix product in bfloat16 and in `fast`, whose order of sums is cuBLASLt's. A NaN equals a NaN.
- * check_kernels [cpu] [KERNEL...]: all kernels of the table without a name.
+ * check_kernels [cpu] [KERNEL...]: all kernels of the table without a name. Besides the shapes of the tables some are drawn:
+ * GPTDIST_CHECK_RANDOM of a kernel (2), from the seed GPTDIST_CHECK_SEED (1).
  * `check_kernels cpu` compares the CPU with itself on the instruction set GPTDIST_CHECK_ISA (generic): it tests the cases. */
 #include "shard/tree.h"
 #include "tests/gpu/product_cases.h"
@@ -13,6 +14,11 @@
 static const int64_t widths[] = {1, 3, 17, 127, 128, 129, 300, 320, 768, 1600};
 enum { WIDTHS = sizeof widths / sizeof widths[0] };
 
+/* Number `i`, or, behind the last one, one that is drawn. */
+static int64_t width_of(int i) {
+  return i < WIDTHS ? widths[i] : drawn(i - WIDTHS, 0, 1, 2000);
+}
+
 /* `pointer` one element on: rows that no wide load is aligned to. */
 static void *off_by_one(void *pointer, gd_dtype dtype, bool off) {
   return (char *)pointer + (off ? gd_dtype_bytes(dtype) : 0);
@@ -21,7 +27,7 @@ static void *off_by_one(void *pointer, gd_dtype dtype, bool off) {
 /* variant: 0 layer, 1 rms; + 2: dx in place of dresidual and rows off by one element; + 4 times the width's number. */
 static void case_norm(side *s, const setting *set) {
   bool rms = set->variant & 1, off = set->variant & 2;
-  int64_t rows = 10, width = widths[set->variant / 4], leaf_rows = 5, elements = rows * width + 1;
+  int64_t rows = 10, width = width_of(set->variant / 4), leaf_rows = 5, elements = rows * width + 1;
   gd_norm_args a = {.kind = rms ? GD_NORM_RMSNORM : GD_NORM_LAYERNORM, .dtype = set->dtype, .rows = rows, .width = width};
   a.epsilon = 1e-5f;
   a.x = off_by_one(input(s, 1, elements, set->dtype, 2, 0.5f), set->dtype, off);
@@ -143,15 +149,17 @@ static void case_rows(side *s, const setting *set) {
 }
 
 /* variant: 0 separate dlogits, 1 over the logits; + 2: rows of odd length; + 4 times the width's number, the number after the
- * last has NaN and infinity among the logits. One block of a larger vocabulary, with padding. */
+ * last has NaN and infinity among the logits, and those behind it are drawn. One block of a larger vocabulary, with padding. */
 static void case_loss(side *s, const setting *set) {
-  int64_t rows = 6, valid = set->variant / 4 < WIDTHS ? widths[set->variant / 4] : 300, columns = valid + 87, ld = columns + 4;
+  int number = set->variant / 4;
+  int64_t rows = 6, valid = number == WIDTHS ? 300 : width_of(number < WIDTHS ? number : number - 1);
+  int64_t columns = valid + 87, ld = columns + 4;
   ld += ((set->variant & 2) == 0) == (ld % 2 == 1);
   if (ld % 2 == 0) ld = (ld + 3) / 4 * 4;
   gd_loss a = {.dtype = set->dtype, .rows = rows, .columns = columns, .valid_columns = valid, .first_column = 100, .ld = ld};
   a.logits = input(s, 1, rows * ld, GD_FLOAT32, 8, 0);
   static const float odd[] = {NAN, INFINITY, -INFINITY, NAN, NAN, INFINITY};
-  for (int64_t r = 0; set->variant / 4 == WIDTHS && r < rows; r++) {
+  for (int64_t r = 0; number == WIDTHS && r < rows; r++) {
     gpu_must(s->device.ops->copy(s->kernels.stream, a.logits + r * ld + r * 7 % valid, &odd[r], 4, GD_COPY_HOST_TO_DEVICE));
     gpu_must(s->device.ops->stream_sync(s->kernels.stream));
   }
@@ -305,19 +313,20 @@ static const struct {
   void (*run)(side *, const setting *);
   int first, end; /* variants */
   int inexact;    /* 1: not the same order on both kinds of device in bfloat16, 2: nor in float32 */
-} cases[] = {{"matmul", case_matmul, 0, 3 * PRODUCTS, 1},
-             {"matmul fast", case_matmul_fast, 0, 3 * PRODUCTS, 2},
-             {"attention", case_attention, 0, ATTENTIONS, 0},
-             {"norm", case_norm, 0, 4 * WIDTHS, 0},
-             {"sums", case_sums, 1, 12, 0},
-             {"activation", case_activation, 0, 15, 0},
-             {"rotary", case_rotary, 0, 3, 0},
-             {"embedding", case_embedding, 0, 3, 0},
-             {"rows, dropout", case_rows, 0, 16, 0},
-             {"loss", case_loss, 0, 4 * WIDTHS + 2, 0},
-             {"nodes", case_nodes, 0, 4, 0},
-             {"vote", case_vote, 0, 6, 0},
-             {"optimizer", case_optimizer, 0, 4, 0}};
+  int shape;      /* variants of a shape that is drawn, behind the end; 0: none are */
+} cases[] = {{"matmul", case_matmul, 0, 3 * PRODUCTS, 1, 3},
+             {"matmul fast", case_matmul_fast, 0, 3 * PRODUCTS, 2, 3},
+             {"attention", case_attention, 0, ATTENTIONS, 0, 1},
+             {"norm", case_norm, 0, 4 * WIDTHS, 0, 4},
+             {"sums", case_sums, 1, 12, 0, 0},
+             {"activation", case_activation, 0, 15, 0, 0},
+             {"rotary", case_rotary, 0, 3, 0, 0},
+             {"embedding", case_embedding, 0, 3, 0, 0},
+             {"rows, dropout", case_rows, 0, 16, 0, 0},
+             {"loss", case_loss, 0, 4 * WIDTHS + 4, 0, 4},
+             {"nodes", case_nodes, 0, 4, 0, 0},
+             {"vote", case_vote, 0, 6, 0, 0},
+             {"optimizer", case_optimizer, 0, 4, 0, 0}};
 
 /* ---- comparing ---- */
 
@@ -374,18 +383,21 @@ static bool wanted(const char *name, char **names) {
 static int compare(side *cpu, side *gpu, char **names) {
   int failed = 0;
   bool stop = getenv("GPTDIST_CHECK_STOP"); /* at the first difference */
+  const char *text = getenv("GPTDIST_CHECK_RANDOM");
+  int shapes = text ? atoi(text) : 2;
   float *again = malloc(MAX_NOTES * sizeof *again);
   printf("%-16s %-9s %9s  %-10s %s\n", "kernel", "dtype", "cases", "difference", "allowed");
   for (size_t c = 0; c < sizeof cases / sizeof *cases; c++)
     for (int d = 0; d < 2 && wanted(cases[c].name, names); d++) {
       setting set = {d ? GD_BFLOAT16 : GD_FLOAT32, 0};
+      int end = cases[c].end + shapes * cases[c].shape;
       /* A product of cuBLASLt's: bfloat16 two units in the last place; float32 the order of sums. */
       bool exact = cases[c].inexact + d < 2;
       double worst = 0, allowed = exact ? 0 : d ? 0.02 : 1e-4;
       int worst_variant = -1;
       bool same = true, equal = true;
       cpu->overrun = gpu->overrun = false;
-      for (set.variant = cases[c].first; set.variant < cases[c].end; set.variant++) {
+      for (set.variant = cases[c].first; set.variant < end; set.variant++) {
         run_case(cpu, cases[c].run, &set);
         run_case(gpu, cases[c].run, &set);
         double found = difference(cpu, gpu);
@@ -402,8 +414,8 @@ static int compare(side *cpu, side *gpu, char **names) {
       bool good = worst <= allowed && same && equal && !cpu->overrun && !gpu->overrun;
       char told[16] = "equal bits";
       if (!exact) snprintf(told, sizeof told, "%.0e", allowed);
-      printf("%-16s %-9s %9d  %-10.2e %s%s%s%s", cases[c].name, gd_dtype_name(set.dtype), cases[c].end - cases[c].first, worst,
-             told, good ? "" : "  FAILED", same ? "" : ": two runs differ", gpu->overrun ? ": wrote outside a buffer" : "");
+      printf("%-16s %-9s %9d  %-10.2e %s%s%s%s", cases[c].name, gd_dtype_name(set.dtype), end - cases[c].first, worst, told,
+             good ? "" : "  FAILED", same ? "" : ": two runs differ", gpu->overrun ? ": wrote outside a buffer" : "");
       if (!good && worst_variant >= 0) printf(" (variant %d)", worst_variant);
       printf("\n");
       failed += !good;
@@ -417,6 +429,7 @@ static int check_rows_alone(side *s) {
   enum { M = 200, N = 96, K = 160 };
   int failed = 0;
   for (int d = 0; d < 2; d++) {
+    int before = failed;
     gd_dtype dtype = d ? GD_BFLOAT16 : GD_FLOAT32;
     const char *a = input(s, 1, M * K, dtype, 1, 0);
     gd_matmul args = {.form = GD_MATMUL_NT, .m = M, .n = N, .k = K, .leaves = 1, .dtype = dtype, .c_dtype = GD_FLOAT32};
@@ -436,10 +449,12 @@ static int check_rows_alone(side *s) {
       s->note_count = M * N;
       note(s, args.c, args.m * N, GD_FLOAT32);
       if (memcmp(s->notes + M * N, s->notes + firsts[i] * N, (size_t)(args.m * N) * sizeof(float)) == 0) continue;
-      printf("matmul %s: rows %d to %d alone have other bits  FAILED\n", gd_dtype_name(dtype), (int)firsts[i], (int)ends[i]);
+      printf("matmul %s: rows %d to %d alone have other bits\n", gd_dtype_name(dtype), (int)firsts[i], (int)ends[i]);
       failed++;
     }
     failed += !release(s);
+    printf("%-16s %-9s %9d  %-10s %s%s\n", "rows alone", gd_dtype_name(dtype), 4, "", "equal bits",
+           failed == before ? "" : "  FAILED");
   }
   return failed;
 }

@@ -25,7 +25,7 @@ typedef struct rows {
   int64_t layers, head, strip, time_block, leaf;
 } rows;
 
-static const rows real_rows = {8192, 32768, 4096, 512, 256}, small_rows = {96, 128, 32, 16, 8};
+static const rows real_rows = {8192, 8192, 4096, 512, 256}, small_rows = {96, 128, 32, 16, 8};
 
 /* The same numbers on both devices. */
 typedef struct pair {

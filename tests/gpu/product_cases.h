@@ -42,6 +42,17 @@ static const product products[] = {
 };
 enum { PRODUCTS = sizeof products / sizeof products[0] };
 
+static product drawn_product(int shape) {
+  product p = {.m = drawn(shape, 0, 1, 200), .n = drawn(shape, 1, 1, 200), .k = drawn(shape, 2, 1, 300)};
+  p.leaves = drawn(shape, 3, 0, 1) ? drawn(shape, 4, 2, 9) : 1;
+  if (p.leaves > 1 && drawn(shape, 5, 0, 1)) p.k_leaf = drawn(shape, 6, 1, p.k);
+  p.float32_c = drawn(shape, 7, 0, 1);
+  p.accumulate = p.leaves == 1 && p.float32_c && drawn(shape, 8, 0, 1);
+  p.bias = !p.accumulate && drawn(shape, 9, 0, 1);
+  for (int i = 0; i < 3; i++) p.more[i] = drawn(shape, 10, 0, 1) ? drawn(shape, 11 + i, 0, 9) : 0;
+  return p;
+}
+
 /* A, B, C and bias of a product, C in a buffer that more than its elements are read from. */
 static gd_matmul product_of(side *s, const product *p, gd_matmul_form form, gd_dtype dtype, int64_t *c_elements) {
   int64_t leaves = p->leaves ? p->leaves : 1, a_width = form == GD_MATMUL_TN ? p->m : p->k;
@@ -63,12 +74,14 @@ static gd_matmul product_of(side *s, const product *p, gd_matmul_form form, gd_d
   return args;
 }
 
-/* variant: form + 3 times the product's number. What lies between the rows of C is noted too. */
+/* variant: form + 3 times the product's number, those behind the table being drawn. What lies between the rows of C is noted
+ * too. */
 static void run_product(side *s, const setting *set, bool fast) {
-  const product *p = &products[set->variant / 3];
+  int number = set->variant / 3;
+  product p = number < PRODUCTS ? products[number] : drawn_product(number - PRODUCTS);
   int64_t c_elements;
-  gd_matmul args = product_of(s, p, (gd_matmul_form)(set->variant % 3), set->dtype, &c_elements);
-  size_t scratch = limit_scratch(s, p->scratch);
+  gd_matmul args = product_of(s, &p, (gd_matmul_form)(set->variant % 3), set->dtype, &c_elements);
+  size_t scratch = limit_scratch(s, p.scratch);
   s->kernels.fast = fast;
   gpu_must(s->kernels.ops->matmul(&s->kernels, &args));
   s->kernels.fast = false;
@@ -106,9 +119,22 @@ static const attended attentions[] = {
 };
 enum { ATTENTIONS = sizeof attentions / sizeof attentions[0] };
 
-/* variant: the attention's number. */
+static attended drawn_attention(int shape) {
+  attended a = {.batch = (int32_t)drawn(shape, 0, 1, 2), .kv_heads = (int32_t)drawn(shape, 1, 1, 3)};
+  a.heads = a.kv_heads * (int32_t)drawn(shape, 2, 1, 3);
+  a.head_size = (int32_t)drawn(shape, 3, 1, 130);
+  a.queries = a.keys = (int32_t)drawn(shape, 4, 1, 200);
+  a.query_block = (int32_t)drawn(shape, 5, 1, 80);
+  a.documents = drawn(shape, 6, 0, 1);
+  a.dropout = drawn(shape, 7, 0, 1);
+  a.more = drawn(shape, 8, 0, 4);
+  return a;
+}
+
+/* variant: the attention's number, those behind the table being drawn. */
 static void case_attention(side *s, const setting *set) {
-  const attended *c = &attentions[set->variant];
+  attended shape = set->variant < ATTENTIONS ? attentions[set->variant] : drawn_attention(set->variant - ATTENTIONS);
+  const attended *c = &shape;
   int64_t q_row = c->heads * c->head_size + c->more, kv_row = c->kv_heads * c->head_size + c->more;
   int64_t q_elements = c->batch * c->queries * q_row, kv_elements = c->batch * c->keys * kv_row;
   int64_t rows = c->batch * c->heads * c->queries;

@@ -130,6 +130,13 @@ static inline int32_t *integers(side *s, uint64_t seed, int64_t elements, uint32
   return pointer;
 }
 
+/* Length `what` of the shape number `shape` of those that are drawn: uniform from low to high. GPTDIST_CHECK_SEED: others. */
+static inline int64_t drawn(int shape, int what, int64_t low, int64_t high) {
+  const char *seed = getenv("GPTDIST_CHECK_SEED");
+  gd_rng rng = gd_rng_make(seed ? strtoull(seed, NULL, 10) : 1, GD_RNG_WEIGHTS, 3, (uint32_t)shape, 0);
+  return low + (int64_t)(gd_rng_word(&rng, (uint64_t)what) % (uint64_t)(high - low + 1));
+}
+
 /* Zeroed, so that elements no kernel writes are equal on both sides. */
 static inline void *output(side *s, int64_t elements, gd_dtype dtype) {
   size_t bytes = (size_t)elements * gd_dtype_bytes(dtype);

@@ -71,6 +71,18 @@ held() {
 }
 check "memory_bytes is of the GPU" held
 
+# Kernels are timed one by one: all of them together take no longer than the steps, and the numbers are the same.
+train profiled 1 gpt2 run.device=cuda log.profile=true
+check "a profile changes no number" same_curve cpu profiled
+profile() {
+  grep '"event": "profile"' "$work/profiled/metrics.jsonl" | tr '{' '\n' | awk 'function field(name) { match($0, "\"" name "\": [^,}]*"); return substr($0, RSTART + length(name) + 4, RLENGTH - length(name) - 4) + 0 }
+    /"copy_bytes_per_s"/ { steps = field("steps"); whole = field("seconds"); copy = field("copy_bytes_per_s"); peak = field("peak_operations_per_s"); kernels = 1 }
+    kernels && /"calls"/ { sum += field("seconds"); rows++ }
+    /"products"/ { kernels = 0 }
+    END { print steps " steps, " rows " kernels, " sum " of " whole " s, copy " copy ", peak " peak; exit !(steps == 3 && rows > 15 && sum > 0.5 * whole && sum < whole && copy > 1e7 && peak > 6e13) }'
+}
+check "and has the kernels of three steps, within their time, and both limits" profile
+
 dry() { "$bin/gptdist-train" --config "$work/gpt2.yaml" --set run.device="$1" --dry-run "${@:2}" 2>&1; }
 dry cuda >"$work/dry"
 check "--dry-run counts what a GPU holds besides" \

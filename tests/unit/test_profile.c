@@ -256,7 +256,7 @@ static void other_devices_are_refused(void **state) {
 
 static void memory_is_copied_at_a_rate(void **state) {
   (void)state;
-  assert_true(gd_profile_copy_rate(2) > 1e7);
+  assert_true(gd_profile_copy_rate(&test_device, 2) > 1e7);
 }
 
 int main(void) {

@@ -1,6 +1,7 @@
 /* profile.h - how long each kernel of a step takes (log.profile): a table of wrappers around the device's own, put in place for
- * the steps that are counted and taken away behind them, so that a run without a profile is as it was. CPU device only, where a
- * kernel runs inside the call that enqueues it; all local, and only on the thread that enqueues. */
+ * the steps that are counted and taken away behind them, so that a run without a profile is as it was. On the CPU a kernel runs
+ * inside the call that enqueues it. On a GPU the host waits before and after each, so a call's time has its launch and the wait
+ * in it, and nothing overlaps. All local, and only on the thread that enqueues. */
 #ifndef GD_TRAINER_KERNELS_PROFILE_H
 #define GD_TRAINER_KERNELS_PROFILE_H
 
@@ -42,8 +43,8 @@ void gd_profile_end(gd_profile *profile);
 
 void gd_profile_read(const gd_profile *profile, gd_profile_table *out);
 
-/* Bytes a second, read and written, at which `threads` threads copy memory that no cache holds (the best of some tries). 0
- * where there is no memory for it. About half a second. */
-double gd_profile_copy_rate(int32_t threads);
+/* Bytes a second, read and written, at which a GPU copies its own memory, or `threads` threads that of the host, none of it in
+ * a cache (the best of some tries). 0 where there are not 512 MiB for it. About half a second. */
+double gd_profile_copy_rate(gd_device *device, int32_t threads);
 
 #endif

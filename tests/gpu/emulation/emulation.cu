@@ -2,6 +2,7 @@
  * where there is no GPU. It says nothing about speed, memory ordering or what cuBLASLt really does. Threads: threads.cu. */
 #include <cublasLt.h>
 #include <cuda_runtime.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -13,6 +14,8 @@ extern "C" {
 extern "C" {
 
 /* ---- the runtime: everything succeeds at once ---- */
+
+static size_t used; /* bytes of device memory */
 
 cudaError_t cudaGetLastError(void) {
   return cudaSuccess;
@@ -51,24 +54,29 @@ cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest) {
   return *least = 0, *greatest = -5, cudaSuccess;
 }
 cudaError_t cudaMemGetInfo(size_t *available, size_t *total) {
-  return *available = *total = (size_t)1 << 30, cudaSuccess;
+  *total = (size_t)1 << 30;
+  *available = used < *total ? *total - used : 0;
+  return cudaSuccess;
 }
-cudaError_t cudaMalloc(void **out, size_t bytes) {
+cudaError_t cudaMallocHost(void **out, size_t bytes) {
   *out = malloc(bytes);
   if (*out) memset(*out, 0xff, bytes); /* not a number, where a kernel reads what nobody wrote */
   return *out ? cudaSuccess : cudaErrorMemoryAllocation;
 }
-cudaError_t cudaFree(void *pointer) {
+cudaError_t cudaFreeHost(void *pointer) {
   return free(pointer), cudaSuccess;
 }
-cudaError_t cudaMallocHost(void **out, size_t bytes) {
-  return cudaMalloc(out, bytes);
+cudaError_t cudaMalloc(void **out, size_t bytes) {
+  cudaError_t error = cudaMallocHost(out, bytes);
+  if (*out) __atomic_fetch_add(&used, malloc_usable_size(*out), __ATOMIC_RELAXED);
+  return error;
 }
-cudaError_t cudaFreeHost(void *pointer) {
-  return cudaFree(pointer);
+cudaError_t cudaFree(void *pointer) {
+  if (pointer) __atomic_fetch_sub(&used, malloc_usable_size(pointer), __ATOMIC_RELAXED);
+  return cudaFreeHost(pointer);
 }
 cudaError_t cudaStreamCreateWithPriority(cudaStream_t *out, unsigned, int) {
-  return cudaMalloc((void **)out, 1);
+  return cudaMallocHost((void **)out, 1);
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t) {
   return cudaSuccess;
@@ -77,7 +85,7 @@ cudaError_t cudaStreamQuery(cudaStream_t) {
   return cudaSuccess;
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-  return cudaFree(stream);
+  return cudaFreeHost(stream);
 }
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind, cudaStream_t) {
   return memmove(to, from, bytes), cudaSuccess;
@@ -89,10 +97,10 @@ cudaError_t cudaLaunchHostFunc(cudaStream_t, void (*task)(void *), void *argumen
   return task(argument), cudaSuccess;
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned) {
-  return cudaMalloc((void **)out, 1);
+  return cudaMallocHost((void **)out, 1);
 }
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
-  return cudaFree(event);
+  return cudaFreeHost(event);
 }
 cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) {
   return cudaSuccess;
@@ -238,7 +246,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
 
 /* ---- no collectives here ---- */
 
-const gd_collectives_ops gd_nccl_ops = {};
+const gd_collectives_ops gd_nccl_ops = {.name = "none"};
 gd_status gd_nccl_version(int32_t *) {
   return gd_fail(GD_BUG, "not emulated");
 }

@@ -1,0 +1,107 @@
+#!/usr/bin/env bash
+# tests/gpu/run itself, on the emulation of CUDA with small sizes: it passes from end to end, each of its parts fails where there is
+# something to find and hides no other, and it says what is missing. Needs no GPU; skipped where the build has no CUDA.
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+. "$here/../numerics/lib.sh"
+emulated=$(bash "$here/emulation/folder" "$build" 2>"$work/log")
+code=$?
+if [ $code = 77 ]; then
+  echo "skipped: $(tail -n 1 "$work/log")"
+  exit 77
+fi
+[ $code = 0 ] || { cat "$work/log"; echo "the emulation does not compile"; exit 1; }
+
+# runs CODE [VARIABLE=VALUE...] FOLDER PART...   leaves with that code; what it says is in $work/said
+runs() {
+  local code=$1 settings=() left
+  shift
+  while [[ $1 == *=* ]]; do settings+=("$1") && shift; done
+  env "${settings[@]}" timeout 200 bash "$here/run" --small "$@" >"$work/said" 2>&1 </dev/null
+  left=$?
+  [ $left = "$code" ] && return 0
+  echo "left with $left, expected $code"
+  sed 's/^/  | /' "$work/said"
+  return 1
+}
+# says PART HOW [TEXT]   a row of the table
+says() { grep -E "^$1 .* $2 .* s " "$work/said" | grep -q -- "${3:-}"; }
+# none PART   no row of the part is all right
+none() { ! grep -qE "^$1 .* ok .* s " "$work/said"; }
+
+check "all parts pass" runs 0 "$emulated"
+for part in kernels shapes losses matrix memory; do check "$part: with a row" says $part ok; done
+check "and none that failed" [ "$(grep -c FAILED "$work/said")" = 0 ]
+check "the sanitizer is told where it is not found" says sanitizer 'not run' 'no compute-sanitizer here'
+
+# faulty NAME FILE BEFORE AFTER   a folder like $emulated, with a fault in one file of the kernels
+faulty() {
+  local folder=$work/$1
+  mkdir -p "$folder/bin" "$folder/lib" "$folder/tests"
+  cp -a "$emulated/objects" "$folder/objects"
+  cp -a "$source/trainer/kernels/cuda" "$folder/sources"
+  grep -qF -- "$3" "$folder/sources/$2" || { echo "$2 no longer has: $3"; return 1; }
+  awk -v before="$3" -v after="$4" '{ at = index($0, before); if (at) $0 = substr($0, 1, at - 1) after substr($0, at + length(before)); print }' \
+    "$source/trainer/kernels/cuda/$2" >"$folder/sources/$2"
+  PLAIN=1 bash "$here/emulation/build" "$folder/objects" "$folder/sources" "$2" || return 1
+  cp "$folder/objects/emulated.so" "$folder/lib/libgptdist-cuda.so"
+  cp -l "$emulated"/bin/* "$folder/bin/"
+  ln -s "$build/tests/gpu" "$folder/tests/gpu"
+  rm -rf "$folder/objects"
+}
+check "a kernel with a fault compiles" faulty norm norm.cu 'a.rstd[row] = rstd;' 'a.rstd[row] = rstd * 1.0000002f;'
+check "it fails" runs 1 "$work/norm" kernels losses matrix memory
+check "kernels: which one" says kernels FAILED 'norm, float32'
+check "kernels: the others go on" says kernels ok 'sums, float32'
+check "losses: other bits" says losses FAILED 'other bits'
+check "losses: so near that bfloat16 is all right" says losses ok bfloat16
+check "matrix: other bits" none matrix
+check "memory: goes on" says memory ok
+check "and below the table is the first difference" grep -q "norm float32 variant .*, the CPU's" "$work/said"
+
+check "a product with a fault compiles" faulty product matmul.c 'if (args->leaves > 1 || inner > 1) return run_leaves(kernels, args,' \
+  'gd_matmul fewer = *args; fewer.leaves -= args->leaves > 1; if (args->leaves > 1 || inner > 1) return run_leaves(kernels, &fewer,'
+check "it fails" runs 1 "$work/product" shapes losses
+check "shapes: it is found" says shapes FAILED 'of them'
+check "losses: so it is there" says losses FAILED
+
+check "kernels that take more memory compile" faulty memory backend.c 'state->scratch_bytes = scratch_bytes;' \
+  'void *more; (void)device->ops->alloc(device, 4 << 20, &more); state->scratch_bytes = scratch_bytes;'
+check "it fails" runs 1 "$work/memory" memory
+check "memory: by how much" says memory FAILED '+2\.[4-9]'
+
+check "a kernel that ends the program compiles" faulty crash sums.cu 'if (leaves == 0 || args->width == 0)' 'abort(); if (leaves == 0)'
+check "it fails" runs 1 "$work/crash" kernels shapes
+check "kernels: up to which" says kernels FAILED 'all that is not above'
+check "shapes: go on" says shapes ok
+
+# A tool that says what it would have run, and finds a race.
+mkdir "$work/tools"
+cat >"$work/tools/compute-sanitizer" <<'TOOL'
+#!/bin/sh
+echo "$@" >>"$0.log"
+[ "$2" = memcheck ] || { echo "========= ERROR: Race reported"; exit 9; }
+TOOL
+chmod +x "$work/tools/compute-sanitizer"
+check "a sanitizer that finds something fails" runs 1 PATH="$work/tools:$PATH" "$emulated" sanitizer
+check "sanitizer: racecheck" says sanitizer FAILED racecheck
+check "sanitizer: not memcheck" says sanitizer ok memcheck
+check "and what it said" grep -q "ERROR: Race reported" "$work/said"
+check "it was given the kernels" grep -q -- "--tool memcheck --error-exitcode 9 .*check_kernels attention" "$work/tools/compute-sanitizer.log"
+
+check "what is not ready in time fails" runs 1 SECONDS_LEFT=0 "$emulated" kernels losses
+check "kernels: not ready" says kernels FAILED 'not ready in time'
+check "losses: not ready" says losses FAILED 'not ready in time'
+
+# Two GPUs whose NCCL (tests/gpu/fake) delivers nothing.
+mkdir -p "$work/two/tests/gpu" "$work/two/bin"
+printf '#!/bin/sh\necho "GPU 0 of 2, made up"\n' >"$work/two/tests/gpu/check_backend"
+chmod +x "$work/two/tests/gpu/check_backend"
+cp -l "$build/tests/gpu/check_collectives" "$work/two/tests/gpu/"
+cp -l "$bin"/gptdist-* "$work/two/bin/"
+check "collectives that deliver nothing fail" runs 1 GPTDIST_CUDA_LIBRARY="$build/tests/gpu/fake/libgptdist-cuda.so" FAKE_CUDA_DEVICES=2 "$work/two" collectives
+check "collectives: two ranks" says collectives FAILED '2 ranks'
+check "and which" grep -q 'on group half, rank . of 2: FAILED' "$work/said"
+check "no GPU is no failure" runs 77 CUDA_VISIBLE_DEVICES=-1 "$build"
+check "and is told" grep -qE 'skipped: no GPU \(no (GPU|CUDA driver): ' "$work/said"
+check "a part that is none is told" runs 64 "$build" kernel
+finish
