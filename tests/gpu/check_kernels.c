@@ -1,12 +1,12 @@
 /* check_kernels - every CUDA kernel against the CPU's on the same random input, then repeatability.
  *
  * A case builds its input from a seed, runs on one side and notes its results as floats; the two sides' notes are compared:
- * bit for bit, but for the matrix product in bfloat16 and in `fast`, whose order of sums is the tensor cores' and cuBLASLt's. A
- * NaN equals a NaN.
- * check_kernels [cpu] [KERNEL...]: all kernels of the table without a name.
- * `check_kernels cpu` compares the CPU with itself on the instruction set GPTDIST_CHECK_ISA (generic): it tests the cases. */
+ * bit for bit, but for attention in bfloat16 (attention_bounds.h) and the matrix product in bfloat16 and in `fast`, whose order
+ * of sums is the tensor cores' and cuBLASLt's. A NaN equals a NaN. check_kernels [cpu] [KERNEL...]: all kernels of the table
+ * without a name. `check_kernels cpu` compares the CPU with itself on the instruction set GPTDIST_CHECK_ISA (generic): it tests
+ * the cases. */
 #include "shard/tree.h"
-#include "tests/gpu/product_cases.h"
+#include "tests/gpu/attention_bounds.h"
 
 /* ---- the cases ---- */
 
@@ -305,10 +305,10 @@ static const struct {
   const char *name;
   void (*run)(side *, const setting *);
   int first, end; /* variants */
-  int inexact;    /* 1: not the same order on both kinds of device in bfloat16, 2: nor in float32 */
+  int inexact;    /* 1: not the same order on both kinds of device in bfloat16, 2: nor in float32; -1: float32 alone */
 } cases[] = {{"matmul", case_matmul, 0, 3 * PRODUCTS, 1},
              {"matmul fast", case_matmul_fast, 0, 3 * PRODUCTS, 2},
-             {"attention", case_attention, 0, ATTENTIONS, 0},
+             {"attention", case_attention, 0, ATTENTIONS, -1},
              {"norm", case_norm, 0, 4 * WIDTHS, 0},
              {"sums", case_sums, 1, 12, 0},
              {"activation", case_activation, 0, 15, 0},
@@ -378,7 +378,7 @@ static int compare(side *cpu, side *gpu, char **names) {
   float *again = malloc(MAX_NOTES * sizeof *again);
   printf("%-16s %-9s %9s  %-10s %s\n", "kernel", "dtype", "cases", "difference", "allowed");
   for (size_t c = 0; c < sizeof cases / sizeof *cases; c++)
-    for (int d = 0; d < 2 && wanted(cases[c].name, names); d++) {
+    for (int d = 0; d < (cases[c].inexact < 0 ? 1 : 2) && wanted(cases[c].name, names); d++) {
       setting set = {d ? GD_BFLOAT16 : GD_FLOAT32, 0};
       /* Another order of sums: bfloat16 two units in the last place. The emulation's tensor cores make the CPU's chains, but
        * for the sign of a zero. */
@@ -472,6 +472,7 @@ int main(int argc, char **argv) {
          cpu.kernels.ops->name);
   char **names = argv + (self ? 2 : argc > 0);
   int failed = compare(&cpu, &other, names);
+  if (wanted("attention", names)) failed += check_attention(&cpu, &other, getenv("GPTDIST_CHECK_STOP"));
   if (wanted("rows alone", names)) failed += check_rows_alone(&other);
   side_close(&other);
   side_close(&cpu);

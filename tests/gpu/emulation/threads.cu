@@ -182,7 +182,7 @@ static void *site_memory(const void *key, size_t bytes) {
     if (sites[i].key == key) return sites[i].memory;
     total += sites[i].bytes;
   }
-  size_t most = asked_bytes > SHARED_BYTES ? (size_t)SHARED_ASKED : (size_t)SHARED_BYTES;
+  size_t most = asked_bytes > 0 ? (size_t)SHARED_ASKED : (size_t)SHARED_BYTES;
   emulate_must(site_count < MAX_SITES && total <= most, "more shared memory than a block has, or was asked for");
   site *s = &sites[site_count++];
   s->key = key;

@@ -78,6 +78,11 @@ typedef struct gd_cuda_finish {
 } gd_cuda_finish;
 GD_CHECKED gd_status gd_cuda_matmul_finish(gd_kernels *kernels, const gd_cuda_finish *args);
 
+/* attention_mma_forward.cu, attention_mma_backward.cu: bfloat16 attention that was checked and is not empty; backward has
+ * delta. */
+GD_CHECKED gd_status gd_cuda_attention_forward_bf16(gd_kernels *kernels, const gd_attention *args);
+GD_CHECKED gd_status gd_cuda_attention_backward_bf16(gd_kernels *kernels, const gd_attention *args);
+
 /* The rest: one .cu file a subject. */
 GD_CHECKED gd_status gd_cuda_norm_forward(gd_kernels *kernels, const gd_norm_args *args);
 GD_CHECKED gd_status gd_cuda_norm_backward(gd_kernels *kernels, const gd_norm_args *args);
