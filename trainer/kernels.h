@@ -11,7 +11,8 @@
  * largest power of two below its length. The bits of an element depend on its leaves only, never on rows, columns, tiles or
  * threads. A ROW SUM has 128 lanes: lane l is the CHAIN over elements l, l + 128, ... of a row, then lane i += lane i + 64, 32,
  * 16, 8, 4, 2, 1. Threads split outputs, never sums. Both kinds of device do the same operations in the same order, so they
- * give equal bits, but for CUDA's matrix product in bfloat16 and in `fast` (docs/rounding.md); which NaN a NaN is may differ.
+ * give equal bits, but for CUDA's matrix product and attention in bfloat16, and in `fast` (docs/rounding.md); which NaN a NaN
+ * is may differ.
  */
 #ifndef GD_TRAINER_KERNELS_H
 #define GD_TRAINER_KERNELS_H

@@ -1,5 +1,5 @@
 /* check_shapes - the products of a training step at the shapes of models: CUDA's against the CPU's on random data. `invariant`
- * in float32: equal bits; in bfloat16, and in `fast`: the order of sums is cuBLASLt's. Each product runs twice for equal bits,
+ * in float32: equal bits; in bfloat16, and in `fast`: another order of sums. Each product runs twice for equal bits,
  * then is timed (microseconds and TFLOP/s of `invariant` and of `fast`). The head takes its rows in strips. check_shapes small:
  * stand-ins of the same kinds that the emulation can do, without timings. */
 #include <time.h>

@@ -116,6 +116,8 @@ static const attended attentions[] = {
     {1, 2, 1, 33, 30, 140, .positions = true, .query_block = 8, .time_block = 32, .more = 1},
     {2, 4, 4, 64, 1, 90, .start = 89},
     {1, 8, 2, 24, 200, 200, .query_block = 64, .time_block = 100, .scratch = 3 << 20},
+    {1, 2, 1, 32, 193, 193, .query_block = 128, .documents = true},
+    {1, 1, 1, 192, 77, 131, .start = 54, .prefix = 9, .query_block = 32, .dropout = true},
 };
 enum { ATTENTIONS = sizeof attentions / sizeof attentions[0] };
 
@@ -131,25 +133,23 @@ static attended drawn_attention(int shape) {
   return a;
 }
 
-/* variant: the attention's number, those behind the table being drawn. */
-static void case_attention(side *s, const setting *set) {
-  attended shape = set->variant < ATTENTIONS ? attentions[set->variant] : drawn_attention(set->variant - ATTENTIONS);
-  const attended *c = &shape;
+/* Forward and backward of an attention on numbers of a seed; notes: out, lse, delta, dq, dk, dv. */
+static gd_attention attend(side *s, const attended *c, gd_dtype dtype, uint64_t seed) {
   int64_t q_row = c->heads * c->head_size + c->more, kv_row = c->kv_heads * c->head_size + c->more;
   int64_t q_elements = c->batch * c->queries * q_row, kv_elements = c->batch * c->keys * kv_row;
   int64_t rows = c->batch * c->heads * c->queries;
-  gd_attention a = {.dtype = set->dtype, .batch = c->batch, .heads = c->heads, .kv_heads = c->kv_heads};
+  gd_attention a = {.dtype = dtype, .batch = c->batch, .heads = c->heads, .kv_heads = c->kv_heads};
   a.head_size = c->head_size;
   a.query_length = c->queries;
   a.key_length = c->keys;
-  a.q = input(s, 1, q_elements, set->dtype, 2, 0);
-  a.k = input(s, 2, kv_elements, set->dtype, 2, 0);
-  a.v = input(s, 3, kv_elements, set->dtype, 1, 0);
+  a.q = input(s, seed + 1, q_elements, dtype, 2, 0);
+  a.k = input(s, seed + 2, kv_elements, dtype, 2, 0);
+  a.v = input(s, seed + 3, kv_elements, dtype, 1, 0);
   a.q_row = a.out_row = q_row;
   a.q_batch = a.out_batch = c->queries * q_row;
   a.kv_row = kv_row;
   a.kv_batch = c->keys * kv_row;
-  a.out = output(s, q_elements, set->dtype);
+  a.out = output(s, q_elements, dtype);
   a.lse = output(s, rows, GD_FLOAT32);
   a.scale = 1.0f / sqrtf((float)c->head_size);
   a.query_start = c->start;
@@ -168,21 +168,28 @@ static void case_attention(side *s, const setting *set) {
   a.query_total = a.key_total = 157;
   size_t scratch = limit_scratch(s, c->scratch);
   gpu_must(s->kernels.ops->attention_forward(&s->kernels, &a));
-  note(s, a.out, q_elements, set->dtype);
+  note(s, a.out, q_elements, dtype);
   note(s, a.lse, rows, GD_FLOAT32);
   a.query_block = c->query_block;
   a.time_block = c->time_block;
-  a.dout = input(s, 4, q_elements, set->dtype, 1, 0);
-  a.dq = output(s, q_elements, set->dtype);
-  a.dk = output(s, kv_elements, set->dtype);
-  a.dv = output(s, kv_elements, set->dtype);
+  a.dout = input(s, seed + 4, q_elements, dtype, 1, 0);
+  a.dq = output(s, q_elements, dtype);
+  a.dk = output(s, kv_elements, dtype);
+  a.dv = output(s, kv_elements, dtype);
   a.delta = output(s, rows, GD_FLOAT32);
   gpu_must(s->kernels.ops->attention_backward(&s->kernels, &a));
   (void)limit_scratch(s, scratch);
   note(s, a.delta, rows, GD_FLOAT32);
-  note(s, a.dq, q_elements, set->dtype);
-  note(s, a.dk, kv_elements, set->dtype);
-  note(s, a.dv, kv_elements, set->dtype);
+  note(s, a.dq, q_elements, dtype);
+  note(s, a.dk, kv_elements, dtype);
+  note(s, a.dv, kv_elements, dtype);
+  return a;
+}
+
+/* variant: the attention's number, those behind the table being drawn. */
+static void case_attention(side *s, const setting *set) {
+  attended shape = set->variant < ATTENTIONS ? attentions[set->variant] : drawn_attention(set->variant - ATTENTIONS);
+  (void)attend(s, &shape, set->dtype, 0);
 }
 
 #endif

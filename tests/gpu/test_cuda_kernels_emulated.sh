@@ -19,6 +19,7 @@ bash "$emulation/build" "$work" || exit 1
 bad=0
 for order in ascending descending 7; do
   echo "threads $order"
+  GPTDIST_EMULATION_ORDER=$order timeout 60 bash "$emulation/start" "$work" "$work/check_mma" || bad=1
   GPTDIST_EMULATION_ORDER=$order timeout 300 bash "$emulation/start" "$work" "$program" || bad=1
 done
 timeout 200 bash "$emulation/start" "$work" "$build/tests/gpu/check_shapes" small || bad=1

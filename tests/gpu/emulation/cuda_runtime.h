@@ -17,11 +17,18 @@ struct dim3 {
   dim3(unsigned a = 1, unsigned b = 1, unsigned c = 1) : x(a), y(b), z(c) {}
 };
 extern dim3 threadIdx, blockIdx, blockDim, gridDim;
+/* More dynamic shared memory than 48 KiB must be asked for right before the launch. */
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
+cudaError_t emulate_ask_shared(int bytes);
+#define cudaFuncSetAttribute(function, attribute, bytes) emulate_ask_shared(bytes)
 void emulate_must(bool good, const char *what);
 void emulate_launch(dim3 grid, dim3 block, size_t dynamic_bytes, const std::function<void()> &f);
 /* The block's memory of one declaration. */
 void *emulate_shared(const void *key, size_t bytes);
 void *emulate_dynamic_shared();
+int emulate_thread();
+bool emulate_is_shared(const void *from, size_t bytes);
+void emulate_copies_end();
 void emulate_barrier(int line);
 void emulate_warp_barrier(int line);
 float emulate_shuffle(int line, unsigned mask, float value, int from);
@@ -41,6 +48,15 @@ struct alignas(16) float4 {
 struct alignas(8) uint2 {
   unsigned x, y;
 };
+struct alignas(8) float2 {
+  float x, y;
+};
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
+static inline float2 make_float2(float x, float y) {
+  return {x, y};
+}
 static inline float4 make_float4(float x, float y, float z, float w) {
   return {x, y, z, w};
 }

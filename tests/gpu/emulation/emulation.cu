@@ -168,14 +168,6 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
   return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtMatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t *a, cattr name, void *out, size_t bytes,
-                                                    size_t *written) {
-  int value = name == CUBLASLT_ALGO_CONFIG_SPLITK_NUM ? a->splits : a->scheme;
-  memcpy(out, &value, bytes);
-  *written = bytes;
-  return CUBLAS_STATUS_SUCCESS;
-}
-
 static bool fits(cublasLtMatmulDesc_t d, cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t out) {
   uint64_t m = d->ta ? a->cols : a->rows, ka = d->ta ? a->rows : a->cols;
   uint64_t kb = d->tb ? b->cols : b->rows, n = d->tb ? b->rows : b->cols;
@@ -184,25 +176,16 @@ static bool fits(cublasLtMatmulDesc_t d, cublasLtMatrixLayout_t a, cublasLtMatri
          b->batch == out->batch;
 }
 
-cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t d, cublasLtMatrixLayout_t a,
-                                       cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t, cublasLtMatrixLayout_t out,
-                                       const cublasLtMatmulAlgo_t *, cublasLtMatmulHeuristicResult_t *result) {
-  result->workspaceSize = 0;
-  return fits(d, a, b, out) ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
-}
-
-/* Offers a split one and a reducing one first: both must be refused where the preference does not allow them. */
+/* Offers one that cannot be had first, then a split one. */
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t d, cublasLtMatrixLayout_t a,
                                               cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t, cublasLtMatrixLayout_t out,
                                               cublasLtMatmulPreference_t p, int, cublasLtMatmulHeuristicResult_t *results,
                                               int *found) {
   emulate_must(fits(d, a, b, out), "the shapes of a product");
-  static const int offers[][2] = {{4, CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE}, {1, 1}, {1, 0}};
+  emulate_must(p->schemes == CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE, "another reduction");
   for (int i = 0; i < 3; i++) {
-    int splits = offers[i][0], scheme = offers[i][1];
-    results[i].algo = {splits, scheme, (scheme & (int)p->schemes) == scheme, p->a < p->b ? p->a : p->b,
-                       p->c < p->d ? p->c : p->d};
-    results[i].state = CUBLAS_STATUS_SUCCESS;
+    results[i].algo = {i == 1 ? 4 : 1, i > 0, p->a < p->b ? p->a : p->b, p->c < p->d ? p->c : p->d};
+    results[i].state = i > 0 ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
     results[i].workspaceSize = 0;
   }
   *found = 3;

@@ -14,7 +14,8 @@
 
 dim3 threadIdx, blockIdx, blockDim, gridDim;
 
-enum { MAX_THREADS = 1024, STACK_BYTES = 256 * 1024, LANES = 32, MAX_SITES = 16, SHARED_BYTES = 48 * 1024 };
+enum { MAX_THREADS = 1024, STACK_BYTES = 256 * 1024, LANES = 32, MAX_SITES = 16 };
+enum { SHARED_BYTES = 48 * 1024, SHARED_ASKED = 99 * 1024 }; /* the least of 8.0 and newer, asked for */
 enum order { UNKNOWN, ASCENDING, DESCENDING, RANDOM };
 
 /* A thread that waits. */
@@ -44,6 +45,7 @@ static struct site {
 
 static context scheduler;
 static int current, threads, site_count;
+static size_t asked_bytes; /* of dynamic shared memory, for the next launch */
 static enum order order;
 static uint64_t random_state;
 static const std::function<void()> *kernel;
@@ -110,6 +112,7 @@ static void make(context *c, char *stack, void (*entry)()) {
 static void thread_main() {
   for (;;) {
     (*kernel)();
+    emulate_copies_end();
     change(&fibers[current].resume, &scheduler);
   }
 }
@@ -179,7 +182,8 @@ static void *site_memory(const void *key, size_t bytes) {
     if (sites[i].key == key) return sites[i].memory;
     total += sites[i].bytes;
   }
-  emulate_must(site_count < MAX_SITES && total <= SHARED_BYTES, "more shared memory than a block has without asking for it");
+  size_t most = asked_bytes > 0 ? (size_t)SHARED_ASKED : (size_t)SHARED_BYTES;
+  emulate_must(site_count < MAX_SITES && total <= most, "more shared memory than a block has, or was asked for");
   site *s = &sites[site_count++];
   s->key = key;
   s->bytes = bytes;
@@ -199,6 +203,24 @@ void *emulate_dynamic_shared() {
     if (sites[i].key == &dynamic_key) return sites[i].memory;
   emulate_must(false, "dynamic shared memory that the launch did not ask for");
   return NULL;
+}
+
+int emulate_thread() {
+  return current;
+}
+
+bool emulate_is_shared(const void *from, size_t bytes) {
+  for (int i = 0; i < site_count; i++) {
+    const char *memory = (const char *)sites[i].memory;
+    if ((const char *)from >= memory && (const char *)from + bytes <= memory + sites[i].bytes) return true;
+  }
+  return false;
+}
+
+cudaError_t emulate_ask_shared(int bytes) {
+  if (bytes > SHARED_ASKED) return cudaErrorInvalidValue;
+  asked_bytes = (size_t)bytes;
+  return cudaSuccess;
 }
 
 /* ---- launches ---- */
@@ -279,6 +301,7 @@ void emulate_launch(dim3 grid, dim3 block, size_t dynamic_bytes, const std::func
   uint64_t count = (uint64_t)grid.x * grid.y, stride = 1, at = 0;
   emulate_must(block.x > 0 && block.y > 0 && block.x * block.y <= MAX_THREADS && block.z == 1, "the shape of a block");
   emulate_must(grid.x > 0 && grid.y > 0 && grid.x <= 0x7fffffff && grid.y <= 65535 && grid.z == 1, "the shape of a grid");
+  emulate_must(dynamic_bytes <= SHARED_BYTES || dynamic_bytes <= asked_bytes, "shared memory that was not asked for");
   if (order == UNKNOWN) read_order();
   threads = (int)(block.x * block.y);
   blockDim = block;
@@ -295,4 +318,5 @@ void emulate_launch(dim3 grid, dim3 block, size_t dynamic_bytes, const std::func
     run_block();
   }
   for (int s = 0; s < site_count; s++) free(sites[s].memory);
+  asked_bytes = 0;
 }

@@ -1,8 +1,8 @@
-/* attention_backward.cu - gradients of attention, the weights recomputed, the operations of cpu/attention_backward.c. No
- * atomics: dq has a block for 64 query rows, one chain over key tiles ascending; dk and dv a block for 64 keys, whose leaves
+/* attention_backward.cu - gradients of float32 attention, the weights recomputed, the operations of cpu/attention_backward.c.
+ * No atomics: dq has a block for 64 query rows, one chain over key tiles ascending; dk and dv a block for 64 keys, whose leaves
  * (time block, query block, query head of the group) are chains over rows and meet in a tree whose nodes wait in scratch
  * memory. */
-#include "trainer/kernels/cuda/attention.cuh"
+#include "trainer/kernels/cuda/attention_backward.cuh"
 
 /* ---- delta ---- */
 
@@ -22,42 +22,6 @@ static __global__ void row_deltas(gd_attention a) {
   }
   float total = row_total(sum);
   if (row_start() == 0) a.delta[(sequence * a.heads + head) * a.query_length + query] = total;
-}
-
-/* ---- weights and their gradients ---- */
-
-/* A row of a tile and what forward left of it. */
-typedef struct backward_row {
-  row_view view;
-  float lse, delta;
-} backward_row;
-
-__device__ __forceinline__ backward_row row_of(const gd_attention &a, int64_t sequence, int64_t query, int64_t head,
-                                               bool there) {
-  backward_row row = {{0, -1, 0, 0}, 0.0f, 0.0f};
-  if (!there || query >= a.query_length) return row;
-  int64_t at = (sequence * a.heads + head) * a.query_length + query;
-  row.view = view_of(a, sequence, query, head);
-  row.lse = a.lse[at];
-  row.delta = a.delta[at];
-  return row;
-}
-
-/* score: q k -> P after dropout; dscore: dP -> dS = P (dP - delta), of one row and key. */
-__device__ __forceinline__ void gradients_of(const gd_attention &a, const weight_dropout &dropout, const backward_row &row,
-                                             int32_t key, float *score, float *dscore) {
-  if (!sees(row.view, key)) {
-    *score = *dscore = 0.0f;
-    return;
-  }
-  float weight = vf_exp(vf_sub(vf_mul(*score, a.scale), row.lse)), used = weight, dweight = *dscore;
-  if (a.dropout > 0.0f) {
-    float factor = dropout_factor(a, dropout, row.view.random + key);
-    used = vf_mul(weight, factor);
-    dweight = vf_mul(dweight, factor);
-  }
-  *score = used;
-  *dscore = vf_mul(weight, vf_sub(dweight, row.delta));
 }
 
 /* ---- dq ---- */
@@ -120,77 +84,6 @@ static __global__ void __launch_bounds__(FLAT_THREADS) query_gradients(gd_attent
 
 /* ---- dk and dv ---- */
 
-/* Numbers of leaves: time block, query block in it and head of the group as the digits of one number, each with room up to a
- * power of two, so that one tree over them is the three nested ones. */
-typedef struct leaf_numbers {
-  int64_t time_block, query_block; /* rows */
-  int64_t blocks, heads;           /* room for them */
-} leaf_numbers;
-
-static int64_t power_of_two_from(int64_t n) {
-  int64_t power = 1;
-  while (power < n) power *= 2;
-  return power;
-}
-
-static leaf_numbers leaf_numbers_of(const gd_attention *a) {
-  leaf_numbers n = {a->time_block > 0 ? a->time_block : INT32_MAX, 0, 0, 0};
-  n.query_block = a->query_block > 0 && a->query_block < n.time_block ? a->query_block : n.time_block;
-  n.blocks = power_of_two_from((n.time_block + n.query_block - 1) / n.query_block);
-  n.heads = power_of_two_from(a->heads / a->kv_heads);
-  return n;
-}
-
-/* The leaf of a position, for the first head of the group. */
-static __host__ __device__ __forceinline__ int64_t leaf_number(const leaf_numbers &n, int64_t position) {
-  return (position / n.time_block * n.blocks + position % n.time_block / n.query_block) * n.heads;
-}
-
-/* The end of the rows that are one leaf with row `query`. */
-__device__ __forceinline__ int64_t leaf_end(const gd_attention &a, const leaf_numbers &n, int64_t query) {
-  int64_t leaf = leaf_number(n, query_position(a, query)), end = query + 1;
-  if (!a.positions) {
-    int64_t inside = query_position(a, query) % n.time_block, left = n.query_block - inside % n.query_block;
-    end = query + (left < n.time_block - inside ? left : n.time_block - inside);
-  }
-  while (a.positions && end < a.query_length && leaf_number(n, query_position(a, end)) == leaf) end++;
-  return end < a.query_length ? end : a.query_length;
-}
-
-/* The nodes that wait, the sums of node i in this thread's part of slot i. */
-template <int GROUPS>
-struct node_stack {
-  enum { SUMS = 2 * GROUPS * 16 };
-  float *memory; /* [slots][SUMS][FLAT_THREADS] */
-  int depth;
-  int64_t leaf[TREE_DEPTH]; /* any leaf of the node */
-
-  __device__ __forceinline__ float *at(int slot, int sum) const {
-    return memory + ((int64_t)slot * SUMS + sum) * FLAT_THREADS + threadIdx.x;
-  }
-  __device__ __forceinline__ void merge() {
-    depth--;
-    for (int i = 0; i < SUMS; i++) *at(depth - 1, i) = *at(depth - 1, i) + *at(depth, i);
-  }
-  /* Leaf `next` is above all that entered. */
-  __device__ __forceinline__ void enter(int64_t next, const quad (*dk)[4], const quad (*dv)[4]) {
-    while (depth > 1 && (leaf[depth - 2] ^ leaf[depth - 1]) < (leaf[depth - 1] ^ next)) merge();
-#pragma unroll
-    for (int i = 0; i < GROUPS * 16; i++) {
-      *at(depth, i) = dk[i / 16][i / 4 % 4].x[i % 4];
-      *at(depth, GROUPS * 16 + i) = dv[i / 16][i / 4 % 4].x[i % 4];
-    }
-    leaf[depth++] = next;
-  }
-};
-
-/* Item blockIdx.x + first: (sequence, key/value head, key tile, part of the head's columns). */
-typedef struct key_items {
-  int64_t first, tiles, parts;
-  int64_t slots;  /* nodes a block may keep */
-  float *scratch; /* a stack a block of the launch */
-} key_items;
-
 template <typename T, int GROUPS>
 static __global__ void __launch_bounds__(FLAT_THREADS)
     key_gradients(gd_attention a, weight_dropout dropout, leaf_numbers numbers, key_items items) {
@@ -207,8 +100,9 @@ static __global__ void __launch_bounds__(FLAT_THREADS)
   int64_t at = sequence * a.kv_batch + key * a.kv_row + kv_head * a.head_size;
   head_rows<T> keys = rows_of<T>(a.k, at, a.kv_row, a.key_length - key);
   head_rows<T> values = rows_of<T>(a.v, at, a.kv_row, a.key_length - key);
-  node_stack<GROUPS> tree;
-  tree.memory = items.scratch + blockIdx.x * items.slots * node_stack<GROUPS>::SUMS * FLAT_THREADS;
+  typedef node_stack<2 * GROUPS * 16, FLAT_THREADS> stack;
+  stack tree;
+  tree.memory = items.scratch + blockIdx.x * items.slots * (stack::BYTES / (int)sizeof(float));
   tree.depth = 0;
   for (int64_t first = 0, end; first < a.query_length; first = end) {
     end = leaf_end(a, numbers, first);
@@ -242,7 +136,7 @@ static __global__ void __launch_bounds__(FLAT_THREADS)
         add_rows<GROUPS>(weights, douts, (int)first_column, a.head_size, stages, dv);
         add_rows<GROUPS>(dscores, queries, (int)first_column, a.head_size, stages, dk);
       }
-      if (seen) tree.enter(leaf + g, dk, dv);
+      if (seen) tree.enter(leaf + g, &dk[0][0].x[0], &dv[0][0].x[0]);
     }
   }
   while (tree.depth > 1) tree.merge();
@@ -264,30 +158,17 @@ static __global__ void __launch_bounds__(FLAT_THREADS)
   }
 }
 
-/* Nodes that a tree over the rows' leaves holds at most: one a level, and one to build in. */
-static int64_t slots_needed(const gd_attention *a, const leaf_numbers *n) {
-  int64_t slots = 3,
-          last = leaf_number(*n, a->positions ? INT32_MAX : (int64_t)a->query_start + a->query_length - 1) + n->heads - 1;
-  for (; last > 0; last /= 2) slots++;
-  return slots < TREE_DEPTH ? slots : (int64_t)TREE_DEPTH;
-}
-
-/* As many blocks at a time as have room for their nodes. */
-template <typename T, int GROUPS>
+template <int GROUPS>
 static gd_status launch_keys(const gd_attention *a, const gd_cuda_state *state, weight_dropout dropout, cudaStream_t stream) {
   leaf_numbers numbers = leaf_numbers_of(a);
   key_items items = {0, blocks_of(a->key_length, TILE), blocks_of(a->head_size, TILE * GROUPS), slots_needed(a, &numbers),
                      (float *)state->scratch};
   int64_t count = (int64_t)a->batch * a->kv_heads * items.tiles * items.parts;
-  int64_t bytes = items.slots * node_stack<GROUPS>::SUMS * FLAT_THREADS * (int64_t)sizeof(float);
-  int64_t at_once = (int64_t)state->scratch_bytes / bytes;
-  if (at_once < 1) return gd_fail(GD_BUG, "attention: %lld nodes of a tree do not fit scratch memory", (long long)items.slots);
-  for (; items.first < count; items.first += at_once) {
-    int64_t blocks = count - items.first < at_once ? count - items.first : at_once;
-    key_gradients<T, GROUPS><<<(unsigned)blocks, FLAT_THREADS, 0, stream>>>(*a, dropout, numbers, items);
-    GD_TRY(launched("attention_backward"));
-  }
-  return GD_OK;
+  return for_key_items(items, count, node_stack<2 * GROUPS * 16, FLAT_THREADS>::BYTES, state,
+                       [&](const key_items &some, unsigned blocks) -> gd_status {
+                         key_gradients<float, GROUPS><<<blocks, FLAT_THREADS, 0, stream>>>(*a, dropout, numbers, some);
+                         return launched("attention_backward");
+                       });
 }
 
 gd_status gd_cuda_attention_backward(gd_kernels *kernels, const gd_attention *args) {
@@ -300,12 +181,9 @@ gd_status gd_cuda_attention_backward(gd_kernels *kernels, const gd_attention *ar
   weight_dropout dropout = weight_dropout_of(args);
   WITH_STORED(args->dtype, "attention_backward", row_deltas<T><<<(unsigned)row_blocks(rows), FLAT_THREADS, 0, stream>>>(*args));
   GD_TRY(launched("attention_backward"));
-  WITH_STORED(args->dtype, "attention_backward",
-              WITH_GROUPS(args->head_size, query_gradients<T, GROUPS><<<grid, FLAT_THREADS, 0, stream>>>(*args, dropout)));
+  if (args->dtype == GD_BFLOAT16) return gd_cuda_attention_backward_bf16(kernels, args);
+  WITH_GROUPS(args->head_size, query_gradients<float, GROUPS><<<grid, FLAT_THREADS, 0, stream>>>(*args, dropout));
   GD_TRY(launched("attention_backward"));
   const gd_cuda_state *state = gd_cuda_state_of(kernels);
-  WITH_STORED(args->dtype, "attention_backward",
-              GD_TRY(args->head_size <= TILE ? (launch_keys<T, 1>(args, state, dropout, stream))
-                                             : (launch_keys<T, 2>(args, state, dropout, stream))));
-  return GD_OK;
+  return args->head_size <= TILE ? launch_keys<1>(args, state, dropout, stream) : launch_keys<2>(args, state, dropout, stream);
 }

@@ -1,5 +1,5 @@
-/* attention_forward.cu - softmax(Q K^T) V by tiles with a running maximum, the operations of cpu/attention_forward.c: a block
- * for 64 query rows of a head, key tiles ascending, a warp for 8 rows of the softmax. */
+/* attention_forward.cu - softmax(Q K^T) V in float32 by tiles with a running maximum, the operations of
+ * cpu/attention_forward.c: a block for 64 query rows of a head, key tiles ascending, a warp for 8 rows of the softmax. */
 #include "trainer/kernels/cuda/attention.cuh"
 
 enum { ROWS_A_WARP = TILE / (FLAT_THREADS / WARP) };
@@ -112,11 +112,11 @@ static __global__ void __launch_bounds__(FLAT_THREADS) forward(gd_attention a, w
 gd_status gd_cuda_attention_forward(gd_kernels *kernels, const gd_attention *args) {
   GD_TRY(attention_check(args));
   if (args->batch < 1 || args->query_length < 1) return GD_OK;
+  if (args->dtype == GD_BFLOAT16) return gd_cuda_attention_forward_bf16(kernels, args);
   dim3 grid((unsigned)blocks_of(args->query_length, TILE), (unsigned)((int64_t)args->batch * args->heads));
   GD_TRY(check_grid("attention_forward", 1, (int64_t)args->batch * args->heads));
   cudaStream_t stream = enter(kernels);
   weight_dropout dropout = weight_dropout_of(args);
-  WITH_STORED(args->dtype, "attention_forward",
-              WITH_GROUPS(args->head_size, forward<T, GROUPS><<<grid, FLAT_THREADS, 0, stream>>>(*args, dropout)));
+  WITH_GROUPS(args->head_size, forward<float, GROUPS><<<grid, FLAT_THREADS, 0, stream>>>(*args, dropout));
   return launched("attention_forward");
 }

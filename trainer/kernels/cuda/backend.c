@@ -72,7 +72,7 @@ static const gd_cuda_backend_table backend = {
     .device_ops = &gd_cuda_device_ops,
     .collectives_ops = &gd_nccl_ops,
     .kernels = &cuda_kernels,
-    /* There is one for every slot; auto goes on taking the CPU until they were seen on a GPU and attention has a fast one. */
+    /* There is one for every slot; auto goes on taking the CPU until they were seen on a GPU. */
     .unproved = "the CUDA kernels were not seen on a GPU yet",
 };
 

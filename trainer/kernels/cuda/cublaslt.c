@@ -1,10 +1,8 @@
-/* cublaslt.c - plain products through cuBLASLt, one or a batch of them.
+/* cublaslt.c - the plain products of numerics: fast through cuBLASLt, one or a batch of them.
  *
- * numerics: invariant. Which bits an element gets must depend on its terms only. So an algorithm is chosen once for (form, n,
- * k, types, bias, alignment of rows), always as for REFERENCE_ROWS rows, without split-K and without a reduction scheme, and
- * used for every number of rows and of products in a batch. Where rows start at multiples of ALIGNED_BYTES, so must operands: a
- * choice by address would differ between layouts. numerics: fast. The number of rows and the batch belong to the key and the
- * inner dimension may be split, the parts being added in order in float32.
+ * An algorithm is chosen once for everything that may matter to it (key): sizes, types, bias, alignment. The inner dimension
+ * may be split, the parts being added in order in float32. `invariant` does not come here: nothing promises that the bits of a
+ * row do not depend on the number of rows.
  *
  * cuBLASLt counts columns first: row-major C [m][n] is its n x m matrix, B comes first and A second. */
 #include <cublasLt.h>
@@ -15,16 +13,15 @@
 #include "shard/memory.h"
 #include "trainer/kernels/cuda/table.h"
 
-enum { REFERENCE_ROWS = 1024, CACHE_ENTRIES = 1024, CACHE_PROBES = 16, CANDIDATES = 32, ALIGNED_BYTES = 16 };
+enum { CACHE_ENTRIES = 1024, CACHE_PROBES = 16, CANDIDATES = 8, ALIGNED_BYTES = 16 };
 static const size_t workspace_bytes = GD_GPU_WORKSPACE_BYTES;
 
 /* Everything an algorithm may depend on; zeroed before it is filled, so that it compares as bytes. */
 typedef struct key {
-  int64_t n, k;
-  int64_t m, batch; /* 0: any (invariant) */
+  int64_t m, n, k, batch;
   int32_t form, dtype, c_dtype;
   int32_t bias;    /* 1: added by the product itself */
-  int32_t aligned; /* 1: all rows (fast: and operands) start at multiples of ALIGNED_BYTES */
+  int32_t aligned; /* 1: all operands and rows start at multiples of ALIGNED_BYTES */
 } key;
 
 typedef struct cached {
@@ -102,23 +99,20 @@ static bool starts_aligned(const product *p) {
          rows_aligned(p->c_dtype, p->c_stride);
 }
 
-static gd_status key_of(const product *p, bool fast, key *out) {
-  memset(out, 0, sizeof *out);
-  out->n = p->n;
-  out->k = p->k;
-  out->form = (int32_t)p->form;
-  out->dtype = (int32_t)p->dtype;
-  out->c_dtype = (int32_t)p->c_dtype;
-  out->bias = p->bias != NULL;
-  out->aligned = rows_aligned(p->dtype, p->lda) && rows_aligned(p->dtype, p->ldb) && rows_aligned(p->c_dtype, p->ldc);
-  if (fast) {
-    out->m = p->m;
-    out->batch = p->batch;
-    out->aligned = out->aligned && starts_aligned(p);
-  } else if (out->aligned && !starts_aligned(p)) {
-    return gd_fail(GD_BUG, "matmul: an operand does not start at a multiple of %d bytes as its rows do", (int)ALIGNED_BYTES);
-  }
-  return GD_OK;
+static key key_of(const product *p) {
+  key of;
+  memset(&of, 0, sizeof of);
+  of.m = p->m;
+  of.n = p->n;
+  of.k = p->k;
+  of.batch = p->batch;
+  of.form = (int32_t)p->form;
+  of.dtype = (int32_t)p->dtype;
+  of.c_dtype = (int32_t)p->c_dtype;
+  of.bias = p->bias != NULL;
+  of.aligned =
+      rows_aligned(p->dtype, p->lda) && rows_aligned(p->dtype, p->ldb) && rows_aligned(p->c_dtype, p->ldc) && starts_aligned(p);
+  return of;
 }
 
 static int64_t row_length(int64_t elements, gd_dtype dtype, bool aligned) {
@@ -127,27 +121,26 @@ static int64_t row_length(int64_t elements, gd_dtype dtype, bool aligned) {
 }
 
 /* The product that stands for all of its key: dense operands. */
-static product stand_in(const key *wanted, int64_t rows, int64_t batch) {
+static product stand_in(const key *wanted) {
   /* Of a bias only its alignment counts: nothing reads it. */
   _Alignas(ALIGNED_BYTES) static const unsigned char bias[2 * ALIGNED_BYTES];
   bool aligned = wanted->aligned != 0;
   gd_dtype dtype = (gd_dtype)wanted->dtype, c_dtype = (gd_dtype)wanted->c_dtype;
   product p = {
-      .form = (gd_matmul_form)wanted->form, .m = rows, .n = wanted->n, .k = wanted->k, .dtype = dtype, .c_dtype = c_dtype};
-  p.lda = row_length(p.form == GD_MATMUL_TN ? rows : p.k, dtype, aligned);
+      .form = (gd_matmul_form)wanted->form, .m = wanted->m, .n = wanted->n, .k = wanted->k, .dtype = dtype, .c_dtype = c_dtype};
+  p.lda = row_length(p.form == GD_MATMUL_TN ? p.m : p.k, dtype, aligned);
   p.ldb = row_length(p.form == GD_MATMUL_NT ? p.k : p.n, dtype, aligned);
   p.ldc = row_length(p.n, c_dtype, aligned);
-  p.batch = batch;
-  p.a_stride = p.lda * (p.form == GD_MATMUL_TN ? p.k : rows);
+  p.batch = wanted->batch;
+  p.a_stride = p.lda * (p.form == GD_MATMUL_TN ? p.k : p.m);
   p.b_stride = p.ldb * (p.form == GD_MATMUL_NT ? p.n : p.k);
-  p.c_stride = p.ldc * rows;
+  p.c_stride = p.ldc * p.m;
   if (wanted->bias) p.bias = aligned ? bias : bias + gd_dtype_bytes(dtype);
   return p;
 }
 
 static gd_status prefer(const key *wanted, cublasLtMatmulPreferenceOpaque_t *out) {
-  /* fast: parts of a split in a workspace, added in float32 */
-  uint32_t schemes = wanted->m ? CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE : CUBLASLT_REDUCTION_SCHEME_NONE;
+  uint32_t schemes = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE; /* parts of a split in a workspace, added in float32 */
   uint32_t ab = (uint32_t)(wanted->aligned ? ALIGNED_BYTES : gd_dtype_bytes((gd_dtype)wanted->dtype));
   uint32_t cd = (uint32_t)(wanted->aligned ? ALIGNED_BYTES : gd_dtype_bytes((gd_dtype)wanted->c_dtype));
   const struct {
@@ -168,59 +161,21 @@ static gd_status prefer(const key *wanted, cublasLtMatmulPreferenceOpaque_t *out
   return GD_OK;
 }
 
-/* One chain over k for each element: no split of the inner dimension. */
-static bool is_whole(const cublasLtMatmulAlgo_t *algo) {
-  int32_t splits = 0;
-  uint32_t scheme = CUBLASLT_REDUCTION_SCHEME_NONE;
-  size_t written = 0;
-  if (cublasLtMatmulAlgoConfigGetAttribute(algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &splits, sizeof splits, &written) ==
-          CUBLAS_STATUS_SUCCESS &&
-      splits > 1)
-    return false;
-  if (cublasLtMatmulAlgoConfigGetAttribute(algo, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, &scheme, sizeof scheme, &written) ==
-          CUBLAS_STATUS_SUCCESS &&
-      scheme != CUBLASLT_REDUCTION_SCHEME_NONE)
-    return false;
-  return true;
-}
-
-static bool serves(struct gd_cuda_blas *own, const key *wanted, const cublasLtMatmulAlgo_t *algo, int64_t rows, int64_t batch) {
-  product p = stand_in(wanted, rows, batch);
-  layouts l;
-  cublasLtMatmulHeuristicResult_t result;
-  if (describe(&p, &l) != GD_OK) return false;
-  return cublasLtMatmulAlgoCheck(own->handle, &l.operation, &l.first, &l.second, &l.result, &l.result, algo, &result) ==
-             CUBLAS_STATUS_SUCCESS &&
-         result.workspaceSize <= workspace_bytes;
-}
-
-/* fast: the fastest candidate for its sizes. invariant: the fastest for the reference that serves few and many rows and
- * products too; else the fastest for the reference. */
+/* The fastest candidate for the sizes. */
 static gd_status choose(struct gd_cuda_blas *own, const key *wanted, cublasLtMatmulAlgo_t *out) {
-  static const int64_t rows[] = {1, 16, 256, 131072};
   cublasLtMatmulHeuristicResult_t candidates[CANDIDATES];
   cublasLtMatmulPreferenceOpaque_t preference;
-  product p = stand_in(wanted, wanted->m ? wanted->m : REFERENCE_ROWS, wanted->m ? wanted->batch : 1);
+  product p = stand_in(wanted);
   layouts l;
-  int count = 0, chosen = -1;
+  int count = 0, chosen = 0;
   GD_TRY(describe(&p, &l));
   GD_TRY(prefer(wanted, &preference));
   GD_TRY(check(cublasLtMatmulAlgoGetHeuristic(own->handle, &l.operation, &l.first, &l.second, &l.result, &l.result, &preference,
                                               CANDIDATES, candidates, &count),
                "choose an algorithm"));
-  for (int i = 0; i < count; i++) {
-    if (candidates[i].state != CUBLAS_STATUS_SUCCESS || (!wanted->m && !is_whole(&candidates[i].algo))) continue;
-    if (chosen < 0) chosen = i;
-    bool all = true;
-    for (size_t r = 0; r < sizeof rows / sizeof *rows && all && !wanted->m; r++)
-      all = serves(own, wanted, &candidates[i].algo, rows[r], 1) && serves(own, wanted, &candidates[i].algo, rows[r], 8);
-    if (all) {
-      chosen = i;
-      break;
-    }
-  }
-  if (chosen < 0)
-    return gd_fail(GD_BUG, "matmul: no algorithm%s for n %lld, k %lld, %s (%d offered)", wanted->m ? "" : " without split-K",
+  while (chosen < count && candidates[chosen].state != CUBLAS_STATUS_SUCCESS) chosen++;
+  if (chosen == count)
+    return gd_fail(GD_BUG, "matmul: no algorithm for m %lld, n %lld, k %lld, %s (%d offered)", (long long)wanted->m,
                    (long long)wanted->n, (long long)wanted->k, gd_dtype_name((gd_dtype)wanted->dtype), count);
   *out = candidates[chosen].algo;
   return GD_OK;
@@ -234,9 +189,8 @@ static uint64_t hash_of(const key *wanted) {
 }
 
 /* A choice is a pure function of its key, so one that was pushed out and chosen again is the same. */
-static gd_status find(struct gd_cuda_blas *own, const product *p, bool fast, const cublasLtMatmulAlgo_t **out) {
-  key wanted;
-  GD_TRY(key_of(p, fast, &wanted));
+static gd_status find(struct gd_cuda_blas *own, const product *p, const cublasLtMatmulAlgo_t **out) {
+  key wanted = key_of(p);
   uint64_t hash = hash_of(&wanted);
   cached *place = NULL;
   for (uint64_t i = 0; i < CACHE_PROBES; i++) {
@@ -262,7 +216,7 @@ gd_status gd_cuda_blas_run(gd_kernels *kernels, const gd_cuda_product *p) {
   const cublasLtMatmulAlgo_t *algo = NULL;
   layouts l;
   struct CUstream_st *stream = gd_cuda_stream_enter(kernels->stream);
-  GD_TRY(find(own, p, kernels->fast, &algo));
+  GD_TRY(find(own, p, &algo));
   GD_TRY(describe(p, &l));
   return check(cublasLtMatmul(own->handle, &l.operation, &one, p->b, &l.first, p->a, &l.second, &p->beta, p->c, &l.result, p->c,
                               &l.result, algo, own->workspace, workspace_bytes, stream),

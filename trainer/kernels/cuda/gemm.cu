@@ -100,10 +100,10 @@ static __global__ void __launch_bounds__(FLAT_THREADS) multiply(gd_cuda_gemm g) 
   int64_t across = (g.n + TILE - 1) / TILE, row = blockIdx.x / across * TILE, column = blockIdx.x % across * TILE;
   int64_t outer = blockIdx.y / g.inner, start = blockIdx.y % g.inner * g.k_leaf;
   int64_t end = start + g.k_leaf < g.k ? start + g.k_leaf : g.k;
-  operand a = operand_of(g.a + outer * g.a_leaf_stride, g.lda, A_ALONG_K, g.m, g.a_wide);
-  operand b = operand_of(g.b + outer * g.b_leaf_stride, g.ldb, B_ALONG_K, g.n, g.b_wide);
+  operand a = operand_of((const float *)g.a + outer * g.a_leaf_stride, g.lda, A_ALONG_K, g.m, g.a_wide);
+  operand b = operand_of((const float *)g.b + outer * g.b_leaf_stride, g.ldb, B_ALONG_K, g.n, g.b_wide);
   int thread_row = (int)threadIdx.x / 16 * 4, thread_column = (int)threadIdx.x % 16 * 4;
-  float *c = g.c + blockIdx.y * g.c_leaf_stride;
+  float *c = (float *)g.c + blockIdx.y * g.c_leaf_stride;
   quad sums[TILE / 16][TILE / QUAD_TILE] = {}; /* row i: thread_row + i % 4 + i / 4 * QUAD_TILE */
   if (g.accumulate) {
 #pragma unroll
@@ -144,7 +144,7 @@ static __global__ void __launch_bounds__(FLAT_THREADS) multiply(gd_cuda_gemm g) 
       if (r >= g.m) continue;
       quad sum = sums[i][q];
       if (g.bias) {
-        quad shift = load_quad(g.bias, x, g.n);
+        quad shift = load_quad((const float *)g.bias, x, g.n);
 #pragma unroll
         for (int j = 0; j < 4; j++) sum.x[j] += shift.x[j];
       }
@@ -183,7 +183,7 @@ static void launch(const gd_cuda_gemm *g, unsigned tiles, unsigned leaves, cudaS
   }
 }
 
-static bool is_wide(const float *base, int64_t ld, int64_t leaf_stride) {
+static bool is_wide(const void *base, int64_t ld, int64_t leaf_stride) {
   return (uintptr_t)base % (4 * sizeof(float)) == 0 && ld % 4 == 0 && leaf_stride % 4 == 0;
 }
 

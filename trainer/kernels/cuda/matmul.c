@@ -1,8 +1,9 @@
 /* matmul.c - the matrix product: which kernel does it, leaves and the tree around them.
  *
- * float32 in `invariant` is gemm.cu, chain for chain the CPU's product. bfloat16, and float32 in `fast`, are cuBLASLt's; there
- * an inner leaf is not cut (docs/rounding.md). A product of leaves writes them all to scratch memory in one launch and a second
- * one adds them in the tree's order. Where they do not fit, C is done in panels of rows, and the leaves in nodes of the tree.
+ * `invariant` has kernels of our own: gemm.cu in float32, chain for chain the CPU's product, gemm_bf16.cu in bfloat16. `fast`
+ * is cuBLASLt's; there an inner leaf is not cut (docs/rounding.md). A product of leaves writes them all to scratch memory in
+ * one launch and a second one adds them in the tree's order. Where they do not fit, C is done in panels of rows, and the leaves
+ * in nodes of the tree.
  */
 #include "trainer/kernels/cuda/table.h"
 
@@ -12,7 +13,7 @@ enum { PANEL_ROWS = 128, PANEL_STEP = 16 }; /* fewer rows would waste the produc
 typedef struct panel {
   gd_kernels *kernels;
   const gd_matmul *args;
-  bool own; /* gemm.cu */
+  bool own; /* gemm.cu, gemm_bf16.cu */
   int64_t first_row, rows;
   int64_t inner;         /* inner leaves of an outer one */
   int64_t leaves, nodes; /* outer leaves of a node */
@@ -21,6 +22,10 @@ typedef struct panel {
 
 static const void *at(const void *base, gd_dtype dtype, int64_t elements) {
   return (const char *)base + elements * (int64_t)gd_dtype_bytes(dtype);
+}
+
+static gd_status run_gemm(gd_kernels *kernels, gd_dtype dtype, const gd_cuda_gemm *args) {
+  return dtype == GD_FLOAT32 ? gd_cuda_gemm_run(kernels, args) : gd_cuda_gemm_bf16_run(kernels, args);
 }
 
 /* The products of outer leaves first to first + count. */
@@ -42,10 +47,11 @@ static gd_status multiply(const panel *p, int64_t first, int64_t count) {
                                  .b = b,
                                  .ldb = m->ldb,
                                  .b_leaf_stride = m->b_leaf_stride,
+                                 .c_dtype = GD_FLOAT32,
                                  .c = p->scratch,
                                  .ldc = m->n,
                                  .c_leaf_stride = p->rows * m->n};
-    return gd_cuda_gemm_run(p->kernels, &leaves);
+    return run_gemm(p->kernels, m->dtype, &leaves);
   }
   const gd_cuda_product leaves = {.form = m->form,
                                   .m = p->rows,
@@ -142,11 +148,12 @@ static gd_status run_own(gd_kernels *kernels, const gd_matmul *m) {
                             .lda = m->lda,
                             .b = m->b,
                             .ldb = m->ldb,
+                            .c_dtype = m->c_dtype,
                             .c = m->c,
                             .ldc = m->ldc,
                             .accumulate = m->accumulate,
                             .bias = m->bias};
-  return gd_cuda_gemm_run(kernels, &one);
+  return run_gemm(kernels, m->dtype, &one);
 }
 
 /* The product adds the bias itself where C is stored; a float32 C of a bfloat16 product gets it afterwards, cuBLASLt has no
@@ -193,7 +200,7 @@ gd_status gd_cuda_matmul_run(gd_kernels *kernels, const gd_matmul *args) {
     return gd_fail(GD_BUG, "matmul of %s into %s: k %lld, %lld leaves%s", gd_dtype_name(args->dtype),
                    gd_dtype_name(args->c_dtype), (long long)args->k, (long long)args->leaves,
                    args->accumulate ? ", accumulating" : "");
-  bool own = args->dtype == GD_FLOAT32 && !kernels->fast;
+  bool own = !kernels->fast;
   int64_t inner = own && cut ? (args->k + args->k_leaf - 1) / args->k_leaf : 1;
   if (args->leaves > 1 || inner > 1) return run_leaves(kernels, args, own, inner);
   return own ? run_own(kernels, args) : run_blas(kernels, args);

@@ -46,20 +46,23 @@ GD_CHECKED gd_status gd_cuda_blas_open(gd_kernels *kernels, struct gd_cuda_blas 
 void gd_cuda_blas_close(gd_kernels *kernels, struct gd_cuda_blas *blas);
 GD_CHECKED gd_status gd_cuda_blas_run(gd_kernels *kernels, const gd_cuda_product *product);
 
-/* gemm.cu: for each leaf of k_leaf terms, `inner` of them in each of `leaves` outer ones, C = chains (from C where accumulate,
- * else +0) + bias, in float32. The C of leaf number outer * inner + i starts at c + number * c_leaf_stride. */
+/* gemm.cu (float32) and gemm_bf16.cu (bfloat16): for each leaf of k_leaf terms, `inner` of them in each of `leaves` outer ones,
+ * C = chains (from C where accumulate, else +0) + bias. The C of leaf number outer * inner + i starts at
+ * c + number * c_leaf_stride. */
 typedef struct gd_cuda_gemm {
   gd_matmul_form form;
   int64_t m, n, k, k_leaf, inner, leaves;
-  const float *a, *b;
+  const void *a, *b;
   int64_t lda, a_leaf_stride, ldb, b_leaf_stride;
-  float *c;
+  gd_dtype c_dtype; /* float32, or that of A and B */
+  void *c;
   int64_t ldc, c_leaf_stride;
   bool accumulate;
-  const float *bias;   /* [n] or NULL */
+  const void *bias;    /* [n] of the dtype of A and B, or NULL */
   bool a_wide, b_wide; /* set inside */
 } gd_cuda_gemm;
 GD_CHECKED gd_status gd_cuda_gemm_run(gd_kernels *kernels, const gd_cuda_gemm *args);
+GD_CHECKED gd_status gd_cuda_gemm_bf16_run(gd_kernels *kernels, const gd_cuda_gemm *args);
 
 /* gemm.cu: C[r][c] = round(TREE over leaves of (TREE over inner ones of sum[leaf][r][c]) + bias[c]). With one leaf sum may be
  * C. */
@@ -74,6 +77,11 @@ typedef struct gd_cuda_finish {
   const void *bias; /* [columns] or NULL */
 } gd_cuda_finish;
 GD_CHECKED gd_status gd_cuda_matmul_finish(gd_kernels *kernels, const gd_cuda_finish *args);
+
+/* attention_mma_forward.cu, attention_mma_backward.cu: bfloat16 attention that was checked and is not empty; backward has
+ * delta. */
+GD_CHECKED gd_status gd_cuda_attention_forward_bf16(gd_kernels *kernels, const gd_attention *args);
+GD_CHECKED gd_status gd_cuda_attention_backward_bf16(gd_kernels *kernels, const gd_attention *args);
 
 /* The rest: one .cu file a subject. */
 GD_CHECKED gd_status gd_cuda_norm_forward(gd_kernels *kernels, const gd_norm_args *args);
