@@ -24,41 +24,46 @@ static bool told; /* the fault was printed already */
 
 /* Options that say how inputs are read, shared by prepare and train-tokenizer. */
 typedef struct input_options {
-  const char *format, *text_field, *invalid, *separator;
+  const char *format, *text_field, *invalid, *separator, *empty;
   int64_t text_column;
 } input_options;
 
 static gd_status read_input_options(const input_options *in, gd_corpus_options *out) {
   static const char *const formats[] = {"auto", "text", "jsonl", "json", "csv", "tsv"};
   const char *format = in->format ? in->format : "auto", *invalid = in->invalid ? in->invalid : "error";
+  const char *empty = in->empty ? in->empty : "error";
   size_t k = 0;
   while (k < sizeof formats / sizeof *formats && strcmp(format, formats[k]) != 0) k++;
   if (k == sizeof formats / sizeof *formats)
     return gd_fail_user(GD_USAGE, "--format: found \"%s\", expected auto, text, jsonl, json, csv or tsv", format);
   if (strcmp(invalid, "error") != 0 && strcmp(invalid, "replace") != 0)
     return gd_fail_user(GD_USAGE, "--invalid-utf8: found \"%s\", expected error or replace", invalid);
+  if (strcmp(empty, "error") != 0 && strcmp(empty, "drop") != 0)
+    return gd_fail_user(GD_USAGE, "--empty: found \"%s\", expected error or drop", empty);
   if (in->separator && (!in->separator[0] || strchr(in->separator, '\n')))
     return gd_fail_user(GD_USAGE, "--document-separator: found \"%s\", expected the text of one line", in->separator);
   *out = (gd_corpus_options){.format = (gd_corpus_format)k,
                              .separator = in->separator,
                              .text_field = in->text_field,
                              .text_column = in->text_column,
+                             .drop_empty = strcmp(empty, "drop") == 0,
                              .replace_invalid = strcmp(invalid, "replace") == 0};
   return GD_OK;
 }
 
-#define INPUT_OPTIONS(in)                                                                                                  \
-  {"--format", GD_OPTION_TEXT, &(in).format, "FORMAT", "auto (by name), text, jsonl, json, csv, tsv", 0, 0},               \
-      {"--document-separator",                                                                                             \
-       GD_OPTION_TEXT,                                                                                                     \
-       &(in).separator,                                                                                                    \
-       "TEXT",                                                                                                             \
-       "text: the line between documents (<|endoftext|>)",                                                                 \
-       0,                                                                                                                  \
-       0},                                                                                                                 \
-      {"--text-field", GD_OPTION_TEXT, &(in).text_field, "NAME", "field or column that holds the text (text)", 0, 0},      \
-      {"--text-column", GD_OPTION_INTEGER, &(in).text_column, "N", "csv, tsv without a header: column, from 1", 1, 1e6}, { \
-    "--invalid-utf8", GD_OPTION_TEXT, &(in).invalid, "error|replace", "replace: U+FFFD in place of an error", 0, 0         \
+#define INPUT_OPTIONS(in)                                                                                                \
+  {"--format", GD_OPTION_TEXT, &(in).format, "FORMAT", "auto (by name), text, jsonl, json, csv, tsv", 0, 0},             \
+      {"--document-separator",                                                                                           \
+       GD_OPTION_TEXT,                                                                                                   \
+       &(in).separator,                                                                                                  \
+       "TEXT",                                                                                                           \
+       "text: the line between documents (<|endoftext|>)",                                                               \
+       0,                                                                                                                \
+       0},                                                                                                               \
+      {"--text-field", GD_OPTION_TEXT, &(in).text_field, "NAME", "field or column that holds the text (text)", 0, 0},    \
+      {"--text-column", GD_OPTION_INTEGER, &(in).text_column, "N", "csv, tsv without a header: column, from 1", 1, 1e6}, \
+      {"--empty", GD_OPTION_TEXT, &(in).empty, "error|drop", "drop: leave out and count rows of an empty text", 0, 0}, { \
+    "--invalid-utf8", GD_OPTION_TEXT, &(in).invalid, "error|replace", "replace: U+FFFD in place of an error", 0, 0       \
   }
 
 /* ---- prepare ---- */
@@ -103,9 +108,10 @@ static gd_status print_report(const gd_prepare_report *report, const char *outpu
     if (status == GD_OK)
       printf(
           "{\"output\": %s, \"bytes\": %lld, \"vocabulary\": %d, \"train_tokens\": %lld, \"train_documents\": %lld, "
-          "\"validation_tokens\": %lld, \"validation_documents\": %lld, \"seconds\": %.3f}\n",
+          "\"validation_tokens\": %lld, \"validation_documents\": %lld, \"dropped_empty\": %lld, \"seconds\": %.3f}\n",
           path.bytes, (long long)report->bytes, report->vocabulary, (long long)report->tokens[0],
-          (long long)report->documents[0], (long long)report->tokens[1], (long long)report->documents[1], elapsed);
+          (long long)report->documents[0], (long long)report->tokens[1], (long long)report->documents[1],
+          (long long)report->dropped_empty, elapsed);
     gd_bytes_free(&path);
     return status;
   }
@@ -114,6 +120,9 @@ static gd_status print_report(const gd_prepare_report *report, const char *outpu
     if (report->shards[k])
       printf("%s/%s: %lld tokens, %lld documents, %d %s\n", output, names[k], (long long)report->tokens[k],
              (long long)report->documents[k], report->shards[k], report->shards[k] == 1 ? "shard" : "shards");
+  if (report->dropped_empty)
+    printf("%lld %s of an empty text left out\n", (long long)report->dropped_empty,
+           report->dropped_empty == 1 ? "row" : "rows");
   printf("vocabulary %d; %.1f MB of text in %.1f s, %.1f MB/s\n", report->vocabulary, megabytes, elapsed,
          megabytes / (elapsed > 0 ? elapsed : 1));
   return GD_OK;

@@ -103,6 +103,7 @@ static gd_status encode_parts(gd_prepare *prepare, gd_corpus *corpus, gd_prepare
   const int32_t eot = gd_tokenizer_eot(prepare->tokenizer);
   for (bool more;;) {
     GD_TRY(gd_corpus_next(corpus, &part, &more));
+    unit->dropped = gd_corpus_dropped(corpus);
     if (!more) return GD_OK;
     ids->count = 0;
     GD_TRY(gd_tokenizer_encode(prepare->tokenizer, part.bytes, part.count, false, ids));
@@ -153,11 +154,13 @@ static gd_status encode_all(gd_prepare *prepare, gd_prepare_report *report) {
   }
   gd_ids_free(&ids);
   GD_TRY(gd_session_agree(prepare->session, status));
-  GD_TRY(gd_prepare_sum(prepare, (int64_t *)prepare->units, 3 * prepare->unit_count));
+  GD_TRY(gd_prepare_sum(prepare, (int64_t *)prepare->units,
+                        prepare->unit_count * (int64_t)(sizeof *prepare->units / sizeof(int64_t))));
   for (int64_t u = 0; u < prepare->unit_count; u++) {
     prepare->tokens += prepare->units[u].tokens;
     prepare->documents += prepare->units[u].documents;
     report->bytes += prepare->units[u].bytes;
+    report->dropped_empty += prepare->units[u].dropped;
   }
   if (!prepare->documents)
     return gd_fail_user(GD_BAD_DATA, "the inputs hold no text, the first is %s", prepare->options->inputs[0]);

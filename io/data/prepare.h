@@ -33,6 +33,7 @@ typedef struct gd_prepare_report {
   int64_t tokens[2], documents[2]; /* train, validation; a document cut in two counts in both */
   int32_t shards[2];
   int32_t vocabulary;
+  int64_t dropped_empty; /* records left out because a column was empty */
 } gd_prepare_report;
 
 /* Collective over the job. The same status on every rank: GD_USAGE (output exists, no such input), GD_BAD_DATA (input, no text

@@ -9,7 +9,7 @@
 
 /* A unit after encoding. Its ids (int32) and the ends of its documents (int64, in ids) lie in two files of the work folder. */
 typedef struct gd_prepare_unit {
-  int64_t tokens, documents, bytes;
+  int64_t tokens, documents, bytes, dropped;
 } gd_prepare_unit;
 
 typedef struct gd_prepare {
