@@ -54,7 +54,7 @@ static void write_split(void) {
     snprintf(entries[k].file, sizeof entries[k].file, "%05d.h5", k);
   }
   info.tokens = SHARDS * SHARD_TOKENS;
-  ok(gd_split_write_index(split, &info, entries, SHARDS));
+  ok(gd_split_write_index(split, &info, &(gd_task){0}, entries, SHARDS));
 }
 
 /* One bit of a shard, rank 0; all go on together. */

@@ -105,7 +105,7 @@ expect 65 'text/train/00000.h5: not a whole HDF5 file' "$data" verify text
 cp -r set swapped && cp set/train/00000.h5 swapped/train/00001.h5
 expect 65 'swapped/train/00001.h5' "$data" verify swapped
 cp -r set other && sed -i 's/"version": 2/"version": 7/' other/train/index.json
-expect 65 'other/train/index.json: format version 7, this program reads versions 1 to 2' "$data" inspect other
+expect 65 'other/train/index.json: format version 7, this program reads versions 1 to 3' "$data" inspect other
 cp -r set broken && head -c 100 set/train/index.json >broken/train/index.json
 expect 65 'broken/train/index.json: is damaged: its last line is not the SHA-256 of what comes before it' "$data" inspect broken
 for change in 's/"vocabulary": 257/"vocabulary": 300/' 's/"eot": 256/"eot": 255/' 's/"tokenizer": "bytes"/"tokenizer": "bites"/'; do

@@ -57,7 +57,7 @@ static void write_split(const char *name, int32_t source, int64_t tokens, int64_
     info.documents += entry->documents;
   }
   info.tokens = tokens;
-  ok(gd_split_write_index(split, &info, entries, shards));
+  ok(gd_split_write_index(split, &info, &(gd_task){0}, entries, shards));
 }
 
 static int make_folder(void **state) {
