@@ -12,6 +12,19 @@
 #include "launch/train_spec.h"
 #include "shard/mesh.h"
 
+/* Members of a JSON object, each after a comma; nothing of plain text. */
+static gd_status print_task(const gd_task *task, gd_bytes *out) {
+  gd_bytes members = {0};
+  gd_status status = gd_task_write(task, &members);
+  for (size_t i = 0; status == GD_OK && i < members.count; i++) {
+    bool space = members.bytes[i] == '\n'; /* between members: inside texts it is escaped */
+    status = gd_bytes_append(out, space ? " " : members.bytes + i, 1);
+    if (space) i += strspn(members.bytes + i + 1, " ");
+  }
+  gd_bytes_free(&members);
+  return status;
+}
+
 static gd_status print_split(const char *folder, const gd_split *split, bool verify) {
   const gd_token_shard_info *info = gd_split_info(split);
   gd_bytes out = {0};
@@ -21,12 +34,16 @@ static gd_status print_split(const char *folder, const gd_split *split, bool ver
   if (status == GD_OK) status = gd_json_quote(&out, info->tokenizer, strlen(info->tokenizer));
   if (status == GD_OK) status = gd_bytes_printf(&out, ", \"tokenizer_digest\": ");
   if (status == GD_OK) status = gd_json_quote(&out, info->tokenizer_digest, strlen(info->tokenizer_digest));
+  gd_bytes task = {0};
+  if (status == GD_OK) status = gd_bytes_append(&task, "", 0);
+  if (status == GD_OK) status = print_task(gd_split_task(split), &task);
   if (status == GD_OK)
     printf(
-        "%s, \"vocabulary\": %d, \"eot\": %d, \"tokens\": %lld, \"documents\": %lld, \"shards\": %d, \"digest\": \"%s\"%s}\n",
+        "%s, \"vocabulary\": %d, \"eot\": %d, \"tokens\": %lld, \"documents\": %lld, \"shards\": %d, \"digest\": \"%s\"%s%s}\n",
         out.bytes, info->vocabulary, info->eot, (long long)info->tokens, (long long)info->documents, gd_split_shards(split),
-        gd_split_digest(split), verify ? ", \"whole\": true" : "");
+        gd_split_digest(split), task.bytes, verify ? ", \"whole\": true" : "");
   gd_bytes_free(&out);
+  gd_bytes_free(&task);
   return status;
 }
 
@@ -41,6 +58,12 @@ static gd_status visit_split(const char *folder, bool verify, bool json) {
     printf("%s: %lld tokens, %lld documents, %d shard%s, tokenizer %s (%.12s), vocabulary %d%s\n", folder,
            (long long)info->tokens, (long long)info->documents, gd_split_shards(split), gd_split_shards(split) == 1 ? "" : "s",
            info->tokenizer, info->tokenizer_digest, info->vocabulary, verify ? ", whole" : "");
+  const gd_task *task = gd_split_task(split);
+  if (status == GD_OK && !json && task->kind != GD_TASK_LM)
+    printf("  %s, at most %d tokens a document%s", gd_task_name(task->kind), task->longest,
+           task->label_count ? ", labels" : "\n");
+  for (int32_t k = 0; status == GD_OK && !json && k < task->label_count; k++)
+    printf(" %s%s", task->labels[k], k + 1 < task->label_count ? "," : "\n");
   gd_split_close(split);
   return status;
 }
@@ -74,8 +97,8 @@ static gd_status visit_dataset(int argc, char **argv, bool verify) {
   GD_TRY(gd_path_join(path, sizeof path, folder, "index.json"));
   GD_TRY(gd_path_named(folder, GD_PATH_FOLDER, "a dataset folder"));
   if (gd_file_exists(path)) return visit_split(folder, verify, line.json);
-  static const char *const names[] = {"train", "validation"};
-  for (int k = 0; k < 2; k++) {
+  static const char *const names[] = {"train", "validation", "test"};
+  for (int k = 0; k < 3; k++) {
     GD_TRY(gd_path_join(path, sizeof path, folder, names[k]));
     if (k == 0 && !gd_folder_exists(path))
       return gd_fail_user(GD_BAD_DATA, "%s: no train/ in it, expected a dataset folder", folder);

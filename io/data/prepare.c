@@ -1,5 +1,5 @@
 /* prepare.c - text to a dataset: every rank encodes its units, then the shards are made and the folder takes its place. */
-#include "io/data/prepare_internal.h"
+#include "io/data/examples.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -186,7 +186,7 @@ static gd_status make_work(gd_prepare *prepare) {
 /* Rank 0: removes the unit files, writes the tokenizer and puts the work folder in the place of the output. */
 static gd_status publish(const gd_prepare *prepare) {
   char path[GD_PATH_BYTES], old[GD_PATH_BYTES + 8], output[GD_PATH_BYTES];
-  for (int64_t u = 0; u < prepare->unit_count; u++) {
+  for (int64_t u = 0; prepare->options->task.kind == GD_TASK_LM && u < prepare->unit_count; u++) {
     GD_TRY(gd_prepare_unit_path(prepare, u, "ids", path));
     GD_TRY(gd_folder_remove(path));
     GD_TRY(gd_prepare_unit_path(prepare, u, "ends", path));
@@ -237,10 +237,14 @@ static gd_status run(gd_prepare *prepare, gd_prepare_report *report) {
   if (status == GD_OK && prepare->rank == 0) status = make_work(prepare);
   GD_TRY(gd_session_agree(prepare->session, status));
   GD_TRY(gd_session_broadcast(prepare->session, prepare->work, sizeof prepare->work, 0));
-  if (!prepare->tokenizer) GD_TRY(gd_session_agree(prepare->session, make_chars(prepare)));
-  report->vocabulary = gd_tokenizer_vocabulary(prepare->tokenizer);
-  GD_TRY(encode_all(prepare, report));
-  GD_TRY(gd_prepare_write_splits(prepare, report));
+  if (prepare->options->task.kind != GD_TASK_LM) {
+    GD_TRY(gd_prepare_examples(prepare, report));
+  } else {
+    if (!prepare->tokenizer) GD_TRY(gd_session_agree(prepare->session, make_chars(prepare)));
+    report->vocabulary = gd_tokenizer_vocabulary(prepare->tokenizer);
+    GD_TRY(encode_all(prepare, report));
+    GD_TRY(gd_prepare_write_splits(prepare, report));
+  }
   return gd_session_agree(prepare->session, prepare->rank == 0 ? publish(prepare) : GD_OK);
 }
 

@@ -32,6 +32,10 @@ GD_CHECKED gd_status gd_prepare_unit_path(const gd_prepare *prepare, int64_t uni
 /* Sums an array of int64 over the ranks, in place. Collective over the job. */
 GD_CHECKED gd_status gd_prepare_sum(const gd_prepare *prepare, int64_t *values, int64_t count);
 
+/* Of a shard of this dataset, without counts; the most tokens that it holds. */
+gd_token_shard_info gd_prepare_info(const gd_prepare *prepare);
+int64_t gd_prepare_shard_tokens(const gd_prepare *prepare);
+
 /* Tells who asked: `done` of this rank's share. */
 void gd_prepare_tell(const gd_prepare *prepare, int64_t done);
 
