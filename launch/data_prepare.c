@@ -104,7 +104,7 @@ static gd_status prepare(gd_prepare_options *options, const gd_inputs *inputs, b
 gd_status gd_data_prepare(int argc, char **argv) {
   gd_prepare_options options = {0};
   gd_data_inputs in = {0};
-  gd_data_task_options task_in = {0};
+  gd_task_options task_in = {0};
   static gd_command_line line;
   bool done = false;
   const gd_option table[] = {
@@ -138,11 +138,11 @@ gd_status gd_data_prepare(int argc, char **argv) {
                         "prepare needs --tokenizer, --output and at least one input file; see gptdist-data prepare --help");
   GD_TRY(gd_data_read_inputs(&in, &options.corpus));
   gd_inputs inputs = {0};
-  gd_data_task task;
+  gd_task_words task;
   status = gd_data_read_task(&task_in, &task, &options);
   if (status == GD_OK) status = gd_data_expand(&line, options.corpus.format, &inputs);
   if (status == GD_OK) status = prepare(&options, &inputs, line.json);
-  gd_data_task_free(&task);
+  gd_task_words_free(&task);
   gd_inputs_free(&inputs);
   return status;
 }

@@ -11,7 +11,7 @@
 typedef struct role {
   const char *name;
   gd_column_role role;
-  gd_task_kind task;
+  gd_data_task_kind task;
   gd_column_kind kind;
   bool several; /* may be said of several columns */
 } role;
@@ -22,15 +22,15 @@ static const role roles[] = {
 };
 enum { ROLES = sizeof roles / sizeof *roles };
 
-static gd_status read_kind(const char *name, gd_task_kind *out) {
+static gd_status read_kind(const char *name, gd_data_task_kind *out) {
   *out = GD_TASK_LM;
   if (!name || strcmp(name, "lm") == 0) return GD_OK;
   *out = GD_TASK_CLASSIFICATION;
-  if (strcmp(name, gd_task_name(*out)) == 0) return GD_OK;
+  if (strcmp(name, gd_data_task_name(*out)) == 0) return GD_OK;
   return gd_fail_user(GD_USAGE, "--task: found \"%s\", expected lm or classification", name);
 }
 
-static gd_status unknown_role(const char *word, gd_task_kind task) {
+static gd_status unknown_role(const char *word, gd_data_task_kind task) {
   gd_bytes known = {0};
   gd_status status = GD_OK;
   for (int i = 0; status == GD_OK && i < ROLES; i++)
@@ -43,7 +43,7 @@ static gd_status unknown_role(const char *word, gd_task_kind task) {
 }
 
 /* One "ROLE=COLUMN", cut apart in place. */
-static gd_status read_column(char *word, gd_task_kind task, gd_corpus_options *corpus, gd_data_task *out) {
+static gd_status read_column(char *word, gd_data_task_kind task, gd_corpus_options *corpus, gd_task_words *out) {
   char *equal = strchr(word, '='), *end;
   const role *at = NULL;
   if (equal) *equal = 0;
@@ -71,7 +71,7 @@ static gd_status read_column(char *word, gd_task_kind task, gd_corpus_options *c
   return GD_OK;
 }
 
-static gd_status read_columns(const char *text, gd_task_kind task, gd_corpus_options *corpus, gd_data_task *out) {
+static gd_status read_columns(const char *text, gd_data_task_kind task, gd_corpus_options *corpus, gd_task_words *out) {
   out->text = strdup(text);
   if (!out->text) return gd_fail(GD_NO_MEMORY, "no memory for --columns");
   char *rest = out->text;
@@ -107,7 +107,7 @@ static gd_status read_split(const char *text, double out[GD_PREPARE_SPLITS]) {
 }
 
 /* Options that mean nothing without a task, or beside each other. */
-static gd_status check(const gd_data_task_options *in, gd_task_kind kind, const gd_prepare_options *options) {
+static gd_status check(const gd_task_options *in, gd_data_task_kind kind, const gd_prepare_options *options) {
   const char *alone = in->columns         ? "--columns"
                       : in->split         ? "--split"
                       : in->cut           ? "--cut"
@@ -133,9 +133,9 @@ static gd_status check(const gd_data_task_options *in, gd_task_kind kind, const 
   return GD_OK;
 }
 
-gd_status gd_data_read_task(const gd_data_task_options *in, gd_data_task *out, gd_prepare_options *options) {
+gd_status gd_data_read_task(const gd_task_options *in, gd_task_words *out, gd_prepare_options *options) {
   gd_prepare_task *task = &options->task;
-  *out = (gd_data_task){0};
+  *out = (gd_task_words){0};
   GD_TRY(read_kind(in->task, &task->kind));
   GD_TRY(check(in, task->kind, options));
   if (task->kind == GD_TASK_LM) return GD_OK;
@@ -153,19 +153,19 @@ gd_status gd_data_read_task(const gd_data_task_options *in, gd_data_task *out, g
   return GD_OK;
 }
 
-void gd_data_task_free(gd_data_task *task) {
+void gd_task_words_free(gd_task_words *task) {
   gd_inputs_free(&task->held[0]);
   gd_inputs_free(&task->held[1]);
   free(task->text);
-  *task = (gd_data_task){0};
+  *task = (gd_task_words){0};
 }
 
 /* ---- the report ---- */
 
 static gd_status tell_json(const gd_prepare_report *report, gd_bytes *out) {
-  const gd_task *task = &report->task;
+  const gd_data_task *task = &report->task;
   GD_TRY(gd_bytes_printf(out, ", \"task\": \"%s\", \"test_tokens\": %lld, \"test_documents\": %lld, \"cut\": %lld",
-                         gd_task_name(task->kind), (long long)report->tokens[2], (long long)report->documents[2],
+                         gd_data_task_name(task->kind), (long long)report->tokens[2], (long long)report->documents[2],
                          (long long)report->cut));
   GD_TRY(gd_bytes_printf(out, ", \"repeated\": %lld, \"disputed\": %lld, \"labels\": [", (long long)report->repeated,
                          (long long)report->disputed));
@@ -181,7 +181,7 @@ static gd_status tell_json(const gd_prepare_report *report, gd_bytes *out) {
 
 static gd_status tell_labels(const gd_prepare_report *report, gd_bytes *out) {
   enum { SHOWN = 12 };
-  const gd_task *task = &report->task;
+  const gd_data_task *task = &report->task;
   const int64_t *counts = report->label_documents, labels = task->label_count;
   if (labels > SHOWN) {
     int64_t least = counts[0], most = counts[0];

@@ -7,11 +7,11 @@
 #include "launch/options.h"
 
 /* As they stand on the line. */
-typedef struct gd_data_task_options {
+typedef struct gd_task_options {
   const char *task, *columns, *split, *cut;
   gd_option_texts held[2]; /* --validation, --test */
   int64_t seed, max_tokens;
-} gd_data_task_options;
+} gd_task_options;
 
 /* Rows of an option table. */
 #define GD_DATA_TASK_OPTIONS(in)                                                                                            \
@@ -32,16 +32,16 @@ typedef struct gd_data_task_options {
   }
 
 /* What they mean, in the memory that task and corpus point into. */
-typedef struct gd_data_task {
+typedef struct gd_task_words {
   char *text; /* the words of --columns, cut apart */
   gd_corpus_column columns[GD_CORPUS_COLUMNS];
   gd_column_role roles[GD_CORPUS_COLUMNS];
   gd_inputs held[2];
-} gd_data_task;
+} gd_task_words;
 
-/* Fills options->task and the columns of options->corpus. GD_USAGE. gd_data_task_free in any case. */
-GD_CHECKED gd_status gd_data_read_task(const gd_data_task_options *in, gd_data_task *out, gd_prepare_options *options);
-void gd_data_task_free(gd_data_task *task);
+/* Fills options->task and the columns of options->corpus. GD_USAGE. gd_task_words_free in any case. */
+GD_CHECKED gd_status gd_data_read_task(const gd_task_options *in, gd_task_words *out, gd_prepare_options *options);
+void gd_task_words_free(gd_task_words *task);
 
 /* Appends what a report says of a task: members of a JSON object, each after a comma, or lines. */
 GD_CHECKED gd_status gd_data_tell_task(const gd_prepare_report *report, bool json, gd_bytes *out);

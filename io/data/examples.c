@@ -115,9 +115,9 @@ static gd_status write_shard(writing *at, int64_t first, int64_t last, int64_t t
   return GD_OK;
 }
 
-static gd_status write_split(writing *at, const gd_task *task, int64_t shard_tokens) {
+static gd_status write_split(writing *at, const gd_data_task *task, int64_t shard_tokens) {
   const gd_examples *examples = at->examples;
-  gd_task of_split = *task;
+  gd_data_task of_split = *task;
   int64_t first = 0, tokens = 0, documents = 0;
   of_split.longest = 0;
   GD_TRY(gd_folder_make(at->folder));
@@ -138,7 +138,7 @@ static gd_status write_split(writing *at, const gd_task *task, int64_t shard_tok
   return gd_folder_sync(at->folder);
 }
 
-gd_status gd_examples_write(const gd_prepare *prepare, const gd_examples *examples, const gd_task *task,
+gd_status gd_examples_write(const gd_prepare *prepare, const gd_examples *examples, const gd_data_task *task,
                             gd_prepare_report *report) {
   const int64_t shard_tokens = gd_prepare_shard_tokens(prepare);
   for (int64_t i = 0; i < examples->count; i++) report->documents[examples->split[i]]++;

@@ -22,7 +22,7 @@ void gd_examples_free(gd_examples *examples);
 
 /* All splits that have examples, to shards and indexes in the work folder, an example in one shard; task->longest is of each
  * split. Fills tokens, documents and shards of the report. GD_BAD_DATA: no example for training. Local. */
-GD_CHECKED gd_status gd_examples_write(const gd_prepare *prepare, const gd_examples *examples, const gd_task *task,
+GD_CHECKED gd_status gd_examples_write(const gd_prepare *prepare, const gd_examples *examples, const gd_data_task *task,
                                        gd_prepare_report *report);
 
 /* A task's part of gd_dataset_prepare: from the files to the work folder. Rank 0's work, the others wait. */

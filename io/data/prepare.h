@@ -23,7 +23,7 @@ typedef enum gd_column_role { GD_ROLE_TEXT, GD_ROLE_LABEL } gd_column_role;
 enum { GD_PREPARE_SPLITS = 3 }; /* train, validation, test */
 
 typedef struct gd_prepare_task {
-  gd_task_kind kind;
+  gd_data_task_kind kind;
   const gd_column_role *roles;     /* [corpus.column_count] */
   double split[GD_PREPARE_SPLITS]; /* fractions of the inputs, their sum is 1; all 0: all are for training */
   const char *const *held[2];      /* [held_count] files of validation and test */
@@ -57,7 +57,7 @@ typedef struct gd_prepare_report {
   int64_t cut;      /* texts cut to max_tokens */
   int64_t repeated; /* rows of validation and test whose text stands in an earlier split: only with files of their own */
   int64_t disputed; /* rows whose text stands there with other labels before */
-  gd_task task;
+  gd_data_task task;
   int64_t *label_documents; /* [GD_PREPARE_SPLITS][task.label_count]: documents that have a label */
 } gd_prepare_report;
 void gd_prepare_report_free(gd_prepare_report *report);

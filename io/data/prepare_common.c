@@ -45,7 +45,7 @@ int64_t gd_prepare_shard_tokens(const gd_prepare *prepare) {
 }
 
 void gd_prepare_report_free(gd_prepare_report *report) {
-  gd_task_free(&report->task);
+  gd_data_task_free(&report->task);
   free(report->label_documents);
   report->label_documents = NULL;
 }

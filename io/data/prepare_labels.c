@@ -39,7 +39,7 @@ static gd_status copy_value(const gd_prepare_rows *rows, int64_t row, int32_t co
 
 /* The labels of training, sorted and each once, move from all[count] to the map. Numbers are sorted as numbers. */
 static gd_status make_map(gd_prepare_rows *rows, label *all, int64_t count) {
-  gd_task *task = &rows->made;
+  gd_data_task *task = &rows->made;
   bool numbers = true;
   for (int64_t i = 0; i < count; i++) numbers = read_whole(all[i].text, &all[i].number) && numbers;
   qsort(all, (size_t)count, sizeof *all, numbers ? by_number : by_text);
@@ -63,7 +63,7 @@ static gd_status make_map(gd_prepare_rows *rows, label *all, int64_t count) {
 
 /* Every row's label as its number in the map. */
 static gd_status number_rows(gd_prepare_rows *rows, int32_t column) {
-  const gd_task *task = &rows->made;
+  const gd_data_task *task = &rows->made;
   label *sorted = malloc((size_t)task->label_count * sizeof *sorted);
   if (!sorted) return gd_fail(GD_NO_MEMORY, "no memory for %d labels", task->label_count);
   for (int32_t i = 0; i < task->label_count; i++) sorted[i] = (label){task->labels[i], i};
@@ -102,7 +102,7 @@ static gd_status read_single(gd_prepare_rows *rows, int32_t column) {
 /* Several columns: each is a label, and holds 0, 1, false, true or a number between. */
 static gd_status read_multiple(gd_prepare_rows *rows) {
   const gd_corpus_options *options = &rows->prepare->corpus;
-  gd_task *task = &rows->made;
+  gd_data_task *task = &rows->made;
   task->multiple = true;
   task->labels = calloc((size_t)options->column_count, sizeof *task->labels);
   if (!task->labels) return gd_fail(GD_NO_MEMORY, "no memory for %d labels", options->column_count);
@@ -141,7 +141,7 @@ gd_status gd_prepare_labels(gd_prepare_rows *rows) {
 }
 
 gd_status gd_prepare_count_labels(gd_prepare_rows *rows) {
-  const gd_task *task = &rows->made;
+  const gd_data_task *task = &rows->made;
   const int64_t labels = task->label_count;
   int64_t *counts = rows->report->label_documents = calloc((size_t)(GD_PREPARE_SPLITS * labels), sizeof *counts);
   if (!counts) return gd_fail(GD_NO_MEMORY, "no memory for %d labels", task->label_count);

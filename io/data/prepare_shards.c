@@ -226,7 +226,7 @@ static gd_status finish(walker *walk, gd_prepare_report *report) {
     info.documents = report->documents[k] = at->documents;
     report->shards[k] = at->shards;
     if (walk->prepare->rank || !at->shards) continue;
-    GD_TRY(gd_split_write_index(at->folder, &info, &(gd_task){0}, at->entries, at->shards));
+    GD_TRY(gd_split_write_index(at->folder, &info, &(gd_data_task){0}, at->entries, at->shards));
     GD_TRY(gd_folder_sync(at->folder));
   }
   return GD_OK;

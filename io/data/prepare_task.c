@@ -93,7 +93,7 @@ static gd_status encode_text(gd_prepare_rows *rows, int64_t row, gd_corpus_value
 static gd_status encode_texts(gd_prepare_rows *rows, int32_t column) {
   gd_ids ids = {0};
   gd_status status = GD_OK;
-  const size_t columns = (size_t)gd_task_columns(&rows->made);
+  const size_t columns = (size_t)gd_data_task_columns(&rows->made);
   rows->examples.columns = (int32_t)columns;
   for (int64_t row = 0; status == GD_OK && row < rows->table.count; row++) {
     gd_session_progress(rows->prepare->session, "encode", row);
@@ -112,7 +112,7 @@ static gd_status classify(gd_prepare_rows *rows) {
   gd_table *table = &rows->table;
   int32_t text = gd_prepare_column(rows, GD_ROLE_TEXT);
   GD_TRY(gd_prepare_labels(rows));
-  const size_t columns = (size_t)gd_task_columns(&rows->made), bytes = columns * sizeof *rows->labels;
+  const size_t columns = (size_t)gd_data_task_columns(&rows->made), bytes = columns * sizeof *rows->labels;
   for (int64_t row = 0; row < table->count; row++)
     rows->keys[row] = (gd_corpus_value){(const char *)(rows->labels + (size_t)row * columns), bytes};
   GD_TRY(gd_table_group(rows->keys, table->count, rows->stratum));
@@ -133,7 +133,7 @@ static gd_status make(gd_prepare_rows *rows) {
   GD_TRY(read_rows(rows));
   prepare->progress = (gd_prepare_progress){.phase = "encode", .mine = rows->table.bytes, .total = rows->table.bytes};
   GD_TRY(classify(rows));
-  GD_TRY(gd_task_copy(&rows->made, &rows->report->task));
+  GD_TRY(gd_data_task_copy(&rows->made, &rows->report->task));
   return gd_examples_write(prepare, &rows->examples, &rows->made, rows->report);
 }
 
@@ -142,7 +142,7 @@ gd_status gd_prepare_examples(gd_prepare *prepare, gd_prepare_report *report) {
   gd_status status = prepare->rank == 0 ? make(&rows) : GD_OK;
   gd_table_free(&rows.table);
   gd_examples_free(&rows.examples);
-  gd_task_free(&rows.made);
+  gd_data_task_free(&rows.made);
   free(rows.group);
   free(rows.stratum);
   free(rows.keys);

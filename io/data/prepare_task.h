@@ -13,7 +13,7 @@ typedef struct gd_prepare_rows {
   int64_t *group, *stratum; /* [count] rows of the same text, and of the same labels, as gd_table_group numbers them */
   gd_corpus_value *keys;    /* [count] */
   float *labels;            /* [count][columns] */
-  gd_task made;
+  gd_data_task made;
   gd_examples examples;
 } gd_prepare_rows;
 

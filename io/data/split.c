@@ -27,7 +27,7 @@ struct gd_split {
   char *folder, *index; /* index: index.json in it */
   char digest[GD_SHA256_HEX_BYTES];
   gd_token_shard_info info;
-  gd_task task;
+  gd_data_task task;
   entry *entries;
   int32_t count, open;
   uint64_t clock;
@@ -119,9 +119,9 @@ static gd_status read_index(gd_split *split, const char *path, const gd_json *ro
   GD_TRY(wanted_integer(path, root, "tokens", 0, INT64_MAX >> 11, &info->tokens));
   GD_TRY(wanted_integer(path, root, "documents", 0, info->tokens, &info->documents));
   if (version == FORMAT_VERSION) {
-    GD_TRY(gd_task_read(root, path, &split->task));
+    GD_TRY(gd_data_task_read(root, path, &split->task));
     info->examples = true;
-    info->columns = gd_task_columns(&split->task);
+    info->columns = gd_data_task_columns(&split->task);
   }
   const gd_json *shards = gd_json_get(root, "shards");
   if (!gd_json_is_array(shards)) return gd_fail_user(GD_BAD_DATA, "%s: \"shards\" is missing or no list", path);
@@ -180,7 +180,7 @@ void gd_split_close(gd_split *split) {
     gd_token_shard_close(split->entries[i].shard);
     free(split->entries[i].path);
   }
-  gd_task_free(&split->task);
+  gd_data_task_free(&split->task);
   free(split->entries);
   free(split->index);
   free(split->folder);
@@ -196,7 +196,7 @@ const char *gd_split_digest(const gd_split *split) {
 const gd_token_shard_info *gd_split_info(const gd_split *split) {
   return &split->info;
 }
-const gd_task *gd_split_task(const gd_split *split) {
+const gd_data_task *gd_split_task(const gd_split *split) {
   return &split->task;
 }
 int32_t gd_split_shards(const gd_split *split) {
@@ -396,7 +396,7 @@ gd_status gd_split_document_starts(gd_split *split, int64_t first, int64_t count
 
 /* A label that is none of the map's, or none at all. */
 static gd_status verify_labels(const gd_split *split, const char *path, int64_t document, const float *labels) {
-  const gd_task *task = &split->task;
+  const gd_data_task *task = &split->task;
   for (int32_t k = 0; k < split->info.columns; k++) {
     bool good = task->multiple ? labels[k] >= 0 && labels[k] <= 1
                                : labels[k] >= 0 && labels[k] < (float)task->label_count && labels[k] == floorf(labels[k]);
@@ -452,7 +452,7 @@ done:
   return status;
 }
 
-gd_status gd_split_write_index(const char *folder, const gd_token_shard_info *info, const gd_task *task,
+gd_status gd_split_write_index(const char *folder, const gd_token_shard_info *info, const gd_data_task *task,
                                const gd_split_entry *entries, int32_t count) {
   char path[GD_PATH_BYTES];
   GD_TRY(gd_path_join(path, sizeof path, folder, "index.json"));
@@ -463,7 +463,7 @@ gd_status gd_split_write_index(const char *folder, const gd_token_shard_info *in
       "  \"vocabulary\": %d,\n  \"eot\": %d,\n  \"tokens\": %lld,\n  \"documents\": %lld",
       format_name, task->kind == GD_TASK_LM ? TEXT_VERSION : FORMAT_VERSION, info->tokenizer, info->tokenizer_digest,
       info->vocabulary, info->eot, (long long)info->tokens, (long long)info->documents);
-  if (status == GD_OK) status = gd_task_write(task, &text);
+  if (status == GD_OK) status = gd_data_task_write(task, &text);
   if (status == GD_OK) status = gd_bytes_printf(&text, ",\n  \"shards\": [");
   for (int32_t i = 0; status == GD_OK && i < count; i++)
     status = gd_bytes_printf(&text, "%s\n    {\"file\": \"%s\", \"tokens\": %lld, \"documents\": %lld, \"sha256\": \"%s\"}",

@@ -16,7 +16,7 @@ void gd_split_close(gd_split *split);
 const char *gd_split_folder(const gd_split *split);
 const char *gd_split_digest(const gd_split *split);              /* SHA-256 of index.json, hexadecimal */
 const gd_token_shard_info *gd_split_info(const gd_split *split); /* sums over the shards */
-const gd_task *gd_split_task(const gd_split *split);             /* what its documents are for */
+const gd_data_task *gd_split_task(const gd_split *split);        /* what its documents are for */
 int32_t gd_split_shards(const gd_split *split);
 const char *gd_split_shard_path(const gd_split *split, int32_t shard);
 int64_t gd_split_shard_first(const gd_split *split, int32_t shard); /* stream position of its first token */
@@ -55,7 +55,7 @@ typedef struct gd_split_entry {
   int64_t tokens, documents;
   char sha256[GD_SHA256_HEX_BYTES];
 } gd_split_entry;
-GD_CHECKED gd_status gd_split_write_index(const char *folder, const gd_token_shard_info *info, const gd_task *task,
+GD_CHECKED gd_status gd_split_write_index(const char *folder, const gd_token_shard_info *info, const gd_data_task *task,
                                           const gd_split_entry *entries, int32_t count);
 
 #endif

@@ -6,29 +6,29 @@
 
 static const char *const names[] = {"lm", "classification", "sft"};
 
-const char *gd_task_name(gd_task_kind kind) {
+const char *gd_data_task_name(gd_data_task_kind kind) {
   return names[kind];
 }
 
-int32_t gd_task_columns(const gd_task *task) {
+int32_t gd_data_task_columns(const gd_data_task *task) {
   if (task->kind != GD_TASK_CLASSIFICATION) return 0;
   return task->multiple ? task->label_count : 1;
 }
 
-bool gd_task_equal(const gd_task *a, const gd_task *b) {
+bool gd_data_task_equal(const gd_data_task *a, const gd_data_task *b) {
   if (a->kind != b->kind || a->multiple != b->multiple || a->label_count != b->label_count) return false;
   for (int32_t i = 0; i < a->label_count; i++)
     if (strcmp(a->labels[i], b->labels[i]) != 0) return false;
   return strcmp(a->layout ? a->layout : "", b->layout ? b->layout : "") == 0;
 }
 
-int32_t gd_task_find_label(const gd_task *task, const char *label) {
+int32_t gd_data_task_find_label(const gd_data_task *task, const char *label) {
   for (int32_t i = 0; i < task->label_count; i++)
     if (strcmp(task->labels[i], label) == 0) return i;
   return -1;
 }
 
-gd_status gd_task_write(const gd_task *task, gd_bytes *out) {
+gd_status gd_data_task_write(const gd_data_task *task, gd_bytes *out) {
   if (task->kind == GD_TASK_LM) return GD_OK;
   GD_TRY(gd_bytes_printf(out, ",\n  \"task\": \"%s\",\n  \"longest\": %d", names[task->kind], task->longest));
   if (task->kind == GD_TASK_SFT) return gd_bytes_printf(out, ",\n  \"template\": %s", task->layout);
@@ -40,7 +40,7 @@ gd_status gd_task_write(const gd_task *task, gd_bytes *out) {
   return gd_bytes_append(out, "]", 1);
 }
 
-static gd_status read_labels(const gd_json *index, const char *path, gd_task *out) {
+static gd_status read_labels(const gd_json *index, const char *path, gd_data_task *out) {
   const gd_json *list = gd_json_get(index, "labels");
   const char *kind = gd_json_string(gd_json_get(index, "label_kind"));
   int32_t count = 0;
@@ -55,7 +55,7 @@ static gd_status read_labels(const gd_json *index, const char *path, gd_task *ou
   if (!out->labels) return gd_fail(GD_NO_MEMORY, "no memory for %d labels", count);
   for (const gd_json *node = gd_json_first(list); node; node = gd_json_next(node)) {
     const char *label = gd_json_string(node);
-    if (!label || !label[0] || gd_task_find_label(out, label) >= 0)
+    if (!label || !label[0] || gd_data_task_find_label(out, label) >= 0)
       return gd_fail_user(GD_BAD_DATA, "%s: entry %d of \"labels\" is empty, no text, or stands there twice", path,
                           out->label_count);
     out->labels[out->label_count] = strdup(label);
@@ -64,7 +64,7 @@ static gd_status read_labels(const gd_json *index, const char *path, gd_task *ou
   return GD_OK;
 }
 
-static gd_status read_template(const gd_json *index, const char *path, gd_task *out) {
+static gd_status read_template(const gd_json *index, const char *path, gd_data_task *out) {
   const gd_json *node = gd_json_get(index, "template");
   if (!gd_json_is_object(node)) return gd_fail_user(GD_BAD_DATA, "%s: \"template\" is missing or no table", path);
   gd_bytes text = {0};
@@ -73,14 +73,14 @@ static gd_status read_template(const gd_json *index, const char *path, gd_task *
   return status;
 }
 
-gd_status gd_task_read(const gd_json *index, const char *path, gd_task *out) {
-  *out = (gd_task){0};
+gd_status gd_data_task_read(const gd_json *index, const char *path, gd_data_task *out) {
+  *out = (gd_data_task){0};
   const char *name = gd_json_string(gd_json_get(index, "task"));
   int64_t longest;
   for (out->kind = GD_TASK_CLASSIFICATION; out->kind <= GD_TASK_SFT; out->kind++)
     if (name && strcmp(name, names[out->kind]) == 0) break;
   if (out->kind > GD_TASK_SFT) {
-    *out = (gd_task){0};
+    *out = (gd_data_task){0};
     return gd_fail_user(GD_BAD_DATA, "%s: \"task\" is \"%s\", expected classification or sft", path, name ? name : "");
   }
   if (!gd_json_integer(gd_json_get(index, "longest"), &longest) || longest < 1 || longest > INT32_MAX)
@@ -89,7 +89,7 @@ gd_status gd_task_read(const gd_json *index, const char *path, gd_task *out) {
   return out->kind == GD_TASK_SFT ? read_template(index, path, out) : read_labels(index, path, out);
 }
 
-gd_status gd_task_copy(const gd_task *task, gd_task *out) {
+gd_status gd_data_task_copy(const gd_data_task *task, gd_data_task *out) {
   *out = *task;
   out->layout = NULL;
   out->label_count = 0;
@@ -101,9 +101,9 @@ gd_status gd_task_copy(const gd_task *task, gd_task *out) {
   return good ? GD_OK : gd_fail(GD_NO_MEMORY, "no memory for %d labels", task->label_count);
 }
 
-void gd_task_free(gd_task *task) {
+void gd_data_task_free(gd_data_task *task) {
   for (int32_t i = 0; i < task->label_count; i++) free(task->labels[i]);
   free(task->labels);
   free(task->layout);
-  *task = (gd_task){0};
+  *task = (gd_data_task){0};
 }

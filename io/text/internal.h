@@ -46,8 +46,6 @@ int64_t gd_corpus_line(const gd_corpus *corpus, size_t ahead);
 /* Checks bytes[count], that stand `ahead` bytes from `used`: NULL in *fixed where they are fine, else a copy with U+FFFD. */
 GD_CHECKED gd_status gd_corpus_check_utf8(gd_corpus *corpus, const char *bytes, size_t count, size_t ahead, gd_bytes *fixed);
 
-/* What a column is called in messages: "text" in quotes, or 2. */
-const char *gd_corpus_column_name(const gd_corpus_column *column, char out[80]);
 /* The options that say which columns. */
 const char *gd_corpus_column_options(const gd_corpus *corpus);
 

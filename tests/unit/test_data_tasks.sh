@@ -130,6 +130,33 @@ expect 64 '--task classification needs --columns' classify --output x rows.tsv
 expect 64 '--split: belongs to a task' "$data" prepare --tokenizer bytes --split 0.5,0.5 --output x rows.tsv
 expect 64 '--task: found "tagging", expected' "$data" prepare --tokenizer bytes --task tagging --output x rows.tsv
 
+# ---- rows ----
+explained() { # the fault of a key has a line that says where the key is from
+  "$@" >out 2>err
+  [ $? = 64 ] || fail "no 64: $*"
+  grep -qF 'data.path: holds examples for classification, expected plain text' err && grep -qF 'data.path: from run.yaml:3' err || fail "$(cat err)"
+}
+cat >run.yaml <<YAML
+run: {directory: run, steps: 2, seed: 3, device: cpu}
+model: {layers: 1, heads: 2, width: 8, context: 32}
+data: {path: set}
+batch: {global: 4}
+YAML
+check "rows" "$data" at --config run.yaml --step 0 --json
+[ "$(wc -l <out)" = 4 ] || fail "at prints $(wc -l <out) rows"
+[ "$(grep -c '"documents": \[[0-9]*, [0-9]*\], "starts": \[0, 1[34]\], "tokens": \[116, .*"targets": \[0, 0, .*"labels": \[[012], [012]\]}$' out)" -gt 1 ] ||
+  fail "rows: $(cat out)"
+cp out rows.out
+check "rows of the second rank" "$data" at --config run.yaml --step 0 --json --ranks 2 --rank 1
+diff <(sed 's/^{"row": [0-9]*, //' out) <(sed 's/^{"row": [0-9]*, //' rows.out | tail -2) >/dev/null || fail "rows depend on the ranks"
+check "one document a row" "$data" at --config run.yaml --step 0 --json --set finetune.pack=false
+[ "$(grep -c '"starts": \[0\]' out)" = 4 ] || fail "finetune.pack: $(cat out)"
+check "rows as text" "$data" at --config run.yaml --step 0
+has '2 documents, 2'
+expect 64 'its longest example has 14 tokens, expected at most the 8 of a sequence' "$data" at --config run.yaml --step 0 --set batch.sequence=8
+explained "$build/bin/gptdist-train" --config run.yaml
+explained "$build/bin/gptdist-train" --config run.yaml --dry-run
+
 if [ -f "$shared/labelled/sms_spam.tsv" ]; then
   check "SMS spam" classify --columns label=1,text=2 --split 0.7,0.1,0.2 --json --output sms "$shared/labelled/sms_spam.tsv"
   has '"train_documents": 3902, '
