@@ -44,6 +44,12 @@ int64_t gd_prepare_shard_tokens(const gd_prepare *prepare) {
   return prepare->options->shard_tokens > 0 ? prepare->options->shard_tokens : SHARD_TOKENS;
 }
 
+int32_t gd_prepare_column(const gd_prepare *prepare, gd_column_role role) {
+  for (int32_t k = 0; k < prepare->corpus.column_count; k++)
+    if (prepare->options->task.roles[k] == role) return k;
+  return -1;
+}
+
 void gd_prepare_report_free(gd_prepare_report *report) {
   gd_data_task_free(&report->task);
   free(report->label_documents);

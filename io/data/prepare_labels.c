@@ -137,7 +137,7 @@ gd_status gd_prepare_labels(gd_prepare_rows *rows) {
   rows->labels = calloc((size_t)(rows->table.count * columns) + 1, sizeof *rows->labels);
   if (!rows->labels) return gd_fail(GD_NO_MEMORY, "no memory for %lld labels", (long long)rows->table.count);
   rows->made.kind = GD_TASK_CLASSIFICATION;
-  return columns == 1 ? read_single(rows, gd_prepare_column(rows, GD_ROLE_LABEL)) : read_multiple(rows);
+  return columns == 1 ? read_single(rows, gd_prepare_column(rows->prepare, GD_ROLE_LABEL)) : read_multiple(rows);
 }
 
 gd_status gd_prepare_count_labels(gd_prepare_rows *rows) {

@@ -4,12 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-int32_t gd_prepare_column(const gd_prepare_rows *rows, gd_column_role role) {
-  for (int32_t k = 0; k < rows->prepare->corpus.column_count; k++)
-    if (rows->task->roles[k] == role) return k;
-  return -1;
-}
-
 static gd_status read_files(gd_prepare_rows *rows, const char *const *paths, int32_t count, int32_t split) {
   gd_corpus_unit *units;
   int64_t unit_count;
@@ -110,7 +104,7 @@ static gd_status encode_texts(gd_prepare_rows *rows, int32_t column) {
 
 static gd_status classify(gd_prepare_rows *rows) {
   gd_table *table = &rows->table;
-  int32_t text = gd_prepare_column(rows, GD_ROLE_TEXT);
+  int32_t text = gd_prepare_column(rows->prepare, GD_ROLE_TEXT);
   GD_TRY(gd_prepare_labels(rows));
   const size_t columns = (size_t)gd_data_task_columns(&rows->made), bytes = columns * sizeof *rows->labels;
   for (int64_t row = 0; row < table->count; row++)

@@ -17,9 +17,6 @@ typedef struct gd_prepare_rows {
   gd_examples examples;
 } gd_prepare_rows;
 
-/* The column of a role, -1: there is none. */
-int32_t gd_prepare_column(const gd_prepare_rows *rows, gd_column_role role);
-
 /* The label map, and every row's labels. GD_BAD_DATA: one label alone, a label that training lacks, no number from 0 to 1. */
 GD_CHECKED gd_status gd_prepare_labels(gd_prepare_rows *rows);
 /* After the splits are known: how many documents have each label. GD_BAD_DATA: none of those for training has it. */
