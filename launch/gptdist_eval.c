@@ -11,6 +11,7 @@
 #include "launch/console.h"
 #include "launch/inference.h"
 #include "launch/options.h"
+#include "launch/train_spec.h"
 #include "launch/signals.h"
 #include "trainer/evaluate.h"
 
@@ -83,7 +84,8 @@ static gd_status open_windows(const eval *e, gd_window_source *source, gd_ids *i
                           "%s: found neither index.json nor validation/, expected a split or a dataset with a "
                           "validation split (--validation-fraction of gptdist-data prepare)",
                           e->data);
-    GD_TRY(gd_dataset_open_split(split ? e->data : path, source->length, false, &source->dataset));
+    GD_TRY(gd_dataset_open_split(split ? e->data : path, source->length, false, true, &source->dataset));
+    GD_TRY(gd_train_spec_need_text(source->dataset, e->data));
     if (gd_dataset_vocabulary(source->dataset) > e->model.spec.model.vocabulary)
       return gd_fail_user(GD_USAGE, "%s has %d token ids, but the model only %d", e->data,
                           gd_dataset_vocabulary(source->dataset), e->model.spec.model.vocabulary);

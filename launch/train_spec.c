@@ -45,7 +45,7 @@ static gd_status compare_tokenizers(const gd_spec *spec, const gd_dataset *data)
 
 gd_status gd_train_spec_open_data(gd_spec *spec, const gd_config_origins *origins, bool first, gd_dataset **out) {
   int32_t length = spec->batch.sequence ? spec->batch.sequence : spec->model.context;
-  GD_TRY(gd_dataset_open(&spec->data, length, spec->batch.order, spec->run.seed, out));
+  GD_TRY(gd_dataset_open(&spec->data, length, spec->batch.order, spec->run.seed, spec->finetune.pack, out));
   int32_t vocabulary = gd_dataset_vocabulary(*out);
   if (!spec->model.vocabulary) spec->model.vocabulary = vocabulary;
   if (spec->model.vocabulary >= vocabulary)
@@ -53,6 +53,13 @@ gd_status gd_train_spec_open_data(gd_spec *spec, const gd_config_origins *origin
   return gd_config_explain(gd_fail_user(GD_USAGE, "model.vocabulary: found %d, but the data's tokenizer has %d tokens",
                                         spec->model.vocabulary, vocabulary),
                            origins);
+}
+
+gd_status gd_train_spec_need_text(const gd_dataset *dataset, const char *what) {
+  const gd_data_task *task = gd_dataset_task(dataset);
+  if (task->kind == GD_TASK_LM) return GD_OK;
+  return gd_fail_user(GD_USAGE, "%s: holds examples for %s, expected plain text (gptdist-data prepare without --task)", what,
+                      gd_data_task_name(task->kind));
 }
 
 /* Patterns of tensor names are known to mean something once the names are there. */
@@ -79,6 +86,7 @@ gd_status gd_train_spec_plan(const gd_command_line *line, int32_t ranks, gd_spec
   bool known = spec->model.vocabulary > 0;
   gd_dataset *data = 0;
   gd_status status = spec->data.sources ? gd_train_spec_open_data(spec, origins, true, &data) : GD_OK;
+  if (status == GD_OK && data) status = gd_config_explain(gd_train_spec_need_text(data, "data.path"), origins);
   if (data) {
     gd_dataset_close(data);
     GD_TRY(status);

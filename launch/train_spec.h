@@ -15,6 +15,9 @@ GD_CHECKED gd_status gd_train_spec_load(const gd_command_line *line, gd_spec *sp
  * gd_dataset_open gives. */
 GD_CHECKED gd_status gd_train_spec_open_data(gd_spec *spec, const gd_config_origins *origins, bool first, gd_dataset **out);
 
+/* GD_USAGE for examples of a task: training and perplexity are of plain text. `what` is the key or option that named them. */
+GD_CHECKED gd_status gd_train_spec_need_text(const gd_dataset *dataset, const char *what);
+
 /* gd_spec_resolve, and where each key that a fault names came from. Local. GD_USAGE. */
 GD_CHECKED gd_status gd_train_spec_resolve(gd_spec *spec, const gd_config_origins *origins, int32_t ranks);
 

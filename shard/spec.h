@@ -77,6 +77,7 @@ typedef struct gd_patterns {
 
 typedef struct gd_finetune_spec {
   gd_patterns train; /* patterns, "head", "top:K" (shard/trained.h); none: all; values are 0 */
+  bool pack;         /* rows hold several examples of a task, not one */
 } gd_finetune_spec;
 
 typedef enum gd_sample_order { GD_ORDER_SHUFFLED, GD_ORDER_SEQUENTIAL, GD_ORDER_RANDOM_OFFSET } gd_sample_order;

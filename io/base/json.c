@@ -116,6 +116,10 @@ bool gd_json_is_array(const gd_json *node) {
   return node && cJSON_IsArray(node_of(node));
 }
 
+bool gd_json_is_null(const gd_json *node) {
+  return node && cJSON_IsNull(node_of(node));
+}
+
 const char *gd_json_string(const gd_json *node) {
   return node && cJSON_IsString(node_of(node)) ? node_of(node)->valuestring : NULL;
 }
@@ -137,6 +141,20 @@ bool gd_json_boolean(const gd_json *node, bool *out) {
   if (!node || !cJSON_IsBool(node_of(node))) return false;
   *out = cJSON_IsTrue(node_of(node));
   return true;
+}
+
+gd_status gd_json_print(const gd_json *node, gd_bytes *out) {
+  char *text = cJSON_PrintUnformatted(node_of(node));
+  if (!text) return gd_fail(GD_NO_MEMORY, "no memory to write JSON");
+  gd_status status = GD_OK;
+  const char *at = text;
+  for (const char *nul; status == GD_OK && (nul = strstr(at, nul_stand_in)); at = nul + 2) {
+    status = gd_bytes_append(out, at, (size_t)(nul - at));
+    if (status == GD_OK) status = gd_bytes_append(out, "\\u0000", 6);
+  }
+  if (status == GD_OK) status = gd_bytes_append(out, at, strlen(at));
+  cJSON_free(text);
+  return status;
 }
 
 gd_status gd_json_quote(gd_bytes *out, const char *text, size_t count) {

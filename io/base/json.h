@@ -29,12 +29,16 @@ const char *gd_json_key(const gd_json *node);
 
 bool gd_json_is_object(const gd_json *node);
 bool gd_json_is_array(const gd_json *node);
+bool gd_json_is_null(const gd_json *node);       /* null itself, not a node that is not there */
 const char *gd_json_string(const gd_json *node); /* NULL: no string */
 /* Appends the bytes of a string. A string that may hold U+0000 must be read with this: gd_json_string shows that as C0 80. */
 GD_CHECKED gd_status gd_json_text(const gd_json *node, gd_bytes *out);
 bool gd_json_integer(const gd_json *node, int64_t *out); /* false: no whole number below 2^53 */
 bool gd_json_number(const gd_json *node, double *out);
 bool gd_json_boolean(const gd_json *node, bool *out);
+
+/* Appends the node as JSON text without white space between its parts. */
+GD_CHECKED gd_status gd_json_print(const gd_json *node, gd_bytes *out);
 
 /* Appends text[count] in quotes, escaped; bytes that are not UTF-8 become U+FFFD. */
 GD_CHECKED gd_status gd_json_quote(gd_bytes *out, const char *text, size_t count);

@@ -86,6 +86,7 @@ static const gd_config_key keys[] = {
 
     {"finetune.train", GD_KEY_PATTERNS, GD_CHANGE_TENSORS, AT(finetune, train), "all", 0, 0, false, false, "", 0,
      "what learns: all, head, top:K (the last K layers and the head), or a list of these and of tensor names with *"},
+    BOOL(ASKED, finetune, pack, "true", "of a task's data: a sequence holds several examples, not one"),
 
     NUMBER(FREE, INT32, parallel, tensor, "1", 1, 65536, "ranks", "ranks that share one layer"),
     NUMBER(FREE, INT32, parallel, pipeline, "1", 1, 65536, "ranks", "stages of layers"),

@@ -7,6 +7,9 @@
  *   shuffled       window of T tokens (+ 1 for the last target), epoch-wise keyed permutation of the floor((N - 1) / T) windows
  *   sequential     the same windows in stream order, wrapping to the next epoch
  *   random_offset  a uniform start in [0, N - T - 1] for every draw
+ *
+ * Of a dataset for a task a draw is a row of T tokens that holds whole documents (rows.h): the rows of an epoch one behind the
+ * other, then those of the next one, in an order of its own (shuffled) or again (sequential).
  */
 #ifndef GD_IO_DATA_DATASET_H
 #define GD_IO_DATA_DATASET_H
@@ -16,6 +19,7 @@
 #include <stdint.h>
 
 #include "comm/session.h"
+#include "io/data/task.h"
 
 typedef struct gd_dataset gd_dataset;
 
@@ -24,8 +28,9 @@ typedef struct gd_batch {
   int32_t sequences, length;
   int32_t *tokens;
   int32_t *targets;         /* the next token; 0 where weights is 0 */
-  float *weights;           /* 1, or 0 where there is no target */
-  int32_t *document_starts; /* index in the window where the token's document begins; all 0 when documents are not masked */
+  float *weights;           /* 1, or 0 where there is no target; of a task, where the next token is none */
+  int32_t *document_starts; /* index in the window where the token's document begins; all 0 when documents are not masked; of a
+                               task always there, and what lies behind the last document begins at its end */
   int32_t *labels;          /* [sequences]; -1: none */
   bool borrowed;            /* the arrays lie in memory of somebody else */
 } gd_batch;
@@ -38,18 +43,21 @@ void gd_batch_place(void *memory, int32_t sequences, int32_t length, gd_batch *o
 void gd_batch_close(gd_batch *batch);
 
 /* The training sources of a run file and their mixture, windows of `length` tokens. A path is a dataset folder (its train/) or
- * a split folder. All sources must have the same tokenizer. Local. GD_USAGE for a path that is no dataset or holds fewer than
- * length + 1 tokens; GD_BAD_DATA for damaged shards; GD_IO. */
-GD_CHECKED gd_status gd_dataset_open(const gd_data_spec *data, int32_t length, gd_sample_order order, uint64_t seed,
+ * a split folder. All sources must have the same tokenizer, task and labels. pack: rows hold several documents of a task, else
+ * one. Local. GD_USAGE for a path that is no dataset or holds fewer than length + 1 tokens, or a document of a task that is
+ * longer than length; GD_BAD_DATA for damaged shards; GD_IO. */
+GD_CHECKED gd_status gd_dataset_open(const gd_data_spec *data, int32_t length, gd_sample_order order, uint64_t seed, bool pack,
                                      gd_dataset **out);
 
 /* The validation split: data->validation (a split folder, or a dataset folder whose validation/ is meant), else
  * path[0]/validation where that exists, else *out = NULL with GD_OK. In stream order, every target exactly once: windows =
- * ceil((N - 1) / T), the last one padded with weight 0, draws behind the end all weight 0. Local. */
-GD_CHECKED gd_status gd_dataset_open_validation(const gd_data_spec *data, int32_t length, gd_dataset **out);
+ * ceil((N - 1) / T), the last one padded with weight 0, draws behind the end all weight 0. Of a task: its rows, in the order of
+ * the documents. Local. */
+GD_CHECKED gd_status gd_dataset_open_validation(const gd_data_spec *data, int32_t length, bool pack, gd_dataset **out);
 
 /* The same reading of any split folder (gptdist-eval). */
-GD_CHECKED gd_status gd_dataset_open_split(const char *folder, int32_t length, bool mask_documents, gd_dataset **out);
+GD_CHECKED gd_status gd_dataset_open_split(const char *folder, int32_t length, bool mask_documents, bool pack,
+                                           gd_dataset **out);
 
 /* Token shards against the digests of their index, before any is read. The ranks of a host share what is known from here on, so
  * that each shard is hashed once a host; for `seconds` they do so now, dealt among them, and all get the verdict (GD_BAD_DATA
@@ -71,7 +79,9 @@ void gd_dataset_close(gd_dataset *dataset);
 int32_t gd_dataset_length(const gd_dataset *dataset); /* T */
 int64_t gd_dataset_tokens(const gd_dataset *dataset); /* over all sources */
 int64_t gd_dataset_documents(const gd_dataset *dataset);
-int64_t gd_dataset_windows(const gd_dataset *dataset); /* of one epoch, over all sources */
+int64_t gd_dataset_windows(
+    const gd_dataset *dataset); /* of one epoch, over all sources; of a task the rows of the first epoch */
+const gd_data_task *gd_dataset_task(const gd_dataset *dataset); /* of the first source */
 int32_t gd_dataset_vocabulary(const gd_dataset *dataset);
 const char *gd_dataset_tokenizer_folder(const gd_dataset *dataset); /* where gd_tokenizer_open finds it */
 const char *gd_dataset_tokenizer(const gd_dataset *dataset);        /* its name */
@@ -86,12 +96,26 @@ GD_CHECKED gd_status gd_dataset_read(gd_dataset *dataset, int64_t draw, int32_t 
 typedef struct gd_dataset_place {
   int32_t source;
   int64_t epoch;  /* of that source */
-  int64_t window; /* in the source's stream; -1 for random_offset */
+  int64_t window; /* in the source's stream; -1 for random_offset; of a task the row of the epoch */
   int64_t token;  /* stream position of the window's first token */
   char file[GD_PATH_BYTES];
   int64_t file_token; /* position in that file */
 } gd_dataset_place;
 GD_CHECKED gd_status gd_dataset_where(gd_dataset *dataset, int64_t draw, gd_dataset_place *out);
+
+/* A document of a task in a row. */
+typedef struct gd_dataset_example {
+  int32_t source;
+  int64_t document;     /* of the source's split */
+  int32_t first, count; /* its tokens in the row */
+} gd_dataset_example;
+
+/* Of a task: out[*count] are the documents of a draw's row from left to right, at most T; none behind the end of a validation
+ * split. Safe from several threads. */
+GD_CHECKED gd_status gd_dataset_examples(gd_dataset *dataset, int64_t draw, gd_dataset_example *out, int32_t *count);
+
+/* labels[gd_data_task_columns] of one of them. */
+GD_CHECKED gd_status gd_dataset_labels(gd_dataset *dataset, const gd_dataset_example *example, float *labels);
 
 /* Reads the batches of coming steps on a thread of its own. Row r of step s is draw s * draws_per_step + offsets[r]
  * (offsets NULL: first_offset + r). The dataset must outlive it and may be read meanwhile. */

@@ -1,5 +1,5 @@
 /* prepare.c - text to a dataset: every rank encodes its units, then the shards are made and the folder takes its place. */
-#include "io/data/prepare_internal.h"
+#include "io/data/examples.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -103,6 +103,7 @@ static gd_status encode_parts(gd_prepare *prepare, gd_corpus *corpus, gd_prepare
   const int32_t eot = gd_tokenizer_eot(prepare->tokenizer);
   for (bool more;;) {
     GD_TRY(gd_corpus_next(corpus, &part, &more));
+    unit->dropped = gd_corpus_dropped(corpus);
     if (!more) return GD_OK;
     ids->count = 0;
     GD_TRY(gd_tokenizer_encode(prepare->tokenizer, part.bytes, part.count, false, ids));
@@ -153,11 +154,13 @@ static gd_status encode_all(gd_prepare *prepare, gd_prepare_report *report) {
   }
   gd_ids_free(&ids);
   GD_TRY(gd_session_agree(prepare->session, status));
-  GD_TRY(gd_prepare_sum(prepare, (int64_t *)prepare->units, 3 * prepare->unit_count));
+  GD_TRY(gd_prepare_sum(prepare, (int64_t *)prepare->units,
+                        prepare->unit_count * (int64_t)(sizeof *prepare->units / sizeof(int64_t))));
   for (int64_t u = 0; u < prepare->unit_count; u++) {
     prepare->tokens += prepare->units[u].tokens;
     prepare->documents += prepare->units[u].documents;
     report->bytes += prepare->units[u].bytes;
+    report->dropped_empty += prepare->units[u].dropped;
   }
   if (!prepare->documents)
     return gd_fail_user(GD_BAD_DATA, "the inputs hold no text, the first is %s", prepare->options->inputs[0]);
@@ -183,7 +186,7 @@ static gd_status make_work(gd_prepare *prepare) {
 /* Rank 0: removes the unit files, writes the tokenizer and puts the work folder in the place of the output. */
 static gd_status publish(const gd_prepare *prepare) {
   char path[GD_PATH_BYTES], old[GD_PATH_BYTES + 8], output[GD_PATH_BYTES];
-  for (int64_t u = 0; u < prepare->unit_count; u++) {
+  for (int64_t u = 0; prepare->options->task.kind == GD_TASK_LM && u < prepare->unit_count; u++) {
     GD_TRY(gd_prepare_unit_path(prepare, u, "ids", path));
     GD_TRY(gd_folder_remove(path));
     GD_TRY(gd_prepare_unit_path(prepare, u, "ends", path));
@@ -234,10 +237,14 @@ static gd_status run(gd_prepare *prepare, gd_prepare_report *report) {
   if (status == GD_OK && prepare->rank == 0) status = make_work(prepare);
   GD_TRY(gd_session_agree(prepare->session, status));
   GD_TRY(gd_session_broadcast(prepare->session, prepare->work, sizeof prepare->work, 0));
-  if (!prepare->tokenizer) GD_TRY(gd_session_agree(prepare->session, make_chars(prepare)));
-  report->vocabulary = gd_tokenizer_vocabulary(prepare->tokenizer);
-  GD_TRY(encode_all(prepare, report));
-  GD_TRY(gd_prepare_write_splits(prepare, report));
+  if (prepare->options->task.kind != GD_TASK_LM) {
+    GD_TRY(gd_prepare_examples(prepare, report));
+  } else {
+    if (!prepare->tokenizer) GD_TRY(gd_session_agree(prepare->session, make_chars(prepare)));
+    report->vocabulary = gd_tokenizer_vocabulary(prepare->tokenizer);
+    GD_TRY(encode_all(prepare, report));
+    GD_TRY(gd_prepare_write_splits(prepare, report));
+  }
   return gd_session_agree(prepare->session, prepare->rank == 0 ? publish(prepare) : GD_OK);
 }
 

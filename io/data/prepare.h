@@ -1,11 +1,13 @@
-/* prepare.h - text files to a dataset folder: OUTPUT/train, OUTPUT/validation, OUTPUT/tokenizer.
+/* prepare.h - text files to a dataset folder: OUTPUT/train, OUTPUT/validation, OUTPUT/tokenizer, of a task also OUTPUT/test.
  *
  * The ranks of a job share the work; the folder is the same, byte for byte, whatever their number. Work goes through a folder
- * OUTPUT.tmp-<id> beside the output (it holds the ids twice for a while) that is renamed at the end. */
+ * OUTPUT.tmp-<id> beside the output (it holds the ids twice for a while) that is renamed at the end. Examples of a task are
+ * few beside plain text: they are held in memory and made by rank 0 alone. */
 #ifndef GD_IO_DATA_PREPARE_H
 #define GD_IO_DATA_PREPARE_H
 
 #include "comm/session.h"
+#include "io/data/task.h"
 #include "io/text/corpus.h"
 
 /* How far this rank is: bytes of its share of the input files (as they lie on the disk) and of the whole, then tokens written.
@@ -15,6 +17,22 @@ typedef struct gd_prepare_progress {
   int64_t done, mine, total;
 } gd_prepare_progress;
 
+/* What a column of corpus.columns is to a task. */
+typedef enum gd_column_role { GD_ROLE_TEXT, GD_ROLE_LABEL } gd_column_role;
+
+enum { GD_PREPARE_SPLITS = 3 }; /* train, validation, test */
+
+typedef struct gd_prepare_task {
+  gd_data_task_kind kind;
+  const gd_column_role *roles;     /* [corpus.column_count] */
+  double split[GD_PREPARE_SPLITS]; /* fractions of the inputs, their sum is 1; all 0: all are for training */
+  const char *const *held[2];      /* [held_count] files of validation and test */
+  int32_t held_count[2];
+  uint64_t seed;      /* of the split */
+  int64_t max_tokens; /* a text is cut to so many; 0: any length */
+  bool cut_head;      /* by its head, not by its tail */
+} gd_prepare_task;
+
 typedef struct gd_prepare_options {
   const char *const *inputs;
   int32_t input_count;
@@ -23,20 +41,30 @@ typedef struct gd_prepare_options {
   double validation_fraction; /* of the documents, or the tail of a single document; in [0, 1) */
   int64_t shard_tokens;       /* 0: 100 million */
   bool force;                 /* replaces an existing OUTPUT */
+  gd_prepare_task task;       /* all zeros: plain text */
   gd_corpus_options corpus;   /* cut is set by the tokenizer */
   void (*progress)(void *context, const gd_prepare_progress *progress); /* NULL: nobody asks */
   void *progress_context;
 } gd_prepare_options;
 
 typedef struct gd_prepare_report {
-  int64_t bytes;                   /* of text */
-  int64_t tokens[2], documents[2]; /* train, validation; a document cut in two counts in both */
-  int32_t shards[2];
+  int64_t bytes;                                                   /* of text */
+  int64_t tokens[GD_PREPARE_SPLITS], documents[GD_PREPARE_SPLITS]; /* a document cut in two counts in both */
+  int32_t shards[GD_PREPARE_SPLITS];
   int32_t vocabulary;
+  int64_t dropped_empty; /* records left out because a column was empty */
+  /* of a task */
+  int64_t cut;      /* texts cut to max_tokens */
+  int64_t repeated; /* rows of validation and test whose text stands in an earlier split: only with files of their own */
+  int64_t disputed; /* rows whose text stands there with other labels before */
+  gd_data_task task;
+  int64_t *label_documents; /* [GD_PREPARE_SPLITS][task.label_count]: documents that have a label */
 } gd_prepare_report;
+void gd_prepare_report_free(gd_prepare_report *report);
 
 /* Collective over the job. The same status on every rank: GD_USAGE (output exists, no such input), GD_BAD_DATA (input, no text
- * at all), GD_IO (disk full: nothing is published, an existing OUTPUT stays). `report` is filled on every rank. */
+ * at all, a label that training never saw), GD_IO (disk full: nothing is published, an existing OUTPUT stays). `report` is
+ * filled on every rank, of a task on rank 0; gd_prepare_report_free in any case. */
 GD_CHECKED gd_status gd_dataset_prepare(gd_session *session, const gd_prepare_options *options, gd_prepare_report *report);
 
 #endif

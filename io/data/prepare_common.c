@@ -5,6 +5,8 @@
 
 #include "io/data/prepare_internal.h"
 
+enum { SHARD_TOKENS = 100000000 };
+
 gd_status gd_prepare_unit_path(const gd_prepare *prepare, int64_t unit, const char *kind, char out[GD_PATH_BYTES]) {
   char name[64];
   snprintf(name, sizeof name, "unit-%08lld.%s", (long long)unit, kind);
@@ -28,4 +30,28 @@ void gd_prepare_tell(const gd_prepare *prepare, int64_t done) {
   gd_prepare_progress progress = prepare->progress;
   progress.done = done;
   if (prepare->options->progress) prepare->options->progress(prepare->options->progress_context, &progress);
+}
+
+gd_token_shard_info gd_prepare_info(const gd_prepare *prepare) {
+  const gd_tokenizer *tokenizer = prepare->tokenizer;
+  gd_token_shard_info info = {.vocabulary = gd_tokenizer_vocabulary(tokenizer), .eot = gd_tokenizer_eot(tokenizer)};
+  snprintf(info.tokenizer, sizeof info.tokenizer, "%s", gd_tokenizer_name(tokenizer));
+  snprintf(info.tokenizer_digest, sizeof info.tokenizer_digest, "%s", gd_tokenizer_digest(tokenizer));
+  return info;
+}
+
+int64_t gd_prepare_shard_tokens(const gd_prepare *prepare) {
+  return prepare->options->shard_tokens > 0 ? prepare->options->shard_tokens : SHARD_TOKENS;
+}
+
+int32_t gd_prepare_column(const gd_prepare *prepare, gd_column_role role) {
+  for (int32_t k = 0; k < prepare->corpus.column_count; k++)
+    if (prepare->options->task.roles[k] == role) return k;
+  return -1;
+}
+
+void gd_prepare_report_free(gd_prepare_report *report) {
+  gd_data_task_free(&report->task);
+  free(report->label_documents);
+  report->label_documents = NULL;
 }

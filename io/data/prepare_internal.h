@@ -9,7 +9,7 @@
 
 /* A unit after encoding. Its ids (int32) and the ends of its documents (int64, in ids) lie in two files of the work folder. */
 typedef struct gd_prepare_unit {
-  int64_t tokens, documents, bytes;
+  int64_t tokens, documents, bytes, dropped;
 } gd_prepare_unit;
 
 typedef struct gd_prepare {
@@ -31,6 +31,13 @@ GD_CHECKED gd_status gd_prepare_unit_path(const gd_prepare *prepare, int64_t uni
 
 /* Sums an array of int64 over the ranks, in place. Collective over the job. */
 GD_CHECKED gd_status gd_prepare_sum(const gd_prepare *prepare, int64_t *values, int64_t count);
+
+/* Of a shard of this dataset, without counts; the most tokens that it holds. */
+gd_token_shard_info gd_prepare_info(const gd_prepare *prepare);
+int64_t gd_prepare_shard_tokens(const gd_prepare *prepare);
+
+/* The column of a role, -1: there is none. */
+int32_t gd_prepare_column(const gd_prepare *prepare, gd_column_role role);
 
 /* Tells who asked: `done` of this rank's share. */
 void gd_prepare_tell(const gd_prepare *prepare, int64_t done);

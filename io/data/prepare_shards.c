@@ -10,7 +10,7 @@
 #include "io/data/order.h"
 #include "io/data/prepare_internal.h"
 
-enum { SHARD_TOKENS = 100000000, COPY_TOKENS = 1 << 16, SPLITS = 2 };
+enum { COPY_TOKENS = 1 << 16, SPLITS = 2 };
 
 /* One split while it is walked over. */
 typedef struct split {
@@ -43,11 +43,8 @@ typedef struct walker {
 /* ---- writing ---- */
 
 static gd_status open_shard(walker *walk, split *at, int32_t shard) {
-  const gd_tokenizer *tokenizer = walk->prepare->tokenizer;
   int64_t left = at->total - shard * walk->shard_tokens;
-  gd_token_shard_info info = {.vocabulary = gd_tokenizer_vocabulary(tokenizer), .eot = gd_tokenizer_eot(tokenizer)};
-  snprintf(info.tokenizer, sizeof info.tokenizer, "%s", gd_tokenizer_name(tokenizer));
-  snprintf(info.tokenizer_digest, sizeof info.tokenizer_digest, "%s", gd_tokenizer_digest(tokenizer));
+  gd_token_shard_info info = gd_prepare_info(walk->prepare);
   info.tokens = left < walk->shard_tokens ? left : walk->shard_tokens;
   gd_split_entry *entry = &at->entries[shard];
   snprintf(entry->file, sizeof entry->file, "%05d.h5", shard);
@@ -221,18 +218,15 @@ static gd_status exchange(const walker *walk, split *at) {
 }
 
 static gd_status finish(walker *walk, gd_prepare_report *report) {
-  const gd_tokenizer *tokenizer = walk->prepare->tokenizer;
   for (int k = 0; k < SPLITS; k++) {
     split *at = &walk->splits[k];
     GD_TRY(exchange(walk, at));
-    gd_token_shard_info info = {.vocabulary = gd_tokenizer_vocabulary(tokenizer), .eot = gd_tokenizer_eot(tokenizer)};
-    snprintf(info.tokenizer, sizeof info.tokenizer, "%s", gd_tokenizer_name(tokenizer));
-    snprintf(info.tokenizer_digest, sizeof info.tokenizer_digest, "%s", gd_tokenizer_digest(tokenizer));
+    gd_token_shard_info info = gd_prepare_info(walk->prepare);
     info.tokens = report->tokens[k] = at->total;
     info.documents = report->documents[k] = at->documents;
     report->shards[k] = at->shards;
     if (walk->prepare->rank || !at->shards) continue;
-    GD_TRY(gd_split_write_index(at->folder, &info, at->entries, at->shards));
+    GD_TRY(gd_split_write_index(at->folder, &info, &(gd_data_task){0}, at->entries, at->shards));
     GD_TRY(gd_folder_sync(at->folder));
   }
   return GD_OK;
@@ -256,7 +250,7 @@ static gd_status write_splits(walker *walk, gd_prepare_report *report) {
 gd_status gd_prepare_write_splits(gd_prepare *prepare, gd_prepare_report *report) {
   prepare->progress = (gd_prepare_progress){.phase = "write", .mine = prepare->tokens, .total = prepare->tokens};
   walker walk = {.prepare = prepare, .ids = -1};
-  walk.shard_tokens = prepare->options->shard_tokens > 0 ? prepare->options->shard_tokens : SHARD_TOKENS;
+  walk.shard_tokens = gd_prepare_shard_tokens(prepare);
   walk.copy = malloc(COPY_TOKENS * sizeof *walk.copy);
   gd_status status = write_splits(&walk, report);
   for (int k = 0; k < SPLITS; k++) {

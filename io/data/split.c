@@ -1,6 +1,7 @@
 /* split.c - one split: its index, and its shards read as one stream. */
 #include "io/data/split.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,14 +11,14 @@
 #include "io/base/json.h"
 #include "shard/spec.h"
 
-enum { OPEN_SHARDS = 8, FORMAT_VERSION = 2, INDEX_LIMIT = 1 << 28, VERIFY_TOKENS = 1 << 18 };
+enum { OPEN_SHARDS = 8, FORMAT_VERSION = 3, TEXT_VERSION = 2, INDEX_LIMIT = 1 << 28, VERIFY_TOKENS = 1 << 18 };
 static const char format_name[] = "gptdist-dataset";
 
 typedef struct entry {
   char *path;
   gd_shard_source source;
   gd_shard_check check; /* where no records are shared */
-  int64_t first, tokens, documents;
+  int64_t first, tokens, documents, first_document;
   gd_token_shard *shard; /* NULL: not open */
   uint64_t used;         /* when it was last read, for closing the oldest */
 } entry;
@@ -26,6 +27,7 @@ struct gd_split {
   char *folder, *index; /* index: index.json in it */
   char digest[GD_SHA256_HEX_BYTES];
   gd_token_shard_info info;
+  gd_data_task task;
   entry *entries;
   int32_t count, open;
   uint64_t clock;
@@ -79,7 +81,7 @@ static gd_status check_index(const char *path, const gd_bytes *text) {
   const char *at = text->count ? memmem(text->bytes, text->count, key, sizeof key - 1) : NULL;
   long version = at ? strtol(at + sizeof key - 1, NULL, 10) : 0;
   if (version == 1) return GD_OK;
-  if (version && version != FORMAT_VERSION)
+  if (version < 0 || version > FORMAT_VERSION)
     return gd_fail_user(GD_BAD_DATA, "%s: format version %ld, this program reads versions 1 to %d", path, version,
                         FORMAT_VERSION);
   gd_bytes tail = {0};
@@ -103,6 +105,7 @@ static gd_status read_index(gd_split *split, const char *path, const gd_json *ro
   if (!format || strcmp(format, format_name) != 0)
     return gd_fail_user(GD_BAD_DATA, "%s: format is \"%s\", expected \"%s\"", path, format ? format : "", format_name);
   GD_TRY(wanted_integer(path, root, "version", INT32_MIN, INT32_MAX, &value));
+  const int64_t version = value;
   if (value < 1 || value > FORMAT_VERSION)
     return gd_fail_user(GD_BAD_DATA, "%s: format version %lld, this program reads versions 1 to %d", path, (long long)value,
                         FORMAT_VERSION);
@@ -115,6 +118,11 @@ static gd_status read_index(gd_split *split, const char *path, const gd_json *ro
   info->eot = (int32_t)value;
   GD_TRY(wanted_integer(path, root, "tokens", 0, INT64_MAX >> 11, &info->tokens));
   GD_TRY(wanted_integer(path, root, "documents", 0, info->tokens, &info->documents));
+  if (version == FORMAT_VERSION) {
+    GD_TRY(gd_data_task_read(root, path, &split->task));
+    info->examples = true;
+    info->columns = gd_data_task_columns(&split->task);
+  }
   const gd_json *shards = gd_json_get(root, "shards");
   if (!gd_json_is_array(shards)) return gd_fail_user(GD_BAD_DATA, "%s: \"shards\" is missing or no list", path);
   int32_t count = 0;
@@ -125,6 +133,7 @@ static gd_status read_index(gd_split *split, const char *path, const gd_json *ro
     entry *next = &split->entries[split->count++];
     GD_TRY(read_entry(split, path, node, next));
     next->first = tokens;
+    next->first_document = documents;
     tokens += next->tokens;
     documents += next->documents;
   }
@@ -171,6 +180,7 @@ void gd_split_close(gd_split *split) {
     gd_token_shard_close(split->entries[i].shard);
     free(split->entries[i].path);
   }
+  gd_data_task_free(&split->task);
   free(split->entries);
   free(split->index);
   free(split->folder);
@@ -185,6 +195,9 @@ const char *gd_split_digest(const gd_split *split) {
 }
 const gd_token_shard_info *gd_split_info(const gd_split *split) {
   return &split->info;
+}
+const gd_data_task *gd_split_task(const gd_split *split) {
+  return &split->task;
 }
 int32_t gd_split_shards(const gd_split *split) {
   return split->count;
@@ -262,6 +275,10 @@ static gd_status open_shard(gd_split *split, int32_t index, gd_token_shard **out
     status = gd_fail_user(GD_BAD_DATA, "%s: holds %lld tokens and %lld documents, %s expects %lld and %lld", at->path,
                           (long long)found->tokens, (long long)found->documents, split->index, (long long)at->tokens,
                           (long long)at->documents);
+  else if (found->examples != wanted->examples || found->columns != wanted->columns)
+    status = gd_fail_user(GD_BAD_DATA, "%s: holds %s with %d columns of labels, %s expects %s with %d", at->path,
+                          found->examples ? "examples" : "plain text", found->columns, split->index,
+                          wanted->examples ? "examples" : "plain text", wanted->columns);
   if (status != GD_OK) {
     gd_token_shard_close(shard);
     return status;
@@ -287,6 +304,60 @@ gd_status gd_split_read(gd_split *split, int64_t first, int64_t count, int32_t *
     ids += here;
     count -= here;
   }
+  return GD_OK;
+}
+
+gd_status gd_split_targets(gd_split *split, int64_t first, int64_t count, uint8_t *targets) {
+  if (first < 0 || count < 0 || count > split->info.tokens - first)
+    return gd_fail(GD_BUG, "%s: targets %lld + %lld of %lld", split->folder, (long long)first, (long long)count,
+                   (long long)split->info.tokens);
+  while (count > 0) {
+    int32_t index = gd_split_find(split, first);
+    const entry *at = &split->entries[index];
+    gd_token_shard *shard;
+    GD_TRY(open_shard(split, index, &shard));
+    int64_t here = at->first + at->tokens - first;
+    if (here > count) here = count;
+    GD_TRY(gd_token_shard_targets(shard, first - at->first, here, targets));
+    first += here;
+    targets += here;
+    count -= here;
+  }
+  return GD_OK;
+}
+
+gd_status gd_split_labels(gd_split *split, int64_t document, float *labels) {
+  for (int32_t i = 0; i < split->count; i++) {
+    const entry *at = &split->entries[i];
+    if (document < at->first_document || document >= at->first_document + at->documents) continue;
+    gd_token_shard *shard;
+    GD_TRY(open_shard(split, i, &shard));
+    return gd_token_shard_labels(shard, document - at->first_document, 1, labels);
+  }
+  return gd_fail(GD_BUG, "%s: document %lld of %lld", split->folder, (long long)document, (long long)split->info.documents);
+}
+
+gd_status gd_split_documents(gd_split *split, int64_t *starts) {
+  int64_t longest = 0;
+  starts[split->info.documents] = split->info.tokens;
+  for (int32_t i = 0; i < split->count; i++) {
+    const entry *at = &split->entries[i];
+    gd_token_shard *shard;
+    GD_TRY(open_shard(split, i, &shard));
+    GD_TRY(gd_token_shard_documents(shard, 0, at->documents, starts + at->first_document));
+    if (at->tokens && (!at->documents || starts[at->first_document] != 0))
+      return gd_fail_user(GD_BAD_DATA, "%s: its first token belongs to no document, expected one to begin at 0", at->path);
+    for (int64_t d = 0; d < at->documents; d++) starts[at->first_document + d] += at->first;
+  }
+  for (int64_t d = 0; d < split->info.documents; d++) {
+    int64_t length = starts[d + 1] - starts[d];
+    if (length < 1)
+      return gd_fail_user(GD_BAD_DATA, "%s: document %lld of the split has no tokens", split->index, (long long)d);
+    if (length > longest) longest = length;
+  }
+  if (longest != split->task.longest)
+    return gd_fail_user(GD_BAD_DATA, "%s: \"longest\" is %d, but the longest document has %lld tokens", split->index,
+                        split->task.longest, (long long)longest);
   return GD_OK;
 }
 
@@ -323,6 +394,40 @@ gd_status gd_split_document_starts(gd_split *split, int64_t first, int64_t count
   return GD_OK;
 }
 
+/* A label that is none of the map's, or none at all. */
+static gd_status verify_labels(const gd_split *split, const char *path, int64_t document, const float *labels) {
+  const gd_data_task *task = &split->task;
+  for (int32_t k = 0; k < split->info.columns; k++) {
+    bool good = task->multiple ? labels[k] >= 0 && labels[k] <= 1
+                               : labels[k] >= 0 && labels[k] < (float)task->label_count && labels[k] == floorf(labels[k]);
+    if (!good)
+      return gd_fail_user(GD_BAD_DATA, "%s: document %lld has the label %g, expected %s %d", path, (long long)document,
+                          (double)labels[k], task->multiple ? "0 to" : "a whole number below",
+                          task->multiple ? 1 : task->label_count);
+  }
+  return GD_OK;
+}
+
+static gd_status verify_examples(gd_split *split) {
+  int64_t *starts = malloc(((size_t)split->info.documents + 1) * sizeof *starts);
+  uint8_t *targets = malloc(VERIFY_TOKENS);
+  float *labels = malloc(((size_t)split->info.columns + 1) * sizeof *labels);
+  gd_status status = starts && targets && labels ? gd_split_documents(split, starts)
+                                                 : gd_fail(GD_NO_MEMORY, "no memory to verify %s", split->folder);
+  for (int64_t first = 0; status == GD_OK && first < split->info.tokens; first += VERIFY_TOKENS) {
+    int64_t left = split->info.tokens - first;
+    status = gd_split_targets(split, first, left < VERIFY_TOKENS ? left : VERIFY_TOKENS, targets);
+  }
+  for (int64_t d = 0; status == GD_OK && split->info.columns && d < split->info.documents; d++) {
+    status = gd_split_labels(split, d, labels);
+    if (status == GD_OK) status = verify_labels(split, split->index, d, labels);
+  }
+  free(starts);
+  free(targets);
+  free(labels);
+  return status;
+}
+
 gd_status gd_split_verify(gd_split *split) {
   int32_t *ids = malloc(VERIFY_TOKENS * sizeof *ids);
   if (!ids) return gd_fail(GD_NO_MEMORY, "no memory to verify %s", split->folder);
@@ -341,22 +446,25 @@ gd_status gd_split_verify(gd_split *split) {
       GD_TRY_GOTO(status, done, gd_token_shard_documents(shard, first, count, positions));
     }
   }
+  if (status == GD_OK && split->info.examples) status = verify_examples(split);
 done:
   free(ids);
   return status;
 }
 
-gd_status gd_split_write_index(const char *folder, const gd_token_shard_info *info, const gd_split_entry *entries,
-                               int32_t count) {
+gd_status gd_split_write_index(const char *folder, const gd_token_shard_info *info, const gd_data_task *task,
+                               const gd_split_entry *entries, int32_t count) {
   char path[GD_PATH_BYTES];
   GD_TRY(gd_path_join(path, sizeof path, folder, "index.json"));
   gd_bytes text = {0};
   gd_status status = gd_bytes_printf(
       &text,
       "{\n  \"format\": \"%s\",\n  \"version\": %d,\n  \"tokenizer\": \"%s\",\n  \"tokenizer_digest\": \"%s\",\n"
-      "  \"vocabulary\": %d,\n  \"eot\": %d,\n  \"tokens\": %lld,\n  \"documents\": %lld,\n  \"shards\": [",
-      format_name, FORMAT_VERSION, info->tokenizer, info->tokenizer_digest, info->vocabulary, info->eot,
-      (long long)info->tokens, (long long)info->documents);
+      "  \"vocabulary\": %d,\n  \"eot\": %d,\n  \"tokens\": %lld,\n  \"documents\": %lld",
+      format_name, task->kind == GD_TASK_LM ? TEXT_VERSION : FORMAT_VERSION, info->tokenizer, info->tokenizer_digest,
+      info->vocabulary, info->eot, (long long)info->tokens, (long long)info->documents);
+  if (status == GD_OK) status = gd_data_task_write(task, &text);
+  if (status == GD_OK) status = gd_bytes_printf(&text, ",\n  \"shards\": [");
   for (int32_t i = 0; status == GD_OK && i < count; i++)
     status = gd_bytes_printf(&text, "%s\n    {\"file\": \"%s\", \"tokens\": %lld, \"documents\": %lld, \"sha256\": \"%s\"}",
                              i ? "," : "", entries[i].file, (long long)entries[i].tokens, (long long)entries[i].documents,

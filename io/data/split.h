@@ -2,6 +2,7 @@
 #ifndef GD_IO_DATA_SPLIT_H
 #define GD_IO_DATA_SPLIT_H
 
+#include "io/data/task.h"
 #include "io/data/token_shard.h"
 
 typedef struct gd_split gd_split;
@@ -15,12 +16,21 @@ void gd_split_close(gd_split *split);
 const char *gd_split_folder(const gd_split *split);
 const char *gd_split_digest(const gd_split *split);              /* SHA-256 of index.json, hexadecimal */
 const gd_token_shard_info *gd_split_info(const gd_split *split); /* sums over the shards */
+const gd_data_task *gd_split_task(const gd_split *split);        /* what its documents are for */
 int32_t gd_split_shards(const gd_split *split);
 const char *gd_split_shard_path(const gd_split *split, int32_t shard);
 int64_t gd_split_shard_first(const gd_split *split, int32_t shard); /* stream position of its first token */
 
 /* ids[count] = tokens first .. first + count - 1 of the stream. Not safe from several threads at once. */
 GD_CHECKED gd_status gd_split_read(gd_split *split, int64_t first, int64_t count, int32_t *ids);
+
+/* Of a task's split: where the documents lie and how long they are, starts[documents + 1] in the stream, the last one its end.
+ * GD_BAD_DATA: an empty document, tokens that belong to none, or a longest one that is not as long as the index says. */
+GD_CHECKED gd_status gd_split_documents(gd_split *split, int64_t *starts);
+
+/* Of a task's split, as gd_split_read: targets[count] of tokens first .. first + count - 1; labels[columns] of a document. */
+GD_CHECKED gd_status gd_split_targets(gd_split *split, int64_t first, int64_t count, uint8_t *targets);
+GD_CHECKED gd_status gd_split_labels(gd_split *split, int64_t document, float *labels);
 
 /* Records of the checks of all shards, gd_split_shards of them, that others use, too; the caller's to keep. Without them the
  * split has its own. Before the first read. */
@@ -39,13 +49,13 @@ GD_CHECKED gd_status gd_split_document_starts(gd_split *split, int64_t first, in
 /* Reads everything: digests, checksums, ids, document positions. GD_BAD_DATA naming the first file that is not whole. */
 GD_CHECKED gd_status gd_split_verify(gd_split *split);
 
-/* Writing the index of shards already in the folder; `info` holds the sums. */
+/* Writing the index of shards already in the folder; `info` holds the sums. task: all zeros for plain text. */
 typedef struct gd_split_entry {
   char file[32];
   int64_t tokens, documents;
   char sha256[GD_SHA256_HEX_BYTES];
 } gd_split_entry;
-GD_CHECKED gd_status gd_split_write_index(const char *folder, const gd_token_shard_info *info, const gd_split_entry *entries,
-                                          int32_t count);
+GD_CHECKED gd_status gd_split_write_index(const char *folder, const gd_token_shard_info *info, const gd_data_task *task,
+                                          const gd_split_entry *entries, int32_t count);
 
 #endif

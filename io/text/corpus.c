@@ -127,10 +127,33 @@ static gd_status start(gd_corpus *corpus, int64_t begin, int64_t end) {
   }
   corpus->window_offset = corpus->begin;
   corpus->line_start = corpus->begin == 0;
-  corpus->column = corpus->options.text_column > 0 ? corpus->options.text_column - 1 : -1;
   if (corpus->begin != 0) return GD_OK;
   while (!corpus->finished && corpus->window.count < 3) GD_TRY(gd_corpus_fill(corpus, GD_CORPUS_PART_BYTES));
   if (corpus->window.count >= 3 && memcmp(corpus->window.bytes, "\xef\xbb\xbf", 3) == 0) corpus->used = 3; /* byte order mark */
+  return GD_OK;
+}
+
+/* The columns that are asked for, or the text as the only one. */
+static gd_status choose_columns(gd_corpus *corpus) {
+  const gd_corpus_options *options = &corpus->options;
+  bool rows = corpus->format == GD_CORPUS_CSV || corpus->format == GD_CORPUS_TSV;
+  int32_t count = options->column_count, numbers = 0;
+  if (count > GD_CORPUS_COLUMNS) return gd_fail(GD_BUG, "%d columns", count);
+  corpus->column_count = count ? count : 1;
+  if (!count)
+    corpus->columns[0] = rows && options->text_column > 0
+                             ? (gd_corpus_column){.number = options->text_column}
+                             : (gd_corpus_column){.name = options->text_field ? options->text_field : "text"};
+  for (int32_t k = 0; k < count; k++) corpus->columns[k] = options->columns[k];
+  for (int32_t k = 0; k < corpus->column_count; k++) numbers += !corpus->columns[k].name;
+  if (numbers && !rows && corpus->format != GD_CORPUS_TEXT)
+    return gd_fail_user(GD_USAGE, "%s: columns by number are those of csv and tsv, expected the names of fields", corpus->path);
+  if (numbers && numbers != corpus->column_count)
+    return gd_fail_user(
+        GD_USAGE, "%s: some columns are named and some numbered; expected names where there is a header row, else numbers",
+        corpus->path);
+  for (int32_t k = 0; numbers && k < corpus->column_count; k++) corpus->place[k] = corpus->columns[k].number - 1;
+  corpus->placed = numbers > 0;
   return GD_OK;
 }
 
@@ -139,11 +162,11 @@ gd_status gd_corpus_open(const char *path, const gd_corpus_options *options, int
   gd_corpus *corpus = calloc(1, sizeof *corpus);
   if (!corpus) return gd_fail(GD_NO_MEMORY, "no memory for a reader");
   corpus->options = *options;
-  if (!corpus->options.text_field) corpus->options.text_field = "text";
   if (!corpus->options.separator) corpus->options.separator = "<|endoftext|>";
   corpus->path = strdup(strcmp(path, "-") == 0 ? "standard input" : path); /* as messages name it */
   gd_status status =
       corpus->path ? choose_format(path, options->format, &corpus->format) : gd_fail(GD_NO_MEMORY, "no memory for a reader");
+  if (status == GD_OK) status = choose_columns(corpus);
   if (status == GD_OK) status = gd_text_stream_open(path, &corpus->stream);
   if (status == GD_OK) status = start(corpus, begin, end);
   if (status != GD_OK) {
@@ -159,16 +182,18 @@ void gd_corpus_close(gd_corpus *corpus) {
   gd_text_stream_close(corpus->stream);
   gd_bytes_free(&corpus->window);
   gd_bytes_free(&corpus->text);
+  gd_bytes_free(&corpus->fields);
   free(corpus->path);
   free(corpus);
 }
 
 gd_status gd_corpus_next(gd_corpus *corpus, gd_corpus_part *part, bool *more) {
   *part = (gd_corpus_part){0};
-  if (corpus->format == GD_CORPUS_JSONL) return gd_corpus_next_jsonl(corpus, part, more);
-  if (corpus->format == GD_CORPUS_JSON) return gd_corpus_next_json(corpus, part, more);
   if (corpus->format == GD_CORPUS_TEXT) return gd_corpus_next_text(corpus, part, more);
-  return gd_corpus_next_row(corpus, part, more);
+  gd_corpus_record record;
+  GD_TRY(gd_corpus_next_record(corpus, &record, more));
+  if (*more) *part = (gd_corpus_part){record.values[0].bytes, record.values[0].count, true};
+  return GD_OK;
 }
 
 int64_t gd_corpus_done(const gd_corpus *corpus) {

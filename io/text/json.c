@@ -75,16 +75,9 @@ static gd_status next_object(gd_corpus *corpus, bool *more) {
   }
 }
 
-gd_status gd_corpus_next_json(gd_corpus *corpus, gd_corpus_part *part, bool *more) {
-  for (;;) {
-    size_t count = 0;
-    GD_TRY(next_object(corpus, more));
-    if (!*more) return GD_OK;
-    GD_TRY(find_object(corpus, &count));
-    GD_TRY(gd_corpus_read_record(corpus, corpus->window.bytes + corpus->used, count, &corpus->text));
-    gd_corpus_use(corpus, count);
-    if (!corpus->text.count) continue;
-    *part = (gd_corpus_part){corpus->text.bytes, corpus->text.count, true};
-    return GD_OK;
-  }
+gd_status gd_corpus_find_json(gd_corpus *corpus, size_t *length, bool *more) {
+  GD_TRY(next_object(corpus, more));
+  if (!*more) return GD_OK;
+  GD_TRY(find_object(corpus, length));
+  return gd_corpus_read_object(corpus, corpus->window.bytes + corpus->used, *length);
 }

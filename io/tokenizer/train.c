@@ -45,6 +45,7 @@ static gd_status count_files(const gd_tokenizer_train_options *options, gd_words
   gd_splitter *splitter = NULL;
   gd_splitter_state *state = NULL;
   corpus.cut = true;
+  corpus.drop_empty = true; /* no words are lost */
   gd_status status = gd_splitter_open(gd_splitter_gpt2, &splitter);
   if (status == GD_OK) status = gd_splitter_state_open(splitter, &state);
   for (int32_t i = 0; status == GD_OK && i < options->input_count; i++)

@@ -38,7 +38,7 @@ static gd_status measure(const char *folder, int32_t length) {
   data.sources = 1;
   data.weight[0] = 1;
   snprintf(data.path[0], sizeof data.path[0], "%s", folder);
-  GD_TRY(gd_dataset_open(&data, length, GD_ORDER_SHUFFLED, 1, &dataset));
+  GD_TRY(gd_dataset_open(&data, length, GD_ORDER_SHUFFLED, 1, true, &dataset));
   GD_TRY(gd_batch_open(ROWS, length, &batch));
   gd_prefetch_plan plan = {.draws_per_step = ROWS, .count = ROWS, .depth = 2};
   GD_TRY(gd_prefetch_open(dataset, &plan, &prefetch));

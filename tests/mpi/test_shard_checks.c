@@ -54,7 +54,7 @@ static void write_split(void) {
     snprintf(entries[k].file, sizeof entries[k].file, "%05d.h5", k);
   }
   info.tokens = SHARDS * SHARD_TOKENS;
-  ok(gd_split_write_index(split, &info, entries, SHARDS));
+  ok(gd_split_write_index(split, &info, &(gd_data_task){0}, entries, SHARDS));
 }
 
 /* One bit of a shard, rank 0; all go on together. */
@@ -73,7 +73,7 @@ static void turn_a_bit(int shard, off_t byte) {
 
 static gd_dataset *open_dataset(void) {
   gd_dataset *dataset;
-  ok(gd_dataset_open_split(split, T, false, &dataset));
+  ok(gd_dataset_open_split(split, T, false, true, &dataset));
   ok(gd_session_barrier(session));
   return dataset;
 }

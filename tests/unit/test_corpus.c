@@ -91,11 +91,13 @@ static void separator_lines_part_documents(void **state) {
 
 static void json_lines_give_their_field(void **state) {
   (void)state;
-  gd_corpus_options options = {0};
+  gd_corpus_options options = {.drop_empty = true};
   put_text("a.jsonl", "{\"id\": 1, \"text\": \"a\\n\\u00e9\"}\r\n\n{\"text\": \"\"}\n{\"text\": \"b\"}");
   expect(&options, "a\n\xc3\xa9\1b\1");
+  options.drop_empty = false;
+  expect_fault(&options, GD_BAD_DATA, "a.jsonl:3: column \"text\" is empty; --empty drop leaves out and counts such rows");
   options.text_field = "body";
-  expect_fault(&options, GD_BAD_DATA, "a.jsonl:1: no field \"body\" (the first is \"id\")");
+  expect_fault(&options, GD_BAD_DATA, "a.jsonl:1: no field \"body\" (there are \"id\", \"text\"), see --text-field");
   options.text_field = NULL;
   put_text("a.jsonl", "{\"text\": \"a\"}\n{\"text\": \"b\"\n");
   expect_fault(&options, GD_BAD_DATA, "a.jsonl:2: ");
@@ -123,7 +125,7 @@ static void json_arrays_and_objects_give_their_field(void **state) {
   put_text("a.json", "[{\"text\": \"a\"}] x");
   expect_fault(&options, GD_BAD_DATA, "a.json:1: found \"x\", expected the end of the file behind its array");
   put_text("a.json", "[{\"text\": \"a\"},\n{\"body\": \"b\"}]");
-  expect_fault(&options, GD_BAD_DATA, "a.json:2: no field \"text\" (the first is \"body\")");
+  expect_fault(&options, GD_BAD_DATA, "a.json:2: no field \"text\" (there are \"body\")");
 }
 
 /* Every edge of a read falls, in one of the files, between a backslash or quote and what it escapes. A brace follows, which
@@ -289,12 +291,14 @@ static void folders_and_patterns_are_inputs(void **state) {
 
 static void csv_rows_may_hold_commas_quotes_and_line_ends(void **state) {
   (void)state;
-  gd_corpus_options options = {0};
+  gd_corpus_options options = {.drop_empty = true};
   put_text("a.csv", "label,text\r\n1,plain\r\n2,\"a, \"\"b\"\"\r\nc\"\r\n\r\n3,\r\n4,last");
   expect(&options,
          "plain\1"
          "a, \"b\"\r\nc\1"
          "last\1");
+  options.drop_empty = false;
+  expect_fault(&options, GD_BAD_DATA, "a.csv:6: column \"text\" is empty");
   put_text("a.csv", "label,body\n1,x\n");
   expect_fault(&options, GD_BAD_DATA, "a.csv:1: no column \"text\" in the header \"label,body\"");
   put_text("a.csv", "label,text\n1,x\n2\n");
@@ -306,6 +310,106 @@ static void csv_rows_may_hold_commas_quotes_and_line_ends(void **state) {
   expect(&options,
          "say \"hi\"\1"
          "buy\1");
+}
+
+/* The records of a file, as "LINE|value|value|;". */
+static gd_status read_records(const gd_corpus_options *options, gd_bytes *out, int64_t *dropped) {
+  gd_corpus *corpus;
+  gd_corpus_record record;
+  bool more = true;
+  GD_TRY(gd_corpus_open(path, options, 0, -1, &corpus));
+  gd_status status;
+  while ((status = gd_corpus_next_record(corpus, &record, &more)) == GD_OK && more) {
+    ok(gd_bytes_printf(out, "%d|", (int)record.line));
+    for (int32_t k = 0; k < options->column_count; k++) {
+      ok(gd_bytes_append(out, record.values[k].bytes, record.values[k].count));
+      ok(gd_bytes_append(out, "|", 1));
+    }
+    ok(gd_bytes_append(out, ";", 1));
+  }
+  if (dropped) *dropped = gd_corpus_dropped(corpus);
+  gd_corpus_close(corpus);
+  return status;
+}
+
+static void expect_records(const gd_corpus_options *options, const char *wanted, int64_t wanted_dropped) {
+  gd_bytes out = {0};
+  int64_t dropped;
+  ok(read_records(options, &out, &dropped));
+  assert_string_equal(out.bytes, wanted);
+  assert_int_equal(dropped, wanted_dropped);
+  gd_bytes_free(&out);
+}
+
+static void expect_record_fault(const gd_corpus_options *options, gd_status code, const char *text) {
+  gd_bytes out = {0};
+  gd_status status = read_records(options, &out, NULL);
+  gd_bytes_free(&out);
+  if (status != code || !strstr(gd_error_text(), text))
+    fail_msg("status %d, text \"%s\", expected \"%s\"", (int)status, gd_error_text(), text);
+}
+
+static void records_have_the_columns_that_are_asked_for(void **state) {
+  (void)state;
+  const gd_corpus_column named[] = {{.name = "text"}, {.name = "label", .kind = GD_COLUMN_SCALAR}};
+  const gd_corpus_column numbered[] = {{.number = 3}, {.number = 1}};
+  const gd_corpus_options by_name = {.columns = named, .column_count = 2}, by_number = {.columns = numbered, .column_count = 2};
+  put_text("a.csv", "label,id,text\r\nspam,1,\"buy, \"\"now\"\"\r\ntwice\"\r\n\r\nham,2,hi\r\n");
+  expect_records(&by_name, "2|buy, \"now\"\r\ntwice|spam|;5|hi|ham|;", 0);
+  put_text("a.tsv", "spam\t1\tsay \"x\"\nham\t2\thi");
+  expect_records(&by_number, "1|say \"x\"|spam|;2|hi|ham|;", 0);
+  put_text("a.jsonl",
+           "{\"text\": \"a\", \"label\": 1}\n\n{\"label\": true, \"text\": \"b\"}\n{\"text\": \"c\", \"label\": \"x\"}\n");
+  expect_records(&by_name, "1|a|1|;3|b|true|;4|c|x|;", 0);
+  put_text("a.json", "[{\"text\": \"a\",\n \"label\": 0.5},\n {\"text\": \"b\", \"label\": \"\\u00e9\"}]");
+  expect_records(&by_name, "1|a|0.5|;3|b|\xc3\xa9|;", 0);
+  const gd_corpus_column turns[] = {{.name = "messages", .kind = GD_COLUMN_JSON},
+                                    {.name = "system", .optional = true, .empty_ok = true}};
+  const gd_corpus_options json = {.columns = turns, .column_count = 2};
+  put_text("a.jsonl", "{\"messages\": [ {\"role\": \"user\\u0000\"} ]}\n{\"messages\": [], \"system\": null}\n");
+  expect_records(&json, "1|[{\"role\":\"user\\u0000\"}]||;2|[]||;", 0);
+}
+
+static void a_record_without_its_columns_is_named_with_those_there(void **state) {
+  (void)state;
+  const gd_corpus_column columns[] = {{.name = "text"}, {.name = "label"}}, numbers[] = {{.number = 1}, {.number = 3}};
+  const gd_corpus_column mixed[] = {{.name = "text"}, {.number = 1}};
+  gd_corpus_options options = {.columns = columns, .column_count = 2}, by_number = {.columns = numbers, .column_count = 2};
+  put_text("a.csv", "class,text\n1,a\n");
+  expect_record_fault(&options, GD_BAD_DATA, "a.csv:1: no column \"label\" in the header \"class,text\", see --columns");
+  put_text("a.csv", "label,text,label\n1,a,2\n");
+  expect_record_fault(&options, GD_BAD_DATA, "a.csv:1: the column \"label\" stands twice in the header \"label,text,label\"");
+  put_text("a.csv", "label,text\n1,a\n2,b,c\n");
+  expect_record_fault(&options, GD_BAD_DATA, "a.csv:3: the row has 3 fields, expected 2 as in the first one");
+  put_text("a.tsv", "1\t2\nx\ty\n");
+  expect_record_fault(&by_number, GD_BAD_DATA, "a.tsv:1: the row has 2 fields, expected at least 3");
+  put_text("a.jsonl", "{\"text\": \"a\", \"class\": \"b\"}\n");
+  expect_record_fault(&options, GD_BAD_DATA, "a.jsonl:1: no field \"label\" (there are \"text\", \"class\"), see --columns");
+  put_text("a.jsonl", "\n{\"text\": \"a\", \"label\": \"b\", \"text\": \"c\"}\n");
+  expect_record_fault(&options, GD_BAD_DATA, "a.jsonl:2: the field \"text\" stands there twice");
+  put_text("a.jsonl", "{\"text\": \"a\", \"label\": 1}\n");
+  expect_record_fault(&options, GD_BAD_DATA, "a.jsonl:1: the field \"label\" is no text");
+  expect_record_fault(&by_number, GD_USAGE, "a.jsonl: columns by number are those of csv and tsv");
+  put_text("a.csv", "label,text\n1,a\n2, \n3,b\n");
+  expect_record_fault(&options, GD_BAD_DATA, "a.csv:3: column \"text\" is empty; --empty drop");
+  options.drop_empty = true;
+  expect_records(&options, "2|a|1|;4|b|3|;", 1);
+  put_text("a.tsv", "a\tb\tc\n");
+  options.columns = mixed;
+  expect_record_fault(&options, GD_USAGE, "a.tsv: some columns are named and some numbered");
+  put_text("a.txt", "x\n");
+  options.columns = columns;
+  expect_record_fault(&options, GD_USAGE, "a.txt: plain text has no columns");
+}
+
+static void halves_of_a_character_in_two_columns_are_no_character(void **state) {
+  (void)state;
+  const gd_corpus_column columns[] = {{.number = 1}, {.number = 2}};
+  gd_corpus_options options = {.columns = columns, .column_count = 2};
+  put_text("a.tsv", "x\ty\na\xc3\t\xa9z\n");
+  expect_record_fault(&options, GD_BAD_DATA, "a.tsv:2: found the byte 0xc3, expected UTF-8");
+  options.replace_invalid = true;
+  expect_records(&options, "1|x|y|;2|a\xef\xbf\xbd|\xef\xbf\xbdz|;", 0);
 }
 
 static int64_t count_documents(const char *name, const gd_corpus_options *options) {
@@ -468,6 +572,9 @@ int main(void) {
       cmocka_unit_test(a_name_that_says_no_format_is_refused),
       cmocka_unit_test(folders_and_patterns_are_inputs),
       cmocka_unit_test(csv_rows_may_hold_commas_quotes_and_line_ends),
+      cmocka_unit_test(records_have_the_columns_that_are_asked_for),
+      cmocka_unit_test(a_record_without_its_columns_is_named_with_those_there),
+      cmocka_unit_test(halves_of_a_character_in_two_columns_are_no_character),
       cmocka_unit_test(real_files_have_their_published_numbers_of_rows),
       cmocka_unit_test(invalid_utf8_is_named_with_its_line_or_replaced),
       cmocka_unit_test(ranges_of_a_file_give_the_whole),

@@ -145,8 +145,8 @@ static gd_status use(const char *set) {
   gd_dataset *train = NULL, *validation = NULL;
   data = (gd_data_spec){.sources = 1, .weight = {1}, .mask_documents = true};
   memcpy(data.path[0], set, sizeof data.path[0]);
-  gd_status status = gd_dataset_open(&data, T, GD_ORDER_SHUFFLED, 1, &train);
-  if (status == GD_OK) status = gd_dataset_open_validation(&data, T, &validation);
+  gd_status status = gd_dataset_open(&data, T, GD_ORDER_SHUFFLED, 1, true, &train);
+  if (status == GD_OK) status = gd_dataset_open_validation(&data, T, true, &validation);
   if (status == GD_OK && !validation) status = gd_fail(GD_BUG, "no validation");
   if (status == GD_OK) status = gd_tokenizer_check(gd_dataset_tokenizer_folder(train), gd_dataset_tokenizer_digest(train));
   if (status == GD_OK) status = read_all(train);

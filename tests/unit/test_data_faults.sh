@@ -54,7 +54,11 @@ prepare --output replaced --invalid-utf8 replace bad.txt >/dev/null || fail "--i
 printf '{"text": "a"}\n{"text": "b"\n' >bad.jsonl
 expect 65 'bad.jsonl:2: ' prepare --output x bad.jsonl
 printf '{"body": "a"}\n' >field.jsonl
-expect 65 'field.jsonl:1: no field "text" (the first is "body"), see --text-field' prepare --output x field.jsonl
+expect 65 'field.jsonl:1: no field "text" (there are "body"), see --text-field' prepare --output x field.jsonl
+printf '{"text": "a"}\n{"text": "b"}\n{"text": " "}\n' >empty.jsonl
+expect 65 'empty.jsonl:3: column "text" is empty; --empty drop leaves out and counts such rows' prepare --output x empty.jsonl
+prepare --output dropped --empty drop --json empty.jsonl | grep -q '"train_documents": 2, .*"dropped_empty": 1, ' || fail "--empty drop"
+expect 64 '--empty: found "some", expected error or drop' prepare --output x --empty some empty.jsonl
 printf 'text\n"open\n' >open.csv
 expect 65 'open.csv:2: the quote that opens here is never closed' prepare --output x open.csv
 gzip -c good.txt | head -c 2000 >cut.txt.gz
@@ -101,7 +105,7 @@ expect 65 'text/train/00000.h5: not a whole HDF5 file' "$data" verify text
 cp -r set swapped && cp set/train/00000.h5 swapped/train/00001.h5
 expect 65 'swapped/train/00001.h5' "$data" verify swapped
 cp -r set other && sed -i 's/"version": 2/"version": 7/' other/train/index.json
-expect 65 'other/train/index.json: format version 7, this program reads versions 1 to 2' "$data" inspect other
+expect 65 'other/train/index.json: format version 7, this program reads versions 1 to 3' "$data" inspect other
 cp -r set broken && head -c 100 set/train/index.json >broken/train/index.json
 expect 65 'broken/train/index.json: is damaged: its last line is not the SHA-256 of what comes before it' "$data" inspect broken
 for change in 's/"vocabulary": 257/"vocabulary": 300/' 's/"eot": 256/"eot": 255/' 's/"tokenizer": "bytes"/"tokenizer": "bites"/'; do

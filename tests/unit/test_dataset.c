@@ -57,7 +57,7 @@ static void write_split(const char *name, int32_t source, int64_t tokens, int64_
     info.documents += entry->documents;
   }
   info.tokens = tokens;
-  ok(gd_split_write_index(split, &info, entries, shards));
+  ok(gd_split_write_index(split, &info, &(gd_data_task){0}, entries, shards));
 }
 
 static int make_folder(void **state) {
@@ -85,7 +85,7 @@ static gd_data_spec spec_of(float a, float b) {
 static gd_dataset *open_one(gd_sample_order order, uint64_t seed) {
   gd_data_spec spec = spec_of(1, 0);
   gd_dataset *dataset;
-  ok(gd_dataset_open(&spec, T, order, seed, &dataset));
+  ok(gd_dataset_open(&spec, T, order, seed, true, &dataset));
   return dataset;
 }
 
@@ -176,8 +176,8 @@ static void a_draw_does_not_depend_on_how_it_is_read(void **state) {
   gd_data_spec spec = spec_of(2, 1);
   gd_dataset *dataset, *again;
   gd_batch whole, parts;
-  ok(gd_dataset_open(&spec, T, GD_ORDER_SHUFFLED, 5, &dataset));
-  ok(gd_dataset_open(&spec, T, GD_ORDER_SHUFFLED, 5, &again));
+  ok(gd_dataset_open(&spec, T, GD_ORDER_SHUFFLED, 5, true, &dataset));
+  ok(gd_dataset_open(&spec, T, GD_ORDER_SHUFFLED, 5, true, &again));
   ok(gd_batch_open(12, T, &whole));
   ok(gd_batch_open(12, T, &parts));
   ok(gd_dataset_read(dataset, 100, 12, &whole, 0));
@@ -213,7 +213,7 @@ static void a_mixture_shows_every_window_of_each_source(void **state) {
   (void)state;
   gd_data_spec spec = spec_of(25, 11);
   gd_dataset *dataset;
-  ok(gd_dataset_open(&spec, T, GD_ORDER_SHUFFLED, 9, &dataset));
+  ok(gd_dataset_open(&spec, T, GD_ORDER_SHUFFLED, 9, true, &dataset));
   uint8_t seen[2][25] = {{0}};
   for (int64_t draw = 0; draw < 72; draw++) {
     gd_dataset_place place;
@@ -236,7 +236,7 @@ static void two_equal_sources_have_two_orders(void **state) {
     gd_data_spec spec = spec_of(1, 1);
     memcpy(spec.path[1], spec.path[0], GD_PATH_BYTES);
     gd_dataset *dataset;
-    ok(gd_dataset_open(&spec, T, orders[k], 9, &dataset));
+    ok(gd_dataset_open(&spec, T, orders[k], 9, true, &dataset));
     assert_int_equal(gd_dataset_windows(dataset), 50);
     int32_t first[2][25] = {{0}}, count[2] = {0}, equal = 0;
     uint8_t seen[2][25] = {{0}};
@@ -274,7 +274,7 @@ static void document_starts_follow_the_boundaries_across_shards(void **state) {
     if (aligned) snprintf(spec.path[0], GD_PATH_BYTES, "%s/c", folder);
     gd_dataset *dataset;
     gd_batch batch;
-    ok(gd_dataset_open(&spec, T, GD_ORDER_RANDOM_OFFSET, 3, &dataset));
+    ok(gd_dataset_open(&spec, T, GD_ORDER_RANDOM_OFFSET, 3, true, &dataset));
     ok(gd_batch_open(1, T, &batch));
     for (int64_t draw = 0; draw < 1500; draw++) {
       ok(gd_dataset_read(dataset, draw, 1, &batch, 0));
@@ -294,7 +294,7 @@ static void validation_counts_every_target_once(void **state) {
   gd_data_spec spec = spec_of(1, 0);
   gd_dataset *dataset;
   gd_batch batch;
-  ok(gd_dataset_open_validation(&spec, T, &dataset));
+  ok(gd_dataset_open_validation(&spec, T, true, &dataset));
   assert_int_equal(gd_dataset_tokens(dataset), 30);
   assert_int_equal(gd_dataset_windows(dataset), 4); /* 29 targets */
   ok(gd_batch_open(7, T, &batch));
@@ -313,7 +313,7 @@ static void validation_counts_every_target_once(void **state) {
   gd_batch_close(&batch);
   gd_dataset_close(dataset);
   snprintf(spec.path[0], GD_PATH_BYTES, "%s/b", folder);
-  ok(gd_dataset_open_validation(&spec, T, &dataset));
+  ok(gd_dataset_open_validation(&spec, T, true, &dataset));
   assert_null(dataset);
 }
 
@@ -353,7 +353,7 @@ static void a_fault_of_the_reader_thread_is_returned_by_next(void **state) {
   gd_dataset *dataset;
   gd_prefetch *prefetch;
   gd_batch batch;
-  ok(gd_dataset_open(&spec, T, GD_ORDER_SEQUENTIAL, 1, &dataset));
+  ok(gd_dataset_open(&spec, T, GD_ORDER_SEQUENTIAL, 1, true, &dataset));
   assert_int_equal(unlink(shard), 0);
   ok(gd_batch_open(1, T, &batch));
   const gd_prefetch_plan plan = {.draws_per_step = 1, .count = 1, .depth = 4};
@@ -370,7 +370,7 @@ static void a_fault_of_the_reader_thread_is_returned_by_next(void **state) {
   gd_prefetch_close(prefetch);
   gd_dataset_close(dataset);
   /* opening again finds it at once */
-  assert_int_equal(gd_dataset_open(&spec, T, GD_ORDER_SEQUENTIAL, 1, &dataset), GD_BAD_DATA);
+  assert_int_equal(gd_dataset_open(&spec, T, GD_ORDER_SEQUENTIAL, 1, true, &dataset), GD_BAD_DATA);
   assert_non_null(strstr(gd_error_text(), "00001.h5: the token shard is missing, expected by"));
   gd_batch_close(&batch);
 }
@@ -379,13 +379,13 @@ static void wrong_folders_and_lengths_are_named(void **state) {
   (void)state;
   gd_data_spec spec = spec_of(1, 0);
   gd_dataset *dataset;
-  assert_int_equal(gd_dataset_open(&spec, 203, GD_ORDER_SEQUENTIAL, 1, &dataset), GD_USAGE);
+  assert_int_equal(gd_dataset_open(&spec, 203, GD_ORDER_SEQUENTIAL, 1, true, &dataset), GD_USAGE);
   assert_non_null(strstr(gd_error_text(), "holds 203 tokens, expected at least 204 for sequences of 203"));
   snprintf(spec.path[0], GD_PATH_BYTES, "/nowhere");
-  assert_int_equal(gd_dataset_open(&spec, T, GD_ORDER_SEQUENTIAL, 1, &dataset), GD_USAGE);
+  assert_int_equal(gd_dataset_open(&spec, T, GD_ORDER_SEQUENTIAL, 1, true, &dataset), GD_USAGE);
   assert_non_null(strstr(gd_error_text(), "/nowhere: No such file or directory, expected a dataset"));
   snprintf(spec.path[0], GD_PATH_BYTES, "%s", folder);
-  assert_int_equal(gd_dataset_open(&spec, T, GD_ORDER_SEQUENTIAL, 1, &dataset), GD_BAD_DATA);
+  assert_int_equal(gd_dataset_open(&spec, T, GD_ORDER_SEQUENTIAL, 1, true, &dataset), GD_BAD_DATA);
   assert_non_null(strstr(gd_error_text(), "no train/ in it"));
 }
 

@@ -169,8 +169,8 @@ static void a_truncated_file_is_named(void **state) {
 static void another_version_is_named(void **state) {
   (void)state;
   write_shard(VOCABULARY, TOKENS);
-  patch_integer("version", 1, 2);
-  expect_fault(GD_BAD_DATA, "format version 2, this program reads version 1");
+  patch_integer("version", 1, 3);
+  expect_fault(GD_BAD_DATA, "format version 3, this program reads versions 1 to 2");
 }
 
 static void sizes_that_do_not_agree_are_named(void **state) {

@@ -1,0 +1,156 @@
+/* prepare_labels.c - label columns to a label map and numbers. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/data/prepare_task.h"
+
+/* A label column's value with a zero behind it. */
+typedef struct label {
+  char *text;
+  int64_t number;
+} label;
+
+/* Digits, with a sign or not: "-3", "12". */
+static bool read_whole(const char *text, int64_t *out) {
+  char *end;
+  size_t digits = strspn(text[0] == '-' ? text + 1 : text, "0123456789");
+  *out = strtoll(text, &end, 10);
+  return digits > 0 && digits < 18 && !*end;
+}
+
+static int by_text(const void *a, const void *b) {
+  return strcmp(((const label *)a)->text, ((const label *)b)->text);
+}
+
+static int by_number(const void *a, const void *b) {
+  int64_t x = ((const label *)a)->number, y = ((const label *)b)->number;
+  return x != y ? (x < y ? -1 : 1) : by_text(a, b);
+}
+
+static gd_status copy_value(const gd_prepare_rows *rows, int64_t row, int32_t column, char **out) {
+  gd_corpus_value value = gd_table_value(&rows->table, row, column);
+  if (memchr(value.bytes, 0, value.count))
+    return gd_fail_user(GD_BAD_DATA, "%s:%lld: the label holds the character U+0000", rows->table.path[row],
+                        (long long)rows->table.line[row]);
+  *out = strndup(value.bytes, value.count);
+  return *out ? GD_OK : gd_fail(GD_NO_MEMORY, "no memory for a label");
+}
+
+/* The labels of training, sorted and each once, move from all[count] to the map. Numbers are sorted as numbers. */
+static gd_status make_map(gd_prepare_rows *rows, label *all, int64_t count) {
+  gd_data_task *task = &rows->made;
+  bool numbers = true;
+  for (int64_t i = 0; i < count; i++) numbers = read_whole(all[i].text, &all[i].number) && numbers;
+  qsort(all, (size_t)count, sizeof *all, numbers ? by_number : by_text);
+  int64_t different = 0;
+  for (int64_t i = 0; i < count; i++) different += !i || strcmp(all[i].text, all[i - 1].text) != 0;
+  if (different < 2)
+    return gd_fail_user(GD_BAD_DATA, "all rows for training have the label \"%s\", expected at least two labels",
+                        count ? all[0].text : "");
+  if (different > GD_TASK_LABELS)
+    return gd_fail_user(GD_BAD_DATA, "the label column has %lld different values, expected at most %d: is it the text?",
+                        (long long)different, GD_TASK_LABELS);
+  task->labels = calloc((size_t)different, sizeof *task->labels);
+  if (!task->labels) return gd_fail(GD_NO_MEMORY, "no memory for %lld labels", (long long)different);
+  for (int64_t i = 0; i < count; i++) {
+    if (task->label_count && strcmp(task->labels[task->label_count - 1], all[i].text) == 0) continue;
+    task->labels[task->label_count++] = all[i].text;
+    all[i].text = NULL;
+  }
+  return GD_OK;
+}
+
+/* Every row's label as its number in the map. */
+static gd_status number_rows(gd_prepare_rows *rows, int32_t column) {
+  const gd_data_task *task = &rows->made;
+  label *sorted = malloc((size_t)task->label_count * sizeof *sorted);
+  if (!sorted) return gd_fail(GD_NO_MEMORY, "no memory for %d labels", task->label_count);
+  for (int32_t i = 0; i < task->label_count; i++) sorted[i] = (label){task->labels[i], i};
+  qsort(sorted, (size_t)task->label_count, sizeof *sorted, by_text);
+  gd_status status = GD_OK;
+  for (int64_t row = 0; status == GD_OK && row < rows->table.count; row++) {
+    label wanted = {0};
+    GD_TRY_GOTO(status, done, copy_value(rows, row, column, &wanted.text));
+    const label *known = bsearch(&wanted, sorted, (size_t)task->label_count, sizeof *sorted, by_text);
+    if (known)
+      rows->labels[row] = (float)known->number;
+    else
+      status = gd_fail_user(GD_BAD_DATA, "%s:%lld: the label \"%s\" is none of the %d that the rows for training have",
+                            rows->table.path[row], (long long)rows->table.line[row], wanted.text, task->label_count);
+    free(wanted.text);
+  }
+done:
+  free(sorted);
+  return status;
+}
+
+static gd_status read_single(gd_prepare_rows *rows, int32_t column) {
+  const gd_table *table = &rows->table;
+  label *all = calloc((size_t)table->count + 1, sizeof *all);
+  if (!all) return gd_fail(GD_NO_MEMORY, "no memory for %lld labels", (long long)table->count);
+  int64_t count = 0;
+  gd_status status = GD_OK;
+  for (int64_t row = 0; status == GD_OK && row < table->count; row++)
+    if (table->split[row] == 0) status = copy_value(rows, row, column, &all[count++].text);
+  if (status == GD_OK) status = make_map(rows, all, count);
+  for (int64_t i = 0; i < count; i++) free(all[i].text);
+  free(all);
+  return status == GD_OK ? number_rows(rows, column) : status;
+}
+
+/* Several columns: each is a label, and holds 0, 1, false, true or a number between. */
+static gd_status read_multiple(gd_prepare_rows *rows) {
+  const gd_corpus_options *options = &rows->prepare->corpus;
+  gd_data_task *task = &rows->made;
+  task->multiple = true;
+  task->labels = calloc((size_t)options->column_count, sizeof *task->labels);
+  if (!task->labels) return gd_fail(GD_NO_MEMORY, "no memory for %d labels", options->column_count);
+  for (int32_t k = 0; k < options->column_count; k++) {
+    char name[32];
+    snprintf(name, sizeof name, "%lld", (long long)options->columns[k].number);
+    if (rows->task->roles[k] != GD_ROLE_LABEL) continue;
+    task->labels[task->label_count] = strdup(options->columns[k].name ? options->columns[k].name : name);
+    if (!task->labels[task->label_count++]) return gd_fail(GD_NO_MEMORY, "no memory for a label");
+  }
+  float *out = rows->labels;
+  for (int64_t row = 0; row < rows->table.count; row++)
+    for (int32_t k = 0; k < options->column_count; k++) {
+      char *text, *end;
+      if (rows->task->roles[k] != GD_ROLE_LABEL) continue;
+      GD_TRY(copy_value(rows, row, k, &text));
+      float value = strcmp(text, "true") == 0 ? 1 : strcmp(text, "false") == 0 ? 0 : strtof(text, &end);
+      bool good = strcmp(text, "true") == 0 || strcmp(text, "false") == 0 || (end > text && !*end && value >= 0 && value <= 1);
+      gd_status status = good ? GD_OK
+                              : gd_fail_user(GD_BAD_DATA, "%s:%lld: the label column holds \"%.40s\", expected 0 or 1",
+                                             rows->table.path[row], (long long)rows->table.line[row], text);
+      free(text);
+      GD_TRY(status);
+      *out++ = value;
+    }
+  return GD_OK;
+}
+
+gd_status gd_prepare_labels(gd_prepare_rows *rows) {
+  int32_t columns = 0;
+  for (int32_t k = 0; k < rows->table.columns; k++) columns += rows->task->roles[k] == GD_ROLE_LABEL;
+  rows->labels = calloc((size_t)(rows->table.count * columns) + 1, sizeof *rows->labels);
+  if (!rows->labels) return gd_fail(GD_NO_MEMORY, "no memory for %lld labels", (long long)rows->table.count);
+  rows->made.kind = GD_TASK_CLASSIFICATION;
+  return columns == 1 ? read_single(rows, gd_prepare_column(rows->prepare, GD_ROLE_LABEL)) : read_multiple(rows);
+}
+
+gd_status gd_prepare_count_labels(gd_prepare_rows *rows) {
+  const gd_data_task *task = &rows->made;
+  const int64_t labels = task->label_count;
+  int64_t *counts = rows->report->label_documents = calloc((size_t)(GD_PREPARE_SPLITS * labels), sizeof *counts);
+  if (!counts) return gd_fail(GD_NO_MEMORY, "no memory for %d labels", task->label_count);
+  for (int64_t row = 0; row < rows->table.count; row++) {
+    int64_t *of_split = counts + rows->table.split[row] * labels;
+    if (!task->multiple) of_split[(int64_t)rows->labels[row]]++;
+    for (int64_t k = 0; task->multiple && k < labels; k++) of_split[k] += rows->labels[row * labels + k] > 0;
+  }
+  for (int64_t k = 0; k < labels; k++)
+    if (!counts[k]) return gd_fail_user(GD_BAD_DATA, "no row for training has the label \"%s\"", task->labels[k]);
+  return GD_OK;
+}
