@@ -353,7 +353,7 @@ static void dataset(fuzz_take *take, void *context) {
   fuzz_must(gd_token_shard_finish(writer));
   fuzz_must(gd_sha256_file(path, digest, NULL));
   gd_sha256_hex(digest, entry.sha256);
-  fuzz_must(gd_split_write_index(folder, &info, &entry, 1));
+  fuzz_must(gd_split_write_index(folder, &info, &(gd_data_task){0}, &entry, 1));
   put_file(&seed, folder, "index.json");
   put(&seed, mark, sizeof mark - 1);
   put_file(&seed, folder, entry.file);

@@ -55,7 +55,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   write_index(parts[0]);
   fuzz_write("00000.h5", parts[1].bytes, parts[1].count, path);
   use_split();
-  gd_status status = gd_dataset_open_split(fuzz_folder(), T, true, &dataset);
+  gd_status status = gd_dataset_open_split(fuzz_folder(), T, true, false, &dataset);
   if (status == GD_USAGE) status = GD_BAD_DATA; /* too few tokens */
   if (!fuzz_accepted(status, GD_BAD_DATA)) return 0;
   fuzz_must(gd_batch_open(DRAWS, T, &batch));
