@@ -198,7 +198,7 @@ static int check_attention(side *cpu, side *gpu, bool stop) {
   gpu->note_count = 0;
   bool stay = rows_stay(gpu);
   if (stop && !stay) exit(1);
-  printf("%-16s %-9s %9d  %.2f of the bound, the CPU's %.2f%s%s\n", "attention", "bfloat16", ATTENTIONS * seeds, worst[1],
+  printf("%-16s %-9s %9d  %.2f of the bound, the CPU's %.2f%s%s\n", "attention bf16", "bfloat16", ATTENTIONS * seeds, worst[1],
          worst[0], failed ? "  FAILED" : "", stay ? "" : ": rows alone have other bits  FAILED");
   return failed || !stay;
 }

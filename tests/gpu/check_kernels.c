@@ -487,7 +487,7 @@ int main(int argc, char **argv) {
          cpu.kernels.ops->name);
   char **names = argv + (self ? 2 : argc > 0);
   int failed = compare(&cpu, &other, names);
-  if (wanted("attention", names)) failed += check_attention(&cpu, &other, getenv("GPTDIST_CHECK_STOP"));
+  if (wanted("attention bf16", names)) failed += check_attention(&cpu, &other, getenv("GPTDIST_CHECK_STOP"));
   if (wanted("rows alone", names)) failed += check_rows_alone(&other);
   side_close(&other);
   side_close(&cpu);

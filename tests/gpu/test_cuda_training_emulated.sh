@@ -1,7 +1,7 @@
 #!/bin/bash
 # One fingerprint: a float32 training with numerics: invariant on the emulation of CUDA (tests/gpu/emulation) gives the CPU's losses,
-# gradient norms and state bit for bit, in one micro-batch or several, and from a CPU's checkpoint on. Needs no GPU; skipped where the
-# build has no CUDA.
+# gradient norms and state bit for bit, in one micro-batch or several, and from a CPU's checkpoint on; in bfloat16 the same bits in any
+# micro-batches. Needs no GPU; skipped where the build has no CUDA.
 gpu=$(cd "$(dirname "$0")" && pwd)
 for need in g++ gcc python3; do
   command -v "$need" >/dev/null || { echo "skipped: no $need"; exit 77; }
@@ -37,6 +37,11 @@ done
 if train_emulated gpt2-cuda-5 gpt2 batch.micro=5; then
   check "gpt2, micro-batches of 5: the CPU's losses and norms" same_curve gpt2-cpu gpt2-cuda-5
   check "gpt2, micro-batches of 5: the CPU's state" same_state gpt2-cpu gpt2-cuda-5
+fi
+# bfloat16: other bits than the CPU's, the same in any micro-batches.
+if train_emulated half gpt2 precision.dtype=bf16 run.steps=2 && train_emulated half-5 gpt2 precision.dtype=bf16 run.steps=2 batch.micro=5; then
+  check "gpt2 in bfloat16, micro-batches of 5: the losses and norms of one" same_curve half half-5
+  check "gpt2 in bfloat16, micro-batches of 5: the state of one" same_state half half-5
 fi
 # The second half again, on the other device.
 mkdir -p "$work/moved"
