@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { MOST_VALUES = 1 << 24 };
+
 /* cJSON ends a string at U+0000, so it sees these two bytes in its place, which no UTF-8 text holds. */
 static const char nul_stand_in[] = "\xc0\x80";
 
@@ -59,8 +61,28 @@ static gd_status parse(const char *text, size_t count, const char *name, int64_t
   return gd_fail_user(GD_BAD_DATA, "%s:%lld: found \"%s\", expected valid JSON", name, (long long)line, found);
 }
 
+/* Whether text[count] holds more than MOST_VALUES values: one behind each bracket and comma outside strings, at most. A value
+ * takes 80 bytes, and two bytes of text are one. */
+static bool too_many_values(const char *text, size_t count) {
+  if (count <= MOST_VALUES) return false;
+  size_t values = 1;
+  bool quoted = false;
+  for (size_t i = 0; i < count; i++) {
+    if (quoted && text[i] == '\\')
+      i++;
+    else if (text[i] == '"')
+      quoted = !quoted;
+    else if (!quoted)
+      values += text[i] == ',' || text[i] == '[' || text[i] == '{';
+  }
+  return values > MOST_VALUES;
+}
+
 gd_status gd_json_parse(const char *text, size_t count, const char *name, int64_t first_line, gd_json **out) {
   *out = NULL;
+  if (too_many_values(text, count))
+    return gd_fail_user(GD_BAD_DATA, "%s:%lld: found more than %d values in one JSON text", name, (long long)first_line,
+                        MOST_VALUES);
   if (!next_nul(text, count, text)) return parse(text, count, name, first_line, out);
   gd_bytes copy = {0};
   gd_status status = replace_nuls(text, count, &copy);

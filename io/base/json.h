@@ -12,7 +12,7 @@
 typedef struct gd_json gd_json;
 
 /* Parses text[count]. `name` and the line (counted from first_line) go into the text of a fault: GD_BAD_DATA for anything that
- * is no JSON, and for a string that holds the character U+0000. */
+ * is no JSON, and for more than 2^24 values (80 bytes of memory each). */
 GD_CHECKED gd_status gd_json_parse(const char *text, size_t count, const char *name, int64_t first_line, gd_json **out);
 
 /* Reads and parses a file of at most `limit` bytes. GD_IO, GD_BAD_DATA. */

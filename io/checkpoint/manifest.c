@@ -11,7 +11,7 @@
 #include "manifest.pb-c.h"
 #include "shard/base/log.h"
 
-enum { KINDS = 3 };
+enum { KINDS = 3, MOST_TENSORS = 1 << 20, MOST_FILES = 1 << 20, MOST_BOXES = 1 << 25 };
 
 void gd_manifest_free(gd_manifest *manifest) {
   free(manifest->tensors);
@@ -278,7 +278,7 @@ static gd_status get_spec(const char *path, const Gptdist__Manifest *in, gd_mani
 }
 
 static gd_status get_tensors(const char *path, const Gptdist__Manifest *in, gd_manifest *out) {
-  if (in->n_tensors > (1u << 24)) return gd_fail_user(GD_BAD_DATA, "%s: %zu tensors", path, in->n_tensors);
+  if (in->n_tensors > MOST_TENSORS) return gd_fail_user(GD_BAD_DATA, "%s: %zu tensors", path, in->n_tensors);
   out->tensors = calloc(in->n_tensors + 1, sizeof *out->tensors);
   if (!out->tensors) return gd_fail(GD_NO_MEMORY, "no memory for %zu tensors", in->n_tensors);
   for (size_t i = 0; i < in->n_tensors; i++) {
@@ -303,7 +303,7 @@ static gd_status get_tensors(const char *path, const Gptdist__Manifest *in, gd_m
 }
 
 static gd_status get_files(const char *path, Gptdist__File **in, size_t count, gd_manifest_file **files, int32_t *file_count) {
-  if (count > (1u << 24)) return gd_fail_user(GD_BAD_DATA, "%s: %zu files", path, count);
+  if (count > MOST_FILES) return gd_fail_user(GD_BAD_DATA, "%s: %zu files", path, count);
   *files = calloc(count + 1, sizeof **files);
   if (!*files) return gd_fail(GD_NO_MEMORY, "no memory for %zu files", count);
   for (size_t i = 0; i < count; i++) {
@@ -321,7 +321,7 @@ static gd_status get_files(const char *path, Gptdist__File **in, size_t count, g
 }
 
 static gd_status get_boxes(const char *path, const Gptdist__Manifest *in, gd_manifest *out) {
-  if (in->n_boxes > (1u << 28)) return gd_fail_user(GD_BAD_DATA, "%s: %zu boxes", path, in->n_boxes);
+  if (in->n_boxes > MOST_BOXES) return gd_fail_user(GD_BAD_DATA, "%s: %zu boxes", path, in->n_boxes);
   out->boxes = calloc(in->n_boxes + 1, sizeof *out->boxes);
   if (!out->boxes) return gd_fail(GD_NO_MEMORY, "no memory for %zu boxes", in->n_boxes);
   for (size_t i = 0; i < in->n_boxes; i++) {
@@ -367,12 +367,38 @@ static gd_status get_all(const char *path, const Gptdist__Manifest *in, gd_manif
   return get_boxes(path, in, out);
 }
 
+/* Memory for a message, as protobuf-c asks for it: so much and no more. A message of nothing takes two bytes in the file and
+ * 150 here, one that says something is a tenth of that. */
+typedef struct budget {
+  size_t left;
+  bool exceeded;
+} budget;
+
+static void *take_some(void *context, size_t bytes) {
+  budget *of = context;
+  of->exceeded = of->exceeded || bytes > of->left;
+  if (of->exceeded) return NULL;
+  of->left -= bytes;
+  return malloc(bytes);
+}
+
+static void give_back(void *context, void *pointer) {
+  (void)context;
+  free(pointer);
+}
+
 gd_status gd_manifest_decode(const char *path, const void *bytes, size_t count, gd_manifest *out) {
   *out = (gd_manifest){0};
-  Gptdist__Manifest *message = gptdist__manifest__unpack(NULL, count, bytes);
+  const size_t most = 16 * count + (1 << 20);
+  budget memory = {most, false};
+  ProtobufCAllocator allocator = {take_some, give_back, &memory};
+  Gptdist__Manifest *message = gptdist__manifest__unpack(&allocator, count, bytes);
+  if (!message && memory.exceeded)
+    return gd_fail_user(GD_BAD_DATA, "%s: found %zu bytes that unpack to more than %zu, as no gptdist manifest does", path,
+                        count, most);
   if (!message) return gd_fail_user(GD_BAD_DATA, "%s: not a gptdist manifest", path);
   gd_status status = get_all(path, message, out);
-  gptdist__manifest__free_unpacked(message, NULL);
+  gptdist__manifest__free_unpacked(message, &allocator);
   if (status != GD_OK) gd_manifest_free(out);
   return status;
 }

@@ -144,7 +144,7 @@ const char *gd_bpe_bytes(const gd_bpe *bpe, int32_t id, size_t *count) {
 /* Up to two bytes on either side of a seam, `at` being the first behind it, as a bit of bpe->seams. */
 static size_t seam_bit(const char *at, size_t before, size_t behind) {
   uint32_t value = (uint32_t)(4 * before + behind);
-  for (size_t i = 0; i < before + behind; i++) value = (value << 8 | (uint8_t)at[i - before]) * 0x9E3779B1u;
+  for (size_t i = 0; i < before + behind; i++) value = (value << 8 | (uint8_t)(at - before)[i]) * 0x9E3779B1u;
   return value >> 16;
 }
 

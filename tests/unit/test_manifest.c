@@ -60,6 +60,36 @@ static void make(gd_manifest *manifest) {
   manifest->tensor_count = manifest->file_count = manifest->box_count = 1;
 }
 
+/* Two bytes of nothing would be 150 in memory. */
+static void test_a_manifest_unpacks_to_no_more_than_one_of_its_size_does(void **state) {
+  (void)state;
+  enum { BOXES = 500000 };
+  gd_manifest in, out;
+  gd_bytes bytes = {0};
+  make(&in);
+  assert_int_equal(gd_manifest_encode(&in, &bytes), GD_OK);
+  for (int i = 0; i < BOXES; i++) assert_int_equal(gd_bytes_append(&bytes, "\x4a\x00", 2), GD_OK); /* field 9, empty */
+  assert_int_equal(gd_manifest_decode("MANIFEST.pb", bytes.bytes, bytes.count, &out), GD_BAD_DATA);
+  assert_non_null(strstr(gd_error_text(), "MANIFEST.pb: found"));
+  assert_non_null(strstr(gd_error_text(), "as no gptdist manifest does"));
+  gd_bytes_free(&bytes);
+  /* Full ones are far from that. */
+  gd_tensor large = {.name = "x", .dims = 1, .rows = BOXES, .cols = 1};
+  gd_manifest_file one = {.name = "r", .bytes = 4LL * BOXES};
+  in.tensors = &large;
+  in.files = &one;
+  in.boxes = calloc(BOXES, sizeof *in.boxes);
+  assert_non_null(in.boxes);
+  for (int i = 0; i < BOXES; i++) in.boxes[i] = (gd_stored_box){.offset = i, .box = {i, 1, 0, 1}};
+  in.box_count = BOXES;
+  assert_int_equal(gd_manifest_encode(&in, &bytes), GD_OK);
+  if (gd_manifest_decode("MANIFEST.pb", bytes.bytes, bytes.count, &out) != GD_OK) fail_msg("%s", gd_error_text());
+  assert_int_equal(out.box_count, BOXES);
+  free(in.boxes);
+  gd_manifest_free(&out);
+  gd_bytes_free(&bytes);
+}
+
 static void test_every_key_and_every_number_of_the_state_come_back(void **state) {
   (void)state;
   const gd_config_key *keys;
@@ -187,6 +217,7 @@ static void test_a_manifest_without_a_version_of_the_numbers_has_the_first(void 
 
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_a_manifest_unpacks_to_no_more_than_one_of_its_size_does),
       cmocka_unit_test(test_every_key_and_every_number_of_the_state_come_back),
       cmocka_unit_test(test_another_format_version_is_refused_by_its_number),
       cmocka_unit_test(test_frozen_tensors_have_weights_alone),
