@@ -39,7 +39,7 @@ if [ -n "${JOB_WAIT-}" ]; then
   touch ready
   for i in $(seq 200); do sleep 0.1; done
 fi
-if [ -n "${JOB_SAYS-}" ]; then echo "$JOB_SAYS" >run/exit.json.new; mv run/exit.json.new run/exit.json; fi
+if [ -n "${JOB_SAYS-}" ]; then echo "${JOB_SAYS%\}}, \"launch\": \"$GPTDIST_LAUNCH\"}" >run/exit.json.new; mv run/exit.json.new run/exit.json; fi
 exit "${JOB_CODE:-0}"
 SH
 chmod +x gptdist-train
