@@ -35,11 +35,15 @@ cat >gptdist-train <<'SH'
 [ "${OMPI_COMM_WORLD_RANK:-0}" = 0 ] || exit 0
 echo start >>starts
 if [ -n "${JOB_WAIT-}" ]; then
-  trap 'echo stopped >>starts; echo "{\"code\": 75, \"reason\": \"saved\"}" >run/exit.json; exit 1' USR1
+  trap 'echo stopped >>starts; echo "{\"code\": 75, \"reason\": \"saved\", \"launch\": \"$GPTDIST_LAUNCH\"}" >run/exit.json; exit 1' USR1
   touch ready
   for i in $(seq 200); do sleep 0.1; done
 fi
-if [ -n "${JOB_SAYS-}" ]; then echo "${JOB_SAYS%\}}, \"launch\": \"$GPTDIST_LAUNCH\"}" >run/exit.json.new; mv run/exit.json.new run/exit.json; fi
+if [ -n "${JOB_SAYS-}" ]; then
+  [ "${JOB_SAYS%\}}" = "$JOB_SAYS" ] || JOB_SAYS="${JOB_SAYS%\}}, \"launch\": \"$GPTDIST_LAUNCH\"}"
+  echo "$JOB_SAYS" >run/exit.json.new
+  mv run/exit.json.new run/exit.json
+fi
 exit "${JOB_CODE:-0}"
 SH
 chmod +x gptdist-train
