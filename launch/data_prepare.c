@@ -119,18 +119,22 @@ gd_status gd_data_prepare(int argc, char **argv) {
       GD_DATA_INPUTS(in),
       {0},
   };
-  const gd_program program = {.name = "gptdist-data prepare",
-                              .purpose = "text files to a dataset of token shards",
-                              .usage =
-                                  "--tokenizer SPEC --output DIR [--validation-fraction F] [--shard-tokens N] INPUT...\n"
-                                  "       --task classification --columns label=1,text=2 [--split F,F,F] ... INPUT...",
-                              .more =
-                                  "INPUT: .txt, .md (a line <|endoftext|> parts documents), .jsonl, .json (an array of "
-                                  "objects), .csv, .tsv, each also .gz\n"
-                                  "or .zst; a folder, for all such files below it; a pattern in quotes; - for standard input.\n"
-                                  "Under mpirun the ranks share the work; the result does not depend on their number.",
-                              .options = table,
-                              .takes_arguments = true};
+  const gd_program program = {
+      .name = "gptdist-data prepare",
+      .purpose = "text files to a dataset of token shards",
+      .usage =
+          "--tokenizer SPEC --output DIR [--validation-fraction F] [--shard-tokens N] INPUT...\n"
+          "       --task classification --columns label=1,text=2 [--split F,F,F] ... INPUT...\n"
+          "       --task sft [--columns prompt=1,response=2] [--template NAME] ... INPUT...",
+      .more =
+          "INPUT: .txt, .md (a line <|endoftext|> parts documents), .jsonl, .json (an array of "
+          "objects), .csv, .tsv, each also .gz\n"
+          "or .zst; a folder, for all such files below it; a pattern in quotes; - for standard input.\n"
+          "--columns: of classification label and text (several labels: any number a text); of sft prompt and response, or\n"
+          "instruction, input and output (the default), or messages; the former also with a system.\n"
+          "Under mpirun the ranks share the work; the result does not depend on their number.",
+      .options = table,
+      .takes_arguments = true};
   gd_status status = gd_options_parse(&program, argc, argv, &line, &done);
   if (status != GD_OK || done) return status;
   if (!options.tokenizer || !options.output || !line.arguments)

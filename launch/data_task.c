@@ -13,12 +13,20 @@ typedef struct role {
   gd_column_role role;
   gd_data_task_kind task;
   gd_column_kind kind;
-  bool several; /* may be said of several columns */
+  bool several;  /* may be said of several columns */
+  bool optional; /* may be missing or empty in a row */
 } role;
 
 static const role roles[] = {
-    {"text", GD_ROLE_TEXT, GD_TASK_CLASSIFICATION, GD_COLUMN_TEXT, false},
-    {"label", GD_ROLE_LABEL, GD_TASK_CLASSIFICATION, GD_COLUMN_SCALAR, true},
+    {"text", GD_ROLE_TEXT, GD_TASK_CLASSIFICATION, GD_COLUMN_TEXT, false, false},
+    {"label", GD_ROLE_LABEL, GD_TASK_CLASSIFICATION, GD_COLUMN_SCALAR, true, false},
+    {"prompt", GD_ROLE_PROMPT, GD_TASK_SFT, GD_COLUMN_TEXT, false, false},
+    {"response", GD_ROLE_RESPONSE, GD_TASK_SFT, GD_COLUMN_TEXT, false, false},
+    {"instruction", GD_ROLE_INSTRUCTION, GD_TASK_SFT, GD_COLUMN_TEXT, false, false},
+    {"input", GD_ROLE_INPUT, GD_TASK_SFT, GD_COLUMN_TEXT, false, true},
+    {"output", GD_ROLE_OUTPUT, GD_TASK_SFT, GD_COLUMN_TEXT, false, false},
+    {"messages", GD_ROLE_MESSAGES, GD_TASK_SFT, GD_COLUMN_JSON, false, false},
+    {"system", GD_ROLE_SYSTEM, GD_TASK_SFT, GD_COLUMN_TEXT, false, true},
 };
 enum { ROLES = sizeof roles / sizeof *roles };
 
@@ -27,7 +35,9 @@ static gd_status read_kind(const char *name, gd_data_task_kind *out) {
   if (!name || strcmp(name, "lm") == 0) return GD_OK;
   *out = GD_TASK_CLASSIFICATION;
   if (strcmp(name, gd_data_task_name(*out)) == 0) return GD_OK;
-  return gd_fail_user(GD_USAGE, "--task: found \"%s\", expected lm or classification", name);
+  *out = GD_TASK_SFT;
+  if (strcmp(name, gd_data_task_name(*out)) == 0) return GD_OK;
+  return gd_fail_user(GD_USAGE, "--task: found \"%s\", expected lm, classification or sft", name);
 }
 
 static gd_status unknown_role(const char *word, gd_data_task_kind task) {
@@ -53,7 +63,7 @@ static gd_status read_column(char *word, gd_data_task_kind task, gd_corpus_optio
   if (!at || !equal[1]) return unknown_role(word, task);
   int32_t k = corpus->column_count;
   if (k == GD_CORPUS_COLUMNS) return gd_fail_user(GD_USAGE, "--columns: more than %d columns", GD_CORPUS_COLUMNS);
-  gd_corpus_column column = {.kind = at->kind};
+  gd_corpus_column column = {.kind = at->kind, .optional = at->optional, .empty_ok = at->optional};
   column.number = strtoll(equal + 1, &end, 10);
   if (*end) column.number = 0;
   if (column.number < 1) column.name = equal + 1;
@@ -71,17 +81,32 @@ static gd_status read_column(char *word, gd_data_task_kind task, gd_corpus_optio
   return GD_OK;
 }
 
+/* Columns that make a task: a text and its labels; a prompt and a response, an instruction and an output, or messages. */
+static gd_status check_roles(const char *text, gd_data_task_kind task, int32_t count, const gd_task_words *out) {
+  bool has[GD_COLUMN_ROLES] = {false};
+  for (int32_t k = 0; k < count; k++) has[out->roles[k]] = true;
+  if (task == GD_TASK_CLASSIFICATION && has[GD_ROLE_TEXT] && has[GD_ROLE_LABEL]) return GD_OK;
+  if (task == GD_TASK_CLASSIFICATION)
+    return gd_fail_user(GD_USAGE, "--columns: found \"%s\", expected a text and at least one label: label=1,text=2", text);
+  bool pair = has[GD_ROLE_PROMPT] && has[GD_ROLE_RESPONSE], alpaca = has[GD_ROLE_INSTRUCTION] && has[GD_ROLE_OUTPUT];
+  bool any_pair = has[GD_ROLE_PROMPT] || has[GD_ROLE_RESPONSE];
+  bool any_alpaca = has[GD_ROLE_INSTRUCTION] || has[GD_ROLE_INPUT] || has[GD_ROLE_OUTPUT];
+  if ((pair && !any_alpaca && !has[GD_ROLE_MESSAGES]) || (alpaca && !any_pair && !has[GD_ROLE_MESSAGES]) ||
+      (has[GD_ROLE_MESSAGES] && count == 1))
+    return GD_OK;
+  return gd_fail_user(GD_USAGE,
+                      "--columns: found \"%s\", expected prompt and response, instruction and output (and input), either with "
+                      "or without a system, or messages alone",
+                      text);
+}
+
 static gd_status read_columns(const char *text, gd_data_task_kind task, gd_corpus_options *corpus, gd_task_words *out) {
   out->text = strdup(text);
   if (!out->text) return gd_fail(GD_NO_MEMORY, "no memory for --columns");
   char *rest = out->text;
   corpus->columns = out->columns;
   while (rest) GD_TRY(read_column(strsep(&rest, ","), task, corpus, out));
-  bool found[GD_ROLE_LABEL + 1] = {false};
-  for (int32_t k = 0; k < corpus->column_count; k++) found[out->roles[k]] = true;
-  if (!found[GD_ROLE_TEXT] || !found[GD_ROLE_LABEL])
-    return gd_fail_user(GD_USAGE, "--columns: found \"%s\", expected a text and at least one label: label=1,text=2", text);
-  return GD_OK;
+  return check_roles(text, task, corpus->column_count, out);
 }
 
 static gd_status read_split(const char *text, double out[GD_PREPARE_SPLITS]) {
@@ -113,6 +138,9 @@ static gd_status check(const gd_task_options *in, gd_data_task_kind kind, const 
                       : in->cut           ? "--cut"
                       : in->max_tokens    ? "--max-tokens"
                       : in->seed          ? "--seed"
+                      : in->layout        ? "--template"
+                      : in->loss          ? "--loss"
+                      : in->too_long      ? "--long"
                       : in->held[0].count ? "--validation"
                       : in->held[1].count ? "--test"
                                           : NULL;
@@ -126,11 +154,28 @@ static gd_status check(const gd_task_options *in, gd_data_task_kind kind, const 
   if (in->split && (in->held[0].count || in->held[1].count))
     return gd_fail_user(GD_USAGE, "--split: stands beside %s, expected one of them",
                         in->held[0].count ? "--validation" : "--test");
-  if (!in->columns) return gd_fail_user(GD_USAGE, "--task %s needs --columns; see gptdist-data prepare --help", in->task);
+  if (kind == GD_TASK_CLASSIFICATION && (in->layout || in->loss || in->too_long))
+    return gd_fail_user(GD_USAGE, "%s: belongs to --task sft", in->layout ? "--template" : in->loss ? "--loss" : "--long");
+  if (kind == GD_TASK_SFT && in->cut) return gd_fail_user(GD_USAGE, "--cut: belongs to --task classification; sft has --long");
+  if (in->too_long && !in->max_tokens) return gd_fail_user(GD_USAGE, "--long: nothing is too long without --max-tokens");
+  if (kind == GD_TASK_CLASSIFICATION && !in->columns)
+    return gd_fail_user(GD_USAGE, "--task %s needs --columns; see gptdist-data prepare --help", in->task);
   if (in->cut && strcmp(in->cut, "tail") != 0 && strcmp(in->cut, "head") != 0)
     return gd_fail_user(GD_USAGE, "--cut: found \"%s\", expected tail or head", in->cut);
   if (in->cut && !in->max_tokens) return gd_fail_user(GD_USAGE, "--cut: cuts nothing without --max-tokens");
   return GD_OK;
+}
+
+static gd_status read_sft(const gd_task_options *in, gd_task_words *out, gd_prepare_task *task) {
+  const char *loss = in->loss ? in->loss : "responses", *too_long = in->too_long ? in->too_long : "drop";
+  if (strcmp(loss, "responses") != 0 && strcmp(loss, "all") != 0)
+    return gd_fail_user(GD_USAGE, "--loss: found \"%s\", expected responses or all", loss);
+  if (strcmp(too_long, "drop") != 0 && strcmp(too_long, "cut") != 0 && strcmp(too_long, "refuse") != 0)
+    return gd_fail_user(GD_USAGE, "--long: found \"%s\", expected drop, cut or refuse", too_long);
+  task->loss_all = strcmp(loss, "all") == 0;
+  task->too_long = too_long[0] == 'd' ? GD_LONG_DROP : too_long[0] == 'c' ? GD_LONG_CUT : GD_LONG_REFUSE;
+  task->layout = &out->layout;
+  return gd_template_open(in->layout ? in->layout : "alpaca", &out->layout);
 }
 
 gd_status gd_data_read_task(const gd_task_options *in, gd_task_words *out, gd_prepare_options *options) {
@@ -139,7 +184,9 @@ gd_status gd_data_read_task(const gd_task_options *in, gd_task_words *out, gd_pr
   GD_TRY(read_kind(in->task, &task->kind));
   GD_TRY(check(in, task->kind, options));
   if (task->kind == GD_TASK_LM) return GD_OK;
-  GD_TRY(read_columns(in->columns, task->kind, &options->corpus, out));
+  GD_TRY(read_columns(in->columns ? in->columns : "instruction=instruction,input=input,output=output", task->kind,
+                      &options->corpus, out));
+  if (task->kind == GD_TASK_SFT) GD_TRY(read_sft(in, out, task));
   if (in->split) GD_TRY(read_split(in->split, task->split));
   for (int k = 0; k < 2; k++) {
     GD_TRY(gd_inputs_expand(in->held[k].text, in->held[k].count, options->corpus.format, &out->held[k]));
@@ -156,6 +203,7 @@ gd_status gd_data_read_task(const gd_task_options *in, gd_task_words *out, gd_pr
 void gd_task_words_free(gd_task_words *task) {
   gd_inputs_free(&task->held[0]);
   gd_inputs_free(&task->held[1]);
+  gd_template_free(&task->layout);
   free(task->text);
   *task = (gd_task_words){0};
 }
@@ -167,6 +215,13 @@ static gd_status tell_json(const gd_prepare_report *report, gd_bytes *out) {
   GD_TRY(gd_bytes_printf(out, ", \"task\": \"%s\", \"test_tokens\": %lld, \"test_documents\": %lld, \"cut\": %lld",
                          gd_data_task_name(task->kind), (long long)report->tokens[2], (long long)report->documents[2],
                          (long long)report->cut));
+  if (task->kind == GD_TASK_SFT)
+    return gd_bytes_printf(
+        out,
+        ", \"repeated\": %lld, \"dropped_long\": %lld, \"joined_differently\": %lld, \"train_targets\": %lld, "
+        "\"validation_targets\": %lld, \"test_targets\": %lld, \"template\": %s",
+        (long long)report->repeated, (long long)report->dropped_long, (long long)report->differs, (long long)report->targets[0],
+        (long long)report->targets[1], (long long)report->targets[2], task->layout);
   GD_TRY(gd_bytes_printf(out, ", \"repeated\": %lld, \"disputed\": %lld, \"labels\": [", (long long)report->repeated,
                          (long long)report->disputed));
   for (int32_t k = 0; k < task->label_count; k++) {
@@ -201,12 +256,25 @@ static gd_status tell_labels(const gd_prepare_report *report, gd_bytes *out) {
 gd_status gd_data_tell_task(const gd_prepare_report *report, bool json, gd_bytes *out) {
   if (report->task.kind == GD_TASK_LM) return GD_OK;
   if (json) return tell_json(report, out);
-  GD_TRY(tell_labels(report, out));
-  if (report->cut) GD_TRY(gd_bytes_printf(out, "%lld texts cut to --max-tokens\n", (long long)report->cut));
+  const bool sft = report->task.kind == GD_TASK_SFT;
+  if (sft)
+    GD_TRY(gd_bytes_printf(out, "targets: %lld, %lld, %lld tokens\n", (long long)report->targets[0],
+                           (long long)report->targets[1], (long long)report->targets[2]));
+  else
+    GD_TRY(tell_labels(report, out));
+  if (report->cut)
+    GD_TRY(gd_bytes_printf(out,
+                           sft ? "%lld rows lost their oldest turns to --max-tokens\n" : "%lld texts cut to --max-tokens\n",
+                           (long long)report->cut));
+  if (report->dropped_long)
+    GD_TRY(gd_bytes_printf(out, "%lld rows longer than --max-tokens left out\n", (long long)report->dropped_long));
+  if (report->differs)
+    GD_TRY(gd_bytes_printf(out, "%lld rows would have other tokens with prompt and response as one text\n",
+                           (long long)report->differs));
   if (report->disputed)
     GD_TRY(gd_bytes_printf(out, "%lld rows repeat a text with other labels\n", (long long)report->disputed));
   if (report->repeated)
-    GD_TRY(gd_bytes_printf(out, "%lld rows of validation and test repeat a text of an earlier split\n",
+    GD_TRY(gd_bytes_printf(out, "%lld rows of validation and test repeat a text or prompt of an earlier split\n",
                            (long long)report->repeated));
   return GD_OK;
 }

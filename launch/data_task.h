@@ -8,27 +8,30 @@
 
 /* As they stand on the line. */
 typedef struct gd_task_options {
-  const char *task, *columns, *split, *cut;
+  const char *task, *columns, *split, *cut, *layout, *loss, *too_long;
   gd_option_texts held[2]; /* --validation, --test */
   int64_t seed, max_tokens;
 } gd_task_options;
 
 /* Rows of an option table. */
-#define GD_DATA_TASK_OPTIONS(in)                                                                                            \
-  {"--task", GD_OPTION_TEXT, &(in).task, "TASK", "lm (plain text), classification", 0, 0},                                  \
-      {"--columns",                                                                                                         \
-       GD_OPTION_TEXT,                                                                                                      \
-       &(in).columns,                                                                                                       \
-       "ROLE=COLUMN,...",                                                                                                   \
-       "classification: label and text, by name or number; several labels: any number a text",                              \
-       0,                                                                                                                   \
-       0},                                                                                                                  \
-      {"--split", GD_OPTION_TEXT, &(in).split, "F,F[,F]", "parts of the rows for train, validation, test; by label", 0, 0}, \
-      {"--validation", GD_OPTION_TEXTS, &(in).held[0], "FILE", "rows for validation, in place of --split", 0, 0},           \
-      {"--test", GD_OPTION_TEXTS, &(in).held[1], "FILE", "rows for the test, in place of --split", 0, 0},                   \
-      {"--seed", GD_OPTION_INTEGER, &(in).seed, "N", "of --split (0)", 0, 9e15},                                            \
-      {"--max-tokens", GD_OPTION_INTEGER, &(in).max_tokens, "N", "longer texts are cut (no limit)", 1, 1e9}, {              \
-    "--cut", GD_OPTION_TEXT, &(in).cut, "tail|head", "the end of a text that goes (tail)", 0, 0                             \
+#define GD_DATA_TASK_OPTIONS(in)                                                                                               \
+  {"--task", GD_OPTION_TEXT, &(in).task, "TASK", "lm (plain text), classification, sft", 0, 0},                                \
+      {"--columns",                                                                                                            \
+       GD_OPTION_TEXT,                                                                                                         \
+       &(in).columns,                                                                                                          \
+       "ROLE=COLUMN,...",                                                                                                      \
+       "what the columns are, by name or number; see below",                                                                   \
+       0,                                                                                                                      \
+       0},                                                                                                                     \
+      {"--split", GD_OPTION_TEXT, &(in).split, "F,F[,F]", "parts of the rows for train, validation, test; by label", 0, 0},    \
+      {"--validation", GD_OPTION_TEXTS, &(in).held[0], "FILE", "rows for validation, in place of --split", 0, 0},              \
+      {"--test", GD_OPTION_TEXTS, &(in).held[1], "FILE", "rows for the test, in place of --split", 0, 0},                      \
+      {"--seed", GD_OPTION_INTEGER, &(in).seed, "N", "of --split (0)", 0, 9e15},                                               \
+      {"--max-tokens", GD_OPTION_INTEGER, &(in).max_tokens, "N", "of an example (no limit)", 1, 1e9},                          \
+      {"--template", GD_OPTION_TEXT, &(in).layout, "NAME|FILE", "sft: plain, alpaca, chatml, llama3, a table (alpaca)", 0, 0}, \
+      {"--loss", GD_OPTION_TEXT, &(in).loss, "responses|all", "sft: on responses and their end tokens, or all", 0, 0},         \
+      {"--long", GD_OPTION_TEXT, &(in).too_long, "drop|cut|refuse", "sft: talks beyond --max-tokens (drop)", 0, 0}, {          \
+    "--cut", GD_OPTION_TEXT, &(in).cut, "tail|head", "classification: the end of a text that goes (tail)", 0, 0                \
   }
 
 /* What they mean, in the memory that task and corpus point into. */
@@ -36,6 +39,7 @@ typedef struct gd_task_words {
   char *text; /* the words of --columns, cut apart */
   gd_corpus_column columns[GD_CORPUS_COLUMNS];
   gd_column_role roles[GD_CORPUS_COLUMNS];
+  gd_template layout;
   gd_inputs held[2];
 } gd_task_words;
 

@@ -8,6 +8,7 @@
 
 #include "comm/session.h"
 #include "io/data/task.h"
+#include "io/data/template.h"
 #include "io/text/corpus.h"
 
 /* How far this rank is: bytes of its share of the input files (as they lie on the disk) and of the whole, then tokens written.
@@ -18,7 +19,25 @@ typedef struct gd_prepare_progress {
 } gd_prepare_progress;
 
 /* What a column of corpus.columns is to a task. */
-typedef enum gd_column_role { GD_ROLE_TEXT, GD_ROLE_LABEL } gd_column_role;
+typedef enum gd_column_role {
+  GD_ROLE_TEXT,
+  GD_ROLE_LABEL,
+  GD_ROLE_SYSTEM,
+  GD_ROLE_PROMPT,
+  GD_ROLE_RESPONSE,
+  GD_ROLE_INSTRUCTION,
+  GD_ROLE_INPUT,
+  GD_ROLE_OUTPUT,
+  GD_ROLE_MESSAGES
+} gd_column_role;
+enum { GD_COLUMN_ROLES = GD_ROLE_MESSAGES + 1 };
+
+/* What becomes of a talk that is longer than max_tokens. */
+typedef enum gd_too_long {
+  GD_LONG_DROP,  /* it is left out and counted */
+  GD_LONG_CUT,   /* it loses its oldest turns, those of the system last; one that is too long even so is left out */
+  GD_LONG_REFUSE /* GD_BAD_DATA */
+} gd_too_long;
 
 enum { GD_PREPARE_SPLITS = 3 }; /* train, validation, test */
 
@@ -28,9 +47,12 @@ typedef struct gd_prepare_task {
   double split[GD_PREPARE_SPLITS]; /* fractions of the inputs, their sum is 1; all 0: all are for training */
   const char *const *held[2];      /* [held_count] files of validation and test */
   int32_t held_count[2];
-  uint64_t seed;      /* of the split */
-  int64_t max_tokens; /* a text is cut to so many; 0: any length */
-  bool cut_head;      /* by its head, not by its tail */
+  uint64_t seed;             /* of the split */
+  int64_t max_tokens;        /* of an example; 0: any length */
+  bool cut_head;             /* classification: a longer text is cut by its head, not by its tail */
+  const gd_template *layout; /* sft */
+  gd_too_long too_long;      /* sft */
+  bool loss_all;             /* sft: all tokens but the first are targets, not the responses and their end tokens alone */
 } gd_prepare_task;
 
 typedef struct gd_prepare_options {
@@ -54,9 +76,12 @@ typedef struct gd_prepare_report {
   int32_t vocabulary;
   int64_t dropped_empty; /* records left out because a column was empty */
   /* of a task */
-  int64_t cut;      /* texts cut to max_tokens */
+  int64_t cut;      /* texts cut to max_tokens, or talks that lost turns by it */
   int64_t repeated; /* rows of validation and test whose text stands in an earlier split: only with files of their own */
   int64_t disputed; /* rows whose text stands there with other labels before */
+  int64_t targets[GD_PREPARE_SPLITS]; /* sft: tokens that are targets */
+  int64_t dropped_long;               /* sft: talks left out because they are too long */
+  int64_t differs;                    /* sft: talks in which prompt and response as one text would have other ids */
   gd_data_task task;
   int64_t *label_documents; /* [GD_PREPARE_SPLITS][task.label_count]: documents that have a label */
 } gd_prepare_report;

@@ -1,4 +1,4 @@
-/* prepare_labels.c - label columns to a label map and numbers. */
+/* prepare_labels.c - label columns to a label map and numbers; which rows are dealt to which split. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -152,5 +152,13 @@ gd_status gd_prepare_count_labels(gd_prepare_rows *rows) {
   }
   for (int64_t k = 0; k < labels; k++)
     if (!counts[k]) return gd_fail_user(GD_BAD_DATA, "no row for training has the label \"%s\"", task->labels[k]);
+  return GD_OK;
+}
+
+gd_status gd_prepare_deal(gd_prepare_rows *rows) {
+  gd_table *table = &rows->table;
+  if (rows->task->split[0] > 0)
+    return gd_table_deal(rows->group, rows->stratum, table->count, rows->task->split, rows->task->seed, table->split);
+  for (int64_t row = 0; row < table->count; row++) rows->report->repeated += table->split[rows->group[row]] < table->split[row];
   return GD_OK;
 }

@@ -38,15 +38,6 @@ static gd_status read_rows(gd_prepare_rows *rows) {
   return gd_fail(GD_NO_MEMORY, "no memory for %lld rows", (long long)count);
 }
 
-/* group[] is there. Which split each row belongs to, where files do not say. */
-static gd_status deal(gd_prepare_rows *rows) {
-  gd_table *table = &rows->table;
-  if (rows->task->split[0] > 0)
-    return gd_table_deal(rows->group, rows->stratum, table->count, rows->task->split, rows->task->seed, table->split);
-  for (int64_t row = 0; row < table->count; row++) rows->report->repeated += table->split[rows->group[row]] < table->split[row];
-  return GD_OK;
-}
-
 /* ---- classification ---- */
 
 static gd_status make_chars(gd_prepare_rows *rows, int32_t column) {
@@ -114,7 +105,7 @@ static gd_status classify(gd_prepare_rows *rows) {
   GD_TRY(gd_table_group(rows->keys, table->count, rows->group));
   for (int64_t row = 0; row < table->count; row++)
     rows->report->disputed += rows->stratum[row] != rows->stratum[rows->group[row]];
-  GD_TRY(deal(rows));
+  GD_TRY(gd_prepare_deal(rows));
   GD_TRY(gd_prepare_count_labels(rows));
   if (!rows->prepare->tokenizer) GD_TRY(make_chars(rows, text));
   return encode_texts(rows, text);
@@ -126,7 +117,7 @@ static gd_status make(gd_prepare_rows *rows) {
   gd_prepare *prepare = rows->prepare;
   GD_TRY(read_rows(rows));
   prepare->progress = (gd_prepare_progress){.phase = "encode", .mine = rows->table.bytes, .total = rows->table.bytes};
-  GD_TRY(classify(rows));
+  GD_TRY(rows->task->kind == GD_TASK_SFT ? gd_prepare_talks(rows) : classify(rows));
   GD_TRY(gd_data_task_copy(&rows->made, &rows->report->task));
   return gd_examples_write(prepare, &rows->examples, &rows->made, rows->report);
 }

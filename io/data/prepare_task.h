@@ -22,4 +22,11 @@ GD_CHECKED gd_status gd_prepare_labels(gd_prepare_rows *rows);
 /* After the splits are known: how many documents have each label. GD_BAD_DATA: none of those for training has it. */
 GD_CHECKED gd_status gd_prepare_count_labels(gd_prepare_rows *rows);
 
+/* Which split each row belongs to, where files do not say: by group and stratum. */
+GD_CHECKED gd_status gd_prepare_deal(gd_prepare_rows *rows);
+
+/* The examples of sft. GD_USAGE: a template that the tokenizer has no tokens for; GD_BAD_DATA: turns that are none, an empty
+ * one, none to learn from, too long a talk where it is refused. */
+GD_CHECKED gd_status gd_prepare_talks(gd_prepare_rows *rows);
+
 #endif

@@ -302,6 +302,12 @@ static const gd_tokenizer_special *first_special(const gd_tokenizer *tokenizer, 
   return best;
 }
 
+int32_t gd_tokenizer_find_special(const gd_tokenizer *tokenizer, const char *bytes, size_t count, size_t *at, size_t *length) {
+  const gd_tokenizer_special *special = first_special(tokenizer, bytes, count, at);
+  *length = special ? strlen(special->text) : 0;
+  return special ? special->id : -1;
+}
+
 gd_status gd_tokenizer_encode(gd_tokenizer *tokenizer, const char *bytes, size_t count, bool allow_special, gd_ids *out) {
   while (allow_special && count) {
     size_t at = 0;

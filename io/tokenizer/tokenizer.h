@@ -61,6 +61,10 @@ bool gd_tokenizer_cuts(const gd_tokenizer *tokenizer);
 GD_CHECKED gd_status gd_tokenizer_encode(gd_tokenizer *tokenizer, const char *bytes, size_t count, bool allow_special,
                                          gd_ids *out);
 
+/* The special token that comes first in bytes[count], the longest of those at the same place: its id, *at and *length in bytes;
+ * -1: none is there. */
+int32_t gd_tokenizer_find_special(const gd_tokenizer *tokenizer, const char *bytes, size_t count, size_t *at, size_t *length);
+
 /* Appends the bytes of ids[count]. Concatenating pieces decoded one by one gives the whole, but for `llama2c`, where the id
  * after bos loses its leading space: there ids[0] sees `previous` (-1: none). GD_BAD_DATA naming an id beyond the vocabulary.
  */
