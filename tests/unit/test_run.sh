@@ -33,13 +33,14 @@ cat >gptdist-train <<'SH'
 #!/usr/bin/env bash
 # Writes what it is told to exit.json, counts its starts, leaves with $JOB_CODE.
 [ "${OMPI_COMM_WORLD_RANK:-0}" = 0 ] || exit 0
+says() { echo "${1/%\}/, \"launch\": \"$GPTDIST_LAUNCH\"\}}" >run/exit.json.new; mv run/exit.json.new run/exit.json; }
 echo start >>starts
 if [ -n "${JOB_WAIT-}" ]; then
-  trap 'echo stopped >>starts; echo "{\"code\": 75, \"reason\": \"saved\"}" >run/exit.json; exit 1' USR1
+  trap 'echo stopped >>starts; says "{\"code\": 75, \"reason\": \"saved\"}"; exit 1' USR1
   touch ready
   for i in $(seq 200); do sleep 0.1; done
 fi
-if [ -n "${JOB_SAYS-}" ]; then echo "${JOB_SAYS%\}}, \"launch\": \"$GPTDIST_LAUNCH\"}" >run/exit.json.new; mv run/exit.json.new run/exit.json; fi
+if [ -n "${JOB_SAYS-}" ]; then says "$JOB_SAYS"; fi
 exit "${JOB_CODE:-0}"
 SH
 chmod +x gptdist-train
@@ -148,6 +149,13 @@ unset SLURM_JOB_ID SLURM_NTASKS
 # The doctor: all well here; a folder that cannot be written is a finding and exit code 1.
 expect 0 "ok   mpi" "$bin/gptdist-run" --doctor
 grep -q "^ok   ports" out || { echo "FAILED: the doctor did not look for open ports"; failed=1; }
+# Each pair is measured, and each rank; the slowest is named and stands first.
+expect 0 "ok   links    6 pairs on one host, one at a time: median " "$bin/gptdist-run" --doctor -n 4
+grep '^ok   links' out | grep -qE "slowest ranks ([0-3]) and ([0-3]): [0-9.e+]+ GB/s, (0\.[0-9]+|1\.00) of the median; longest latency ranks" || { echo "FAILED: the slowest pair is not named"; failed=1; }
+[ "$(grep -cE '^ +[0-3] - +[0-3] ' out)" = 6 ] || { echo "FAILED: not six pairs"; cat out; failed=1; }
+[ "$(grep -cE "^ +[0-3]( +[0-9.e+]+){4}  " out)" = 4 ] || { echo "FAILED: not four devices"; cat out; failed=1; }
+named=$(sed -n 's/.*slowest ranks \([0-3]\) and \([0-3]\):.*/\1-\2/p' out)
+[ "$(grep -E '^ +[0-3] - +[0-3] ' out | head -1 | awk '{ print $1 $2 $3 }')" = "$named" ] || { echo "FAILED: $named is not the first row"; failed=1; }
 OMPI_MCA_btl=self,vader,tcp expect 1 "BAD  ports" "$bin/gptdist-run" --doctor
 expect 1 "BAD  folder" "$bin/gptdist-run" --doctor --folder "$folder/none"
 exit "$failed"
