@@ -18,13 +18,12 @@
 #include "io/base/json.h"
 #include "launch/run_line.h"
 
-enum { MIB = 1 << 20, RANKS_DEADLINE_S = 60 };
+enum { MIB = 1 << 20, RANKS_DEADLINE_S = 60, PAIRS_PER_S = 10, WATCHDOG_S = 30 };
 
 static int bad_findings;
 static bool as_json;
 
-static void finding(bool good, const char *what, const char *format, ...) __attribute__((format(printf, 3, 4)));
-static void finding(bool good, const char *what, const char *format, ...) {
+void gd_doctor_finding(bool good, const char *what, const char *format, ...) {
   char text[GD_RUN_TEXT_BYTES + 256];
   va_list list;
   va_start(list, format);
@@ -43,16 +42,16 @@ static void finding(bool good, const char *what, const char *format, ...) {
 static void check_machine(int64_t ranks) {
   int64_t cores = gd_machine_cores();
   double memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
-  finding(true, "machine", "%lld cores, %.1f GiB of memory", (long long)cores, memory / 1073741824.0);
+  gd_doctor_finding(true, "machine", "%lld cores, %.1f GiB of memory", (long long)cores, memory / 1073741824.0);
   struct statvfs shared;
   if (statvfs("/dev/shm", &shared) != 0) {
-    finding(false, "shm", "/dev/shm: %s; ranks on one host talk through it", strerror(errno));
+    gd_doctor_finding(false, "shm", "/dev/shm: %s; ranks on one host talk through it", strerror(errno));
     return;
   }
   double room = (double)shared.f_bavail * (double)shared.f_frsize / MIB;
   /* Open MPI takes about 4 MiB a rank. */
   bool enough = room >= 4.0 * (double)ranks + 8.0;
-  finding(enough, "shm", "%.0f MiB free in /dev/shm%s", room, enough ? "" : "; too little (docker: --shm-size)");
+  gd_doctor_finding(enough, "shm", "%.0f MiB free in /dev/shm%s", room, enough ? "" : "; too little (docker: --shm-size)");
 }
 
 /* What a checkpoint does: write, flush to the disk, rename, flush the folder. */
@@ -62,7 +61,7 @@ static void check_folder(const char *folder) {
   int n = snprintf(path, sizeof path, "%s/.gptdist-doctor-%d.tmp", folder, (int)getpid());
   int m = snprintf(renamed, sizeof renamed, "%s/.gptdist-doctor-%d", folder, (int)getpid());
   if (n < 0 || m < 0 || (size_t)n >= sizeof path) {
-    finding(false, "folder", "%.200s...: the name is too long", folder);
+    gd_doctor_finding(false, "folder", "%.200s...: the name is too long", folder);
     return;
   }
   double start = gd_machine_seconds();
@@ -81,9 +80,9 @@ static void check_folder(const char *folder) {
   unlink(path);
   unlink(renamed);
   if (good) {
-    finding(true, "folder", "%s: written, forced to the disk and renamed in %.0f ms", folder, 1e3 * took);
+    gd_doctor_finding(true, "folder", "%s: written, forced to the disk and renamed in %.0f ms", folder, 1e3 * took);
   } else {
-    finding(false, "folder", "%s: %s: %s", folder, failed, strerror(reason));
+    gd_doctor_finding(false, "folder", "%s: %s: %s", folder, failed, strerror(reason));
   }
 }
 
@@ -92,12 +91,18 @@ static void check_disk(const char *folder) {
   if (statvfs(folder, &disk) != 0) return; /* the folder's own finding says so */
   double gib = (double)disk.f_bavail * (double)disk.f_frsize / 1073741824.0;
   /* A checkpoint of 124M parameters with fp32 moments is 1.5 GB. */
-  finding(gib >= 2.0, "disk", "%.1f GiB free%s", gib, gib >= 2.0 ? "" : "; a checkpoint takes 12 bytes a parameter");
-  if (disk.f_files && !disk.f_favail) finding(false, "disk", "no free inodes");
+  gd_doctor_finding(gib >= 2.0, "disk", "%.1f GiB free%s", gib, gib >= 2.0 ? "" : "; a checkpoint takes 12 bytes a parameter");
+  if (disk.f_files && !disk.f_favail) gd_doctor_finding(false, "disk", "no free inodes");
+}
+
+/* Each rank is one of a pair with each other one. */
+static int64_t deadline_s(int64_t ranks) {
+  return RANKS_DEADLINE_S + ranks / PAIRS_PER_S;
 }
 
 /* Runs the ranks; -1 when they did not end in time. */
 static int run_ranks(const gd_run_line *line) {
+  double limit = (double)deadline_s(line->ranks);
   fflush(0);
   pid_t child = fork();
   if (child < 0) return -1;
@@ -106,7 +111,7 @@ static int run_ranks(const gd_run_line *line) {
     execvp(line->word[0], line->word);
     _exit(127);
   }
-  for (double start = gd_machine_seconds(); gd_machine_seconds() - start < RANKS_DEADLINE_S;) {
+  for (double start = gd_machine_seconds(); gd_machine_seconds() - start < limit;) {
     int status;
     if (waitpid(child, &status, WNOHANG) == child) return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
     struct timespec nap = {.tv_nsec = 20000000};
@@ -134,20 +139,21 @@ gd_status gd_doctor(int64_t ranks, const char *hosts, const char *network, const
       .ranks = hosts ? 0 : ranks, .hosts = hosts, .network = network, .words = json ? 5 : 4, .word = words};
   gd_status status = gd_run_line_build(&request, &line);
   if (status != GD_OK) {
-    finding(false, "mpi", "%s", gd_error_text());
+    gd_doctor_finding(false, "mpi", "%s", gd_error_text());
     return GD_NO;
   }
   double start = gd_machine_seconds();
   int code = run_ranks(&line);
   if (code == 0) {
-    finding(true, "mpi", "%lld ranks started, talked and ended in %.1f s", (long long)line.ranks, gd_machine_seconds() - start);
+    gd_doctor_finding(true, "mpi", "%lld ranks started, talked and ended in %.1f s", (long long)line.ranks,
+                      gd_machine_seconds() - start);
   } else {
     gd_run_line_print(&line, text, sizeof text);
     if (code < 0) {
-      finding(false, "mpi", "%lld ranks did not end within %d s; the line was: %s", (long long)line.ranks, RANKS_DEADLINE_S,
-              text);
+      gd_doctor_finding(false, "mpi", "%lld ranks did not end within %lld s; the line was: %s", (long long)line.ranks,
+                        (long long)deadline_s(line.ranks), text);
     } else {
-      finding(false, "mpi", "%lld ranks left with %d; the line was: %s", (long long)line.ranks, code, text);
+      gd_doctor_finding(false, "mpi", "%lld ranks left with %d; the line was: %s", (long long)line.ranks, code, text);
     }
   }
   return bad_findings ? GD_NO : GD_OK;
@@ -173,29 +179,10 @@ static gd_status check_shared_folder(gd_session *session, const char *folder) {
   free(everyone);
   GD_TRY(status);
   if (rank == 0) {
-    finding(blind == 0, "shared", "%d of %d ranks see a file that rank 0 made in %s", (int)(ranks - blind), (int)ranks, folder);
+    gd_doctor_finding(blind == 0, "shared", "%d of %d ranks see a file that rank 0 made in %s", (int)(ranks - blind),
+                      (int)ranks, folder);
   }
   return GD_OK;
-}
-
-static gd_status check_links(gd_session *session) {
-  int32_t ranks = gd_session_ranks(session);
-  size_t bytes = 4 * (size_t)MIB;
-  char *mine = calloc(1, bytes), *everyone = calloc((size_t)ranks, bytes);
-  gd_status status = mine && everyone ? GD_OK : gd_fail(GD_NO_MEMORY, "out of memory");
-  double best = 1e9;
-  for (int i = 0; i < 3 && status == GD_OK; i++) {
-    double start = gd_machine_seconds();
-    status = gd_session_all_gather(session, mine, everyone, bytes);
-    double took = gd_machine_seconds() - start;
-    best = took < best ? took : best;
-  }
-  free(mine);
-  free(everyone);
-  if (status == GD_OK && gd_session_rank(session) == 0) {
-    finding(true, "links", "%d ranks exchanged 4 MiB each in %.1f ms", (int)ranks, 1e3 * best);
-  }
-  return status;
 }
 
 /* One stray connection that says too little stops Open MPI, so on one host nothing may listen. */
@@ -210,15 +197,15 @@ static gd_status check_ports(gd_session *session) {
   const char *transports = getenv("OMPI_MCA_btl");
   bool one_host = gd_session_local_ranks(session) == ranks;
   if (!open)
-    finding(true, "ports", "no rank listens to the network");
+    gd_doctor_finding(true, "ports", "no rank listens to the network");
   else if (one_host)
-    finding(
+    gd_doctor_finding(
         false, "ports",
         "%d of %d ranks on this host listen to the network, and a stray connection can stop them; Open MPI's transports are "
         "\"%s\", expected \"self,vader\"",
         (int)open, (int)ranks, transports ? transports : "");
   else
-    finding(
+    gd_doctor_finding(
         true, "ports",
         "%d of %d ranks listen on all addresses of their hosts, as Open MPI between hosts does; a stray connection can stop "
         "them, so let only the job's hosts reach them (a firewall, a private network)",
@@ -226,25 +213,29 @@ static gd_status check_ports(gd_session *session) {
   return GD_OK;
 }
 
-static gd_status check_device(gd_session *session) {
+static gd_status check_device(gd_session *session, gd_device **device) {
   static gd_spec spec; /* run.device auto is 0 */
-  gd_device *device;
-  GD_TRY(gd_session_open_device(session, &spec, &device));
-  if (gd_session_rank(session) == 0) finding(true, "device", "%s", device->description);
+  GD_TRY(gd_session_open_device(session, &spec, device));
+  if (gd_session_rank(session) == 0) gd_doctor_finding(true, "device", "%s", (*device)->description);
   return GD_OK;
+}
+
+static gd_status check_rank(gd_session *session, const char *folder) {
+  gd_device *device;
+  gd_session_set_watchdog(session, WATCHDOG_S);
+  GD_TRY(check_ports(session));
+  GD_TRY(check_shared_folder(session, folder));
+  GD_TRY(check_device(session, &device));
+  GD_TRY(gd_doctor_links(session, device, as_json));
+  return gd_doctor_devices(session, device, as_json);
 }
 
 gd_status gd_doctor_rank(const char *folder, bool json) {
   as_json = json;
   gd_session *session;
   GD_TRY(gd_session_open(&session));
-  gd_status status = check_links(session);
-  if (status == GD_OK) status = check_ports(session);
-  if (status == GD_OK) status = check_shared_folder(session, folder);
-  if (status == GD_OK) status = check_device(session);
-  if (status == GD_OK) {
-    gd_session_close(session);
-    return bad_findings ? GD_NO : GD_OK;
-  }
-  gd_session_abort(session, status, gd_error_text());
+  gd_status status = check_rank(session, folder);
+  if (status != GD_OK) gd_session_abort(session, status, gd_error_text());
+  gd_session_close(session);
+  return bad_findings ? GD_NO : GD_OK;
 }

@@ -110,5 +110,6 @@ cp -r run other && "$bin/gptdist-train" "${settings[@]}" --set run.directory=oth
 expect 1 equal,equal_tensors,differences ckpt diff run run --json
 expect 2+ 'kind=state:name,difference equal=False:equal_tensors,differences' ckpt diff run other --json
 expect 1 line,words run -n 2 --print --json -- gptdist-train --config 'a "file"'
-expect 5+ check,good,text run --doctor --json -n 2
+expect 7+ 'check=mpi:check,good,text check=links:check,good,text check=link:ranks,hosts,bytes_per_s,of_median,latency_us
+  check=rank:rank,host,operations_per_s,copy_bytes_per_s,of_median' run --doctor --json -n 2
 exit $failed
