@@ -5,7 +5,10 @@
 #include "io/text/corpus.h"
 #include "io/text/stream.h"
 
-enum { GD_CORPUS_DOCUMENT_LIMIT = 1 << 30, GD_CORPUS_PART_BYTES = 1 << 20 };
+#ifndef GD_CORPUS_PART_BYTES /* the fuzzers take few bytes, or no input of theirs would come in parts */
+#define GD_CORPUS_PART_BYTES (1 << 20)
+#endif
+enum { GD_CORPUS_DOCUMENT_LIMIT = 1 << 30 };
 
 struct gd_corpus {
   char *path;
