@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,29 +14,9 @@
 
 #include "comm/machine.h"
 #include "comm/session.h"
-#include "io/base/json.h"
 #include "launch/run_line.h"
 
 enum { MIB = 1 << 20, RANKS_DEADLINE_S = 60, PAIRS_PER_S = 10, WATCHDOG_S = 30 };
-
-static int bad_findings;
-static bool as_json;
-
-void gd_doctor_finding(bool good, const char *what, const char *format, ...) {
-  char text[GD_RUN_TEXT_BYTES + 256];
-  va_list list;
-  va_start(list, format);
-  vsnprintf(text, sizeof text, format, list);
-  va_end(list);
-  gd_bytes quoted = {0};
-  if (!as_json)
-    printf("%-4s %-8s %s\n", good ? "ok" : "BAD", what, text);
-  else if (gd_json_quote(&quoted, text, strlen(text)) == GD_OK)
-    printf("{\"check\": \"%s\", \"good\": %s, \"text\": %s}\n", what, good ? "true" : "false", quoted.bytes);
-  gd_bytes_free(&quoted);
-  fflush(stdout);
-  bad_findings += !good;
-}
 
 static void check_machine(int64_t ranks) {
   int64_t cores = gd_machine_cores();
@@ -126,7 +105,7 @@ static int run_ranks(const gd_run_line *line) {
 }
 
 gd_status gd_doctor(int64_t ranks, const char *hosts, const char *network, const char *folder, bool json) {
-  as_json = json;
+  gd_doctor_report_as(json);
   static gd_run_line line;
   static char text[GD_RUN_TEXT_BYTES], own[4096], program[5000];
   check_machine(ranks);
@@ -156,7 +135,7 @@ gd_status gd_doctor(int64_t ranks, const char *hosts, const char *network, const
       gd_doctor_finding(false, "mpi", "%lld ranks left with %d; the line was: %s", (long long)line.ranks, code, text);
     }
   }
-  return bad_findings ? GD_NO : GD_OK;
+  return gd_doctor_bad() ? GD_NO : GD_OK;
 }
 
 /* Rank 0 makes a file, all look for it: a folder that is not shared cannot hold a run. */
@@ -220,22 +199,22 @@ static gd_status check_device(gd_session *session, gd_device **device) {
   return GD_OK;
 }
 
-static gd_status check_rank(gd_session *session, const char *folder) {
+static gd_status check_rank(gd_session *session, const char *folder, bool json) {
   gd_device *device;
   gd_session_set_watchdog(session, WATCHDOG_S);
   GD_TRY(check_ports(session));
   GD_TRY(check_shared_folder(session, folder));
   GD_TRY(check_device(session, &device));
-  GD_TRY(gd_doctor_links(session, device, as_json));
-  return gd_doctor_devices(session, device, as_json);
+  GD_TRY(gd_doctor_links(session, device, json));
+  return gd_doctor_devices(session, device, json);
 }
 
 gd_status gd_doctor_rank(const char *folder, bool json) {
-  as_json = json;
+  gd_doctor_report_as(json);
   gd_session *session;
   GD_TRY(gd_session_open(&session));
-  gd_status status = check_rank(session, folder);
+  gd_status status = check_rank(session, folder, json);
   if (status != GD_OK) gd_session_abort(session, status, gd_error_text());
   gd_session_close(session);
-  return bad_findings ? GD_NO : GD_OK;
+  return gd_doctor_bad() ? GD_NO : GD_OK;
 }

@@ -15,6 +15,10 @@ GD_CHECKED gd_status gd_doctor(int64_t ranks, const char *hosts, const char *net
 /* One of those ranks. Collective over the job. GD_NO when its check failed. */
 GD_CHECKED gd_status gd_doctor_rank(const char *folder, bool json);
 
+/* doctor_report.c. Before the first finding: whether each is a JSON document. Local. */
+void gd_doctor_report_as(bool json);
+/* How many bad ones there were. Local. */
+int gd_doctor_bad(void);
 /* One finding on stdout; a bad one makes the doctor leave with GD_NO. Local. */
 void gd_doctor_finding(bool good, const char *what, const char *format, ...) __attribute__((format(printf, 3, 4)));
 

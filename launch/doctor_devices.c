@@ -24,16 +24,6 @@ typedef struct bench {
   gd_matmul product;
 } bench;
 
-static int ascending(const void *a, const void *b) {
-  double x = *(const double *)a, y = *(const double *)b;
-  return (x > y) - (x < y);
-}
-
-double gd_doctor_median(double *values, int64_t count) {
-  qsort(values, (size_t)count, sizeof *values, ascending);
-  return values[count / 2];
-}
-
 static gd_status copy(bench *b) {
   return b->device->ops->copy(b->device->compute, b->to, b->from, b->copy_bytes, GD_COPY_DEVICE_TO_DEVICE);
 }
