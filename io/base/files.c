@@ -159,7 +159,7 @@ gd_status gd_path_look(const char *path, gd_path_kind *out) {
   struct stat info;
   *out = GD_PATH_NOTHING;
   if (stat(path, &info)) {
-    if (errno == ENOENT || errno == ENOTDIR) return GD_OK;
+    if (errno == ENOENT || errno == ENOTDIR || errno == ENAMETOOLONG) return GD_OK;
     return gd_fail(GD_IO, "cannot look at %s: %s", path, strerror(errno));
   }
   *out = S_ISDIR(info.st_mode) ? GD_PATH_FOLDER : GD_PATH_FILE;

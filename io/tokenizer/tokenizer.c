@@ -100,6 +100,14 @@ static gd_status compare_description(const gd_tokenizer *tokenizer, const descri
   return status;
 }
 
+/* Whether a file is there. Where the system does not say it is a fault, and nothing is known of the tokenizer. */
+static gd_status look_for_file(const char *path, bool *there) {
+  gd_path_kind kind;
+  GD_TRY(gd_path_look(path, &kind));
+  *there = kind == GD_PATH_FILE;
+  return GD_OK;
+}
+
 /* paths[kind->count] are the files of the kind; `said` is NULL where nobody says what they should be. */
 static gd_status open_files(const struct kind_files *kind, const char *const *paths, const description *said,
                             gd_tokenizer **out) {
@@ -107,7 +115,9 @@ static gd_status open_files(const struct kind_files *kind, const char *const *pa
   gd_tokenizer *tokenizer = NULL;
   gd_status status = allocate(kind, &tokenizer);
   for (int32_t i = 0; status == GD_OK && i < kind->count; i++) {
-    if (!gd_file_exists(paths[i])) status = gd_fail_user(GD_BAD_DATA, "tokenizer %s: %s: is missing", kind->kind, paths[i]);
+    bool there = false;
+    status = look_for_file(paths[i], &there);
+    if (status == GD_OK && !there) status = gd_fail_user(GD_BAD_DATA, "tokenizer %s: %s: is missing", kind->kind, paths[i]);
     gd_bytes *bytes = &tokenizer->files[i].bytes;
     if (status == GD_OK)
       status = said ? gd_file_read(paths[i], GD_TOKENIZER_FILE_LIMIT, bytes) /* never packed */
@@ -141,7 +151,10 @@ static gd_status open_gpt2(const char *folder, gd_tokenizer **out) {
     GD_TRY(gd_path_join(vocab, sizeof vocab, folder, names[i][0]));
     GD_TRY(gd_path_join(merges, sizeof merges, folder, names[i][1]));
     const char *const paths[] = {vocab, merges};
-    if (gd_file_exists(vocab) && gd_file_exists(merges)) return open_files(kind_of("gpt2", 4), paths, NULL, out);
+    bool first = false, second = false;
+    GD_TRY(look_for_file(vocab, &first));
+    GD_TRY(look_for_file(merges, &second));
+    if (first && second) return open_files(kind_of("gpt2", 4), paths, NULL, out);
   }
   return gd_fail_user(GD_BAD_DATA,
                       "tokenizer gpt2: %s: expected encoder.json and vocab.bpe, or vocab.json and merges.txt there", folder);
@@ -180,7 +193,9 @@ static gd_status open_folder(const char *folder, gd_tokenizer **out) {
   for (int i = 0; i < 2; i++)
     for (int k = 0; k < DESCRIPTIONS; k++) {
       GD_TRY(gd_path_join(path, sizeof path, folders[i], descriptions[k]));
-      if (gd_file_exists(path)) return open_described(folders[i], path, k > 0, out);
+      bool there = false;
+      GD_TRY(look_for_file(path, &there));
+      if (there) return open_described(folders[i], path, k > 0, out);
     }
   return open_gpt2(folder, out);
 }
@@ -193,7 +208,9 @@ gd_status gd_tokenizer_open(const char *spec, gd_tokenizer **out) {
     return gd_fail_user(GD_USAGE,
                         "tokenizer chars: only gptdist-data prepare can make it from a text; expected chars:FILE or the folder "
                         "of a dataset");
-  if (gd_folder_exists(spec)) return open_folder(spec, out);
+  gd_path_kind what;
+  GD_TRY(gd_path_look(spec, &what));
+  if (what == GD_PATH_FOLDER) return open_folder(spec, out);
   const struct kind_files *kind = colon ? kind_of(spec, (size_t)(colon - spec)) : NULL;
   if (!kind || !kind->count || !colon[1])
     return gd_fail_user(GD_USAGE,

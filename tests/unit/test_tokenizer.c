@@ -336,6 +336,20 @@ static void bad_tokenizer_files_are_named(void **state) {
 }
 
 /* A tokenizer.json made from GPT-2's own files must give GPT-2's ids. */
+/* The system refuses to say what is there: that is no folder without a tokenizer. */
+static void a_file_that_cannot_be_looked_at_is_no_missing_file(void **state) {
+  (void)state;
+  char folder[] = "/tmp/gptdist-test-XXXXXX", path[256];
+  gd_tokenizer *tokenizer;
+  assert_non_null(mkdtemp(folder));
+  snprintf(path, sizeof path, "%s/tokenizer.json", folder);
+  assert_int_equal(symlink(path, path), 0);
+  assert_int_equal(gd_tokenizer_open(folder, &tokenizer), GD_IO);
+  assert_non_null(strstr(gd_error_text(), path));
+  gd_error_clear();
+  ok(gd_folder_remove(folder));
+}
+
 static void a_hugging_face_file_gives_the_ids_of_its_model(void **state) {
   (void)state;
   char folder[] = "/tmp/gptdist-test-XXXXXX", path[256], spec[300];
@@ -475,6 +489,7 @@ int main(void) {
       cmocka_unit_test(the_small_llama_decodes_to_its_published_text),
       cmocka_unit_test(a_saved_folder_opens_as_the_same_tokenizer),
       cmocka_unit_test(bad_tokenizer_files_are_named),
+      cmocka_unit_test(a_file_that_cannot_be_looked_at_is_no_missing_file),
       cmocka_unit_test(a_hugging_face_file_gives_the_ids_of_its_model),
       cmocka_unit_test(white_space_is_that_of_unicode),
       cmocka_unit_test(special_tokens_with_a_common_prefix_are_told_apart),
