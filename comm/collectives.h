@@ -6,8 +6,9 @@
  * stream's device; counts are bytes unless the name says elements. Send and receive buffers must not overlap except where IN
  * PLACE is allowed.
  *
- * Only all_reduce and reduce_scatter compute, and in an order of the back end's choice: the trainer asks them for maxima alone,
- * in every mode; its sums travel as they are and are added by its reduce.c, reduce_gradients.c and gradient_norm.c.
+ * Only all_reduce and reduce_scatter compute, and in an order of the back end's choice: the trainer asks them for maxima and
+ * sums of integers alone, in every mode; its other sums travel as they are and are added by its reduce.c, reduce_gradients.c
+ * and gradient_norm.c.
  */
 #ifndef GD_COMM_COLLECTIVES_H
 #define GD_COMM_COLLECTIVES_H
@@ -79,6 +80,9 @@ struct gd_group {
   uint64_t sequence; /* collective calls made so far */
   uint64_t messages; /* exchanges made so far: numbered apart, since not every member makes them */
   gd_traffic traffic;
+  /* Of a group that is watched (calls.h): `ops` writes calls down and goes on to `inner`, the back end's own. Else NULL. */
+  const gd_collectives_ops *inner;
+  struct gd_calls_group *calls;
 };
 
 /* Copies what was counted into *calls and the `size` entries of sent and received (NULL: not wanted) and begins at 0 again. On

@@ -56,13 +56,15 @@ int gd_control_call(const gd_contact *contact);
 bool gd_control_same_key(const uint8_t *a, const uint8_t *b);
 
 typedef enum gd_message_type {
-  GD_MESSAGE_BEAT = 1, /* both ways: gd_beat */
-  GD_MESSAGE_AGREE,    /* to rank 0: a rank's status and text */
-  GD_MESSAGE_VERDICT,  /* from rank 0: the worst of them */
-  GD_MESSAGE_FATAL,    /* both ways: a status and text; the job ends */
-  GD_MESSAGE_LEFT,     /* to rank 0: it was silent too long, another rank leads the others out and has printed why */
-  GD_MESSAGE_ASK,      /* from rank 0: a beat at once, please */
-  GD_MESSAGE_BYE,      /* both ways: this rank is done, its connection will close */
+  GD_MESSAGE_BEAT = 1,  /* both ways: gd_beat */
+  GD_MESSAGE_AGREE,     /* to rank 0: a rank's status and text */
+  GD_MESSAGE_VERDICT,   /* from rank 0: the worst of them */
+  GD_MESSAGE_FATAL,     /* both ways: a status and text; the job ends */
+  GD_MESSAGE_LEFT,      /* to rank 0: it was silent too long, another rank leads the others out and has printed why */
+  GD_MESSAGE_ASK,       /* from rank 0: a beat at once, please */
+  GD_MESSAGE_ASK_CALLS, /* from rank 0: all calls, please */
+  GD_MESSAGE_CALLS,     /* to rank 0: some of them */
+  GD_MESSAGE_BYE,       /* both ways: this rank is done, its connection will close */
 } gd_message_type;
 
 typedef struct gd_message_header {

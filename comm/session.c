@@ -128,6 +128,8 @@ static gd_status open_parts(gd_session *session, const gd_launch_environment *en
   memcpy(session->watch.rank[session->rank].host, mine.host, sizeof mine.host);
   bool one_host = true;
   if (session->ranks > 1) GD_TRY(find_neighbours(session, &mine, &one_host));
+  for (int32_t i = 0; i < session->entries; i++)
+    GD_TRY(gd_calls_watch(&session->calls, i, session->watch.group_name[i], NULL, 0, session->rank, session->ranks));
   GD_TRY(gd_session_control_open(session, one_host));
   gd_session_has_started();
   return GD_OK;
@@ -162,6 +164,7 @@ gd_status gd_session_open(gd_session **out) {
   snprintf(session->watch.group_name[GD_WATCH_AGREE], 32, "control");
   snprintf(session->watch.group_name[GD_WATCH_SESSION], 32, "session");
   session->changed_ms = gd_machine_now_ms();
+  gd_calls_open(&session->calls);
   session->worst_rank = -1;
   session->wake[0] = session->wake[1] = session->reserved = -1;
   session->beat.patience = GD_WATCH_PATIENCE;
@@ -180,6 +183,7 @@ void gd_session_close(gd_session *session) {
   gd_session_control_close(session);
   if (session->mpi) gd_mpi_end();
   gd_session_share_close(session);
+  gd_calls_close(&session->calls);
   for (int32_t i = 0; i < session->entries; i++) free(session->entry[i].leader);
   free(session->watch.rank);
   free(session->watch.seen);

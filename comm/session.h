@@ -3,6 +3,7 @@
 #ifndef GD_COMM_SESSION_H
 #define GD_COMM_SESSION_H
 
+#include "comm/calls_sum.h"
 #include "comm/collectives.h"
 #include "comm/device.h"
 #include "shard/mesh.h"
@@ -58,6 +59,14 @@ GD_CHECKED gd_status gd_session_open_device(gd_session *session, const gd_spec *
 /* The group of the ranks that differ from me only in the axes of `axes` (a mask of 1 << gd_axis), in mesh order. Collective
  * over the job; the session owns the groups and gives the same one for the same mesh and axes. All axes: the world. */
 GD_CHECKED gd_status gd_session_group(gd_session *session, const gd_mesh *mesh, uint32_t axes, gd_group **out);
+
+/* What this rank has asked of all groups so far, as a number: the sum over all ranks of the job is 0 in the bits of
+ * GD_CALLS_SUM_MASK while all members of every group have made the same collectives and all messages have two ends of one size
+ * (comm/calls.h). Every rank takes it at the same place of the program; an exchange lies before it on both sides or on none.
+ * Local. */
+int64_t gd_session_calls_digest(gd_session *session);
+/* GD_BUG where that sum is not 0; the abort that follows names the first call that differs, and who made it. Local. */
+GD_CHECKED gd_status gd_session_check_calls(gd_session *session, int64_t sum);
 
 /* The CUDA kernel table (const gd_kernels_ops *, the trainer casts) when the device is CUDA, else NULL. Local. */
 const void *gd_session_cuda_kernels(const gd_session *session);

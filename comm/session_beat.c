@@ -16,45 +16,8 @@ static void changed_now(gd_session *session) {
   session->changed_ms = gd_machine_now_ms();
 }
 
-static void enter(gd_session *session, int entry, const char *call, uint64_t sequence) {
-  gd_beat_group *at = &session->beat.group[entry];
-  bool message = !strcmp(call, "exchange");
-  at->sequence = sequence;
-  at->place = message ? GD_WATCH_IN_MESSAGE : GD_WATCH_IN_COLLECTIVE;
-  if (!message) at->entered = sequence;
-  session->beat.last = entry;
-  snprintf(at->call, sizeof at->call, "%s", call);
-  changed_now(session);
-}
-
 static void trace(const gd_group *group, const char *call, uint64_t sequence, bool end) {
-  gd_session *session = current;
-  if (!session) return;
-  pthread_mutex_lock(&session->beat_lock);
-  for (int32_t i = GD_WATCH_SESSION + 1; i < session->entries && i < GD_WATCH_GROUPS; i++) {
-    if (session->entry[i].group != group) continue;
-    if (!end) {
-      enter(session, i, call, sequence);
-    } else {
-      session->beat.group[i].place = GD_WATCH_OUTSIDE;
-      changed_now(session);
-    }
-    break;
-  }
-  pthread_mutex_unlock(&session->beat_lock);
-}
-
-void gd_session_call_begin(gd_session *session, int entry, const char *call) {
-  pthread_mutex_lock(&session->beat_lock);
-  enter(session, entry, call, session->beat.group[entry].entered + 1);
-  pthread_mutex_unlock(&session->beat_lock);
-}
-
-void gd_session_call_end(gd_session *session, int entry) {
-  pthread_mutex_lock(&session->beat_lock);
-  session->beat.group[entry].place = GD_WATCH_OUTSIDE;
-  changed_now(session);
-  pthread_mutex_unlock(&session->beat_lock);
+  if (current) gd_calls_trace(&current->calls, group, call, sequence, end);
 }
 
 static void set_phase(gd_session *session, const char *phase, int64_t step, int32_t patience) {
@@ -115,8 +78,9 @@ void gd_session_take_beat(gd_session *session, gd_beat *out) {
   if (work != session->work) changed_now(session);
   session->work = work;
   *out = session->beat;
+  int64_t called_ms = gd_calls_beat(&session->calls, out);
   take_tasks(session, out);
-  out->idle_ms = gd_machine_now_ms() - session->changed_ms;
+  out->idle_ms = gd_machine_now_ms() - (called_ms > session->changed_ms ? called_ms : session->changed_ms);
   pthread_mutex_unlock(&session->beat_lock);
 }
 

@@ -31,7 +31,17 @@ static int32_t peers(const gd_session *session) {
 
 static _Noreturn void lead_out(gd_session *session, gd_log_level level, const wire_error *fatal) {
   if (!gd_session_begin_to_leave()) gd_session_wait_for_end();
-  gd_session_lead_out(session, level, fatal);
+  wire_error told = *fatal;
+  if (level == GD_LOG_ERROR) gd_session_explain(session, &told);
+  gd_session_lead_out(session, level, &told);
+}
+
+/* Rank 0's own fault: only this thread may hear what the others have called. */
+static void lead_out_with_own(gd_session *session) {
+  pthread_mutex_lock(&session->lock);
+  bool ends = session->ends;
+  pthread_mutex_unlock(&session->lock);
+  if (ends) lead_out(session, GD_LOG_ERROR, &session->own_fatal);
 }
 
 /* Agreement. */
@@ -57,7 +67,7 @@ gd_status gd_session_agree(gd_session *session, gd_status mine) {
   if (session->ranks == 1) return mine;
   wire_error vote = {.code = mine};
   if (mine != GD_OK) gd_error_take(mine, &vote);
-  gd_session_call_begin(session, GD_WATCH_AGREE, "agree");
+  gd_calls_begin(&session->calls, GD_WATCH_AGREE, GD_CALL_AGREE, 0, -1);
   pthread_mutex_lock(&session->lock);
   uint64_t round = session->rounds + 1;
   if (session->rank == 0)
@@ -68,7 +78,7 @@ gd_status gd_session_agree(gd_session *session, gd_status mine) {
   while (session->rounds < round) pthread_cond_wait(&session->changed, &session->lock);
   wire_error verdict = session->verdict;
   pthread_mutex_unlock(&session->lock);
-  gd_session_call_end(session, GD_WATCH_AGREE);
+  gd_calls_end(&session->calls, GD_WATCH_AGREE);
   return verdict.code == GD_OK ? GD_OK : gd_error_raise(&verdict);
 }
 
@@ -111,6 +121,8 @@ static bool handle(gd_session *session, int32_t peer, const gd_message_header *h
       gd_message_send(session->sockets[peer], GD_MESSAGE_BEAT, &beat, sizeof beat, true);
       return false;
     }
+    case GD_MESSAGE_ASK_CALLS: gd_session_send_calls(session); return false;
+    case GD_MESSAGE_CALLS: return false; /* too late */
     case GD_MESSAGE_BYE:
       session->finished[peer] = true;
       pthread_cond_broadcast(&session->changed);
@@ -194,6 +206,13 @@ static void check_everybody(gd_session *session) {
   int64_t now = gd_machine_now_ms();
   pthread_mutex_lock(&session->lock);
   int64_t deadline = session->watchdog_ms;
+  int group;
+  int32_t a, b;
+  if (gd_watch_differ(&session->watch, &group, &a, &b)) {
+    fatal.code = GD_BUG;
+    snprintf(fatal.text, sizeof fatal.text, "ranks %d and %d make different calls of group %s", a, b,
+             session->watch.group_name[group]);
+  }
   bool stuck = deadline > 0 && !session->stop && gd_watch_stuck(&session->watch, now, deadline);
   session->trips = stuck ? session->trips + 1 : 0;
   bool report = session->trips >= TRIPS;
@@ -201,6 +220,7 @@ static void check_everybody(gd_session *session) {
   for (int32_t r = 1; stuck && session->sockets && r < session->ranks; r++)
     if (session->sockets[r] >= 0) gd_message_send(session->sockets[r], GD_MESSAGE_ASK, NULL, 0, true);
   pthread_mutex_unlock(&session->lock);
+  if (fatal.code == GD_BUG) lead_out(session, GD_LOG_ERROR, &fatal);
   if (!report) return;
   snprintf(fatal.text, sizeof fatal.text, "watchdog: %s", where);
   lead_out(session, GD_LOG_ERROR, &fatal);
@@ -246,6 +266,7 @@ static void *control_thread(void *argument) {
   int64_t next = gd_machine_now_ms(), next_beat = next, last = next;
   for (;;) {
     int64_t now = gd_machine_now_ms();
+    lead_out_with_own(session);
     if (was_away(session, now - last)) forgive_gap(session);
     last = now;
     if (now >= next_beat) {
@@ -303,9 +324,9 @@ static gd_status exchange_contacts(gd_session *session) {
   gd_contact mine = {0}, *all = calloc((size_t)session->ranks, sizeof *all);
   if (session->rank > 0) session->reserved = gd_control_reserve(session->sockets[0], &mine);
   GD_TRY(gd_session_agree(session, all ? GD_OK : gd_fail(GD_NO_MEMORY, "out of memory for %d ranks", session->ranks)));
-  gd_session_call_begin(session, GD_WATCH_SESSION, "all_gather");
+  gd_calls_begin(&session->calls, GD_WATCH_SESSION, GD_CALL_ALL_GATHER, sizeof mine, -1);
   gd_status status = gd_mpi_all_gather(&mine, all, sizeof mine);
-  gd_session_call_end(session, GD_WATCH_SESSION);
+  gd_calls_end(&session->calls, GD_WATCH_SESSION);
   pthread_mutex_lock(&session->lock);
   session->contacts = all;
   pthread_mutex_unlock(&session->lock);

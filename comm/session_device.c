@@ -94,6 +94,10 @@ gd_status gd_session_group(gd_session *session, const gd_mesh *mesh, uint32_t ax
     int32_t mine, count = gd_mesh_group(mesh, session->rank, axes, members, &mine);
     status = make_group(session, name, members, count, mine, &group);
   }
+  if (status == GD_OK) {
+    status = gd_calls_watch(&session->calls, session->entries, name, group, members[0], group->rank, group->size);
+    if (status != GD_OK) group->ops->destroy(group);
+  }
   free(members);
   if (status != GD_OK) {
     free(leader);

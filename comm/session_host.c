@@ -34,9 +34,9 @@ const char *gd_session_host_of(const gd_session *session, int32_t rank) {
 
 gd_status gd_session_broadcast(gd_session *session, void *host_buffer, size_t bytes, int32_t root) {
   if (session->ranks == 1) return GD_OK;
-  gd_session_call_begin(session, GD_WATCH_SESSION, "broadcast");
+  gd_calls_begin(&session->calls, GD_WATCH_SESSION, GD_CALL_BROADCAST, bytes, root);
   gd_status status = gd_mpi_broadcast(host_buffer, bytes, root);
-  gd_session_call_end(session, GD_WATCH_SESSION);
+  gd_calls_end(&session->calls, GD_WATCH_SESSION);
   return status;
 }
 
@@ -45,16 +45,16 @@ gd_status gd_session_all_gather(gd_session *session, const void *mine, void *eve
     if (bytes && mine != everyone) memmove(everyone, mine, bytes);
     return GD_OK;
   }
-  gd_session_call_begin(session, GD_WATCH_SESSION, "all_gather");
+  gd_calls_begin(&session->calls, GD_WATCH_SESSION, GD_CALL_ALL_GATHER, bytes, -1);
   gd_status status = gd_mpi_all_gather(mine, everyone, bytes);
-  gd_session_call_end(session, GD_WATCH_SESSION);
+  gd_calls_end(&session->calls, GD_WATCH_SESSION);
   return status;
 }
 
 gd_status gd_session_barrier(gd_session *session) {
   if (session->ranks == 1) return GD_OK;
-  gd_session_call_begin(session, GD_WATCH_SESSION, "barrier");
+  gd_calls_begin(&session->calls, GD_WATCH_SESSION, GD_CALL_BARRIER, 0, -1);
   gd_status status = gd_mpi_barrier();
-  gd_session_call_end(session, GD_WATCH_SESSION);
+  gd_calls_end(&session->calls, GD_WATCH_SESSION);
   return status;
 }

@@ -135,20 +135,27 @@ _Noreturn void gd_session_abort(gd_session *session, gd_status code, const char 
   if (code == GD_OK) code = GD_BUG;
   gd_error fatal;
   error_from_text(code, text, &fatal);
-  if (session->rank == 0) {
+  if (session->ranks == 1) {
     if (!gd_session_begin_to_leave()) gd_session_wait_for_end();
     gd_session_lead_out(session, GD_LOG_ERROR, &fatal);
   }
   pthread_mutex_lock(&session->lock);
-  gd_message_send(session->sockets[0], GD_MESSAGE_FATAL, &fatal, gd_session_error_bytes(&fatal), false);
+  if (session->rank > 0) {
+    gd_message_send(session->sockets[0], GD_MESSAGE_FATAL, &fatal, gd_session_error_bytes(&fatal), false);
+  } else if (!session->ends) {
+    session->own_fatal = fatal;
+    session->ends = true;
+  }
   pthread_mutex_unlock(&session->lock);
-  /* Rank 0 prints the text and sends it back, and the control thread ends this process; or the control thread finds that rank 0
-   * is lost, which is then what this fault comes from. Where rank 0 is silent and its deadline far, this rank tells it all. */
+  ssize_t put = write(session->wake[1], "", 1);
+  (void)put;
+  /* Rank 0's control thread prints the text and sends it back, and this process's one ends it; or finds that rank 0 is lost,
+   * which is then what this fault comes from. Where rank 0 is silent and its deadline far, this rank tells it all. */
   nanosleep(&(struct timespec){.tv_sec = 2 + LEAVE_MS / 1000}, NULL);
   if (!gd_session_begin_to_leave()) gd_session_wait_for_end();
   pthread_mutex_lock(&session->lock); /* mpirun will wake it, and it must know that this is said */
   gd_message_send(session->sockets[0], GD_MESSAGE_LEFT, &fatal, gd_session_error_bytes(&fatal), true);
   pthread_mutex_unlock(&session->lock);
-  session->ranks = 1; /* nobody else to tell */
+  if (session->rank > 0) session->ranks = 1; /* nobody else to tell */
   gd_session_lead_out(session, GD_LOG_ERROR, &fatal);
 }

@@ -1,12 +1,13 @@
 /* session_state.h - the inside of gd_session, shared by session.c (start and end), session_control.c (the control thread,
- * agreement), session_leave.c and session_takeover.c (the way out), session_gpu.c (whether GPUs are used) and session_device.c
- * (device and groups). */
+ * agreement), session_calls.c (calls that differ), session_leave.c and session_takeover.c (the way out), session_gpu.c (whether
+ * GPUs are used) and session_device.c (device and groups). */
 #ifndef GD_COMM_SESSION_STATE_H
 #define GD_COMM_SESSION_STATE_H
 
 #include <pthread.h>
 #include <stdbool.h>
 
+#include "comm/calls.h"
 #include "comm/control.h"
 #include "comm/cuda_backend.h"
 #include "comm/session.h"
@@ -49,7 +50,9 @@ struct gd_session {
   void *cuda_library;
   gd_group *cuda_world;
 
-  /* My heartbeat; written by the main and the communication thread, read by the control thread. */
+  gd_calls calls; /* of all groups; has a lock of its own */
+
+  /* My heartbeat, but for its calls; written by the main and the communication thread, read by the control thread. */
   pthread_mutex_t beat_lock;
   gd_beat beat;
   int64_t changed_ms;
@@ -72,8 +75,11 @@ struct gd_session {
   int32_t worst_rank; /* rank 0: -1 none */
   gd_error worst, verdict;
 
-  gd_watch watch; /* rank 0: what all last said; others: what rank 0 last said, and everybody's host */
-  int32_t trips;  /* consecutive checks that found the job stuck */
+  gd_watch watch;    /* rank 0: what all last said; others: what rank 0 last said, and everybody's host */
+  int32_t trips;     /* consecutive checks that found the job stuck */
+  bool calls_differ; /* as a vote says */
+  bool ends;         /* rank 0: with own_fatal, which the thread is to lead out with */
+  gd_error own_fatal;
 
   /* Ranks other than 0: should rank 0 be lost. */
   uint8_t key[GD_CONTROL_KEY_BYTES];
@@ -119,11 +125,16 @@ void gd_session_control_close(gd_session *session);
 /* Starts the thread of a one-rank session when it gets a deadline. */
 void gd_session_control_need_thread(gd_session *session);
 
+/* session_calls.c */
+
+/* This rank's calls to rank 0; the lock is held. */
+void gd_session_send_calls(gd_session *session);
+/* Rank 0's control thread, which leads out: where a fault comes from calls that differ, *fatal is that, with GD_BUG, and what
+ * it was before follows. Half a second at most; other messages of the channel are lost. */
+void gd_session_explain(gd_session *session, gd_error *fatal);
+
 /* session_beat.c */
 
-/* A call of the session itself (GD_WATCH_AGREE, GD_WATCH_SESSION), for hang reports. */
-void gd_session_call_begin(gd_session *session, int entry, const char *call);
-void gd_session_call_end(gd_session *session, int entry);
 /* Has collectives traced for this session (NULL: no more). */
 void gd_session_trace(gd_session *session);
 /* The device is open, and its streams say in heartbeats what they run; or it is about to close. */

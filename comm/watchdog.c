@@ -96,7 +96,29 @@ bool gd_watch_stuck(const gd_watch *watch, int64_t now_ms, int64_t deadline_ms) 
   return false;
 }
 
-static bool waits_for_anyone(const gd_watch *watch, int32_t w) {
+/* With the lowest member, which is enough: two that differ do not both agree with it. */
+bool gd_watch_differ(const gd_watch *watch, int *group, int32_t *a, int32_t *b) {
+  for (int g = 0; g < GD_WATCH_GROUPS; g++)
+    for (int32_t r = 1; r < watch->ranks; r++) {
+      int32_t lowest = watch->group_leader[g] ? watch->group_leader[g][r] : 0;
+      const gd_beat_group *mine = &watch->rank[r].beat.group[g], *other = &watch->rank[lowest].beat.group[g];
+      if (!mine->signature || !other->signature || mine->entered != other->entered || mine->signature == other->signature)
+        continue;
+      *group = g;
+      *a = lowest;
+      *b = r;
+      return true;
+    }
+  return false;
+}
+
+bool gd_watch_all_wait(const gd_watch *watch, int64_t now_ms) {
+  for (int32_t r = 0; r < watch->ranks; r++)
+    if (silent(watch, r, now_ms) || !in_a_call(watch, r)) return false;
+  return true;
+}
+
+bool gd_watch_waits(const gd_watch *watch, int32_t w) {
   for (int g = 0; g < GD_WATCH_GROUPS; g++)
     for (int32_t r = 0; r < watch->ranks; r++)
       if (waits_for(watch, g, w, r)) return true;
@@ -200,7 +222,7 @@ void gd_watch_report(const gd_watch *watch, int64_t now_ms, int64_t deadline_ms,
     any_behind = any_behind || behind;
     /* A rank that itself waits for a third one is a victim, unless its process has stopped; one that works is only slow. */
     bool idle = overdue(&watch->rank[r], now_ms, deadline_ms);
-    if (!silent(watch, r, now_ms) && !(behind && idle && !waits_for_anyone(watch, r))) continue;
+    if (!silent(watch, r, now_ms) && !(behind && idle && !gd_watch_waits(watch, r))) continue;
     if (++lines > MOST_LINES) {
       more++;
       continue;

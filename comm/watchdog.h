@@ -25,9 +25,10 @@ typedef enum gd_watch_place {
 
 /* What one rank is doing in one group. */
 typedef struct gd_beat_group {
-  uint64_t entered;  /* number of the last collective entered */
-  uint64_t sequence; /* of the call under way */
-  int32_t place;     /* gd_watch_place */
+  uint64_t entered;   /* number of the last collective entered */
+  uint64_t sequence;  /* of the call under way */
+  int32_t place;      /* gd_watch_place */
+  uint32_t signature; /* of the collective of that number, as all members of the group have it; 0: of none */
   char call[20];
 } gd_beat_group;
 
@@ -66,6 +67,14 @@ bool gd_watch_stuck(const gd_watch *watch, int64_t now_ms, int64_t deadline_ms);
 
 /* Who keeps whom waiting, one rank a line, at most eight. */
 void gd_watch_report(const gd_watch *watch, int64_t now_ms, int64_t deadline_ms, char *out, size_t out_bytes);
+
+/* Two members of a group say that its collective of the same number is another one. */
+bool gd_watch_differ(const gd_watch *watch, int *group, int32_t *a, int32_t *b);
+
+/* Every rank answers, and is inside a call of some group. */
+bool gd_watch_all_wait(const gd_watch *watch, int64_t now_ms);
+/* This rank is inside a collective that another member has not entered. */
+bool gd_watch_waits(const gd_watch *watch, int32_t rank);
 
 /* "step 12, phase backward, in all_to_all #482 of group tensor, running attention_backward on the compute stream"; in no call:
  * "step 12, phase backward, after all_to_all #482 of group tensor". */

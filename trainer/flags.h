@@ -1,4 +1,6 @@
-/* flags.h - what every rank must know of any other's wishes: they travel with the vote of a step, so nobody waits for them. */
+/* flags.h - what every rank must know of any other: its wishes, and whether all have made the same calls. They travel with the
+ * vote of a step, so nobody waits for them. One sum of integers carries it all: a flag of value v adds 2^(20 (v - 1)), so the
+ * largest is the highest digit that is not 0, for up to 2^20 - 1 ranks. */
 #ifndef GD_TRAINER_FLAGS_H
 #define GD_TRAINER_FLAGS_H
 
@@ -8,28 +10,29 @@ enum {
   GD_FLAG_STOP,   /* a gd_stop (trainer/run.h), 0: go on */
   GD_FLAG_SAVING, /* a save is in flight */
   GD_FLAGS,
-  GD_FLAGS_AHEAD = 2 /* votes whose flags the host has not read yet, at most */
+  GD_FLAG_LARGEST = 3,
+  GD_FLAG_WORDS = GD_FLAGS + 1, /* on the wire; the last one is gd_session_calls_digest's */
+  GD_FLAGS_AHEAD = 2            /* votes whose flags the host has not read yet, at most */
 };
 
-/* A rank's own; asked when a vote is enqueued. */
+/* A rank's own, 0 to GD_FLAG_LARGEST; asked when a vote is enqueued. */
 typedef void gd_flags_ask(void *context, int32_t flags[GD_FLAGS]);
 
 typedef struct gd_flags {
   gd_model *model;
   gd_flags_ask *ask; /* NULL: all are 0 */
   void *context;
-  int32_t *device; /* [GD_FLAGS_AHEAD][GD_FLAGS] */
-  int32_t *host;   /* [GD_FLAGS_AHEAD][GD_FLAGS]: mine, then the largest of all ranks' */
+  int64_t *device; /* [GD_FLAGS_AHEAD][GD_FLAG_WORDS] */
+  int64_t *host;   /* [GD_FLAGS_AHEAD][GD_FLAG_WORDS]: mine, then the sums over all ranks */
 } gd_flags;
 
 /* Local. */
 GD_CHECKED gd_status gd_flags_open(gd_model *model, gd_flags_ask *ask, void *context, gd_flags *out);
 void gd_flags_close(gd_flags *flags);
-/* Enqueues the agreement on the compute stream: once that has passed, gd_flags_of(flags, place) is the largest of every rank's.
- * place < GD_FLAGS_AHEAD. Collective over the job. */
-GD_CHECKED gd_status gd_flags_agree(gd_flags *flags, int32_t place);
-static inline const int32_t *gd_flags_of(const gd_flags *flags, int32_t place) {
-  return flags->host + place * GD_FLAGS;
-}
+/* Enqueues the agreement on the compute stream; what the device is to know of all ranks' calls so far is *calls, as gd_vote has
+ * it: NULL on one rank. place < GD_FLAGS_AHEAD. Collective over the job. */
+GD_CHECKED gd_status gd_flags_agree(gd_flags *flags, int32_t place, const int64_t **calls);
+/* Once the stream has passed that: the largest of every rank's. GD_BUG where ranks have made different calls. Local. */
+GD_CHECKED gd_status gd_flags_read(const gd_flags *flags, int32_t place, int32_t out[GD_FLAGS]);
 
 #endif

@@ -17,6 +17,7 @@
 #ifndef GD_TRAINER_KERNELS_H
 #define GD_TRAINER_KERNELS_H
 
+#include "comm/calls_sum.h"
 #include "comm/device.h"
 #include "shard/base/rng.h"
 #include "shard/spec.h"
@@ -220,7 +221,8 @@ typedef struct gd_loss_sums {
 
 /* What a step comes to, on the device; the optimizer kernel obeys it, then the host reads it. */
 typedef struct gd_verdict {
-  int32_t apply; /* 0: a non-finite loss or gradient norm; nothing is updated and the step does not count */
+  int32_t
+      apply; /* 0: a non-finite loss or gradient norm, or calls that differ; nothing is updated and the step does not count */
   int32_t reserved;
   int64_t applied_steps;       /* after this step; the t of Adam's bias correction */
   int64_t bad_steps;           /* consecutive skipped ones, this included */
@@ -263,6 +265,8 @@ typedef struct gd_vote {
   int64_t sequences;
   float clip; /* 0 = off */
   float beta1, beta2;
+  const int64_t
+      *calls; /* NULL, or one number: what of it GD_CALLS_SUM_MASK covers (comm/session.h) is 0, or nothing is applied */
   gd_verdict *verdict; /* applied_steps and bad_steps are read and updated */
 } gd_vote;
 

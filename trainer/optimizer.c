@@ -93,7 +93,7 @@ void gd_optimizer_close(gd_optimizer *optimizer) {
   memset(optimizer, 0, sizeof *optimizer);
 }
 
-gd_status gd_optimizer_vote(gd_optimizer *optimizer) {
+gd_status gd_optimizer_vote(gd_optimizer *optimizer, gd_flags *flags, int32_t place) {
   gd_model *model = optimizer->model;
   const gd_spec *spec = &model->layout.spec;
   gd_stream *stream = model->device->compute;
@@ -101,6 +101,7 @@ gd_status gd_optimizer_vote(gd_optimizer *optimizer) {
   GD_TRY(gd_gradient_norm_run(&optimizer->norm, &vote.squares));
   GD_TRY(model->data->ops->all_gather(model->data, stream, optimizer->sequence_sums, optimizer->all_sequence_sums,
                                       2 * (size_t)gd_deal_share(spec, model->data->size, 0).sequences * sizeof(float)));
+  GD_TRY(gd_flags_agree(flags, place, &vote.calls)); /* behind all that the step sums */
   vote.sequence_sums = optimizer->all_sequence_sums;
   vote.sequences = spec->batch.global;
   vote.clip = spec->optimizer.clip;

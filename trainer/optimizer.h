@@ -4,6 +4,7 @@
 #ifndef GD_TRAINER_OPTIMIZER_H
 #define GD_TRAINER_OPTIMIZER_H
 
+#include "trainer/flags.h"
 #include "trainer/gradient_norm.h"
 
 /* Elements of a bucket that this rank updates with one learning rate. */
@@ -29,8 +30,9 @@ typedef struct gd_optimizer {
 GD_CHECKED gd_status gd_optimizer_open(gd_model *model, gd_optimizer *out);
 void gd_optimizer_close(gd_optimizer *optimizer);
 
-/* Loss and gradient norm over all ranks, the verdict on the device. Collective over the job. */
-GD_CHECKED gd_status gd_optimizer_vote(gd_optimizer *optimizer);
+/* Loss and gradient norm over all ranks, the flags of this place (flags.h), the verdict on the device. Collective over the job.
+ */
+GD_CHECKED gd_status gd_optimizer_vote(gd_optimizer *optimizer, gd_flags *flags, int32_t place);
 /* Moments, master and stored weights of what this rank updates, from gradient slot 0; a parameter's learning rate, and with it
  * its decay, is lr times its lr_scale. Local. */
 GD_CHECKED gd_status gd_optimizer_update(gd_optimizer *optimizer, float lr);

@@ -266,9 +266,13 @@ static gd_status save(gd_run *run) {
 /* Between steps: no vote's flags are on their way. */
 static gd_status poll_stop(void *context, bool *stop) {
   gd_run *run = context;
-  GD_TRY(gd_flags_agree(&run->step.flags, 0));
+  const int64_t *calls;
+  int32_t flags[GD_FLAGS];
+  GD_TRY(gd_flags_agree(&run->step.flags, 0, &calls));
   GD_TRY(run->device->ops->stream_sync(run->device->compute));
-  *stop = gd_flags_of(&run->step.flags, 0)[GD_FLAG_STOP] != 0;
+  GD_TRY(gd_flags_read(&run->step.flags, 0, flags));
+  *stop = flags[GD_FLAG_STOP] != 0;
+  if (*stop) run->stop = (gd_stop)flags[GD_FLAG_STOP];
   return GD_OK;
 }
 
@@ -278,10 +282,7 @@ static gd_status validate(gd_run *run) {
   bool stopped;
   GD_TRY(
       gd_validator_run(&run->validator, run->spec.validation.batches, run->state.step, poll_stop, run, &event.loss, &stopped));
-  if (stopped) {
-    run->stop = (gd_stop)gd_flags_of(&run->step.flags, 0)[GD_FLAG_STOP]; /* the next start validates again */
-    return GD_OK;
-  }
+  if (stopped) return GD_OK; /* the next start validates again */
   run->validated = true;
   event.ms = now_ms() - start;
   event.best = event.loss < run->state.best_validation;

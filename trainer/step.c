@@ -175,8 +175,7 @@ static gd_status backward(gd_step *step, const gd_action *action) {
 static gd_status vote(gd_step *step, int64_t number) {
   gd_device *device = step->model->device;
   int32_t place = (int32_t)(number % GD_FLAGS_AHEAD);
-  GD_TRY(gd_optimizer_vote(step->optimizer));
-  GD_TRY(gd_flags_agree(&step->flags, place));
+  GD_TRY(gd_optimizer_vote(step->optimizer, &step->flags, place));
   GD_TRY(device->ops->copy(device->compute, &step->verdicts[place], step->optimizer->verdict, sizeof *step->verdicts,
                            GD_COPY_DEVICE_TO_HOST));
   return device->ops->event_record(step->voted[place], device->compute);
@@ -186,8 +185,7 @@ gd_status gd_step_read(gd_step *step, int64_t number, gd_step_result *out) {
   int32_t place = (int32_t)(number % GD_FLAGS_AHEAD);
   GD_TRY(step->model->device->ops->event_sync(step->voted[place]));
   out->verdict = step->verdicts[place];
-  memcpy(out->flags, gd_flags_of(&step->flags, place), sizeof out->flags);
-  return GD_OK;
+  return gd_flags_read(&step->flags, place, out->flags);
 }
 
 gd_status gd_step_batch(gd_step *step, int64_t number, gd_batch **out) {

@@ -259,7 +259,8 @@ static void case_vote(side *s, const setting *set) {
   note_double(s, verdict.gradient_norm);
 }
 
-/* variant: 0 AdamW, 1 SGD with momentum, 2 SGD without, 3 AdamW on a gradient that is not finite. */
+/* variant: 0 AdamW, 1 SGD with momentum, 2 SGD without, 3 AdamW on a gradient that is not finite, 4 ranks have
+ * made different calls. */
 static void case_optimizer(side *s, const setting *set) {
   enum { UNITS = 150, TENSORS = 4, ELEMENTS = UNITS * GD_UNIT_ELEMS };
   static const int32_t first[TENSORS] = {128, 0, 144, 148}, count[TENSORS] = {16, 128, 4, 2};
@@ -279,6 +280,8 @@ static void case_optimizer(side *s, const setting *set) {
   gpu_must(s->kernels.ops->unit_nodes(&s->kernels, &nodes));
   gd_vote vote = {.squares = nodes.out, .tensors = TENSORS, .sequences = 5, .clip = 1, .beta1 = 0.9f, .beta2 = 0.95f};
   vote.sequence_sums = input(s, 2, 10, GD_FLOAT32, 1, 5);
+  int64_t calls = INT64_C(1) << (set->variant == 4 ? 39 : 40);
+  vote.calls = upload(s, &calls, sizeof calls);
   vote.verdict = upload(s, &verdict, sizeof verdict);
   gpu_must(s->kernels.ops->vote(&s->kernels, &vote));
   gpu_must(s->device.ops->copy(s->kernels.stream, &verdict, vote.verdict, sizeof verdict, GD_COPY_DEVICE_TO_HOST));
@@ -327,7 +330,7 @@ static const struct {
              {"loss", case_loss, 0, 4 * WIDTHS + 4, 0, 4},
              {"nodes", case_nodes, 0, 4, 0, 0},
              {"vote", case_vote, 0, 6, 0, 0},
-             {"optimizer", case_optimizer, 0, 4, 0, 0}};
+             {"optimizer", case_optimizer, 0, 5, 0, 0}};
 
 /* ---- comparing ---- */
 

@@ -34,7 +34,7 @@ static void check_layout(const char *text, const gd_config_override *overrides, 
   good(gd_step_run(&t.step, 0, &t.batch, 1e-3f));
   (void)verdict_of(&t, 0);
   int64_t data = sent_of(t.model.data), tensor = sent_of(t.model.tensor), world = sent_of(t.model.world);
-  int64_t flags = GD_FLAGS * 4 * (gd_session_ranks(session) - 1); /* to all ranks go the flags of the vote alone */
+  int64_t flags = GD_FLAG_WORDS * 8 * (gd_session_ranks(session) - 1); /* to all ranks go the flags of the vote alone */
   if (data != cost.data_traffic_bytes || tensor != cost.tensor_traffic_bytes || world != flags)
     fail_msg("%s: rank %d sent %lld, %lld, %lld bytes over data, tensor, world; planned %lld, %lld, %lld", where,
              t.model.world->rank, (long long)data, (long long)tensor, (long long)world, (long long)cost.data_traffic_bytes,

@@ -103,6 +103,8 @@ static void the_verdict_scales_clips_and_counts(void **state) {
   gd_kernels kernels = open_best(2);
   gd_verdict v = {.applied_steps = 6, .bad_steps = 2};
   gd_vote args = vote_args(tensors, sequences, 0.1f, &v);
+  int64_t calls = INT64_C(1) << 40;
+  args.calls = &calls;
   assert_int_equal(kernels.ops->vote(&kernels, &args), GD_OK);
   double norm = sqrt((tensors[0] + tensors[1]) + tensors[2]) / 13.0;
   assert_int_equal(v.apply, 1);
@@ -119,10 +121,11 @@ static void the_verdict_scales_clips_and_counts(void **state) {
   gd_kernels_close(&kernels);
 }
 
-static void a_bad_loss_or_gradient_applies_nothing(void **state) {
+static void a_bad_loss_gradient_or_call_applies_nothing(void **state) {
   (void)state;
   gd_kernels kernels = open_best(1);
-  for (int fault = 0; fault < 4; fault++) {
+  for (int fault = 0; fault < 5; fault++) {
+    int64_t calls = INT64_C(1) << (fault == 4 ? 39 : 40); /* the sum of digests: what lies above its 40 bits says nothing */
     double tensors[] = {1, 1, 1};
     float sequences[] = {1, 1, 1, 1, 1, 1};
     if (fault == 0) tensors[1] = INFINITY;
@@ -131,6 +134,7 @@ static void a_bad_loss_or_gradient_applies_nothing(void **state) {
     if (fault == 3) sequences[1] = sequences[3] = sequences[5] = 0.0f; /* no target at all */
     gd_verdict v = {.applied_steps = 6, .bad_steps = 2};
     gd_vote args = vote_args(tensors, sequences, 1.0f, &v);
+    args.calls = &calls;
     assert_int_equal(kernels.ops->vote(&kernels, &args), GD_OK);
     assert_true(v.apply == 0 && v.applied_steps == 6 && v.bad_steps == 3);
     float p[GD_UNIT_ELEMS] = {5}, m[GD_UNIT_ELEMS] = {0}, s[GD_UNIT_ELEMS] = {0}, g[GD_UNIT_ELEMS] = {NAN};
@@ -314,7 +318,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(unit_squares_use_one_fixed_order, open_test_device, close_test_device),
       cmocka_unit_test_setup_teardown(any_cut_into_nodes_sums_to_the_tree_over_all_units, open_test_device, close_test_device),
       cmocka_unit_test_setup_teardown(the_verdict_scales_clips_and_counts, open_test_device, close_test_device),
-      cmocka_unit_test_setup_teardown(a_bad_loss_or_gradient_applies_nothing, open_test_device, close_test_device),
+      cmocka_unit_test_setup_teardown(a_bad_loss_gradient_or_call_applies_nothing, open_test_device, close_test_device),
       cmocka_unit_test_setup_teardown(updates_match_double_and_have_the_same_bits_on_every_isa, open_test_device,
                                       close_test_device),
       cmocka_unit_test_setup_teardown(an_update_of_a_piece_has_the_bits_of_the_whole, open_test_device, close_test_device),

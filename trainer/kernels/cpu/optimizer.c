@@ -70,6 +70,7 @@ static gd_status vote_run(const gd_vote *a, const gd_cpu_context *context) {
   for (int32_t t = 0; t < a->tensors; t++) squares += a->squares[t];
   v->gradient_norm = sqrt(squares) / v->weight_sum;
   bool good = isfinite(v->loss_sum) && isfinite(v->gradient_norm) && v->weight_sum > 0.0;
+  if (a->calls && (*a->calls & GD_CALLS_SUM_MASK)) good = false;
   v->apply = good;
   v->reserved = 0;
   v->scale = 0.0f;

@@ -88,6 +88,7 @@ static __global__ void decide(gd_vote a) {
   if (i > 0) return;
   v.gradient_norm = sqrt(squares) / v.weight_sum;
   bool good = isfinite(v.loss_sum) && isfinite(v.gradient_norm) && v.weight_sum > 0.0;
+  if (a.calls && (*a.calls & GD_CALLS_SUM_MASK)) good = false;
   v.apply = good;
   v.reserved = 0;
   v.scale = 0.0f;
