@@ -64,6 +64,7 @@ typedef enum gd_message_type {
   GD_MESSAGE_ASK,       /* from rank 0: a beat at once, please */
   GD_MESSAGE_ASK_CALLS, /* from rank 0: all calls, please */
   GD_MESSAGE_CALLS,     /* to rank 0: some of them */
+  GD_MESSAGE_WARNING,   /* to rank 0: a text */
   GD_MESSAGE_BYE,       /* both ways: this rank is done, its connection will close */
 } gd_message_type;
 

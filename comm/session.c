@@ -170,6 +170,7 @@ gd_status gd_session_open(gd_session **out) {
   session->beat.patience = GD_WATCH_PATIENCE;
   pthread_mutex_init(&session->beat_lock, NULL);
   pthread_mutex_init(&session->lock, NULL);
+  pthread_mutex_init(&session->warn_lock, NULL);
   pthread_cond_init(&session->changed, NULL);
   /* A session that could not open is not torn down: its peers may be anywhere, and the process is about to leave. */
   GD_TRY(open_parts(session, &environment));
@@ -184,6 +185,7 @@ void gd_session_close(gd_session *session) {
   if (session->mpi) gd_mpi_end();
   gd_session_share_close(session);
   gd_calls_close(&session->calls);
+  gd_session_close_warnings(session);
   for (int32_t i = 0; i < session->entries; i++) free(session->entry[i].leader);
   free(session->watch.rank);
   free(session->watch.seen);

@@ -82,6 +82,11 @@ void gd_session_storage(gd_session *session, const char *phase, int64_t step);
  * rank reports that; the others find it without rank 0. Local; give all ranks about the same. */
 void gd_session_set_watchdog(gd_session *session, int32_t seconds);
 
+/* A warning of this rank that its log has: rank 0 logs it for the job, "rank 3 on node7: TEXT", or once for all that say the
+ * same within a few seconds, "ranks 1 2 3: TEXT", and not at all where rank 0 says it itself. Never waits; of many at once some
+ * are dropped. A sink of the log may call it. Local. */
+void gd_session_warn(gd_session *session, const char *text);
+
 /* Called once, in the process that tells of a fatal end (abort, watchdog, lost rank): rank 0's, or where that is lost the
  * lowest living rank's; on any thread, right before all leave, after the text was logged: launch/ writes exit.json here. The
  * process leaves with _exit, so buffered files must be flushed here. */

@@ -32,6 +32,7 @@ static int32_t peers(const gd_session *session) {
 static _Noreturn void lead_out(gd_session *session, gd_log_level level, const wire_error *fatal) {
   if (!gd_session_begin_to_leave()) gd_session_wait_for_end();
   wire_error told = *fatal;
+  if (session->rank == 0) gd_session_tell_warnings(session, true);
   if (level == GD_LOG_ERROR) gd_session_explain(session, &told);
   gd_session_lead_out(session, level, &told);
 }
@@ -121,6 +122,9 @@ static bool handle(gd_session *session, int32_t peer, const gd_message_header *h
       gd_message_send(session->sockets[peer], GD_MESSAGE_BEAT, &beat, sizeof beat, true);
       return false;
     }
+    case GD_MESSAGE_WARNING:
+      if (session->rank == 0) gd_session_hear_warning(session, peer, body, header->bytes);
+      return false;
     case GD_MESSAGE_ASK_CALLS: gd_session_send_calls(session); return false;
     case GD_MESSAGE_CALLS: return false; /* too late */
     case GD_MESSAGE_BYE:
@@ -194,6 +198,7 @@ static void send_beats(gd_session *session) {
         gd_message_send(session->sockets[r], GD_MESSAGE_BEAT, &beat, sizeof beat, true);
   } else if (session->sockets[0] >= 0 && !session->finished[0]) {
     gd_message_send(session->sockets[0], GD_MESSAGE_BEAT, &beat, sizeof beat, true);
+    gd_session_send_warnings(session);
   }
   pthread_mutex_unlock(&session->lock);
 }
@@ -201,6 +206,7 @@ static void send_beats(gd_session *session) {
 /* Rank 0: is somebody stuck, for some checks in a row? Beats are up to a second old when a deadline passes: fresh ones are
  * asked for in between, so that the report is true. */
 static void check_everybody(gd_session *session) {
+  gd_session_tell_warnings(session, false);
   wire_error fatal = {.code = GD_RANK_FAILED};
   char where[1900];
   int64_t now = gd_machine_now_ms();
@@ -384,12 +390,14 @@ void gd_session_control_close(gd_session *session) {
       gd_message_send(session->sockets[r], GD_MESSAGE_BYE, NULL, 0, false);
     }
   } else {
+    gd_session_send_warnings(session);
     while (!session->finished[0]) pthread_cond_wait(&session->changed, &session->lock);
     session->stop = true;
   }
   pthread_mutex_unlock(&session->lock);
   wake_thread(session);
   pthread_join(session->thread, NULL);
+  if (session->rank == 0) gd_session_tell_warnings(session, true);
   if (session->rank != 0) close(session->sockets[0]);
   if (session->reserved >= 0) close(session->reserved);
   gd_session_trace(NULL);

@@ -32,6 +32,16 @@ typedef struct gd_session_memory {
   struct gd_session_memory *next;
 } gd_session_memory;
 
+/* A warning and who said it, oldest first. */
+enum { GD_SESSION_WARNINGS = 64, GD_SESSION_WARNING_BYTES = 1024 };
+typedef struct gd_warning {
+  char text[GD_SESSION_WARNING_BYTES];
+  int64_t since_ms;
+  bool said_here; /* rank 0: by itself */
+  int32_t ranks;  /* 0: the place is free */
+  int32_t *rank;
+} gd_warning;
+
 struct gd_session {
   int32_t rank, ranks, local_rank, local_ranks;
   int32_t local_leader; /* the lowest rank of this host */
@@ -57,6 +67,10 @@ struct gd_session {
   gd_beat beat;
   int64_t changed_ms;
   uint64_t work; /* gd_progress_count() when it was last looked at */
+
+  /* Rank 0: what all have said; the others: what is not sent yet. */
+  pthread_mutex_t warn_lock;
+  gd_warning warnings[GD_SESSION_WARNINGS];
 
   /* The control channel; everything below is under `lock`. */
   pthread_mutex_t lock;
@@ -132,6 +146,16 @@ void gd_session_send_calls(gd_session *session);
 /* Rank 0's control thread, which leads out: where a fault comes from calls that differ, *fatal is that, with GD_BUG, and what
  * it was before follows. Half a second at most; other messages of the channel are lost. */
 void gd_session_explain(gd_session *session, gd_error *fatal);
+
+/* session_warnings.c */
+
+/* What waits goes to rank 0; the lock is held. */
+void gd_session_send_warnings(gd_session *session);
+/* Rank 0 */
+void gd_session_hear_warning(gd_session *session, int32_t rank, const void *body, size_t bytes);
+/* Logs what is due, or all. */
+void gd_session_tell_warnings(gd_session *session, bool all);
+void gd_session_close_warnings(gd_session *session);
 
 /* session_beat.c */
 

@@ -14,7 +14,8 @@ static struct {
   pthread_mutex_t lock;
   const char *program;
   int rank;
-  bool everyone; /* GPTDIST_DEBUG */
+  bool everyone;       /* GPTDIST_DEBUG */
+  gd_session *session; /* warnings go there, too; NULL: none */
   bool terminal;
   size_t drawn; /* columns of the progress line that stands there */
   FILE *file;
@@ -49,6 +50,7 @@ static void sink(void *context, gd_log_level level, const char *line) {
     fprintf(stderr, "%s%s%s%s\n", level == GD_LOG_INFO ? "" : console.program, level == GD_LOG_INFO ? "" : ": ", words[level],
             line);
   }
+  if (console.session && level == GD_LOG_WARNING && !console.everyone) gd_session_warn(console.session, line);
   pthread_mutex_unlock(&console.lock);
 }
 
@@ -61,6 +63,12 @@ void gd_console_open(const char *program, int rank) {
   console.terminal = isatty(STDERR_FILENO) == 1 || getenv("GPTDIST_TERMINAL"); /* set by gptdist-run: mpirun passes text on */
   pthread_mutex_unlock(&console.lock);
   gd_log_set_sink(sink, 0);
+}
+
+void gd_console_connect(gd_session *session) {
+  pthread_mutex_lock(&console.lock);
+  console.session = session;
+  pthread_mutex_unlock(&console.lock);
 }
 
 gd_status gd_console_log_file(const char *path) {

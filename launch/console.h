@@ -1,10 +1,12 @@
 /* console.h - where a person reads: log lines and the progress line go to stderr, results to stdout. Rank 0 prints; other
- * ranks keep quiet, so that a line that all ranks would say comes once, but for the one that tells why the job ends. */
+ * ranks keep quiet, so that a line that all ranks would say comes once; their warnings come by way of rank 0, and the one that
+ * tells why the job ends speaks itself. */
 #ifndef GD_LAUNCH_CONSOLE_H
 #define GD_LAUNCH_CONSOLE_H
 
 #include <stdbool.h>
 
+#include "comm/session.h"
 #include "shard/base/log.h"
 #include "shard/base/status.h"
 
@@ -12,6 +14,10 @@
  * GPTDIST_DEBUG=1 in the environment adds debug lines and the source lines of faults, and lets all ranks speak, each naming
  * itself. Before the rank is known pass the environment's. Local. */
 void gd_console_open(const char *program, int rank);
+
+/* Warnings of ranks other than 0 go to rank 0's console through the session (gd_session_warn); NULL, before it closes: no more.
+ */
+void gd_console_connect(gd_session *session);
 
 /* Copies every line of this rank to a file too (RUN/log/rank-00003.log; a fault with its source line). GD_IO. Local. */
 GD_CHECKED gd_status gd_console_log_file(const char *path);

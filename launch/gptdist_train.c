@@ -336,6 +336,7 @@ int main(int argc, char **argv) {
   status = gd_signals_install();
   if (status == GD_OK) status = gd_session_open(&t.session);
   if (status != GD_OK) return gd_console_leave(status, true);
+  gd_console_connect(t.session);
   gd_session_set_exit_hook(t.session, exit_hook, &t);
   status = prepare(&t);
   if (status != GD_OK) {
@@ -343,6 +344,7 @@ int main(int argc, char **argv) {
     int code = gd_console_leave(status, false);
     if (t.lock) gd_exit_file_end(t.spec.run.directory, code, gd_error_text());
     close_all(&t);
+    gd_console_connect(NULL);
     gd_session_close(t.session);
     return code;
   }
@@ -357,6 +359,7 @@ int main(int argc, char **argv) {
     if (gd_session_rank(t.session) == 0) gd_exit_file_end(t.spec.run.directory, (int)status, reason_of(status));
   }
   close_all(&t);
+  gd_console_connect(NULL);
   gd_session_close(t.session);
   gd_console_close();
   return (int)status;

@@ -136,11 +136,13 @@ int gd_inference_main(gd_inference_work *work, void *context) {
   gd_session *session;
   gd_status status = gd_session_open(&session);
   if (status != GD_OK) return gd_console_leave(status, true);
+  gd_console_connect(session);
   status = work(context, session);
   /* A check's answer and a user's mistake are agreed, so all ranks come here and leave in order; else peers may be waiting. */
   if (status != GD_OK && status != GD_NO && status != GD_USAGE && status != GD_BAD_DATA && gd_session_ranks(session) > 1)
     gd_session_abort(session, status, gd_error_text());
   int code = gd_console_leave(status, false);
+  gd_console_connect(NULL);
   gd_session_close(session);
   gd_console_close();
   return code;
