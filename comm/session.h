@@ -87,6 +87,9 @@ void gd_session_set_watchdog(gd_session *session, int32_t seconds);
  * are dropped. A sink of the log may call it. Local. */
 void gd_session_warn(gd_session *session, const char *text);
 
+/* Where the logs of all ranks are, as reports name it ("runs/a/log"): each ends with that rank's last calls. Local. */
+void gd_session_set_log_place(gd_session *session, const char *folder);
+
 /* Called once, in the process that tells of a fatal end (abort, watchdog, lost rank): rank 0's, or where that is lost the
  * lowest living rank's; on any thread, right before all leave, after the text was logged: launch/ writes exit.json here. The
  * process leaves with _exit, so buffered files must be flushed here. */

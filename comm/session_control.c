@@ -37,12 +37,18 @@ static _Noreturn void lead_out(gd_session *session, gd_log_level level, const wi
   gd_session_lead_out(session, level, &told);
 }
 
-/* Rank 0's own fault: only this thread may hear what the others have called. */
-static void lead_out_with_own(gd_session *session) {
+/* Rank 0, what its main thread asked for: only this thread may hear what the others have called. */
+static void serve_main_thread(gd_session *session) {
   pthread_mutex_lock(&session->lock);
-  bool ends = session->ends;
+  bool ends = session->ends, ranks_waits = session->ranks_waits;
   pthread_mutex_unlock(&session->lock);
   if (ends) lead_out(session, GD_LOG_ERROR, &session->own_fatal);
+  if (!ranks_waits) return;
+  gd_session_rank_waits(session);
+  pthread_mutex_lock(&session->lock);
+  session->ranks_waits = false;
+  pthread_cond_broadcast(&session->changed);
+  pthread_mutex_unlock(&session->lock);
 }
 
 /* Agreement. */
@@ -125,7 +131,7 @@ static bool handle(gd_session *session, int32_t peer, const gd_message_header *h
     case GD_MESSAGE_WARNING:
       if (session->rank == 0) gd_session_hear_warning(session, peer, body, header->bytes);
       return false;
-    case GD_MESSAGE_ASK_CALLS: gd_session_send_calls(session); return false;
+    case GD_MESSAGE_ASK_CALLS: gd_session_send_calls(session, body, header->bytes); return false;
     case GD_MESSAGE_CALLS: return false; /* too late */
     case GD_MESSAGE_BYE:
       session->finished[peer] = true;
@@ -170,7 +176,7 @@ static bool hear_peer(gd_session *session, int32_t peer) {
     if (session->rank == 0)
       lead_out(session, header.type == GD_MESSAGE_LEFT || is_told(session) ? GD_LOG_DEBUG : GD_LOG_ERROR, &fatal);
     if (!gd_session_begin_to_leave()) gd_session_wait_for_end();
-    gd_session_follow_out(session->sockets[0], &fatal);
+    gd_session_follow_out(session, session->sockets[0], &fatal);
   }
 }
 
@@ -272,7 +278,7 @@ static void *control_thread(void *argument) {
   int64_t next = gd_machine_now_ms(), next_beat = next, last = next;
   for (;;) {
     int64_t now = gd_machine_now_ms();
-    lead_out_with_own(session);
+    serve_main_thread(session);
     if (was_away(session, now - last)) forgive_gap(session);
     last = now;
     if (now >= next_beat) {
@@ -384,6 +390,9 @@ void gd_session_control_close(gd_session *session) {
   pthread_mutex_lock(&session->lock);
   session->watchdog_ms = 0;
   if (session->rank == 0) {
+    session->ranks_waits = session->ranks > 1 && session->entries > GD_WATCH_SESSION + 1;
+    wake_thread(session);
+    while (session->ranks_waits) pthread_cond_wait(&session->changed, &session->lock);
     session->stop = true;
     for (int32_t r = 1; r < session->ranks; r++) {
       session->finished[r] = true;
@@ -419,5 +428,11 @@ void gd_session_set_exit_hook(gd_session *session, void (*hook)(void *context, g
   pthread_mutex_lock(&session->lock);
   session->exit_hook = hook;
   session->exit_context = context;
+  pthread_mutex_unlock(&session->lock);
+}
+
+void gd_session_set_log_place(gd_session *session, const char *folder) {
+  pthread_mutex_lock(&session->lock);
+  snprintf(session->log_place, sizeof session->log_place, "%s", folder);
   pthread_mutex_unlock(&session->lock);
 }

@@ -14,7 +14,7 @@
 #include "comm/machine.h"
 #include "comm/session_state.h"
 
-enum { LEAVE_MS = 10000, START_S = 300 };
+enum { LEAVE_MS = 10000, START_S = 300, LOGGED_CALLS = 32 };
 
 static atomic_flag leaving = ATOMIC_FLAG_INIT;
 
@@ -53,11 +53,23 @@ static void *leave_anyway(void *argument) {
   _exit(*(int *)argument);
 }
 
+/* Faults between ranks: what each did last says more. */
+static void name_log_place(const gd_session *session, gd_error *fatal) {
+  size_t used = strlen(fatal->text);
+  bool between = fatal->code == GD_RANK_FAILED || fatal->code == GD_BUG;
+  if (between && session->ranks > 1 && session->log_place[0])
+    snprintf(fatal->text + used, sizeof fatal->text - used, "\n  the last calls of each rank: %s", session->log_place);
+}
+
 /* Waits until all have hung up, since a close with unread bytes would throw the message away. The others stay until the leader
  * has shut its side, or for LEAVE_MS: mpirun would end it in the middle of its last words. */
-_Noreturn void gd_session_lead_out(gd_session *session, gd_log_level level, const gd_error *fatal) {
-  char text[sizeof fatal->whose + sizeof fatal->text];
-  snprintf(text, sizeof text, "%s%s", fatal->whose, fatal->text);
+_Noreturn void gd_session_lead_out(gd_session *session, gd_log_level level, const gd_error *first) {
+  gd_error told = *first;
+  const gd_error *fatal = &told;
+  char text[sizeof told.whose + sizeof told.text];
+  name_log_place(session, &told);
+  snprintf(text, sizeof text, "%s", told.whose);
+  strncat(text, told.text, sizeof text - 1 - strlen(text));
   static int exit_code;
   exit_code = (int)fatal->code;
   pthread_t thread;
@@ -66,6 +78,7 @@ _Noreturn void gd_session_lead_out(gd_session *session, gd_log_level level, cons
     gd_message_send(session->sockets[r], GD_MESSAGE_FATAL, fatal, gd_session_error_bytes(fatal), true);
   gd_status code = gd_error_raise(fatal); /* the log looks for the place there */
   gd_log_fault(level, "%s", text);
+  gd_calls_log(&session->calls, LOGGED_CALLS);
   if (session->exit_hook && level == GD_LOG_ERROR) session->exit_hook(session->exit_context, code, text);
   int64_t deadline = gd_machine_now_ms() + 2000;
   for (int32_t r = 1; session->sockets && r < session->ranks; r++)
@@ -79,9 +92,10 @@ _Noreturn void gd_session_lead_out(gd_session *session, gd_log_level level, cons
   _exit((int)code);
 }
 
-_Noreturn void gd_session_follow_out(int leader, const gd_error *fatal) {
+_Noreturn void gd_session_follow_out(gd_session *session, int leader, const gd_error *fatal) {
   (void)gd_error_raise(fatal);
   gd_log_fault(GD_LOG_DEBUG, "leaving: %s%s", fatal->whose, fatal->text);
+  gd_calls_log(&session->calls, LOGGED_CALLS);
   char drop[4096];
   int64_t left, deadline = gd_machine_now_ms() + LEAVE_MS;
   struct pollfd entry = {.fd = leader, .events = POLLIN};

@@ -94,12 +94,14 @@ struct gd_session {
   bool calls_differ; /* as a vote says */
   bool ends;         /* rank 0: with own_fatal, which the thread is to lead out with */
   gd_error own_fatal;
+  bool ranks_waits; /* rank 0: the thread is to log who was waited for */
 
   /* Ranks other than 0: should rank 0 be lost. */
   uint8_t key[GD_CONTROL_KEY_BYTES];
   int reserved;         /* the port where I can be called then; nobody listens there before */
   gd_contact *contacts; /* everybody's, one a rank; NULL: not exchanged yet */
 
+  char log_place[256]; /* "": not known */
   void (*exit_hook)(void *context, gd_status code, const char *text);
   void *exit_context;
 };
@@ -113,7 +115,7 @@ _Noreturn void gd_session_wait_for_end(void);
  * GD_LOG_DEBUG: another rank has told it already, and the hook is its business. After gd_session_begin_to_leave. */
 _Noreturn void gd_session_lead_out(gd_session *session, gd_log_level level, const gd_error *fatal);
 /* Another rank leads out and has told why: logs that for debugging, leaves when `leader` is shut. */
-_Noreturn void gd_session_follow_out(int leader, const gd_error *fatal);
+_Noreturn void gd_session_follow_out(gd_session *session, int leader, const gd_error *fatal);
 
 /* From before MPI is started until the control channel stands: GPTDIST_START_DEADLINE, 300 s where it is not set, then this
  * rank says so and leaves with GD_RANK_FAILED, which ends the job. GD_USAGE, GD_NO_MEMORY. */
@@ -141,11 +143,14 @@ void gd_session_control_need_thread(gd_session *session);
 
 /* session_calls.c */
 
-/* This rank's calls to rank 0; the lock is held. */
-void gd_session_send_calls(gd_session *session);
+/* This rank's calls to rank 0, which asked with this body; the lock is held. */
+void gd_session_send_calls(gd_session *session, const void *body, size_t bytes);
 /* Rank 0's control thread, which leads out: where a fault comes from calls that differ, *fatal is that, with GD_BUG, and what
- * it was before follows. Half a second at most; other messages of the channel are lost. */
+ * it was before follows, with for whom the others waited. Half a second at most; other messages
+ * of the channel are lost. */
 void gd_session_explain(gd_session *session, gd_error *fatal);
+/* Rank 0's control thread, at the end of a job: logs for whom the others waited. */
+void gd_session_rank_waits(gd_session *session);
 
 /* session_warnings.c */
 

@@ -78,7 +78,7 @@ static void go_on(takeover *t, call *c, int64_t now) {
 }
 
 /* "I live" comes as a beat; a fatal text from the one that leads. */
-static void listen_to(call *c, int64_t now) {
+static void listen_to(gd_session *session, call *c, int64_t now) {
   for (;;) {
     gd_message_header header;
     const void *body;
@@ -92,7 +92,7 @@ static void listen_to(call *c, int64_t now) {
     if (header.type != GD_MESSAGE_FATAL) continue;
     gd_error fatal;
     gd_session_error_from_wire(body, header.bytes, &fatal);
-    gd_session_follow_out(c->socket, &fatal);
+    gd_session_follow_out(session, c->socket, &fatal);
   }
 }
 
@@ -226,7 +226,7 @@ static void take_in(takeover *t) {
   for (int32_t i = 0; i < guests; i++)
     if (!t->entries[i].revents || hear(t, &t->guests[i])) t->guests[t->guest_count++] = t->guests[i];
   for (int32_t i = 0; i < t->call_count; i++)
-    if (t->entries[guests + i].revents && t->calls[i].said) listen_to(&t->calls[i], now);
+    if (t->entries[guests + i].revents && t->calls[i].said) listen_to(t->session, &t->calls[i], now);
   if (t->entries[n - 1].revents) welcome(t);
 }
 

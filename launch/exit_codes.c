@@ -13,7 +13,7 @@ static const struct {
     {GD_NO, "a check ran and the answer is no: checkpoints differ, a machine has a fault, a rehearsed fault never came"},
     {GD_USAGE, "command line or configuration; a path that a person named is not there"},
     {GD_BAD_DATA, "bad data, tokenizer or checkpoint; a file that another file names is missing"},
-    {GD_BUG, "an error of gptdist itself"},
+    {GD_BUG, "an error of gptdist itself; also: ranks made different collective calls"},
     {GD_NO_MEMORY, "out of memory, or the device is lost"},
     {GD_IO, "the system refused a read, a write or a lock"},
     {GD_REQUEUE, "checkpointed on request: the same line again goes on"},

@@ -202,6 +202,8 @@ static gd_status prepare(train *t) {
   char path[GD_PATH_BYTES + 64];
   snprintf(path, sizeof path, "%s/log/rank-%05d.log", t->spec.run.directory, gd_session_rank(session));
   GD_TRY(gd_session_agree(session, gd_console_log_file(path)));
+  snprintf(path, sizeof path, "%s/log", t->spec.run.directory);
+  gd_session_set_log_place(session, path);
   GD_TRY(gd_session_agree(session, arm_faults(t)));
   return gd_dataset_check(session, datasets, 2, GD_DATASET_CHECK_SECONDS);
 }

@@ -32,6 +32,11 @@ trial() {
   else
     [[ $text == *"error: watchdog: rank $rank on $host "* ]] || why+=" another rank;"
     [[ $text == *"does not answer"* ]] || why+=" not silent;"
+    # Who could still write has left its last calls where the report says.
+    if [ "$phase" != start ]; then
+      grep -qF "  the last calls of each rank: $directory/log" "$out" || why+=" the calls' place;"
+      [ "$(grep -lE ' call: [0-9.]+ s ago, group [a-z]+, #[0-9]+, [a-z_]+( of .*)?, (took|has not)' "$directory"/log/rank-*.log | wc -l)" -ge $((ranks - 1)) ] || why+=" no calls in the logs;"
+    fi
   fi
   [[ $phase =~ start|load ]] || [[ $text =~ step\ [0-9]+ ]] || why+=" no step;"
   [[ $text =~ \ [a-z_]+\ \#[0-9]+\ of\ group\ [a-z]+ ]] || why+=" no call of a group;"
