@@ -52,6 +52,11 @@ play() {
   [ "$(grep -c '^HOOK ' "$log")" -eq 1 ] && grep -q "^HOOK rank $teller: " "$log" ||
     complain "the exit hook did not run once, on rank $teller"
   [ $teller -eq 0 ] || grep -qF "(told by rank $teller on $host)" "$log" || complain "not told by rank $teller"
+  [ "$1" = stop ] || return
+  for ((r = 0; r < 4; r++)); do # who can still write leaves its last calls in its log
+    [ $r -eq "$2" ] || grep -q "^DEBUG rank $r: call: .*, group world, #20, all_gather of 8 bytes a rank, took " "$log" ||
+      complain "rank $r left no calls"
+  done
 }
 
 scene() {
