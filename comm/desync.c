@@ -1,10 +1,11 @@
 /* desync.c - two ranks of a group at a time, call by call. */
 #include "comm/desync.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "shard/base/text.h"
 
 enum { MOST_RANKS = 8 };
 
@@ -141,21 +142,6 @@ static void compare_messages(search *s, int g, int32_t r) {
 
 /* ---- the text ---- */
 
-typedef struct text {
-  char *out;
-  size_t bytes, used;
-} text;
-
-static void add(text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void add(text *t, const char *format, ...) {
-  if (t->used + 1 >= t->bytes) return;
-  va_list list;
-  va_start(list, format);
-  int n = vsnprintf(t->out + t->used, t->bytes - t->used, format, list);
-  va_end(list);
-  if (n > 0) t->used += (size_t)n < t->bytes - t->used ? (size_t)n : t->bytes - t->used - 1;
-}
-
 static const gd_call *find_number(const gd_rank_calls *of, const gd_call *like) {
   for (int32_t i = of->count; i > 0; i--) {
     const gd_call *c = &of->call[i - 1];
@@ -165,20 +151,20 @@ static const gd_call *find_number(const gd_rank_calls *of, const gd_call *like) 
 }
 
 /* "rank 2 on node7 (ranks 3 5 too): all_gather of 12 bytes a rank" */
-static void add_side(const search *s, int32_t r, const gd_call *said, text *t) {
+static void add_side(const search *s, int32_t r, const gd_call *said, gd_text *t) {
   char what[128];
   int32_t same = 0;
-  add(t, "rank %d on %s", r, s->watch->rank[r].host);
+  gd_text_add(t, "rank %d on %s", r, s->watch->rank[r].host);
   for (int32_t other = 0; other < s->watch->ranks && !gd_call_is_message(said); other++) {
     if (other == r || !together(s->watch, said->entry, r, other)) continue;
     const gd_call *c = find_number(&s->rank[other], said);
     if (!c || !gd_call_same(c, said)) continue;
-    if (same == 0) add(t, " (and");
-    if (++same <= MOST_RANKS) add(t, " %d", other);
+    if (same == 0) gd_text_add(t, " (and");
+    if (++same <= MOST_RANKS) gd_text_add(t, " %d", other);
   }
-  if (same > MOST_RANKS) add(t, " and %d more", same - MOST_RANKS);
+  if (same > MOST_RANKS) gd_text_add(t, " and %d more", same - MOST_RANKS);
   gd_call_text(said, what, sizeof what);
-  add(t, "%s: %s", same ? ")" : "", what);
+  gd_text_add(t, "%s: %s", same ? ")" : "", what);
 }
 
 /* A message without another end, and one that may be its: who sends to the wrong rank keeps another one waiting. */
@@ -193,12 +179,13 @@ static difference pair_messages(const search *s) {
   return late;
 }
 
-static void tell(const search *s, const difference *d, text *t) {
+static void tell(const search *s, const difference *d, gd_text *t) {
   const char *group = s->watch->group_name[d->mine->entry];
   const char *what = gd_call_is_message(d->mine) ? "message" : "call";
-  add(t, "ranks %d and %d disagree about %s #%llu of group %s: ", d->a, d->b, what, (unsigned long long)d->mine->number, group);
+  gd_text_add(t, "ranks %d and %d disagree about %s #%llu of group %s: ", d->a, d->b, what, (unsigned long long)d->mine->number,
+              group);
   add_side(s, d->a, d->mine, t);
-  add(t, "; ");
+  gd_text_add(t, "; ");
   if (d->other) {
     add_side(s, d->b, d->other, t);
     return;
@@ -207,8 +194,8 @@ static void tell(const search *s, const difference *d, text *t) {
   const gd_call *newest = &of->call[of->count - 1];
   char said[128];
   gd_call_text(newest, said, sizeof said);
-  add(t, "rank %d on %s has not made it, its newest call is #%llu of group %s: %s", d->b, s->watch->rank[d->b].host,
-      (unsigned long long)newest->number, s->watch->group_name[newest->entry], said);
+  gd_text_add(t, "rank %d on %s has not made it, its newest call is #%llu of group %s: %s", d->b, s->watch->rank[d->b].host,
+              (unsigned long long)newest->number, s->watch->group_name[newest->entry], said);
 }
 
 /* Every rank waits in a call, each for one that has not made it. */
@@ -239,7 +226,7 @@ bool gd_desync_find(const gd_rank_calls *rank, const gd_watch *watch, bool diffe
     if (s.lost_call.a >= 0) keep_earlier(&s.first, s.lost_call);
   }
   if (s.first.a >= 0) {
-    text t = {out, out_bytes, 0};
+    gd_text t = {out, out_bytes, 0};
     tell(&s, &s.first, &t);
     found = true;
   }

@@ -1,26 +1,12 @@
 /* watchdog.c - heartbeats to one sentence: is the job stuck, who keeps whom waiting. */
 #include "comm/watchdog.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "shard/base/text.h"
+
 enum { MOST_LINES = 8 };
-
-typedef struct text {
-  char *out;
-  size_t bytes, used;
-} text;
-
-static void add(text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void add(text *t, const char *format, ...) {
-  if (t->used + 1 >= t->bytes) return;
-  va_list list;
-  va_start(list, format);
-  int n = vsnprintf(t->out + t->used, t->bytes - t->used, format, list);
-  va_end(list);
-  if (n > 0) t->used += (size_t)n < t->bytes - t->used ? (size_t)n : t->bytes - t->used - 1;
-}
 
 static int64_t silence_ms(const gd_watched_rank *rank, int64_t now_ms) {
   return now_ms - rank->arrived_ms;
@@ -125,44 +111,44 @@ bool gd_watch_waits(const gd_watch *watch, int32_t w) {
   return false;
 }
 
-static void add_position(const gd_watch *watch, int32_t r, text *t) {
+static void add_position(const gd_watch *watch, int32_t r, gd_text *t) {
   const gd_beat *beat = &watch->rank[r].beat;
-  if (beat->step >= 0) add(t, "step %lld, ", (long long)beat->step);
-  add(t, "phase %s", beat->phase[0] ? beat->phase : "start");
+  if (beat->step >= 0) gd_text_add(t, "step %lld, ", (long long)beat->step);
+  gd_text_add(t, "phase %s", beat->phase[0] ? beat->phase : "start");
 }
 
 /* The calls under way, and what else its streams run. */
-static void add_calls(const gd_watch *watch, int32_t r, text *t) {
+static void add_calls(const gd_watch *watch, int32_t r, gd_text *t) {
   static const char *const streams[GD_WATCH_STREAMS] = {"compute", "communication"};
   for (int g = 0; g < GD_WATCH_GROUPS; g++) {
     const gd_beat_group *at = &watch->rank[r].beat.group[g];
     if (at->place != GD_WATCH_OUTSIDE)
-      add(t, ", in %s #%llu of group %s", at->call, (unsigned long long)at->sequence, watch->group_name[g]);
+      gd_text_add(t, ", in %s #%llu of group %s", at->call, (unsigned long long)at->sequence, watch->group_name[g]);
   }
   for (int s = 0; s < GD_WATCH_STREAMS; s++) {
     const char *task = watch->rank[r].beat.task[s];
-    if (task[0]) add(t, ", running %s on the %s stream", task, streams[s]);
+    if (task[0]) gd_text_add(t, ", running %s on the %s stream", task, streams[s]);
   }
 }
 
 /* The call that it was in last, where it is in none. */
-static void add_last_call(const gd_watch *watch, int32_t r, text *t) {
+static void add_last_call(const gd_watch *watch, int32_t r, gd_text *t) {
   const gd_beat *beat = &watch->rank[r].beat;
   if (in_a_call(watch, r) || beat->last < 0 || beat->last >= GD_WATCH_GROUPS) return;
   const gd_beat_group *at = &beat->group[beat->last];
   if (at->sequence > 0)
-    add(t, ", after %s #%llu of group %s", at->call, (unsigned long long)at->sequence, watch->group_name[beat->last]);
+    gd_text_add(t, ", after %s #%llu of group %s", at->call, (unsigned long long)at->sequence, watch->group_name[beat->last]);
 }
 
 void gd_watch_where(const gd_watch *watch, int32_t rank, char *out, size_t out_bytes) {
-  text t = {out, out_bytes, 0};
+  gd_text t = {out, out_bytes, 0};
   if (out_bytes) out[0] = 0;
   add_position(watch, rank, &t);
   add_last_call(watch, rank, &t);
   add_calls(watch, rank, &t);
 }
 
-static void add_waiting(const gd_watch *watch, int g, int32_t r, bool inside_too, text *t) {
+static void add_waiting(const gd_watch *watch, int g, int32_t r, bool inside_too, gd_text *t) {
   int32_t count = 0;
   uint64_t sequence = watch->rank[r].beat.group[g].sequence;
   for (int32_t w = 0; w < watch->ranks; w++) {
@@ -170,39 +156,39 @@ static void add_waiting(const gd_watch *watch, int g, int32_t r, bool inside_too
     bool same_call =
         inside_too && w != r && together(watch, g, w, r) && at->place == GD_WATCH_IN_COLLECTIVE && at->sequence == sequence;
     if (!same_call && !waits_for(watch, g, w, r)) continue;
-    if (count == 0) add(t, "; waiting for it: ranks");
-    if (++count <= 16) add(t, " %d", w);
+    if (count == 0) gd_text_add(t, "; waiting for it: ranks");
+    if (++count <= 16) gd_text_add(t, " %d", w);
   }
-  if (count > 16) add(t, " and %d more", count - 16);
+  if (count > 16) gd_text_add(t, " and %d more", count - 16);
 }
 
-static void add_seconds(int64_t ms, text *t) {
-  add(t, "%lld s ago", (long long)((ms + 500) / 1000));
+static void add_seconds(int64_t ms, gd_text *t) {
+  gd_text_add(t, "%lld s ago", (long long)((ms + 500) / 1000));
 }
 
 /* One culprit. */
-static void add_culprit(const gd_watch *watch, int32_t r, int64_t now_ms, text *t) {
+static void add_culprit(const gd_watch *watch, int32_t r, int64_t now_ms, gd_text *t) {
   const gd_watched_rank *rank = &watch->rank[r];
   int g = 0;
   int32_t waiting = 0;
   bool behind = is_behind(watch, r, &g, &waiting);
   if (behind) {
     const gd_beat_group *call = &watch->rank[waiting].beat.group[g];
-    add(t, "rank %d on %s has not entered %s #%llu of group %s (", r, rank->host, call->call,
-        (unsigned long long)call->sequence, watch->group_name[g]);
+    gd_text_add(t, "rank %d on %s has not entered %s #%llu of group %s (", r, rank->host, call->call,
+                (unsigned long long)call->sequence, watch->group_name[g]);
     add_position(watch, waiting, t);
-    add(t, "); ");
-    add(t, silent(watch, r, now_ms) ? "it does not answer, its last sign was " : "its last progress was ");
+    gd_text_add(t, "); ");
+    gd_text_add(t, silent(watch, r, now_ms) ? "it does not answer, its last sign was " : "its last progress was ");
     add_seconds(silent(watch, r, now_ms) ? silence_ms(rank, now_ms) : idle_ms(rank, now_ms), t);
-    add(t, " in ");
+    gd_text_add(t, " in ");
     add_position(watch, r, t);
     add_calls(watch, r, t);
     add_waiting(watch, g, r, false, t);
     return;
   }
-  add(t, "rank %d on %s does not answer; its last sign was ", r, rank->host);
+  gd_text_add(t, "rank %d on %s does not answer; its last sign was ", r, rank->host);
   add_seconds(silence_ms(rank, now_ms), t);
-  add(t, " in ");
+  gd_text_add(t, " in ");
   add_position(watch, r, t);
   add_last_call(watch, r, t);
   add_calls(watch, r, t);
@@ -211,7 +197,7 @@ static void add_culprit(const gd_watch *watch, int32_t r, int64_t now_ms, text *
 }
 
 void gd_watch_report(const gd_watch *watch, int64_t now_ms, int64_t deadline_ms, char *out, size_t out_bytes) {
-  text t = {out, out_bytes, 0};
+  gd_text t = {out, out_bytes, 0};
   int32_t lines = 0, more = 0;
   bool any_behind = false;
   if (out_bytes) out[0] = 0;
@@ -227,25 +213,25 @@ void gd_watch_report(const gd_watch *watch, int64_t now_ms, int64_t deadline_ms,
       more++;
       continue;
     }
-    if (lines > 1) add(&t, "\n");
+    if (lines > 1) gd_text_add(&t, "\n");
     add_culprit(watch, r, now_ms, &t);
   }
   if (lines) {
-    if (more) add(&t, "\nand %d more ranks", more);
+    if (more) gd_text_add(&t, "\nand %d more ranks", more);
     return;
   }
-  add(&t,
-      any_behind ? "ranks wait for each other in different calls (no progress for %lld s):"
-                 : "no progress for %lld s, and no rank is behind in a collective:",
-      (long long)(deadline_ms / 1000));
+  gd_text_add(&t,
+              any_behind ? "ranks wait for each other in different calls (no progress for %lld s):"
+                         : "no progress for %lld s, and no rank is behind in a collective:",
+              (long long)(deadline_ms / 1000));
   for (int32_t i = 0; i < 2 * watch->ranks; i++) { /* first those that are in no call: others may wait for them */
     int32_t r = i % watch->ranks;
     if (!overdue(&watch->rank[r], now_ms, deadline_ms) || in_a_call(watch, r) != (i >= watch->ranks)) continue;
     if (++lines > MOST_LINES) continue;
-    add(&t, "\nrank %d on %s: ", r, watch->rank[r].host);
+    gd_text_add(&t, "\nrank %d on %s: ", r, watch->rank[r].host);
     add_position(watch, r, &t);
     add_calls(watch, r, &t);
-    add(&t, ", since %lld s", (long long)((idle_ms(&watch->rank[r], now_ms) + 500) / 1000));
+    gd_text_add(&t, ", since %lld s", (long long)((idle_ms(&watch->rank[r], now_ms) + 500) / 1000));
   }
-  if (lines > MOST_LINES) add(&t, "\nand %d more ranks", lines - MOST_LINES);
+  if (lines > MOST_LINES) gd_text_add(&t, "\nand %d more ranks", lines - MOST_LINES);
 }

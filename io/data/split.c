@@ -288,42 +288,30 @@ static gd_status open_shard(gd_split *split, int32_t index, gd_token_shard **out
   return GD_OK;
 }
 
-gd_status gd_split_read(gd_split *split, int64_t first, int64_t count, int32_t *ids) {
+/* ids or targets of `count` tokens from `first` on, over the borders of shards; the other one is NULL. */
+static gd_status read_tokens(gd_split *split, int64_t first, int64_t count, int32_t *ids, uint8_t *targets) {
   if (first < 0 || count < 0 || count > split->info.tokens - first)
     return gd_fail(GD_BUG, "%s: tokens %lld + %lld of %lld", split->folder, (long long)first, (long long)count,
                    (long long)split->info.tokens);
-  while (count > 0) {
-    int32_t index = gd_split_find(split, first);
+  for (int64_t done = 0, here; done < count; done += here) {
+    int32_t index = gd_split_find(split, first + done);
     const entry *at = &split->entries[index];
+    int64_t from = first + done - at->first;
     gd_token_shard *shard;
     GD_TRY(open_shard(split, index, &shard));
-    int64_t here = at->first + at->tokens - first;
-    if (here > count) here = count;
-    GD_TRY(gd_token_shard_read(shard, first - at->first, here, ids));
-    first += here;
-    ids += here;
-    count -= here;
+    here = at->tokens - from < count - done ? at->tokens - from : count - done;
+    if (ids) GD_TRY(gd_token_shard_read(shard, from, here, ids + done));
+    if (targets) GD_TRY(gd_token_shard_targets(shard, from, here, targets + done));
   }
   return GD_OK;
 }
 
+gd_status gd_split_read(gd_split *split, int64_t first, int64_t count, int32_t *ids) {
+  return read_tokens(split, first, count, ids, NULL);
+}
+
 gd_status gd_split_targets(gd_split *split, int64_t first, int64_t count, uint8_t *targets) {
-  if (first < 0 || count < 0 || count > split->info.tokens - first)
-    return gd_fail(GD_BUG, "%s: targets %lld + %lld of %lld", split->folder, (long long)first, (long long)count,
-                   (long long)split->info.tokens);
-  while (count > 0) {
-    int32_t index = gd_split_find(split, first);
-    const entry *at = &split->entries[index];
-    gd_token_shard *shard;
-    GD_TRY(open_shard(split, index, &shard));
-    int64_t here = at->first + at->tokens - first;
-    if (here > count) here = count;
-    GD_TRY(gd_token_shard_targets(shard, first - at->first, here, targets));
-    first += here;
-    targets += here;
-    count -= here;
-  }
-  return GD_OK;
+  return read_tokens(split, first, count, NULL, targets);
 }
 
 gd_status gd_split_labels(gd_split *split, int64_t document, float *labels) {

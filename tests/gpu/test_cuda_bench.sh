@@ -1,28 +1,8 @@
 #!/usr/bin/env bash
 # tests/gpu/bench runs from end to end on the emulation of CUDA, tiny, and prints all of its parts; PyTorch's lines are there where a Python
 # with torch is, else it is told; what fails is told, and where there is no GPU that is told. Needs no GPU; skipped where the build has no CUDA.
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-. "$here/../numerics/lib.sh"
-emulated=$(bash "$here/emulation/folder" "$build" 2>"$work/log")
-code=$?
-if [ $code = 77 ]; then
-  echo "skipped: $(tail -n 1 "$work/log")"
-  exit 77
-fi
-[ $code = 0 ] || { cat "$work/log"; echo "the emulation does not compile"; exit 1; }
-
-# runs CODE [VARIABLE=VALUE...] [ARGUMENT...]   leaves with that code; what it says is in $work/said
-runs() {
-  local code=$1 settings=() left
-  shift
-  while [[ $1 == *=* ]]; do settings+=("$1") && shift; done
-  env "${settings[@]}" timeout 200 bash "$here/bench" "$@" >"$work/said" 2>&1 </dev/null
-  left=$?
-  [ $left = "$code" ] && return 0
-  echo "left with $left, expected $code"
-  sed 's/^/  | /' "$work/said"
-  return 1
-}
+tried=(bench)
+. "$(dirname "${BASH_SOURCE[0]}")/emulated.sh"
 says() { grep -qE -- "$1" "$work/said" || { sed 's/^/  | /' "$work/said"; return 1; }; }
 
 # A Python whose torch is not there, and one that has it and prints a line.

@@ -15,7 +15,7 @@ root=${BARE_ROOT:-$work/root}
 # The files of the required packages, and the libraries that those programs need.
 base_system() {
   local link file
-  mkdir -p "$root"/{usr,dev/shm,proc,tmp,root,etc}
+  mkdir -p "$root"/{usr,dev/shm,proc,tmp,etc}
   for link in bin sbin lib lib64; do
     mkdir -p "$root/usr/$link"
     [ -L "/$link" ] && ln -s "usr/$link" "$root/$link"
@@ -45,12 +45,12 @@ inside() {
       [ -c "$root/dev/$node" ] || mount --bind "/dev/$node" "$root/dev/$node"
     done
     [ ! -d "$root/cuda" ] || mount --bind "$CUDA_FOLDER" "$root/cuda"
-    exec chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root CUDA_HOME=$CUDA_INSIDE \
-      OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 sh -c "cd /root && $*"' _ "$root" "$@"
+    exec chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/job CUDA_HOME=$CUDA_INSIDE \
+      OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 sh -c "cd /job && $*"' _ "$root" "$@"
 }
 export CUDA_FOLDER="" CUDA_INSIDE=""
-rm -rf "$root/root"/* && cp "$work/text.txt" "$root/root/"
-sed -e 's|\$corpus|corpus|; s|data: {path:.*}|data: {path: corpus}|' "$work/gpt2.yaml" >"$root/root/gpt2.yaml"
+rm -rf "$root/job" && mkdir "$root/job" && cp "$work/text.txt" "$root/job"
+sed -e 's|\$corpus|corpus|; s|data: {path:.*}|data: {path: corpus}|' "$work/gpt2.yaml" >"$root/job/gpt2.yaml"
 if ! inside true; then
   echo "skipped: the root does not start"
   finished=yes

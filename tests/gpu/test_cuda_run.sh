@@ -1,28 +1,8 @@
 #!/usr/bin/env bash
 # tests/gpu/run itself, on the emulation of CUDA with small sizes: it passes from end to end, each of its parts fails where there is
 # something to find and hides no other, and it says what is missing. Needs no GPU; skipped where the build has no CUDA.
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-. "$here/../numerics/lib.sh"
-emulated=$(bash "$here/emulation/folder" "$build" 2>"$work/log")
-code=$?
-if [ $code = 77 ]; then
-  echo "skipped: $(tail -n 1 "$work/log")"
-  exit 77
-fi
-[ $code = 0 ] || { cat "$work/log"; echo "the emulation does not compile"; exit 1; }
-
-# runs CODE [VARIABLE=VALUE...] FOLDER PART...   leaves with that code; what it says is in $work/said
-runs() {
-  local code=$1 settings=() left
-  shift
-  while [[ $1 == *=* ]]; do settings+=("$1") && shift; done
-  env "${settings[@]}" timeout 200 bash "$here/run" --small "$@" >"$work/said" 2>&1 </dev/null
-  left=$?
-  [ $left = "$code" ] && return 0
-  echo "left with $left, expected $code"
-  sed 's/^/  | /' "$work/said"
-  return 1
-}
+tried=(run --small)
+. "$(dirname "${BASH_SOURCE[0]}")/emulated.sh"
 # says PART HOW [TEXT]   a row of the table
 says() { grep -E "^$1 .* $2 .* s " "$work/said" | grep -q -- "${3:-}"; }
 # none PART   no row of the part is all right

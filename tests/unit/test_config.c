@@ -10,32 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "io/config/config.h"
-
-static gd_spec spec;
-static gd_config_origins origins;
-
-static gd_status load(const char *text) {
-  return gd_config_load_text("run.yaml", text, strlen(text), 0, 0, &spec, &origins);
-}
-
-static void accepts(const char *text) {
-  gd_status status = load(text);
-  if (status != GD_OK) fail_msg("%s\n%s", text, gd_error_text());
-}
-
-static void refuses(const char *text, const char *message) {
-  gd_status status = load(text);
-  if (status != GD_USAGE || strcmp(gd_error_text(), message) != 0) {
-    fail_msg("status %d for\n%s\nsaid     %s\nexpected %s", status, text, status ? gd_error_text() : "", message);
-  }
-}
-
-static void refuses_override(const char *option, const char *key, const char *value, const char *message) {
-  gd_config_override override = {option, key, value};
-  assert_int_equal(gd_config_load(0, &override, 1, &spec, &origins), GD_USAGE);
-  assert_string_equal(gd_error_text(), message);
-}
+#include "tests/unit/config_text.h"
 
 static void every_default_is_valid_for_its_own_key(void **state) {
   (void)state;
@@ -102,90 +77,6 @@ static void data_path_may_be_a_weighted_list(void **state) {
   assert_int_equal(spec.data.sources, 2);
   assert_true(spec.data.weight[0] == 3.0f);
   assert_string_equal(spec.data.path[1], "y");
-}
-
-/* As the manifest and the resolved file have it. */
-static void patterns_are(const char *key, const char *text) {
-  static char found[GD_CONFIG_VALUE_BYTES], written[GD_CONFIG_TEXT_BYTES];
-  assert_string_equal(gd_config_value(gd_config_find(key), &spec, found, sizeof found), text);
-  gd_spec before = spec;
-  size_t bytes = gd_config_write(&spec, written, sizeof written);
-  assert_int_equal(gd_config_load_text("config.yaml", written, bytes, 0, 0, &spec, 0), GD_OK);
-  assert_memory_equal(&spec, &before, sizeof spec);
-  assert_int_equal(gd_config_set(gd_config_find(key), text, "manifest", &spec), GD_OK);
-  assert_memory_equal(&spec, &before, sizeof spec);
-}
-
-static void patterns_are_a_word_or_a_list_or_a_map(void **state) {
-  (void)state;
-  accepts("model: {layers: 2}\n");
-  patterns_are("finetune.train", "all");
-  patterns_are("optimizer.lr_scale", "{}");
-  accepts("finetune: {train: top:2}\n");
-  patterns_are("finetune.train", "top:2");
-  accepts("finetune: {train: all}\noptimizer: {lr_scale: }\n");
-  patterns_are("finetune.train", "all");
-  patterns_are("optimizer.lr_scale", "{}");
-  accepts("finetune:\n  train: layers.[0-5].*\n");
-  patterns_are("finetune.train", "[\"layers.[0-5].*\"]");
-  accepts("finetune: {train: [\"*.bias\", head]}\noptimizer: {lr_scale: {\"head.*\": 5, layers.0.*: 0.1, \"*\": 0}}\n");
-  patterns_are("finetune.train", "[\"*.bias\", \"head\"]");
-  patterns_are("optimizer.lr_scale", "{\"head.*\": 5, \"layers.0.*\": 0.1, \"*\": 0}");
-  gd_config_override overrides[] = {{"--set", "finetune.train", "[head, \"layers.11.*\"]"},
-                                    {"--set", "optimizer.lr_scale", "{final_norm.*: 2.5}"}};
-  assert_int_equal(gd_config_load(0, overrides, 2, &spec, 0), GD_OK);
-  patterns_are("finetune.train", "[\"head\", \"layers.11.*\"]");
-  patterns_are("optimizer.lr_scale", "{\"final_norm.*\": 2.5}");
-  overrides[0].value = "*.weight";
-  assert_int_equal(gd_config_load(0, overrides, 2, &spec, 0), GD_OK);
-  patterns_are("finetune.train", "[\"*.weight\"]");
-}
-
-static void wrong_patterns_say_what_was_expected(void **state) {
-  (void)state;
-  static const char names[] = "expected a tensor name of at most 63 letters, with *, ? or [a-b]";
-  char message[256], list[1024] = "[";
-  refuses("finetune:\n  train: []\n",
-          "run.yaml:2: finetune.train: found an empty list, expected at least one pattern: else everything would be frozen");
-  refuses("finetune:\n  train:\n",
-          "run.yaml:2: finetune.train: found no value, expected all, head, top:K, or a list of tensor names with * in them");
-  refuses("finetune:\n  train: [all, head]\n",
-          "run.yaml:2: finetune.train: found all beside other patterns, expected all alone");
-  refuses("finetune:\n  train: [head, head]\n", "run.yaml:2: finetune.train: found head twice, expected it once");
-  refuses("finetune:\n  train: [[head]]\n", "run.yaml:2: finetune.train: found a list inside the list, expected a tensor name");
-  refuses("finetune:\n  train: {a: 1}\n", "run.yaml:2: finetune.train: found a section, expected a single value or a list");
-  snprintf(message, sizeof message, "run.yaml:2: finetune.train: found \"a b\", %s", names);
-  refuses("finetune:\n  train: [a b]\n", message);
-  snprintf(message, sizeof message, "run.yaml:2: optimizer.lr_scale: found \"a,b\", %s", names);
-  refuses("optimizer:\n  lr_scale: {\"a,b\": 1}\n", message);
-  for (int i = 0; i <= GD_MAX_PATTERNS; i++) snprintf(list + strlen(list), sizeof list - strlen(list), "layers.%d.*, ", i);
-  snprintf(list + strlen(list), sizeof list - strlen(list), "head]");
-  refuses_override("--set", "finetune.train", list,
-                   "--set finetune.train: found more than 24 patterns, expected at most so many; * stands for many names");
-  refuses("optimizer:\n  lr_scale: 5\n",
-          "run.yaml:2: optimizer.lr_scale: found \"5\", expected a map of tensor names to factors: {\"final_norm.*\": 5}");
-  refuses("optimizer:\n  lr_scale: [1]\n",
-          "run.yaml:2: optimizer.lr_scale: found a list, expected a map of tensor names to factors");
-  static const char *const factors[] = {"-0.5", "nan", "inf", "1e7", "0x2", "fast", ""};
-  for (size_t i = 0; i < sizeof factors / sizeof *factors; i++) {
-    char text[128];
-    snprintf(text, sizeof text, "optimizer:\n  lr_scale: {\"head.*\": \"%s\"}\n", factors[i]);
-    snprintf(message, sizeof message, "run.yaml:2: optimizer.lr_scale: head.*: found \"%s\", expected a number from 0 to 1e+06",
-             factors[i]);
-    refuses(text, message);
-  }
-  refuses("optimizer:\n  lr_scale: {\"a.*\": 1, \"a.*\": 2}\n",
-          "run.yaml:2: optimizer.lr_scale: found a.* twice, expected it once");
-  refuses_override("--set", "optimizer.lr_scale", "{\"head.*\": 1",
-                   "--set optimizer.lr_scale: not a valid map: did not find expected ',' or '}'");
-  refuses_override("--set", "optimizer.lr_scale", "{\"*\": 5e5} x",
-                   "--set optimizer.lr_scale: found more behind the map, expected its end");
-  refuses_override("--set", "optimizer.lr_scale", "{\"*\": 5}\n--- {\"*\": 6}",
-                   "--set optimizer.lr_scale: found more behind the map, expected its end");
-  refuses_override("--set", "finetune.train", "[head] x", "--set finetune.train: found more behind the list, expected its end");
-  refuses_override("--set", "data.path", "[a] b", "--set data.path: found more behind the list, expected its end");
-  accepts("optimizer: {lr_scale: \"{'*': 5} # all\"}\n");
-  patterns_are("optimizer.lr_scale", "{\"*\": 5}");
 }
 
 static void a_later_override_wins_and_is_named(void **state) {
@@ -303,7 +194,8 @@ static void the_including_file_wins(void **state) {
   write_file(model, "optimizer: {lr_scale: {\"a.*\": 1, \"b.*\": 2}}\n");
   write_file(path, "include: model.yaml\noptimizer: {lr_scale: {\"c.*\": 3}}\n");
   assert_int_equal(gd_config_load(path, 0, 0, &spec, &origins), GD_OK);
-  patterns_are("optimizer.lr_scale", "{\"c.*\": 3}");
+  static char scales[GD_CONFIG_VALUE_BYTES];
+  assert_string_equal(gd_config_value(gd_config_find("optimizer.lr_scale"), &spec, scales, sizeof scales), "{\"c.*\": 3}");
   write_file(self, "include: self.yaml\n");
   assert_int_equal(gd_config_load(self, 0, 0, &spec, 0), GD_USAGE);
   assert_non_null(strstr(gd_error_text(), "include: more than 8 files deep (does a file include itself?)"));
@@ -495,38 +387,6 @@ static void canonical_blocks_count_between_invariant_runs_alone(void **state) {
   assert_int_equal(gd_config_resume(&then, &spec, 0, "c"), GD_OK);
 }
 
-/* What learns is compared tensor by tensor, as the checkpoint has it. */
-static void a_resumed_run_trains_the_same_tensors_in_whatever_words(void **state) {
-  (void)state;
-  static gd_spec then;
-  gd_tensor saved[3] = {{"a.weight", 1, 4, 1, false}, {"b.weight", 1, 4, 1, true}, {"c.weight", 1, 4, 1, false}};
-  gd_tensor here[3];
-  memcpy(here, saved, sizeof saved);
-  gd_config_defaults(&spec);
-  assert_int_equal(gd_config_set(gd_config_find("finetune.train"), "[a.*, c.*]", "test", &spec), GD_OK);
-  then = spec;
-  assert_int_equal(gd_config_set(gd_config_find("finetune.train"), "[\"[ac]*\"]", "test", &spec), GD_OK);
-  assert_int_equal(gd_config_resume(&then, &spec, 0, "C"), GD_OK);
-  assert_int_equal(gd_config_resume_trained(&then, saved, 3, &spec, here, 3, "C"), GD_OK);
-  here[2].frozen = true;
-  assert_int_equal(gd_config_resume_trained(&then, saved, 3, &spec, here, 3, "C"), GD_USAGE);
-  assert_string_equal(
-      gd_error_text(),
-      "finetune.train: found [\"[ac]*\"], expected [\"a.*\", \"c.*\"] as in C, whose weights and moments belong "
-      "to that (c.weight learns there and is frozen here); choose another run.directory (model.init_from takes "
-      "the weights alone), or --resume none");
-  /* A checkpoint whose settings say the same and whose tensors do not. */
-  here[1].frozen = false;
-  assert_int_equal(gd_config_resume_trained(&then, saved, 3, &then, here, 3, "C"), GD_USAGE);
-  assert_non_null(strstr(gd_error_text(), "(b.weight is frozen there and learns here)"));
-  /* A name that one side lacks is another model's. */
-  assert_int_equal(gd_config_resume_trained(&then, saved + 2, 1, &then, here, 1, "C"), GD_OK);
-  gd_error_clear();
-  assert_int_equal(gd_config_check_allowed("finetune.train"), GD_USAGE);
-  assert_non_null(strstr(gd_error_text(), "finetune.train: a checkpoint has no meaning with another one"));
-  gd_error_clear();
-}
-
 static void count_difference(void *context, const gd_config_key *key, const char *a, const char *b) {
   snprintf(context, 128, "%s: %s, %s", key->name, a, b);
 }
@@ -608,17 +468,6 @@ static void count_key_line(void *context, const char *line) {
   }
 }
 
-static void keep_factors_line(void *context, const char *line) {
-  if (strncmp(line, "optimizer.lr_scale ", 19) == 0) snprintf(context, 128, "%s", line);
-}
-
-static void help_tells_the_range_of_factors(void **state) {
-  (void)state;
-  char line[128] = "";
-  gd_config_print_help(keep_factors_line, line);
-  assert_string_equal(line, "optimizer.lr_scale           map of numbers 0..1e+06; default {}");
-}
-
 static void help_has_one_entry_a_key(void **state) {
   (void)state;
   int counts[GD_CONFIG_MAX_KEYS] = {0};
@@ -637,8 +486,6 @@ int main(void) {
       cmocka_unit_test(defaults_are_gpt2_124m),
       cmocka_unit_test(values_and_their_lines_are_taken_from_the_file),
       cmocka_unit_test(data_path_may_be_a_weighted_list),
-      cmocka_unit_test(patterns_are_a_word_or_a_list_or_a_map),
-      cmocka_unit_test(wrong_patterns_say_what_was_expected),
       cmocka_unit_test(a_zero_byte_is_refused_wherever_text_is),
       cmocka_unit_test(a_later_override_wins_and_is_named),
       cmocka_unit_test(times_take_units),
@@ -648,7 +495,6 @@ int main(void) {
       cmocka_unit_test(broken_files_name_the_line),
       cmocka_unit_test(the_including_file_wins),
       cmocka_unit_test(a_written_file_loads_to_the_same_bytes),
-      cmocka_unit_test(a_resumed_run_trains_the_same_tensors_in_whatever_words),
       cmocka_unit_test(comparing_two_specs_names_key_and_values),
       cmocka_unit_test(every_number_has_its_bounds),
       cmocka_unit_test(numbers_and_truths_are_what_yaml_calls_so),
@@ -658,7 +504,6 @@ int main(void) {
       cmocka_unit_test(a_small_file_asks_for_no_large_work),
       cmocka_unit_test(a_later_check_is_told_where_its_keys_came_from),
       cmocka_unit_test(help_has_one_entry_a_key),
-      cmocka_unit_test(help_tells_the_range_of_factors),
   };
   return cmocka_run_group_tests(tests, 0, 0);
 }

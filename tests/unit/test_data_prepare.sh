@@ -1,23 +1,6 @@
 #!/bin/bash
 # gptdist-data prepare: the same bytes from any number of ranks and any packing; encode and decode undo each other; own BPE.
-set -u
-build=$1
-data=$build/bin/gptdist-data
-source=$(cd "$(dirname "$0")/../.." && pwd)
-shared=$source/../shared/data
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-export OMP_NUM_THREADS=1
-failed=0
-fail() {
-  echo "FAILED: $*"
-  failed=1
-}
-check() { # check WHAT COMMAND...
-  local what=$1
-  shift
-  "$@" >"$work/out" 2>"$work/err" || fail "$what (code $?): $(cat "$work/err")"
-}
+. "$(dirname "${BASH_SOURCE[0]}")/data_checks.sh"
 ranks() { mpirun --allow-run-as-root --oversubscribe --bind-to none -np "$1" "${@:2}"; }
 
 # Text with separators, long lines, lines without end, characters of one to four bytes.

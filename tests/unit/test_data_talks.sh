@@ -1,35 +1,6 @@
 #!/bin/bash
 # gptdist-data prepare --task sft: prompts and responses, Alpaca fields and turns become examples whose targets are the responses.
-set -u
-build=$1
-data=$build/bin/gptdist-data
-source=$(cd "$(dirname "$0")/../.." && pwd)
-shared=$source/../shared/data
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 1
-export OMP_NUM_THREADS=1
-failed=0
-fail() {
-  echo "FAILED: $*"
-  failed=1
-}
-check() { # check WHAT COMMAND...
-  local what=$1
-  shift
-  "$@" >out 2>err || fail "$what (code $?): $(cat err)"
-}
-expect() { # expect CODE TEXT COMMAND...: the message is one line
-  local code=$1 text=$2 found=0
-  shift 2
-  "$@" >out 2>err || found=$?
-  [ $found = "$code" ] || fail "code $found, expected $code: $* ($(cat err))"
-  grep -qF -- "$text" err || fail "\"$(cat err)\", expected \"$text\""
-  [ "$(wc -l <err)" = 1 ] || fail "more than a line: $(cat err)"
-}
-has() {
-  grep -qF -- "$1" out || fail "no $1 in $(cat out)"
-}
+. "$(dirname "${BASH_SOURCE[0]}")/data_checks.sh"
 tokenizer=bytes
 tune() { "$data" prepare --task sft --tokenizer "$tokenizer" "$@"; }
 # shows DATASET ROW TEXT: the tokens of a row in order, and those of its targets in brackets, are this text

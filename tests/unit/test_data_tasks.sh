@@ -1,36 +1,6 @@
 #!/bin/bash
 # gptdist-data prepare --task: rows with labels become examples, dealt to splits; bad input is one message and the right exit code.
-set -u
-build=$1
-data=$build/bin/gptdist-data
-source=$(cd "$(dirname "$0")/../.." && pwd)
-shared=$source/../shared/data
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 1
-export OMP_NUM_THREADS=1
-failed=0
-fail() {
-  echo "FAILED: $*"
-  failed=1
-}
-check() { # check WHAT COMMAND...
-  local what=$1
-  shift
-  "$@" >out 2>err || fail "$what (code $?): $(cat err)"
-}
-expect() { # expect CODE TEXT COMMAND...: the message is one line
-  local code=$1 text=$2 found=0
-  shift 2
-  "$@" >out 2>err || found=$?
-  [ $found = "$code" ] || fail "code $found, expected $code: $* ($(cat err))"
-  grep -qF -- "$text" err || fail "\"$(cat err)\", expected \"$text\""
-  [ "$(wc -l <err)" = 1 ] || fail "more than a line: $(cat err)"
-  ls | grep -q 'tmp-' && fail "a work folder was left: $*"
-}
-has() { # has TEXT: the output of the last check
-  grep -qF -- "$1" out || fail "no $1 in $(cat out)"
-}
+. "$(dirname "${BASH_SOURCE[0]}")/data_checks.sh"
 dump() { # dump TEXT ARGUMENT...: h5dump's output without its line ends holds the text
   command -v h5dump >/dev/null || return 0
   h5dump "${@:2}" 2>&1 | tr -d '\n' | tr -s ' ' >dumped
