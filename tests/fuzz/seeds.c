@@ -93,22 +93,26 @@ static void manifest(fuzz_take *take, void *context) {
   tensors[1].frozen = false;
 }
 
-static void put_safetensors(gd_bytes *out, const char *header, size_t data_bytes) {
+/* raw: as such a file is; else as tests/fuzz/safetensors.h makes one. */
+static void put_safetensors(gd_bytes *out, const char *header, size_t data_bytes, bool raw) {
   uint64_t length = strlen(header);
-  put(out, &length, sizeof length);
+  if (raw) put(out, &length, sizeof length);
   put(out, header, (size_t)length);
+  if (!raw) put(out, "\n", 1);
   for (size_t i = 0; i < data_bytes; i++) put(out, &(char){(char)(i * 37)}, 1);
 }
 
 static void safetensors(fuzz_take *take, void *context) {
-  gd_bytes seed = {0};
-  put_safetensors(&seed,
-                  "{\"__metadata__\":{\"format\":\"pt\"},\"a\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[0,24]},"
-                  "\"b\":{\"dtype\":\"F16\",\"shape\":[6],\"data_offsets\":[24,36]},"
-                  "\"c\":{\"dtype\":\"BF16\",\"shape\":[2,1],\"data_offsets\":[36,40]},"
-                  "\"d\":{\"dtype\":\"I64\",\"shape\":[],\"data_offsets\":[40,48]}}   ",
-                  48);
-  hand_on(&seed, take, context);
+  for (int raw = 0; raw < 2; raw++) {
+    gd_bytes seed = {0};
+    put_safetensors(&seed,
+                    "{\"__metadata__\":{\"format\":\"pt\"},\"a\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[0,24]},"
+                    "\"b\":{\"dtype\":\"F16\",\"shape\":[6],\"data_offsets\":[24,36]},"
+                    "\"c\":{\"dtype\":\"BF16\",\"shape\":[2,1],\"data_offsets\":[36,40]},"
+                    "\"d\":{\"dtype\":\"I64\",\"shape\":[],\"data_offsets\":[40,48]}}   ",
+                    48, raw);
+    hand_on(&seed, take, context);
+  }
 }
 
 static const char gpt2_config[] =
@@ -167,7 +171,7 @@ static void put_model(gd_bytes *out, const named *tensors, size_t count) {
     at += bytes;
   }
   fuzz_must(gd_bytes_printf(&header, "}"));
-  put_safetensors(out, header.bytes, at);
+  put_safetensors(out, header.bytes, at, false);
   gd_bytes_free(&header);
 }
 
