@@ -1,5 +1,5 @@
 /* seeds.c - what each fuzzer begins with: small files as our own writers make them, or, where gptdist only reads a format, made
- * here by hand. Nothing is stored. */
+ * here by hand; where a reader has a limit, one that comes up to it. Nothing is stored. */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,6 +51,10 @@ static void run_file(fuzz_take *take, void *context) {
   }
   fuzz_must(gd_config_load(NULL, NULL, 0, &spec, NULL));
   take(context, text, gd_config_write(&spec, text, sizeof text));
+  fuzz_must(gd_bytes_printf(&seed, "finetune:\n  train: ["));
+  for (int i = 0; i < GD_MAX_PATTERNS; i++) fuzz_must(gd_bytes_printf(&seed, "%sa%d", i ? "," : "", i));
+  fuzz_must(gd_bytes_printf(&seed, "]\n"));
+  hand_on(&seed, take, context);
   take_text(
       "include: [other.yaml]\nmodel: {layers: 2, heads: 2, width: 8}\ndata: {path: [{path: a, weight: 2}, b]}\n"
       "finetune: {train: [top:2, \"layers.*.norm1.*\"]}\noptimizer: {lr_scale: {\"final_norm.*\": 5, \"layers.0.*\": 0.1}}\n"
@@ -93,22 +97,28 @@ static void manifest(fuzz_take *take, void *context) {
   tensors[1].frozen = false;
 }
 
-static void put_safetensors(gd_bytes *out, const char *header, size_t data_bytes) {
+/* raw: as such a file is; else as tests/fuzz/safetensors.h makes one. */
+static void put_safetensors(gd_bytes *out, const char *header, size_t data_bytes, bool raw) {
   uint64_t length = strlen(header);
-  put(out, &length, sizeof length);
+  if (raw) put(out, &length, sizeof length);
   put(out, header, (size_t)length);
+  if (!raw) put(out, "\n", 1);
   for (size_t i = 0; i < data_bytes; i++) put(out, &(char){(char)(i * 37)}, 1);
 }
 
 static void safetensors(fuzz_take *take, void *context) {
-  gd_bytes seed = {0};
-  put_safetensors(&seed,
-                  "{\"__metadata__\":{\"format\":\"pt\"},\"a\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[0,24]},"
-                  "\"b\":{\"dtype\":\"F16\",\"shape\":[6],\"data_offsets\":[24,36]},"
-                  "\"c\":{\"dtype\":\"BF16\",\"shape\":[2,1],\"data_offsets\":[36,40]},"
-                  "\"d\":{\"dtype\":\"I64\",\"shape\":[],\"data_offsets\":[40,48]}}   ",
-                  48);
-  hand_on(&seed, take, context);
+  for (int raw = 0; raw < 2; raw++) {
+    gd_bytes seed = {0};
+    put_safetensors(&seed,
+                    "{\"__metadata__\":{\"format\":\"pt\"},\"a\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[0,24]},"
+                    "\"b\":{\"dtype\":\"F16\",\"shape\":[6],\"data_offsets\":[24,36]},"
+                    "\"c\":{\"dtype\":\"BF16\",\"shape\":[2,1],\"data_offsets\":[36,40]},"
+                    "\"d\":{\"dtype\":\"I64\",\"shape\":[],\"data_offsets\":[40,48]},"
+                    "\"e\":{\"dtype\":\"U8\",\"shape\":[1,1,1,1,1,1,1,1],\"data_offsets\":[48,49]}}   ",
+                    49, raw);
+    ;
+    hand_on(&seed, take, context);
+  }
 }
 
 static const char gpt2_config[] =
@@ -167,7 +177,7 @@ static void put_model(gd_bytes *out, const named *tensors, size_t count) {
     at += bytes;
   }
   fuzz_must(gd_bytes_printf(&header, "}"));
-  put_safetensors(out, header.bytes, at);
+  put_safetensors(out, header.bytes, at, false);
   gd_bytes_free(&header);
 }
 
@@ -234,6 +244,8 @@ static void tokenizer_tiktoken(fuzz_take *take, void *context) {
   static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   gd_bytes seed = {0};
   for (int i = 0; i < 256; i++) fuzz_must(gd_bytes_printf(&seed, "%c%c== %d\n", digits[i >> 2], digits[(i & 3) << 4], i));
+  for (int i = 0; i < 341; i++) fuzz_must(gd_bytes_printf(&seed, "dGhl")); /* 1023 bytes, of 1024 */
+  fuzz_must(gd_bytes_printf(&seed, " 258\n"));
   fuzz_must(gd_bytes_printf(&seed, "dGg= 256\r\ndGhl 257\n%%%%\n%s", sample)); /* th, the */
   hand_on(&seed, take, context);
 }

@@ -1,6 +1,6 @@
 /* Readers of untrusted files keep the promises of tests/fuzz/targets on seeds, on the files that once broke them
  * (tests/fuzz/found/TARGET/) and on mutations of both, from a seed: no crash, hang, leak, nor too large an allocation, and
- * every verdict is a documented one. test_fuzz [TARGET [MUTATIONS]]   all targets, 2000 mutations each test_fuzz TARGET FILE
+ * every verdict is a documented one. test_fuzz [TARGET [MUTATIONS]]   all targets, 8000 mutations each test_fuzz TARGET FILE
  * that one file test_fuzz --seeds FOLDER         writes the seeds and the files that were found into FOLDER/TARGET/, for
  * tests/fuzz/run An input that fails is kept in BUILD/tests/fuzz-failures. The last line is JSON: trials, failures, and the
  * bound that the share of failures does not exceed with 95 % confidence. */
@@ -20,7 +20,7 @@
 #include "tests/fuzz/mutate.h"
 #include "tests/sanitized.h"
 
-enum { MOST_INPUTS = 256, INPUT_BYTES = 1 << 16, MUTATIONS = 2000, TRIAL_SECONDS = 20, MOST_FAILURES = 20 };
+enum { MOST_INPUTS = 256, INPUT_BYTES = 1 << 16, MUTATIONS = 8000, TRIAL_SECONDS = 20, MOST_FAILURES = 20 };
 
 /* FUZZ_TARGETS: TARGET(run_file) TARGET(manifest) ..., made by tests/CMakeLists.txt from the files in targets/. There each is
  * compiled with its own name in place of libFuzzer's. */

@@ -8,7 +8,7 @@
 #include "io/checkpoint/huggingface.h"
 #include "io/config/config.h"
 #include "shard/layout.h"
-#include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/safetensors.h"
 
 enum { MOST_PARAMETERS = 1 << 16, MOST_LAYERS = 64 };
 
@@ -45,7 +45,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
       (void)unlink(path);
     }
   }
-  for (int i = 0; i < (count == 3 ? 3 : 2); i++) fuzz_write(names[count == 3][i], parts[i].bytes, parts[i].count, path);
+  for (int i = 0; i < (count == 3 ? 3 : 2); i++) {
+    bool model_file = i == count - 1 && i > 0;
+    if (model_file)
+      fuzz_write_safetensors(names[count == 3][i], parts[i], path);
+    else
+      fuzz_write(names[count == 3][i], parts[i].bytes, parts[i].count, path);
+  }
   if (!fuzz_accepted(gd_huggingface_open(fuzz_folder(), &model), GD_BAD_DATA)) return 0;
   fuzz_must(gd_config_load(NULL, NULL, 0, &spec, NULL));
   fuzz_must(gd_huggingface_spec(model, &spec));

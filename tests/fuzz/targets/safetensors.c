@@ -1,14 +1,15 @@
-/* safetensors.c - a .safetensors file: the header, then every tensor of it. */
+/* safetensors.c - a .safetensors file, as it is or with the length of its header put right: the header, then every tensor of
+ * it. */
 #include <stdlib.h>
 
 #include "io/checkpoint/safetensors.h"
-#include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/safetensors.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   char path[GD_PATH_BYTES];
   gd_safetensors *file = NULL;
   int32_t count = 0;
-  fuzz_write("model.safetensors", data, size, path);
+  fuzz_write_safetensors("model.safetensors", (fuzz_part){(const char *)data, size}, path);
   if (!fuzz_accepted(gd_safetensors_open(path, &file), GD_BAD_DATA)) return 0;
   const gd_safetensor *list = gd_safetensors_list(file, &count);
   for (int32_t i = 0; i < count; i++) {
