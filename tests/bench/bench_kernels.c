@@ -27,6 +27,8 @@ static const shape shapes[] = {
     {"TN 768 3072, 8 leaves of 256", GD_MATMUL_TN, 768, 3072, 256, 8, 0},
     {"TN 768 3072, 32 leaves of 64", GD_MATMUL_TN, 768, 3072, 64, 32, 0},
     {"TN 50304 768 256", GD_MATMUL_TN, 50304, 768, 256, 1, 0},
+    {"TN 50304 384 1024 (strip)", GD_MATMUL_TN, 50304, 384, 1024, 1, 0},
+    {"NN 1024 384 50304 (strip)", GD_MATMUL_NN, 1024, 384, 50304, 1, 0},
     {"NT 2048 1152 384", GD_MATMUL_NT, 2048, 1152, 384, 1, 0},
     {"NT 2048 96 384 (a block)", GD_MATMUL_NT, 2048, 96, 384, 1, 0},
     {"TN 1152 384, 8 leaves of 256", GD_MATMUL_TN, 1152, 384, 256, 8, 0},

@@ -50,6 +50,10 @@ static int64_t at_most(int64_t x, int64_t limit) {
   return x < limit ? x : limit;
 }
 
+static int64_t rounded_up(int64_t x, int64_t unit) {
+  return (x + unit - 1) / unit * unit;
+}
+
 static float *slot(const job *j, int64_t index) {
   return j->tile + index * j->rows * j->tile_ld;
 }
@@ -108,8 +112,13 @@ static int64_t chain_length(const job *j, int64_t inner) {
   return at_most(j->m->k - inner * j->k_leaf, j->k_leaf);
 }
 
+/* The rounds of a chain are equally long, in whole blocks of 16 units: a short one at the end would carry the sums to memory
+ * and back for few products. */
 static void set_length(const job *j, packing *r) {
-  r->length = at_most(chain_length(j, r->inner) - r->done, GEMM_KU * gemm_unit_elems(j->a.units));
+  int64_t elems = gemm_unit_elems(j->a.units), chain = chain_length(j, r->inner), units = (chain + elems - 1) / elems;
+  int64_t rounds = (units + GEMM_KU - 1) / GEMM_KU;
+  int64_t each = rounds > 0 ? rounded_up((units + rounds - 1) / rounds, 16) : 0;
+  r->length = at_most(chain - r->done, each * elems);
 }
 
 static void first_round(const job *j, packing *r) {
@@ -335,10 +344,6 @@ static job plan(const gd_matmul *m) {
   j.tree = m->leaves * j.inner > 1;
   j.tiles = j.tree || (m->c_dtype != GD_FLOAT32 && m->k > GEMM_KU * gemm_unit_elems(units));
   return j;
-}
-
-static int64_t rounded_up(int64_t x, int64_t unit) {
-  return (x + unit - 1) / unit * unit;
 }
 
 /* How large the blocks of `all` are: as many columns as the packed B has room for, even parts, and where sums lie in tiles as
