@@ -18,6 +18,7 @@
 #include "launch/options.h"
 #include "launch/run_line.h"
 #include "launch/run_progress.h"
+#include "launch/run_watch.h"
 #include "launch/signals.h"
 
 static const char more[] =
@@ -43,7 +44,10 @@ typedef struct exit_file {
   char path[GD_PATH_BYTES + 16]; /* "" when the job has no run directory */
 } exit_file;
 
-enum { LEAVE_S = 2 }; /* from the ranks' last chance to the end of mpirun */
+enum {
+  LEAVE_MS = 2000, /* from the ranks' last chance to the end of mpirun */
+  KILL_MS = 10000, /* mpirun and srun have ended all that they could */
+};
 
 static int stop_signal; /* the first INT, TERM or USR1 */
 
@@ -80,7 +84,7 @@ static gd_status mark_start(void) {
   char host[40] = "", mark[80];
   gethostname(host, sizeof host - 1);
   snprintf(mark, sizeof mark, "%s-%d-%.0f", host, (int)getpid(), 1e3 * gd_machine_seconds());
-  return setenv(GD_EXIT_FILE_LAUNCH, mark, 1) == 0 ? GD_OK : gd_fail(GD_IO, "setenv: %s", strerror(errno));
+  return setenv(GD_LAUNCH_MARK, mark, 1) == 0 ? GD_OK : gd_fail(GD_IO, "setenv: %s", strerror(errno));
 }
 
 static void watched_signals(sigset_t *set) {
@@ -131,11 +135,24 @@ static void pass_on(pid_t child, int number, int *stops) {
   }
 }
 
+/* mpirun wakes its ranks, asks and kills them; srun does what it is told. What does not end is killed here. */
+static void end_by_force(pid_t child, int64_t now, int64_t *asked_ms) {
+  if (*asked_ms == 0) {
+    kill(child, SIGTERM);
+    kill(child, SIGCONT);
+    *asked_ms = now;
+  } else if (now - *asked_ms >= KILL_MS) {
+    kill(-child, SIGKILL);
+  }
+}
+
 static gd_status run_once(const gd_run_line *line, exit_file *file, outcome *out) {
   static int stops; /* counted over restarts: who asked twice is not asked again */
-  bool ended_by_force = false;
+  int64_t leaves_ms = 0, asked_ms = 0;
+  gd_run_watch watch;
   memset(out, 0, sizeof *out);
   GD_TRY(mark_start());
+  gd_run_watch_open(&watch, getenv(GD_LAUNCH_MARK), gd_machine_now_ms());
   sigset_t watched;
   watched_signals(&watched);
   if (sigprocmask(SIG_BLOCK, &watched, 0) != 0) return gd_fail(GD_IO, "sigprocmask: %s", strerror(errno));
@@ -148,18 +165,26 @@ static gd_status run_once(const gd_run_line *line, exit_file *file, outcome *out
     pid_t ended = waitpid(child, &wait_status, WNOHANG);
     if (ended == child) break;
     if (ended < 0) return gd_fail(GD_IO, "waitpid: %s", strerror(errno));
-    struct timespec pause = {.tv_sec = stops == 2 ? LEAVE_S : 3600};
+    struct timespec pause = {.tv_sec = GD_RUN_WATCH_TICK_MS / 1000, .tv_nsec = GD_RUN_WATCH_TICK_MS % 1000 * 1000000};
     int number = sigtimedwait(&watched, 0, &pause);
+    int64_t now = gd_machine_now_ms();
     if (number == SIGINT || number == SIGTERM || number == SIGUSR1) pass_on(child, number, &stops);
-    if (number < 0 && errno == EAGAIN && stops == 2 && !ended_by_force) {
-      kill(child, SIGTERM);
-      ended_by_force = true;
-    }
+    if (stops == 2 && leaves_ms == 0) leaves_ms = now + LEAVE_MS;
+    if (!*out->reason && gd_run_watch_is_silent(&watch, now, out->reason, sizeof out->reason))
+      gd_log(GD_LOG_ERROR, "%s; ending the job", out->reason);
+    if (*out->reason || (leaves_ms && now >= leaves_ms)) end_by_force(child, now, &asked_ms);
   }
+  gd_run_watch_close(&watch);
   out->code = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : 128 + WTERMSIG(wait_status);
+  if (*out->reason) {
+    out->code = GD_RANK_FAILED;
+    out->said = GD_EXIT_FILE_ENDED;
+    if (*file->path) gd_exit_file_overrule(file->path, getenv(GD_LAUNCH_MARK), out->code, out->reason);
+    return GD_OK;
+  }
   /* What the job says itself: mpirun's code is the first non-zero one it saw, or its own opinion of a signal. */
   if (*file->path)
-    out->said = gd_exit_file_read(file->path, getenv(GD_EXIT_FILE_LAUNCH), &out->code, out->reason, sizeof out->reason);
+    out->said = gd_exit_file_read(file->path, getenv(GD_LAUNCH_MARK), &out->code, out->reason, sizeof out->reason);
   return GD_OK;
 }
 
@@ -236,7 +261,7 @@ static gd_status run_until_done(const gd_run_request *request, const gd_run_line
       guess_reason(result.code, reason);
       if (result.code > 128 && !stop_signal) gd_log(GD_LOG_ERROR, "the job left with %d: %s", result.code, reason);
     }
-    if (result.said == GD_EXIT_FILE_RUNNING) gd_exit_file_complete(file.path, getenv(GD_EXIT_FILE_LAUNCH), *code, reason);
+    if (result.said == GD_EXIT_FILE_RUNNING) gd_exit_file_complete(file.path, getenv(GD_LAUNCH_MARK), *code, reason);
     int64_t before = newest;
     newest = gd_run_newest_step(file.directory);
     if (newest > before) restarts = 0;
