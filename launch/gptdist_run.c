@@ -203,8 +203,21 @@ static void pause_before_restart(int64_t seconds) {
   if (number > 0) stop_signal = number;
 }
 
-static void ask_for_requeue(void) {
-  const char *job = getenv("SLURM_JOB_ID");
+/* What SLURM says of this job; "" where it says nothing. */
+static void find_job_state(const char *job, char state[32]) {
+  static const char key[] = "JobState=";
+  char command[128], line[4096];
+  state[0] = 0;
+  snprintf(command, sizeof command, "scontrol -o show job '%.64s' 2>/dev/null", job);
+  FILE *pipe = popen(command, "re");
+  while (pipe && fgets(line, sizeof line, pipe)) {
+    const char *at = strstr(line, key);
+    if (at) snprintf(state, 32, "%.*s", (int)strcspn(at + sizeof key - 1, " \n"), at + sizeof key - 1);
+  }
+  if (pipe) pclose(pipe);
+}
+
+static void ask_for_requeue(const char *job) {
   pid_t child = fork();
   if (child == 0) {
     sigset_t none;
@@ -231,11 +244,16 @@ static void guess_reason(int code, char out[256]) {
     snprintf(out, 256, "the job left with %d before rank 0 could say why", code);
 }
 
+/* A job that SLURM has ended is its own business: cancelled it must stay so, preempted or requeued it comes again by itself. */
 static void hand_back(const char *directory) {
   const char *job = getenv("SLURM_JOB_ID");
+  char state[32];
   int64_t step = gd_run_newest_step(directory);
-  if (gd_run_may_requeue(directory, job, step))
-    ask_for_requeue();
+  find_job_state(job, state);
+  if (*state && strcmp(state, "RUNNING") != 0)
+    gd_log(GD_LOG_INFO, "SLURM ends job %s itself (%s), and is not asked to start it again", job, state);
+  else if (gd_run_may_requeue(directory, job, step))
+    ask_for_requeue(job);
   else
     gd_log(
         GD_LOG_ERROR,
