@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "comm/collectives_mpi.h"
+#include "comm/launcher.h"
 #include "comm/machine.h"
 #include "comm/session_state.h"
 #include "shard/base/log.h"
@@ -192,10 +193,17 @@ static void hear(gd_session *session, const struct pollfd *entries, int32_t n) {
   lost(session, gone);
 }
 
+static void tell_launcher(const gd_session *session, const gd_beat *beat, int32_t watchdog_ms) {
+  gd_sign sign = {.rank = session->rank, .watchdog_ms = watchdog_ms, .step = beat->step};
+  snprintf(sign.phase, sizeof sign.phase, "%.*s", (int)sizeof sign.phase - 1, beat->phase);
+  gd_launcher_tell(&sign);
+}
+
 static void send_beats(gd_session *session) {
   gd_beat beat;
   gd_session_take_beat(session, &beat);
   pthread_mutex_lock(&session->lock);
+  int32_t watchdog_ms = session->watchdog_ms;
   if (session->rank == 0) {
     session->watch.rank[0].beat = beat;
     session->watch.rank[0].arrived_ms = gd_machine_now_ms();
@@ -207,6 +215,7 @@ static void send_beats(gd_session *session) {
     gd_session_send_warnings(session);
   }
   pthread_mutex_unlock(&session->lock);
+  tell_launcher(session, &beat, watchdog_ms);
 }
 
 /* Rank 0: is somebody stuck, for some checks in a row? Beats are up to a second old when a deadline passes: fresh ones are
@@ -407,6 +416,7 @@ void gd_session_control_close(gd_session *session) {
   wake_thread(session);
   pthread_join(session->thread, NULL);
   if (session->rank == 0) gd_session_tell_warnings(session, true);
+  gd_launcher_tell(&(gd_sign){.rank = session->rank}); /* goodbye */
   if (session->rank != 0) close(session->sockets[0]);
   if (session->reserved >= 0) close(session->reserved);
   gd_session_trace(NULL);
@@ -418,9 +428,12 @@ void gd_session_control_close(gd_session *session) {
 void gd_session_set_watchdog(gd_session *session, int32_t seconds) {
   if (seconds > 0) gd_session_control_need_thread(session);
   pthread_mutex_lock(&session->lock);
-  session->watchdog_ms = seconds > 0 ? seconds * 1000 : 0;
+  int32_t watchdog_ms = session->watchdog_ms = seconds > 0 ? seconds * 1000 : 0;
   session->trips = 0;
   pthread_mutex_unlock(&session->lock);
+  gd_beat beat;
+  gd_session_take_beat(session, &beat);
+  tell_launcher(session, &beat, watchdog_ms);
 }
 
 void gd_session_set_exit_hook(gd_session *session, void (*hook)(void *context, gd_status code, const char *text),

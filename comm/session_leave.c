@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "comm/launcher.h"
 #include "comm/machine.h"
 #include "comm/session_state.h"
 
@@ -19,7 +20,9 @@ enum { LEAVE_MS = 10000, START_S = 300, LOGGED_CALLS = 32 };
 static atomic_flag leaving = ATOMIC_FLAG_INIT;
 
 bool gd_session_begin_to_leave(void) {
-  return !atomic_flag_test_and_set(&leaving);
+  if (atomic_flag_test_and_set(&leaving)) return false;
+  gd_launcher_tell(&(gd_sign){.rank = -1}); /* it gives no more signs, and is not to be missed */
+  return true;
 }
 
 _Noreturn void gd_session_wait_for_end(void) {

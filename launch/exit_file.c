@@ -63,7 +63,7 @@ static void write_own(const char *directory, int code, const char *reason) {
   char path[GD_PATH_BYTES + 16];
   gd_bytes text = {0};
   snprintf(path, sizeof path, "%s/exit.json", directory);
-  if (format(&text, code, reason, getpid(), self.host, self.start, getenv(GD_EXIT_FILE_LAUNCH)) == GD_OK) put(path, &text);
+  if (format(&text, code, reason, getpid(), self.host, self.start, getenv(GD_LAUNCH_MARK)) == GD_OK) put(path, &text);
   gd_bytes_free(&text);
 }
 
@@ -79,7 +79,7 @@ void gd_exit_file_end(const char *directory, int code, const char *reason) {
   if (*self.start)
     write_own(directory, code, reason);
   else
-    gd_exit_file_complete(path, getenv(GD_EXIT_FILE_LAUNCH), code, reason);
+    gd_exit_file_complete(path, getenv(GD_LAUNCH_MARK), code, reason);
 }
 
 static bool same_text(const char *a, const char *b) {
@@ -113,15 +113,24 @@ gd_exit_file_state gd_exit_file_read(const char *path, const char *launch, int *
   return state;
 }
 
-void gd_exit_file_complete(const char *path, const char *launch, int code, const char *reason) {
+static void end_of(const char *path, const char *launch, bool ended_too, int code, const char *reason) {
   gd_json *root;
   gd_bytes text = {0};
   int64_t pid = 0;
   if (read_of(path, launch, &root) != GD_OK) gd_error_clear();
   const char *state = gd_json_string(gd_json_get(root, "state")), *host = gd_json_string(gd_json_get(root, "host"));
   const char *start = gd_json_string(gd_json_get(root, "start"));
-  bool running = state && host && start && strcmp(state, "running") == 0 && gd_json_integer(gd_json_get(root, "pid"), &pid);
-  if (running && format(&text, code, reason, pid, host, start, launch) == GD_OK) put(path, &text);
+  bool mine =
+      state && host && start && (ended_too || strcmp(state, "running") == 0) && gd_json_integer(gd_json_get(root, "pid"), &pid);
+  if (mine && format(&text, code, reason, pid, host, start, launch) == GD_OK) put(path, &text);
   gd_bytes_free(&text);
   gd_json_free(root);
+}
+
+void gd_exit_file_complete(const char *path, const char *launch, int code, const char *reason) {
+  end_of(path, launch, false, code, reason);
+}
+
+void gd_exit_file_overrule(const char *path, const char *launch, int code, const char *reason) {
+  end_of(path, launch, true, code, reason);
 }

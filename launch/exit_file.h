@@ -6,9 +6,10 @@
 
 #include <stddef.h>
 
-/* The variable of the environment by which gptdist-run marks a start, and the file with it ("launch"): another job on the same
- * run directory, which the lock refuses, must not take the file for its own. */
-#define GD_EXIT_FILE_LAUNCH "GPTDIST_LAUNCH"
+#include "comm/launcher.h"
+
+/* The file has the mark of the start (GD_LAUNCH_MARK) as "launch": another job on the same run directory, which the lock
+ * refuses, must not take the file for its own. */
 
 typedef enum gd_exit_file_state { GD_EXIT_FILE_NONE, GD_EXIT_FILE_RUNNING, GD_EXIT_FILE_ENDED } gd_exit_file_state;
 
@@ -22,5 +23,7 @@ void gd_exit_file_end(const char *directory, int code, const char *reason);
 gd_exit_file_state gd_exit_file_read(const char *path, const char *launch, int *code, char *reason, size_t bytes);
 /* By who watched that start to its end: where the file still says "running", it was killed before it could write more. */
 void gd_exit_file_complete(const char *path, const char *launch, int code, const char *reason);
+/* By who knows better what that start came to, whatever the file says of it. */
+void gd_exit_file_overrule(const char *path, const char *launch, int code, const char *reason);
 
 #endif

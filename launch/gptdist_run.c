@@ -18,6 +18,7 @@
 #include "launch/options.h"
 #include "launch/run_line.h"
 #include "launch/run_progress.h"
+#include "launch/run_watch.h"
 #include "launch/signals.h"
 
 static const char more[] =
@@ -43,7 +44,10 @@ typedef struct exit_file {
   char path[GD_PATH_BYTES + 16]; /* "" when the job has no run directory */
 } exit_file;
 
-enum { LEAVE_S = 2 }; /* from the ranks' last chance to the end of mpirun */
+enum {
+  LEAVE_MS = 2000, /* from the ranks' last chance to the end of mpirun */
+  KILL_MS = 10000, /* mpirun and srun have ended all that they could */
+};
 
 static int stop_signal; /* the first INT, TERM or USR1 */
 
@@ -80,7 +84,7 @@ static gd_status mark_start(void) {
   char host[40] = "", mark[80];
   gethostname(host, sizeof host - 1);
   snprintf(mark, sizeof mark, "%s-%d-%.0f", host, (int)getpid(), 1e3 * gd_machine_seconds());
-  return setenv(GD_EXIT_FILE_LAUNCH, mark, 1) == 0 ? GD_OK : gd_fail(GD_IO, "setenv: %s", strerror(errno));
+  return setenv(GD_LAUNCH_MARK, mark, 1) == 0 ? GD_OK : gd_fail(GD_IO, "setenv: %s", strerror(errno));
 }
 
 static void watched_signals(sigset_t *set) {
@@ -131,11 +135,24 @@ static void pass_on(pid_t child, int number, int *stops) {
   }
 }
 
+/* mpirun wakes its ranks, asks and kills them; srun does what it is told. What does not end is killed here. */
+static void end_by_force(pid_t child, int64_t now, int64_t *asked_ms) {
+  if (*asked_ms == 0) {
+    kill(child, SIGTERM);
+    kill(child, SIGCONT);
+    *asked_ms = now;
+  } else if (now - *asked_ms >= KILL_MS) {
+    kill(-child, SIGKILL);
+  }
+}
+
 static gd_status run_once(const gd_run_line *line, exit_file *file, outcome *out) {
   static int stops; /* counted over restarts: who asked twice is not asked again */
-  bool ended_by_force = false;
+  int64_t leaves_ms = 0, asked_ms = 0;
+  gd_run_watch watch;
   memset(out, 0, sizeof *out);
   GD_TRY(mark_start());
+  gd_run_watch_open(&watch, getenv(GD_LAUNCH_MARK), gd_machine_now_ms());
   sigset_t watched;
   watched_signals(&watched);
   if (sigprocmask(SIG_BLOCK, &watched, 0) != 0) return gd_fail(GD_IO, "sigprocmask: %s", strerror(errno));
@@ -148,18 +165,26 @@ static gd_status run_once(const gd_run_line *line, exit_file *file, outcome *out
     pid_t ended = waitpid(child, &wait_status, WNOHANG);
     if (ended == child) break;
     if (ended < 0) return gd_fail(GD_IO, "waitpid: %s", strerror(errno));
-    struct timespec pause = {.tv_sec = stops == 2 ? LEAVE_S : 3600};
+    struct timespec pause = {.tv_sec = GD_RUN_WATCH_TICK_MS / 1000, .tv_nsec = GD_RUN_WATCH_TICK_MS % 1000 * 1000000};
     int number = sigtimedwait(&watched, 0, &pause);
+    int64_t now = gd_machine_now_ms();
     if (number == SIGINT || number == SIGTERM || number == SIGUSR1) pass_on(child, number, &stops);
-    if (number < 0 && errno == EAGAIN && stops == 2 && !ended_by_force) {
-      kill(child, SIGTERM);
-      ended_by_force = true;
-    }
+    if (stops == 2 && leaves_ms == 0) leaves_ms = now + LEAVE_MS;
+    if (!*out->reason && gd_run_watch_is_silent(&watch, now, out->reason, sizeof out->reason))
+      gd_log(GD_LOG_ERROR, "%s; ending the job", out->reason);
+    if (*out->reason || (leaves_ms && now >= leaves_ms)) end_by_force(child, now, &asked_ms);
   }
+  gd_run_watch_close(&watch);
   out->code = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : 128 + WTERMSIG(wait_status);
+  if (*out->reason) {
+    out->code = GD_RANK_FAILED;
+    out->said = GD_EXIT_FILE_ENDED;
+    if (*file->path) gd_exit_file_overrule(file->path, getenv(GD_LAUNCH_MARK), out->code, out->reason);
+    return GD_OK;
+  }
   /* What the job says itself: mpirun's code is the first non-zero one it saw, or its own opinion of a signal. */
   if (*file->path)
-    out->said = gd_exit_file_read(file->path, getenv(GD_EXIT_FILE_LAUNCH), &out->code, out->reason, sizeof out->reason);
+    out->said = gd_exit_file_read(file->path, getenv(GD_LAUNCH_MARK), &out->code, out->reason, sizeof out->reason);
   return GD_OK;
 }
 
@@ -178,8 +203,21 @@ static void pause_before_restart(int64_t seconds) {
   if (number > 0) stop_signal = number;
 }
 
-static void ask_for_requeue(void) {
-  const char *job = getenv("SLURM_JOB_ID");
+/* What SLURM says of this job; "" where it says nothing. */
+static void find_job_state(const char *job, char state[32]) {
+  static const char key[] = "JobState=";
+  char command[128], line[4096];
+  state[0] = 0;
+  snprintf(command, sizeof command, "scontrol -o show job '%.64s' 2>/dev/null", job);
+  FILE *pipe = popen(command, "re");
+  while (pipe && fgets(line, sizeof line, pipe)) {
+    const char *at = strstr(line, key);
+    if (at) snprintf(state, 32, "%.*s", (int)strcspn(at + sizeof key - 1, " \n"), at + sizeof key - 1);
+  }
+  if (pipe) pclose(pipe);
+}
+
+static void ask_for_requeue(const char *job) {
   pid_t child = fork();
   if (child == 0) {
     sigset_t none;
@@ -206,11 +244,16 @@ static void guess_reason(int code, char out[256]) {
     snprintf(out, 256, "the job left with %d before rank 0 could say why", code);
 }
 
+/* A job that SLURM has ended is its own business: cancelled it must stay so, preempted or requeued it comes again by itself. */
 static void hand_back(const char *directory) {
   const char *job = getenv("SLURM_JOB_ID");
+  char state[32];
   int64_t step = gd_run_newest_step(directory);
-  if (gd_run_may_requeue(directory, job, step))
-    ask_for_requeue();
+  find_job_state(job, state);
+  if (*state && strcmp(state, "RUNNING") != 0)
+    gd_log(GD_LOG_INFO, "SLURM ends job %s itself (%s), and is not asked to start it again", job, state);
+  else if (gd_run_may_requeue(directory, job, step))
+    ask_for_requeue(job);
   else
     gd_log(
         GD_LOG_ERROR,
@@ -236,7 +279,7 @@ static gd_status run_until_done(const gd_run_request *request, const gd_run_line
       guess_reason(result.code, reason);
       if (result.code > 128 && !stop_signal) gd_log(GD_LOG_ERROR, "the job left with %d: %s", result.code, reason);
     }
-    if (result.said == GD_EXIT_FILE_RUNNING) gd_exit_file_complete(file.path, getenv(GD_EXIT_FILE_LAUNCH), *code, reason);
+    if (result.said == GD_EXIT_FILE_RUNNING) gd_exit_file_complete(file.path, getenv(GD_LAUNCH_MARK), *code, reason);
     int64_t before = newest;
     newest = gd_run_newest_step(file.directory);
     if (newest > before) restarts = 0;

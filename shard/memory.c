@@ -64,7 +64,7 @@ void gd_memory_of_training(const gd_layout *layout, gd_memory out[GD_MEMORY_IDS]
   out[GD_M_ALL_VALIDATION_SUMS].bytes = out[GD_M_HOST_VALIDATION].bytes = validates ? 2 * global * 4 : 0;
   out[GD_M_VERDICT].bytes = GD_VERDICT_BYTES;
   out[GD_M_HOST_VERDICT].bytes = 2 * GD_VERDICT_BYTES;
-  out[GD_M_FLAGS].bytes = out[GD_M_HOST_FLAGS].bytes = 2 * 3 * 8;
+  out[GD_M_FLAGS].bytes = out[GD_M_HOST_FLAGS].bytes = 2 * 4 * 8;
   int64_t batch = share * (4 * (int64_t)spec->batch.sequence + 1) * 4;
   out[GD_M_HOST_BATCHES].bytes = 2 * batch;
   out[GD_M_HOST_VALIDATION_BATCH].bytes = validates ? batch : 0;

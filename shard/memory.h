@@ -29,7 +29,7 @@ typedef enum gd_memory_id {
   GD_M_VALIDATION_SUMS,     /* [share][2] float32, where there is a validation */
   GD_M_ALL_VALIDATION_SUMS, /* [global][2] float32 */
   GD_M_VERDICT,
-  GD_M_FLAGS,           /* [2 steps][3] int64 */
+  GD_M_FLAGS,           /* [2 steps][4] int64 */
   GD_M_HOST_SNAPSHOT,   /* [elements of my pieces], [moments][elements of those that are trained] float32 */
   GD_M_HOST_VALIDATION, /* [global][2] float32 */
   GD_M_HOST_VERDICT,    /* [2 steps] */

@@ -11,7 +11,8 @@ enum {
   GD_FLAG_SAVING, /* a save is in flight */
   GD_FLAGS,
   GD_FLAG_LARGEST = 3,
-  GD_FLAG_WORDS = GD_FLAGS + 1, /* on the wire; the last one is gd_session_calls_digest's */
+  GD_FLAG_WORDS = GD_FLAGS + 2, /* on the wire; behind the flags gd_session_calls_digest's, and how many ranks found a gradient
+                                   that is not finite */
   GD_FLAGS_AHEAD = 2            /* votes whose flags the host has not read yet, at most */
 };
 
@@ -29,8 +30,11 @@ typedef struct gd_flags {
 /* Local. */
 GD_CHECKED gd_status gd_flags_open(gd_model *model, gd_flags_ask *ask, void *context, gd_flags *out);
 void gd_flags_close(gd_flags *flags);
-/* Enqueues the agreement on the compute stream; what the device is to know of all ranks' calls so far is *calls, as gd_vote has
- * it: NULL on one rank. place < GD_FLAGS_AHEAD. Collective over the job. */
+/* Enqueues this rank's part on the compute stream: *bad, on the device, is 0 until the caller has something to say there
+ * (gd_finite); NULL on one rank. place < GD_FLAGS_AHEAD. Local. */
+GD_CHECKED gd_status gd_flags_put(gd_flags *flags, int32_t place, int64_t **bad);
+/* Then the agreement; what the device is to know of all ranks' calls so far is *calls, as gd_vote has it: NULL on one rank.
+ * Collective over the job. */
 GD_CHECKED gd_status gd_flags_agree(gd_flags *flags, int32_t place, const int64_t **calls);
 /* Once the stream has passed that: the largest of every rank's. GD_BUG where ranks have made different calls. Local. */
 GD_CHECKED gd_status gd_flags_read(const gd_flags *flags, int32_t place, int32_t out[GD_FLAGS]);

@@ -257,6 +257,13 @@ typedef struct gd_node_sums {
   double *out; /* [sums]; none of the parts */
 } gd_node_sums;
 
+/* *bad = 1 where a value is not finite; else it stays as it is. */
+typedef struct gd_finite {
+  int64_t elements;
+  const float *values;
+  int64_t *bad;
+} gd_finite;
+
 /* Ends a step's sums in double: norm = sqrt(CHAIN over the tensors of their sums of squares). */
 typedef struct gd_vote {
   int32_t tensors;
@@ -267,6 +274,7 @@ typedef struct gd_vote {
   float beta1, beta2;
   const int64_t
       *calls; /* NULL, or one number: what of it GD_CALLS_SUM_MASK covers (comm/session.h) is 0, or nothing is applied */
+  const int64_t *bad;  /* NULL, or one number: 0, or a rank's gradient is not finite and so the norm is not */
   gd_verdict *verdict; /* applied_steps and bad_steps are read and updated */
 } gd_vote;
 
@@ -311,6 +319,7 @@ typedef struct gd_kernels_ops {
   gd_status (*unit_squares)(gd_kernels *, const gd_unit_squares *);
   gd_status (*unit_nodes)(gd_kernels *, const gd_unit_nodes *);
   gd_status (*node_sums)(gd_kernels *, const gd_node_sums *);
+  gd_status (*finite)(gd_kernels *, const gd_finite *);
   gd_status (*vote)(gd_kernels *, const gd_vote *);
   gd_status (*update)(gd_kernels *, const gd_update *);
   /* y[i] = x[i] in another dtype (float32 <-> bfloat16). */

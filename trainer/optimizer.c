@@ -93,6 +93,29 @@ void gd_optimizer_close(gd_optimizer *optimizer) {
   memset(optimizer, 0, sizeof *optimizer);
 }
 
+/* Of what this rank updates, what the norm does not see here: it counts what tensor ranks hold alike on the first of them, and
+ * what ZeRO 0 brings from other data ranks at home. The squares of all my units are there already. */
+static gd_status look_for_bad(gd_optimizer *optimizer, int64_t *bad) {
+  gd_model *model = optimizer->model;
+  const gd_layout *layout = &model->layout;
+  const gd_gradient_norm *norm = &optimizer->norm;
+  gd_finite look = {.elements = norm->table.units, .values = norm->unit_sums, .bad = bad};
+  if (!bad) return GD_OK;
+  if (model->tensor->size > 1) GD_TRY(model->kernels.ops->finite(&model->kernels, &look));
+  for (int32_t i = 0; i < layout->bucket_count; i++) {
+    gd_range mine = gd_layout_piece(layout, i, model->data->rank), all = gd_layout_updated(layout, i);
+    const float *gradient = gd_model_bucket_gradient(model, 0, i);
+    if (!layout->buckets[i].trained || all.elements == mine.elements) continue;
+    look.values = gradient + all.offset;
+    look.elements = mine.offset - all.offset;
+    GD_TRY(model->kernels.ops->finite(&model->kernels, &look));
+    look.values = gradient + mine.offset + mine.elements;
+    look.elements = all.offset + all.elements - mine.offset - mine.elements;
+    GD_TRY(model->kernels.ops->finite(&model->kernels, &look));
+  }
+  return GD_OK;
+}
+
 gd_status gd_optimizer_vote(gd_optimizer *optimizer, gd_flags *flags, int32_t place) {
   gd_model *model = optimizer->model;
   const gd_spec *spec = &model->layout.spec;
@@ -101,7 +124,11 @@ gd_status gd_optimizer_vote(gd_optimizer *optimizer, gd_flags *flags, int32_t pl
   GD_TRY(gd_gradient_norm_run(&optimizer->norm, &vote.squares));
   GD_TRY(model->data->ops->all_gather(model->data, stream, optimizer->sequence_sums, optimizer->all_sequence_sums,
                                       2 * (size_t)gd_deal_share(spec, model->data->size, 0).sequences * sizeof(float)));
-  GD_TRY(gd_flags_agree(flags, place, &vote.calls)); /* behind all that the step sums */
+  int64_t *bad;
+  GD_TRY(gd_flags_put(flags, place, &bad)); /* behind all that the step sums */
+  GD_TRY(look_for_bad(optimizer, bad));
+  GD_TRY(gd_flags_agree(flags, place, &vote.calls));
+  vote.bad = bad;
   vote.sequence_sums = optimizer->all_sequence_sums;
   vote.sequences = spec->batch.global;
   vote.clip = spec->optimizer.clip;

@@ -267,7 +267,9 @@ static gd_status save(gd_run *run) {
 static gd_status poll_stop(void *context, bool *stop) {
   gd_run *run = context;
   const int64_t *calls;
+  int64_t *bad;
   int32_t flags[GD_FLAGS];
+  GD_TRY(gd_flags_put(&run->step.flags, 0, &bad));
   GD_TRY(gd_flags_agree(&run->step.flags, 0, &calls));
   GD_TRY(run->device->ops->stream_sync(run->device->compute));
   GD_TRY(gd_flags_read(&run->step.flags, 0, flags));

@@ -75,12 +75,13 @@ static gd_status make_tail(const char *text, size_t count, gd_bytes *out) {
   return gd_bytes_printf(out, ",\n  \"digest\": \"%s\"\n}\n", hex);
 }
 
-/* Before any of it is parsed. Version 1 had no digest: there what an index says is compared with its shards alone. */
+/* Before any of it is parsed. Version 1 had no digest: there what an index says is compared with its shards alone. One that has
+ * a digest is of a later version, whatever it says. */
 static gd_status check_index(const char *path, const gd_bytes *text) {
-  static const char key[] = "\"version\": ";
+  static const char key[] = "\"version\": ", digest[] = "\"digest\"";
   const char *at = text->count ? memmem(text->bytes, text->count, key, sizeof key - 1) : NULL;
   long version = at ? strtol(at + sizeof key - 1, NULL, 10) : 0;
-  if (version == 1) return GD_OK;
+  if (version == 1 && !memmem(text->bytes, text->count, digest, sizeof digest - 1)) return GD_OK;
   if (version < 0 || version > FORMAT_VERSION)
     return gd_fail_user(GD_BAD_DATA, "%s: format version %ld, this program reads versions 1 to %d", path, version,
                         FORMAT_VERSION);

@@ -89,14 +89,5 @@ good=$(grep -c '^ok' "$results")
 bad=$(grep -c '^bad' "$results")
 latest=$(awk '$1 == "ok" && $2 > most { most = $2 } END { print most + 0 }' "$results")
 check "each of $number hung or killed ranks was named" [ "$good" -eq "$number" ]
-# The 95 % bound of the failure rate, by bisection of the binomial's lower tail.
-bound=$(awk -v n="$number" -v f="$bad" 'BEGIN {
-  low = f / n; high = 1
-  for (i = 0; i < 60; i++) {
-    p = (low + high) / 2; term = exp(n * log(1 - p)); sum = 0
-    for (k = 0; k <= f && p < 1; k++) { sum += term; term *= (n - k) / (k + 1) * p / (1 - p) }
-    if (sum > 0.05) low = p; else high = p
-  }
-  printf "%.4f", high }')
-echo "{\"test\": \"hangs\", \"ranks\": $ranks, \"trials\": $number, \"failures\": $bad, \"bound95\": $bound, \"latest_report_ms_after_deadline\": $latest}"
+evidence hangs "$number" "$bad" ranks "$ranks" latest_report_ms_after_deadline "$latest"
 finish

@@ -32,6 +32,8 @@ give_up="guard.max_bad_steps=1"
   start eager 2 gpt2 $short ${nan}1,$mlp run.device=eager
   start llama 1 llama $short ${nan}0
   start llama-2 4 llama $short ${nan}2 parallel.tensor=2
+  start alike 2 gpt2 $short ${nan}1,tensor=final_norm.weight parallel.tensor=2
+  start llama-4 4 llama $short ${nan}3,tensor=layers.1.norm2.weight parallel.tensor=2
   # A run that gives up
   start up-data 2 gpt2 $short $give_up ${nan}1,$mlp parallel.zero=0
   start up-both 4 gpt2 $short $give_up ${nan}2,tensor=layers.0.attention.key.weight parallel.tensor=2
@@ -39,6 +41,7 @@ give_up="guard.max_bad_steps=1"
   start up-lazy 2 gpt2 $short $give_up ${nan}1,$mlp run.device=lazy
   start up-fast 2 gpt2 $short $give_up ${nan}1,$mlp numerics=fast batch.micro=2
   start up-later 2 gpt2 $short guard.max_bad_steps=2 "${nan}1,steps=9,$mlp" "--inject=nan@step=3,rank=0,tensor=final_norm.bias"
+  start up-alike 2 gpt2 $short $give_up ${nan}1,tensor=layers.0.norm1.bias parallel.tensor=2
   start up-once 2 gpt2 $short $give_up ${nan}1,times=1
   # Other faults
   start kill 2 gpt2 $short --inject=kill@step=2,rank=1,phase=backward
@@ -67,12 +70,13 @@ give_up="guard.max_bad_steps=1"
   start never 2 gpt2 $short --inject=kill@step=4,rank=1 --inject=nan@step=2,rank=0
   wait
 
-  for run in data-0 data-1 tensor both eager; do
+  for run in data-0 data-1 tensor both eager alike; do
     check "$run: a NaN in one gradient of one rank: the run ends" left $run 0
     check "$run: all ranks skip the step of the NaN" same_state one $run
   done
   check "three data ranks, a named part of the tied table: the same" same_state three data-3
   check "another model, a head of its own: the same" same_state llama llama-2
+  check "... in a gradient that tensor ranks hold alike, of another than the first" same_state llama llama-4
   check "it struck on that rank in that step" same_text "$(strikes both)" "3 2,"
   weights() { "$bin/gptdist-ckpt" diff "$work/both/checkpoints/step-0000000$1" "$work/both/checkpoints/step-0000000$2" > "$work/diff" 2>&1; }
   weights 1 2
@@ -80,7 +84,7 @@ give_up="guard.max_bad_steps=1"
   weights 2 3
   check "the one after it has" eval '! grep -q "108 tensors equal" "$work/diff"'
 
-  for run in up-data up-both up-head up-lazy up-fast up-later up-once; do check "$run: 77" left $run 77; done
+  for run in up-data up-both up-head up-lazy up-fast up-later up-alike up-once; do check "$run: 77" left $run 77; done
   host=$(hostname)
   check "it names the step" told up-data 'step 2: the loss or the gradient norm was not finite for 1 step in a row .last finite before step 2.'
   check "... tensor and rank" told up-data "not finite is that of layers.1.mlp.up.weight on rank 1 .$host.; the newest"
@@ -89,6 +93,7 @@ give_up="guard.max_bad_steps=1"
   check "... where the device runs beside the host" told up-lazy "that of layers.1.mlp.up.weight on rank 1 "
   check "... with sums that go on from one micro-batch to the next" told up-fast "that of layers.1.mlp.up.weight on rank 1 "
   check "... the first in the order of the backward pass, of the last of these steps" told up-later "step 3: .* for 2 steps in a row .* that of final_norm.bias on rank 0 "
+  check "... of a gradient that tensor ranks hold alike" told up-alike "that of layers.0.norm1.bias on rank 1 "
   check "exit.json says so, too" grep -q '"code": 77.*layers.1.mlp.up.weight on rank 1' "$work/up-data/exit.json"
   check "a fault that does not come again is said to be one" told up-once "done again, the step is finite: a passing fault"
 

@@ -233,6 +233,21 @@ static void case_nodes(side *s, const setting *set) {
   note_doubles(s, made.out, nodes + SUMS);
 }
 
+/* variant: where the one value is that is not finite, 0: nowhere. */
+static void case_finite(side *s, const setting *set) {
+  static const int64_t at[] = {0, 1, 255, 256, 700};
+  static float values[700];
+  gd_rng rng = gd_rng_make(9, GD_RNG_WEIGHTS, 2, 0, 0);
+  for (int i = 0; i < 700; i++) values[i] = ldexpf(1.0f + gd_rng_uniform(&rng, (uint64_t)i), i % 254 - 127);
+  if (at[set->variant]) values[at[set->variant] - 1] = set->variant % 2 ? NAN : INFINITY;
+  int64_t bad = 0;
+  gd_finite look = {.elements = 700, .values = upload(s, values, sizeof values), .bad = upload(s, &bad, sizeof bad)};
+  gpu_must(s->kernels.ops->finite(&s->kernels, &look));
+  gpu_must(s->device.ops->copy(s->kernels.stream, &bad, look.bad, sizeof bad, GD_COPY_DEVICE_TO_HOST));
+  gpu_must(s->device.ops->stream_sync(s->kernels.stream));
+  s->notes[s->note_count++] = (float)bad;
+}
+
 /* variant: lengths of sequences, and numbers of sequences and tensors, around what a block of threads holds. */
 static void case_vote(side *s, const setting *set) {
   static const int32_t counts[] = {1, 3, 255, 256, 257, 700};
@@ -260,7 +275,7 @@ static void case_vote(side *s, const setting *set) {
 }
 
 /* variant: 0 AdamW, 1 SGD with momentum, 2 SGD without, 3 AdamW on a gradient that is not finite, 4 ranks have
- * made different calls. */
+ * made different calls, 5 a rank has found a value that is not finite. */
 static void case_optimizer(side *s, const setting *set) {
   enum { UNITS = 150, TENSORS = 4, ELEMENTS = UNITS * GD_UNIT_ELEMS };
   static const int32_t first[TENSORS] = {128, 0, 144, 148}, count[TENSORS] = {16, 128, 4, 2};
@@ -282,6 +297,8 @@ static void case_optimizer(side *s, const setting *set) {
   vote.sequence_sums = input(s, 2, 10, GD_FLOAT32, 1, 5);
   int64_t calls = INT64_C(1) << (set->variant == 4 ? 39 : 40);
   vote.calls = upload(s, &calls, sizeof calls);
+  int64_t bad = set->variant == 5;
+  vote.bad = upload(s, &bad, sizeof bad);
   vote.verdict = upload(s, &verdict, sizeof verdict);
   gpu_must(s->kernels.ops->vote(&s->kernels, &vote));
   gpu_must(s->device.ops->copy(s->kernels.stream, &verdict, vote.verdict, sizeof verdict, GD_COPY_DEVICE_TO_HOST));
@@ -329,8 +346,9 @@ static const struct {
              {"rows, dropout", case_rows, 0, 16, 0, 0},
              {"loss", case_loss, 0, 4 * WIDTHS + 4, 0, 4},
              {"nodes", case_nodes, 0, 4, 0, 0},
+             {"finite", case_finite, 0, 5, 0, 0},
              {"vote", case_vote, 0, 6, 0, 0},
-             {"optimizer", case_optimizer, 0, 5, 0, 0}};
+             {"optimizer", case_optimizer, 0, 6, 0, 0}};
 
 /* ---- comparing ---- */
 

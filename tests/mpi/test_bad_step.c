@@ -19,6 +19,7 @@
 typedef enum bad_kind {
   BAD_LOSS,     /* a NaN in the loss of one sequence of the last rank */
   BAD_GRADIENT, /* an infinity in the last rank's piece of the gradient alone */
+  BAD_COPY,     /* a NaN in the last rank's copy of a gradient that others hold too and have already summed */
   FAULTS
 } bad_kind;
 
@@ -44,16 +45,35 @@ static gd_status poisoned_squares(gd_kernels *kernels, const gd_unit_squares *a)
   return GD_OK;
 }
 
+/* Of a parameter that tensor ranks hold alike, or of another data rank's piece: the norm is that of the others' copies. */
+static trained *struck;
+static gd_status poisoned_copy(gd_kernels *kernels, const gd_unit_squares *a) {
+  const gd_layout *layout = &struck->model.layout;
+  for (int32_t i = 0; i < layout->parameter_count && !poisoned; i++) {
+    const gd_parameter *p = &layout->parameters[i];
+    gd_range mine = gd_layout_piece(layout, p->bucket, struck->model.data->rank);
+    gd_range updated = gd_layout_updated(layout, p->bucket);
+    bool at_home = p->offset >= mine.offset && p->offset < mine.offset + mine.elements;
+    bool here = p->offset >= updated.offset && p->offset < updated.offset + updated.elements;
+    if (!here || (struck->model.tensor->size > 1 ? p->cut != GD_CUT_NONE : at_home)) continue;
+    gd_model_bucket_gradient(&struck->model, 0, p->bucket)[p->offset] = NAN;
+    poisoned = true;
+  }
+  return real_ops->unit_squares(kernels, a);
+}
+
 static gd_verdict run_step(trained *t, int64_t number, int fault) {
   bool mine = gd_session_rank(session) == gd_session_ranks(session) - 1;
   gd_kernels_ops hooked = *(real_ops = t->model.kernels.ops);
   fill_batch(t, number);
   if (fault == BAD_LOSS && t->model.data->rank == t->model.data->size - 1) t->batch.weights[LENGTH + 3] = NAN;
-  hooked.unit_squares = poisoned_squares;
+  hooked.unit_squares = fault == BAD_COPY ? poisoned_copy : poisoned_squares;
   poisoned = false;
-  if (fault == BAD_GRADIENT && mine) t->model.kernels.ops = &hooked;
+  struck = t;
+  if ((fault == BAD_GRADIENT || fault == BAD_COPY) && mine) t->model.kernels.ops = &hooked;
   good(gd_step_run(&t->step, number, &t->batch, 0.01f));
   t->model.kernels.ops = real_ops;
+  assert_true(fault != BAD_COPY || !mine || poisoned);
   return verdict_of(t, number);
 }
 
@@ -143,10 +163,19 @@ static void a_step_with_a_bad_gradient_changes_nothing(void **state) {
   check("0", "bf16", BAD_GRADIENT);
 }
 
+static void a_step_with_a_bad_copy_changes_nothing(void **state) {
+  (void)state;
+  if (gd_session_ranks(session) == 1) return; /* no copies */
+  check("0", "fp32", BAD_COPY);
+  check("0", "bf16", BAD_COPY);
+  if (gd_session_ranks(session) > 2) check("1", "fp32", BAD_COPY);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_step_with_a_bad_loss_changes_nothing),
       cmocka_unit_test(a_step_with_a_bad_gradient_changes_nothing),
+      cmocka_unit_test(a_step_with_a_bad_copy_changes_nothing),
   };
   return cmocka_run_group_tests(tests, open_session, close_session);
 }

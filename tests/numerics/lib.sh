@@ -134,6 +134,23 @@ same_state() {
   return 1
 }
 
+# evidence TEST TRIALS FAILURES [FIELD VALUE]...   one line of JSON. bound95: failures of more than this share are excluded with 95 %
+# confidence, by bisection of the binomial's lower tail (3 / trials where there was none).
+evidence() {
+  local test=$1 trials=$2 failures=$3 more='' bound
+  shift 3
+  for ((; $# > 1;)); do more+=", \"$1\": $2"; shift 2; done
+  bound=$(awk -v n="$trials" -v f="$failures" 'BEGIN {
+    low = n ? f / n : 0; high = 1
+    for (i = 0; i < 60; i++) {
+      p = (low + high) / 2; term = exp(n * log(1 - p)); sum = 0
+      for (k = 0; k <= f && p < 1; k++) { sum += term; term *= (n - k) / (k + 1) * p / (1 - p) }
+      if (sum > 0.05) low = p; else high = p
+    }
+    printf "%.4f", high }')
+  echo "{\"test\": \"$test\", \"trials\": $trials, \"failures\": $failures, \"bound95\": $bound$more}"
+}
+
 finish() {
   finished=yes
   echo "$passed passed, $failed failed"

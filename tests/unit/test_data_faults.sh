@@ -121,6 +121,11 @@ cp -r set first && sed -i -e 's/"version": 2/"version": 1/' -e '/^  "digest": /d
 "$data" verify first >/dev/null || fail "an index of version 1 is not read"
 printf '\001' | dd of=first/train/00000.h5 bs=1 seek=4055 conv=notrunc 2>/dev/null
 expect 65 'first/train/00000.h5: is damaged or another shard' "$data" verify first
+# ... so a later one that says it is of version 1 is damaged
+cp -r set says && sed -i -e 's/"version": 2/"version": 1/' -e 's/"eot": 256/"eot": 255/' says/train/index.json
+expect 65 'says/train/index.json: is damaged: its last line is not the SHA-256' "$data" verify says
+rm -rf says && cp -r set says && sed -i 's/"version": 2/"version": 1/' says/train/index.json
+expect 65 'says/train/index.json: is damaged' "$data" inspect says
 # two shards that changed places; the tokenizer's description and files
 cp -r set swap && mv swap/train/00000.h5 swap/x && mv swap/train/00001.h5 swap/train/00000.h5 && mv swap/x swap/train/00001.h5
 expect 65 'swap/train/00000.h5: is damaged or another shard' "$data" verify swap

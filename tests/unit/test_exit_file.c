@@ -53,7 +53,7 @@ static void who_ends_it_for_rank_0_leaves_it_rank_0s(void **state) {
   int64_t pid, code;
   int found = -1;
   gethostname(host, sizeof host - 1);
-  setenv(GD_EXIT_FILE_LAUNCH, "first", 1);
+  setenv(GD_LAUNCH_MARK, "first", 1);
   in_child(begin);
   assert_int_equal(gd_exit_file_read(path, "first", &found, reason, sizeof reason), GD_EXIT_FILE_RUNNING);
   gd_json *root;
@@ -81,7 +81,7 @@ static void only_the_start_that_is_meant_counts(void **state) {
   (void)state;
   char reason[64] = "";
   int code = -1;
-  setenv(GD_EXIT_FILE_LAUNCH, "first", 1);
+  setenv(GD_LAUNCH_MARK, "first", 1);
   in_child(begin);
   gd_exit_file_complete(path, "second", 137, "killed");
   gd_exit_file_complete(path, NULL, 137, "killed");
@@ -97,7 +97,7 @@ static void what_has_ended_is_not_completed(void **state) {
   (void)state;
   char reason[64] = "";
   int code = -1;
-  unsetenv(GD_EXIT_FILE_LAUNCH);
+  unsetenv(GD_LAUNCH_MARK);
   in_child(begin_and_end);
   gd_exit_file_complete(path, NULL, 137, "killed");
   in_child(end_for_another);

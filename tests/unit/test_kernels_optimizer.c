@@ -87,6 +87,40 @@ static void any_cut_into_nodes_sums_to_the_tree_over_all_units(void **state) {
   }
 }
 
+static void one_value_that_is_not_finite_is_found(void **state) {
+  (void)state;
+  enum { MOST = 40000 };
+  static float values[MOST];
+  static const int64_t counts[] = {1, 5, 127, 128, 1024, 1025, 5000, MOST};
+  static const float bad_values[] = {INFINITY, -INFINITY, NAN};
+  random_state = 80;
+  for (int i = 0; i < MOST; i++) values[i] = random_float() * 0x1.fffffep127f;
+  for (int isa = 0; isa < ISAS; isa++) {
+    gd_kernels kernels;
+    if (!open_isa(isa_names[isa], 2, &kernels)) continue;
+    for (size_t c = 0; c < sizeof counts / sizeof *counts; c++) {
+      int64_t count = counts[c], bad = 0;
+      gd_finite args = {.elements = count, .values = values, .bad = &bad};
+      if (count < MOST) values[count] = NAN; /* not looked at */
+      assert_int_equal(kernels.ops->finite(&kernels, &args), GD_OK);
+      assert_int_equal(bad, 0);
+      values[count % MOST] = 0;
+      for (int trial = 0; trial < 40; trial++) {
+        int64_t at = trial == 0 ? 0 : trial == 1 ? count - 1 : random_below(count);
+        float kept = values[at];
+        values[at] = bad_values[trial % 3];
+        bad = 0;
+        assert_int_equal(kernels.ops->finite(&kernels, &args), GD_OK);
+        assert_int_equal(bad, 1);
+        values[at] = kept;
+        assert_int_equal(kernels.ops->finite(&kernels, &args), GD_OK);
+        assert_int_equal(bad, 1); /* stays */
+      }
+    }
+    gd_kernels_close(&kernels);
+  }
+}
+
 static gd_vote vote_args(const double *squares, const float *sequences, float clip, gd_verdict *verdict) {
   gd_vote args = {.squares = squares, .tensors = 3, .sequence_sums = sequences, .sequences = 3};
   args.clip = clip;
@@ -103,8 +137,9 @@ static void the_verdict_scales_clips_and_counts(void **state) {
   gd_kernels kernels = open_best(2);
   gd_verdict v = {.applied_steps = 6, .bad_steps = 2};
   gd_vote args = vote_args(tensors, sequences, 0.1f, &v);
-  int64_t calls = INT64_C(1) << 40;
+  int64_t calls = INT64_C(1) << 40, bad = 0;
   args.calls = &calls;
+  args.bad = &bad;
   assert_int_equal(kernels.ops->vote(&kernels, &args), GD_OK);
   double norm = sqrt((tensors[0] + tensors[1]) + tensors[2]) / 13.0;
   assert_int_equal(v.apply, 1);
@@ -124,7 +159,7 @@ static void the_verdict_scales_clips_and_counts(void **state) {
 static void a_bad_loss_gradient_or_call_applies_nothing(void **state) {
   (void)state;
   gd_kernels kernels = open_best(1);
-  for (int fault = 0; fault < 5; fault++) {
+  for (int fault = 0; fault < 6; fault++) {
     int64_t calls = INT64_C(1) << (fault == 4 ? 39 : 40); /* the sum of digests: what lies above its 40 bits says nothing */
     double tensors[] = {1, 1, 1};
     float sequences[] = {1, 1, 1, 1, 1, 1};
@@ -134,8 +169,11 @@ static void a_bad_loss_gradient_or_call_applies_nothing(void **state) {
     if (fault == 3) sequences[1] = sequences[3] = sequences[5] = 0.0f; /* no target at all */
     gd_verdict v = {.applied_steps = 6, .bad_steps = 2};
     gd_vote args = vote_args(tensors, sequences, 1.0f, &v);
+    int64_t bad = fault == 5; /* a rank has found one that the norm does not see */
     args.calls = &calls;
+    args.bad = &bad;
     assert_int_equal(kernels.ops->vote(&kernels, &args), GD_OK);
+    assert_true(fault != 5 || isnan(v.gradient_norm));
     assert_true(v.apply == 0 && v.applied_steps == 6 && v.bad_steps == 3);
     float p[GD_UNIT_ELEMS] = {5}, m[GD_UNIT_ELEMS] = {0}, s[GD_UNIT_ELEMS] = {0}, g[GD_UNIT_ELEMS] = {NAN};
     uint8_t decay[1] = {1};
@@ -317,6 +355,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(unit_squares_use_one_fixed_order, open_test_device, close_test_device),
       cmocka_unit_test_setup_teardown(any_cut_into_nodes_sums_to_the_tree_over_all_units, open_test_device, close_test_device),
+      cmocka_unit_test_setup_teardown(one_value_that_is_not_finite_is_found, open_test_device, close_test_device),
       cmocka_unit_test_setup_teardown(the_verdict_scales_clips_and_counts, open_test_device, close_test_device),
       cmocka_unit_test_setup_teardown(a_bad_loss_gradient_or_call_applies_nothing, open_test_device, close_test_device),
       cmocka_unit_test_setup_teardown(updates_match_double_and_have_the_same_bits_on_every_isa, open_test_device,

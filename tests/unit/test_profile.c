@@ -132,6 +132,8 @@ static void optimizer_is_counted(void **state) {
   expect(gd_work_unit_nodes(&n), 4 * 12 + 2 * 16, 12, "unit_nodes");
   gd_node_sums d = {.sums = 2, .parts = 7};
   expect(gd_work_node_sums(&d), 7 * 16 + 4 * 3 + 8 * 2, 7, "node_sums");
+  gd_finite f = {.elements = 7};
+  expect(gd_work_finite(&f), 28, 7, "finite");
   gd_vote v = {.tensors = 3, .sequences = 5};
   expect(gd_work_vote(&v), 40 + 24, 13, "vote");
   static uint8_t decay[2];

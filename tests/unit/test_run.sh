@@ -135,7 +135,7 @@ while [ "$1" != -n ]; do shift; done
 shift 2
 exec "$@"
 SH
-printf '#!/bin/sh\necho "$@" >>requeued\n' >fake/scontrol
+printf '#!/bin/sh\n[ "$2" = show ] && echo "JobId=$4 JobState=${JOB_STATE-RUNNING} Reason=None" || echo "$@" >>requeued\n' >fake/scontrol
 chmod +x fake/srun fake/scontrol
 export PATH="$folder/fake:$PATH" SLURM_JOB_ID=77 SLURM_NTASKS=6
 expect 0 "srun --mpi=pmix --kill-on-bad-exit=1 --cpu-bind=none -n 6 ./gptdist-train" "$bin/gptdist-run" --print -- ./gptdist-train

@@ -11,7 +11,7 @@ unset SLURM_JOB_ID SLURM_NTASKS
 mkdir run fake
 printf 'run:\n  directory: run\n' >run.yaml
 printf '#!/bin/sh\nexit 0\n' >gptdist-train
-printf '#!/bin/sh\necho "$@" >>requeued\n' >fake/scontrol
+printf '#!/bin/sh\n[ "$2" = show ] && echo "JobId=$4 JobState=${JOB_STATE-RUNNING} Reason=None" || echo "$@" >>requeued\n' >fake/scontrol
 cat >fake/mpirun <<'SH2'
 #!/usr/bin/env bash
 # A line of the plan: CODE, what exit.json says ("" = not written). CODE "work": goes on until a signal makes it leave.
@@ -267,6 +267,16 @@ ON_USR1='exit 75' begin work
 asked INT
 ends 75
 [ ! -e requeued ] || complain "scontrol was told \"$(cat requeued)\""
+
+scene="a job that SLURM has cancelled stays so"
+for state in CANCELLED COMPLETING PENDING; do
+  rm -f requeued
+  JOB_STATE=$state ON_USR1='exit 75' begin work
+  asked TERM
+  ends 75
+  [ ! -e requeued ] || complain "scontrol was told \"$(cat requeued)\""
+  grep -qF "SLURM ends job 77 itself ($state)" out || complain "nothing said"
+done
 
 scene="requeues that bring no new step come to an end"
 rm -rf run/checkpoints run/requeues.json

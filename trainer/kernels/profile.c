@@ -88,6 +88,7 @@ TIMED(loss_sums, gd_loss_sums)
 TIMED(unit_squares, gd_unit_squares)
 TIMED(unit_nodes, gd_unit_nodes)
 TIMED(node_sums, gd_node_sums)
+TIMED(finite, gd_finite)
 TIMED(vote, gd_vote)
 TIMED(update, gd_update)
 
@@ -159,6 +160,7 @@ static const gd_kernels_ops wrappers = {
     .unit_squares = timed_unit_squares,
     .unit_nodes = timed_unit_nodes,
     .node_sums = timed_node_sums,
+    .finite = timed_finite,
     .vote = timed_vote,
     .update = timed_update,
     .convert = timed_convert,

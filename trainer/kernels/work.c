@@ -172,6 +172,10 @@ gd_work gd_work_node_sums(const gd_node_sums *a) {
   return (gd_work){parts * (2 * INDEX_BYTES + DOUBLE_BYTES) + (sums + 1) * INDEX_BYTES + sums * DOUBLE_BYTES, parts};
 }
 
+gd_work gd_work_finite(const gd_finite *a) {
+  return (gd_work){(double)a->elements * FLOAT_BYTES, (double)a->elements};
+}
+
 gd_work gd_work_vote(const gd_vote *a) {
   double sums = 2 * (double)a->sequences, tensors = (double)a->tensors;
   return (gd_work){sums * FLOAT_BYTES + tensors * DOUBLE_BYTES, sums + tensors};

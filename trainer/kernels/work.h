@@ -41,6 +41,7 @@ gd_work gd_work_unit_squares(const gd_unit_squares *a);
 /* As if every unit was in a node. */
 gd_work gd_work_unit_nodes(const gd_unit_nodes *a);
 gd_work gd_work_node_sums(const gd_node_sums *a);
+gd_work gd_work_finite(const gd_finite *a);
 gd_work gd_work_vote(const gd_vote *a);
 gd_work gd_work_update(const gd_update *a); /* as if the step is applied */
 gd_work gd_work_convert(gd_dtype to_dtype, gd_dtype from_dtype, int64_t elements);

@@ -61,6 +61,26 @@ static gd_status node_sums_run(const gd_node_sums *a, const gd_cpu_context *cont
 }
 GD_CPU_KERNEL(node_sums, gd_node_sums, args->out, args->sums * 8)
 
+/* x - x is 0, or NaN. */
+static gd_status finite_run(const gd_finite *a, const gd_cpu_context *context) {
+#pragma omp parallel num_threads(gd_parallel_threads(context->threads, a->elements))
+  {
+    int64_t first, end;
+    gd_parallel_range(a->elements, GD_UNIT_ELEMS, &first, &end);
+    row_sum sum = row_sum_zero();
+    ROW_FOR_VECTORS(v, i, end - first) {
+      vf x = vf_load_as(GD_FLOAT32, a->values + first, i, vf_left(i, end - first));
+      sum.lanes[v] = vf_add(sum.lanes[v], vf_sub(x, x));
+    }
+    if (isnan(row_sum_total(sum))) {
+#pragma omp atomic write
+      *a->bad = 1;
+    }
+  }
+  return GD_OK;
+}
+GD_CPU_KERNEL(finite, gd_finite, NULL, 0)
+
 static gd_status vote_run(const gd_vote *a, const gd_cpu_context *context) {
   (void)context;
   gd_verdict *v = a->verdict;
@@ -68,7 +88,7 @@ static gd_status vote_run(const gd_vote *a, const gd_cpu_context *context) {
   v->weight_sum = tree(a->sequence_sums + 1, 2, a->sequences);
   double squares = 0.0;
   for (int32_t t = 0; t < a->tensors; t++) squares += a->squares[t];
-  v->gradient_norm = sqrt(squares) / v->weight_sum;
+  v->gradient_norm = a->bad && *a->bad ? (double)NAN : sqrt(squares) / v->weight_sum;
   bool good = isfinite(v->loss_sum) && isfinite(v->gradient_norm) && v->weight_sum > 0.0;
   if (a->calls && (*a->calls & GD_CALLS_SUM_MASK)) good = false;
   v->apply = good;

@@ -53,6 +53,7 @@ const gd_cpu_table GD_CPU(table) = {
             .unit_squares = GD_CPU(unit_squares),
             .unit_nodes = GD_CPU(unit_nodes),
             .node_sums = GD_CPU(node_sums),
+            .finite = GD_CPU(finite),
             .vote = GD_CPU(vote),
             .update = GD_CPU(update),
             .convert = GD_CPU(convert),

@@ -71,6 +71,7 @@ gd_status GD_CPU(loss_sums)(gd_kernels *kernels, const gd_loss_sums *args);
 gd_status GD_CPU(unit_squares)(gd_kernels *kernels, const gd_unit_squares *args);
 gd_status GD_CPU(unit_nodes)(gd_kernels *kernels, const gd_unit_nodes *args);
 gd_status GD_CPU(node_sums)(gd_kernels *kernels, const gd_node_sums *args);
+gd_status GD_CPU(finite)(gd_kernels *kernels, const gd_finite *args);
 gd_status GD_CPU(vote)(gd_kernels *kernels, const gd_vote *args);
 gd_status GD_CPU(update)(gd_kernels *kernels, const gd_update *args);
 gd_status GD_CPU(convert)(gd_kernels *kernels, gd_dtype to_dtype, void *to, gd_dtype from_dtype, const void *from,

@@ -53,6 +53,7 @@ static const gd_kernels_ops cuda_kernels = {
     .unit_squares = gd_cuda_unit_squares,
     .unit_nodes = gd_cuda_unit_nodes,
     .node_sums = gd_cuda_node_sums,
+    .finite = gd_cuda_finite,
     .vote = gd_cuda_vote,
     .update = gd_cuda_update,
     .convert = gd_cuda_convert,

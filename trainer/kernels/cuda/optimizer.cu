@@ -70,6 +70,12 @@ static __global__ void node_sums(gd_node_sums a) {
   a.out[i] = tree_root(sums, depth);
 }
 
+/* Whoever finds one writes the same. */
+static __global__ void finite(gd_finite a) {
+  int64_t i = flat_index();
+  if (i < a.elements && !isfinite(a.values[i])) *a.bad = 1;
+}
+
 /* One block: all threads fetch and add trees, thread 0 adds the chain and decides. */
 static __global__ void decide(gd_vote a) {
   __shared__ double sums[FLAT_THREADS];
@@ -86,7 +92,7 @@ static __global__ void decide(gd_vote a) {
     for (int t = 0; t < count && i == 0; t++) squares += sums[t];
   }
   if (i > 0) return;
-  v.gradient_norm = sqrt(squares) / v.weight_sum;
+  v.gradient_norm = a.bad && *a.bad ? (double)NAN : sqrt(squares) / v.weight_sum;
   bool good = isfinite(v.loss_sum) && isfinite(v.gradient_norm) && v.weight_sum > 0.0;
   if (a.calls && (*a.calls & GD_CALLS_SUM_MASK)) good = false;
   v.apply = good;
@@ -154,6 +160,14 @@ gd_status gd_cuda_node_sums(gd_kernels *kernels, const gd_node_sums *args) {
   GD_TRY(check_grid("node_sums", blocks));
   node_sums<<<(unsigned)blocks, FLAT_THREADS, 0, enter(kernels)>>>(*args);
   return launched("node_sums");
+}
+
+gd_status gd_cuda_finite(gd_kernels *kernels, const gd_finite *args) {
+  int64_t blocks = blocks_of(args->elements, FLAT_THREADS);
+  if (blocks == 0) return GD_OK;
+  GD_TRY(check_grid("finite", blocks));
+  finite<<<(unsigned)blocks, FLAT_THREADS, 0, enter(kernels)>>>(*args);
+  return launched("finite");
 }
 
 gd_status gd_cuda_vote(gd_kernels *kernels, const gd_vote *args) {

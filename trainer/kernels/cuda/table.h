@@ -105,6 +105,7 @@ GD_CHECKED gd_status gd_cuda_loss_sums(gd_kernels *kernels, const gd_loss_sums *
 GD_CHECKED gd_status gd_cuda_unit_squares(gd_kernels *kernels, const gd_unit_squares *args);
 GD_CHECKED gd_status gd_cuda_unit_nodes(gd_kernels *kernels, const gd_unit_nodes *args);
 GD_CHECKED gd_status gd_cuda_node_sums(gd_kernels *kernels, const gd_node_sums *args);
+GD_CHECKED gd_status gd_cuda_finite(gd_kernels *kernels, const gd_finite *args);
 GD_CHECKED gd_status gd_cuda_vote(gd_kernels *kernels, const gd_vote *args);
 GD_CHECKED gd_status gd_cuda_update(gd_kernels *kernels, const gd_update *args);
 GD_CHECKED gd_status gd_cuda_convert(gd_kernels *kernels, gd_dtype to_dtype, void *to, gd_dtype from_dtype, const void *from,

@@ -1,0 +1,63 @@
+/* launcher.c - datagrams between the ranks of a job and the program that started it. */
+#include "comm/launcher.h"
+
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+/* In the abstract namespace: the path begins with a zero byte. */
+static socklen_t address_of(const char *mark, struct sockaddr_un *out) {
+  *out = (struct sockaddr_un){.sun_family = AF_UNIX};
+  int length = snprintf(out->sun_path + 1, sizeof out->sun_path - 1, "gptdist-%s", mark);
+  if (length < 0 || (size_t)length >= sizeof out->sun_path - 1) return 0;
+  return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
+}
+
+int gd_launcher_listen(const char *mark) {
+  struct sockaddr_un address;
+  socklen_t bytes = address_of(mark, &address);
+  int on = 1, s = bytes ? socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0) : -1;
+  if (s < 0) return -1;
+  if (setsockopt(s, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) == 0 && bind(s, (struct sockaddr *)&address, bytes) == 0) return s;
+  close(s);
+  return -1;
+}
+
+static bool is_of_this_user(struct msghdr *message) {
+  const struct cmsghdr *part = CMSG_FIRSTHDR(message);
+  struct ucred who;
+  if (!part || part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_CREDENTIALS) return false;
+  memcpy(&who, CMSG_DATA(part), sizeof who);
+  return who.uid == getuid();
+}
+
+bool gd_launcher_hear(int socket, gd_sign *out) {
+  for (;;) {
+    union {
+      char bytes[CMSG_SPACE(sizeof(struct ucred))];
+      struct cmsghdr aligned;
+    } control;
+    struct iovec data = {.iov_base = out, .iov_len = sizeof *out};
+    struct msghdr message = {
+        .msg_iov = &data, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
+    ssize_t got = recvmsg(socket, &message, 0);
+    if (got < 0) return false;
+    if (got != (ssize_t)sizeof *out || !is_of_this_user(&message)) continue;
+    out->phase[sizeof out->phase - 1] = 0;
+    return true;
+  }
+}
+
+void gd_launcher_tell(const gd_sign *sign) {
+  const char *mark = getenv(GD_LAUNCH_MARK);
+  struct sockaddr_un address;
+  socklen_t bytes = mark ? address_of(mark, &address) : 0;
+  int s = bytes ? socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0) : -1;
+  if (s < 0) return;
+  (void)sendto(s, sign, sizeof *sign, MSG_NOSIGNAL, (struct sockaddr *)&address, bytes);
+  close(s);
+}

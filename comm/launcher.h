@@ -1,0 +1,28 @@
+/* launcher.h - signs of life of a job's ranks for the program that started it, where both are on one host. The ranks watch each
+ * other; where all of them are stopped, nobody else is left to notice. A sign is a datagram to a name of Linux' abstract
+ * namespace, made of the mark of the start: no file, no port. Only processes of the same user are heard. Local. */
+#ifndef GD_COMM_LAUNCHER_H
+#define GD_COMM_LAUNCHER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* The variable of the environment by which gptdist-run marks a start. */
+#define GD_LAUNCH_MARK "GPTDIST_LAUNCH"
+
+typedef struct gd_sign {
+  int32_t rank;
+  int32_t watchdog_ms; /* the deadline that holds now; 0: none, or this rank leaves */
+  int64_t step;
+  char phase[16];
+} gd_sign;
+
+/* By who starts the job, before it does: a socket, -1 where there can be none. */
+int gd_launcher_listen(const char *mark);
+/* The next sign that has come; false: there is none. */
+bool gd_launcher_hear(int socket, gd_sign *out);
+
+/* By a rank, about once a second. Dropped where nobody listens. Any thread. */
+void gd_launcher_tell(const gd_sign *sign);
+
+#endif

@@ -1,0 +1,102 @@
+/* gptdist-run's own watch: no sign of any rank for the deadline and a little is a fault; before the first sign, after goodbyes,
+ * without a deadline, or when the watcher itself was away, it is none. Signs of the same user are heard, in order. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "launch/run_watch.h"
+
+static char text[512];
+
+static gd_run_watch opened(void) {
+  gd_run_watch watch;
+  char mark[64];
+  static int number;
+  snprintf(mark, sizeof mark, "test-%d-%d", (int)getpid(), number++);
+  assert_int_equal(setenv(GD_LAUNCH_MARK, mark, 1), 0);
+  gd_run_watch_open(&watch, mark, 0);
+  assert_true(watch.socket >= 0);
+  return watch;
+}
+
+/* Asked every second from `from` to `to`, seconds: when it found silence, 0: never. */
+static int64_t silent_at(gd_run_watch *watch, int64_t from, int64_t to) {
+  for (int64_t s = from; s <= to; s++)
+    if (gd_run_watch_is_silent(watch, s * 1000, text, sizeof text)) return s;
+  return 0;
+}
+
+static void silence_is_found_after_the_deadline(void **state) {
+  (void)state;
+  gd_run_watch watch = opened();
+  gd_launcher_tell(&(gd_sign){.rank = 1, .watchdog_ms = 30000, .step = 7, .phase = "backward"});
+  assert_int_equal(silent_at(&watch, 1, 100), 1 + 30 + 5);
+  assert_non_null(strstr(text, "the last came 35 s ago from rank 1 in step 7, phase backward"));
+  gd_run_watch_close(&watch);
+}
+
+static void any_rank_s_sign_counts(void **state) {
+  (void)state;
+  gd_run_watch watch = opened();
+  for (int64_t s = 1; s < 60; s++) {
+    gd_launcher_tell(&(gd_sign){.rank = (int32_t)s % 2, .watchdog_ms = 1000, .phase = "forward"});
+    assert_int_equal(silent_at(&watch, s, s), 0);
+  }
+  assert_int_equal(silent_at(&watch, 60, 90), 59 + 1 + 5);
+  gd_run_watch_close(&watch);
+}
+
+static void no_sign_no_deadline_or_goodbye_is_no_silence(void **state) {
+  (void)state;
+  gd_run_watch watch = opened();
+  assert_int_equal(silent_at(&watch, 1, 1000), 0);
+  gd_launcher_tell(&(gd_sign){.rank = 0, .watchdog_ms = 2000});
+  assert_int_equal(silent_at(&watch, 1001, 1003), 0);
+  gd_launcher_tell(&(gd_sign){.rank = 1, .watchdog_ms = 2000});
+  gd_launcher_tell(&(gd_sign){.rank = 0});
+  assert_int_equal(silent_at(&watch, 1004, 2000), 0);
+  gd_run_watch_close(&watch);
+}
+
+static void who_was_away_itself_waits_anew(void **state) {
+  (void)state;
+  gd_run_watch watch = opened();
+  gd_launcher_tell(&(gd_sign){.rank = 0, .watchdog_ms = 2000, .phase = "vote"});
+  assert_int_equal(silent_at(&watch, 1, 5), 0);
+  assert_int_equal(silent_at(&watch, 500, 520), 500 + 2 + 5);
+  gd_run_watch_close(&watch);
+}
+
+static void nobody_listens_or_the_name_is_too_long(void **state) {
+  (void)state;
+  char mark[300];
+  memset(mark, 'x', sizeof mark - 1);
+  mark[sizeof mark - 1] = 0;
+  assert_int_equal(gd_launcher_listen(mark), -1);
+  setenv(GD_LAUNCH_MARK, mark, 1);
+  gd_launcher_tell(&(gd_sign){.rank = 0});
+  setenv(GD_LAUNCH_MARK, "nobody", 1);
+  gd_launcher_tell(&(gd_sign){.rank = 0});
+  unsetenv(GD_LAUNCH_MARK);
+  gd_launcher_tell(&(gd_sign){.rank = 0});
+  gd_run_watch watch;
+  gd_run_watch_open(&watch, mark, 0);
+  assert_int_equal(silent_at(&watch, 1, 1000), 0);
+  gd_run_watch_close(&watch);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(silence_is_found_after_the_deadline),          cmocka_unit_test(any_rank_s_sign_counts),
+      cmocka_unit_test(no_sign_no_deadline_or_goodbye_is_no_silence), cmocka_unit_test(who_was_away_itself_waits_anew),
+      cmocka_unit_test(nobody_listens_or_the_name_is_too_long),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
