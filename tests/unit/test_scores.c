@@ -327,9 +327,14 @@ static void rouge_is_that_of_rouge_score(void **state) {
     const char *references[64];
     int32_t count = 0;
     gd_rouge scores[GD_ROUGES];
+    gd_bleu_tokenizer tokenizer = GD_BLEU_NONE;
+    const char *tokenize = gd_json_string(gd_json_get(c, "tokenize"));
+    if (tokenize) tokenizer = (gd_bleu_tokenizer)find_name(gd_bleu_tokenizer_names, GD_BLEU_TOKENIZERS, tokenize);
     for (const gd_json *e = gd_json_first(gd_json_get(c, "references")); e && count < 64; e = gd_json_next(e))
       references[count++] = gd_json_string(e);
-    assert_int_equal(gd_rouge_score(gd_json_string(gd_json_get(c, "hypothesis")), references, count, scores), GD_OK);
+    assert_int_equal(
+        gd_rouge_score(tokenize ? &tokenizer : 0, gd_json_string(gd_json_get(c, "hypothesis")), references, count, scores),
+        GD_OK);
     for (int i = 0; i < GD_ROUGES; i++) {
       const gd_json *value = gd_json_first(gd_json_get(c, gd_rouge_names[i]));
       double wanted[3] = {NAN, NAN, NAN};

@@ -10,10 +10,8 @@ const char *const gd_rouge_names[GD_ROUGES] = {"rouge1", "rouge2", "rougeL"};
 
 /* What is no letter or digit of ASCII in lower case is white space. Two letters beyond ASCII have lower cases in it: the Kelvin
  * sign (k), and the I with a dot, an i and a mark. */
-static gd_status add_words(const char *text, gd_words *words) {
-  gd_bytes lower = {0};
-  gd_status status = GD_OK;
-  for (const char *c = text; *c && status == GD_OK; c++) {
+static gd_status lower_words(const char *text, gd_bytes *out) {
+  for (const char *c = text; *c; c++) {
     char letter = *c >= 'A' && *c <= 'Z' ? (char)(*c - 'A' + 'a') : *c;
     if (strncmp(c, "\u212a", 3) == 0)
       letter = 'k', c += 2;
@@ -21,10 +19,16 @@ static gd_status add_words(const char *text, gd_words *words) {
       letter = 'i';
     else if (!(letter >= 'a' && letter <= 'z') && !(letter >= '0' && letter <= '9'))
       letter = ' ';
-    status = gd_bytes_append(&lower, &letter, 1);
+    GD_TRY(gd_bytes_append(out, &letter, 1));
   }
-  if (status == GD_OK) status = gd_words_add(words, lower.bytes, lower.count);
-  gd_bytes_free(&lower);
+  return GD_OK;
+}
+
+static gd_status add_words(const gd_bleu_tokenizer *tokenizer, const char *text, gd_words *words) {
+  gd_bytes tokens = {0};
+  gd_status status = tokenizer ? gd_bleu_tokenize(*tokenizer, text, &tokens) : lower_words(text, &tokens);
+  if (status == GD_OK) status = gd_words_add(words, tokens.bytes, tokens.count);
+  gd_bytes_free(&tokens);
   return status;
 }
 
@@ -79,10 +83,11 @@ static gd_status score_words(const gd_words *words, gd_rouge out[GD_ROUGES]) {
   return GD_OK;
 }
 
-gd_status gd_rouge_score(const char *hypothesis, const char *const *references, int32_t count, gd_rouge out[GD_ROUGES]) {
+gd_status gd_rouge_score(const gd_bleu_tokenizer *tokenizer, const char *hypothesis, const char *const *references,
+                         int32_t count, gd_rouge out[GD_ROUGES]) {
   gd_words words = {0};
-  gd_status status = add_words(hypothesis, &words);
-  for (int32_t i = 0; i < count && status == GD_OK; i++) status = add_words(references[i], &words);
+  gd_status status = add_words(tokenizer, hypothesis, &words);
+  for (int32_t i = 0; i < count && status == GD_OK; i++) status = add_words(tokenizer, references[i], &words);
   if (status == GD_OK) status = gd_words_number(&words);
   if (status == GD_OK) status = score_words(&words, out);
   gd_words_free(&words);

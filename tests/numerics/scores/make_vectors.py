@@ -104,10 +104,21 @@ def bleu_case(rng, hypotheses, streams, tokenize=None):
             "score": score.score, "line": line, "tokens": [bleu.tokenizer(h.rstrip()).split() for h in hypotheses]}
 
 
-def rouge_case(hypothesis, references):
-    scorer = rouge_scorer.RougeScorer(["rouge1", "rouge2", "rougeL"])
+class Tokens:
+    """one of sacreBLEU's tokenizers for rouge-score, which has none for other scripts than a-z"""
+
+    def __init__(self, name):
+        self.split = sacrebleu.BLEU(tokenize=name).tokenizer
+
+    def tokenize(self, line):
+        return self.split(line.rstrip()).split()
+
+
+def rouge_case(hypothesis, references, tokenize=None):
+    scorer = rouge_scorer.RougeScorer(["rouge1", "rouge2", "rougeL"], tokenizer=Tokens(tokenize) if tokenize else None)
     scores = scorer.score_multi(references, hypothesis)
-    return {"hypothesis": hypothesis, "references": references, **{name: list(map(float, score)) for name, score in scores.items()}}
+    return {"hypothesis": hypothesis, "references": references, "tokenize": tokenize,
+            **{name: list(map(float, score)) for name, score in scores.items()}}
 
 
 def squad(answer):
@@ -153,7 +164,8 @@ def main():
     texts = [text(rng, WORDS) for _ in range(n)] + [letters(rng) for _ in range(n)]
     vectors = {"labels": [label_case(rng, i, options.small) for i in range(n)], "mcnemar": [mcnemar_case(rng) for _ in range(n)],
                "bleu": [bleu_case(rng, *corpus(rng)) for _ in range(n)],
-               "rouge": [rouge_case(changed(rng, t, WORDS), [t] + [text(rng, WORDS) for _ in range(rng.randrange(3))]) for t in texts],
+               "rouge": [rouge_case(changed(rng, t, WORDS), [t] + [text(rng, WORDS) for _ in range(rng.randrange(3))],
+                                   rng.choice([None, None, "char", "zh", "13a"])) for t in texts],
                "squad": [{"text": t, "normalised": squad(t)} for t in texts]}
     if options.real:
         bleu, rouge = real_cases(rng, options.real)

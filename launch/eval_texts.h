@@ -1,0 +1,24 @@
+/* eval_texts.h - gptdist-eval's tasks that compare texts with references and need no model: bleu, rouge, exact. Local. */
+#ifndef GD_LAUNCH_EVAL_TEXTS_H
+#define GD_LAUNCH_EVAL_TEXTS_H
+
+#include "launch/options.h"
+
+typedef struct gd_eval_texts_options {
+  const char *hypotheses;                         /* a file: a text a line, or JSON Lines; "-" is standard input */
+  gd_option_texts references;                     /* files alike, of as many texts */
+  const char *hypothesis_field, *reference_field; /* of JSON Lines; NULL: "text" */
+  const char *tokenize;                           /* NULL: bleu 13a, rouge its own words */
+  const char *smooth;                             /* NULL: exp */
+  double smooth_value;                            /* NaN: the method's */
+  bool effective_order;
+  bool json;
+} gd_eval_texts_options;
+
+/* Is it one of these tasks? */
+bool gd_eval_texts_has(const char *task);
+
+/* Reads, scores and prints. GD_USAGE, GD_BAD_DATA with file and line. */
+GD_CHECKED gd_status gd_eval_texts(const char *task, const gd_eval_texts_options *options);
+
+#endif
