@@ -52,12 +52,10 @@ static gd_status read_options(texts *t) {
 
 static gd_status read_files(texts *t) {
   const gd_eval_texts_options *o = t->options;
-  const char *hypothesis = o->hypothesis_field ? o->hypothesis_field : "text";
-  const char *reference = o->reference_field ? o->reference_field : "text";
-  GD_TRY(gd_text_list_read(o->hypotheses, hypothesis, "--hypothesis-field", false, &t->hypotheses));
+  GD_TRY(gd_text_list_read(o->hypotheses, o->hypothesis_field, "--hypothesis-field", false, &t->hypotheses));
   for (int i = 0; i < o->references.count; i++) {
     gd_text_list *list = &t->references[t->count++];
-    GD_TRY(gd_text_list_read(o->references.text[i], reference, "--reference-field", true, list));
+    GD_TRY(gd_text_list_read(o->references.text[i], o->reference_field, "--reference-field", true, list));
     if (list->count != t->hypotheses.count)
       return gd_fail_user(GD_BAD_DATA, "%s has %lld texts, but %s has %lld", list->path, (long long)list->count,
                           t->hypotheses.path, (long long)t->hypotheses.count);

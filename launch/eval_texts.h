@@ -5,7 +5,7 @@
 #include "launch/options.h"
 
 typedef struct gd_eval_texts_options {
-  const char *hypotheses;                         /* a file: a text a line, or JSON Lines; "-" is standard input */
+  const char *hypotheses;                         /* a file (launch/text_list.h) */
   gd_option_texts references;                     /* files alike, of as many texts */
   const char *hypothesis_field, *reference_field; /* of JSON Lines; NULL: "text" */
   const char *tokenize;                           /* NULL: bleu 13a, rouge its own words */

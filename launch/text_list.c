@@ -68,7 +68,8 @@ static gd_status read_line(const reader *r, const char *line, size_t count, int6
 }
 
 gd_status gd_text_list_read(const char *path, const char *field, const char *option, bool several, gd_text_list *out) {
-  reader r = {out, field, option, several, gd_corpus_format_of(path) == GD_CORPUS_JSONL};
+  bool json = field || gd_corpus_format_of(path) == GD_CORPUS_JSONL;
+  reader r = {out, field ? field : "text", option, several, json};
   gd_bytes file = {0};
   int64_t number = 0;
   *out = (gd_text_list){.path = path};

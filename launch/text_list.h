@@ -19,9 +19,9 @@ typedef struct gd_text_record {
   int32_t count; /* at least 1 */
 } gd_text_record;
 
-/* A file whose name says JSON Lines holds strings, or objects with `field`: a string, or, where `several`, also a list of them.
- * Any other file, and "-" (standard input), holds a text a line. option: what names the field on a command line.
- * GD_USAGE: no such file. GD_BAD_DATA with file and line; no text at all. gd_text_list_free in any case. */
+/* A file whose name says JSON Lines, or any with a `field` (NULL: "text"), holds strings, or objects with that field: a string,
+ * or, where `several`, also a list of them. Any other holds a text a line. "-" is standard input. option: what names the field
+ * on a command line. GD_USAGE: no such file. GD_BAD_DATA with file and line; no text at all. gd_text_list_free in any case. */
 GD_CHECKED gd_status gd_text_list_read(const char *path, const char *field, const char *option, bool several,
                                        gd_text_list *out);
 void gd_text_list_free(gd_text_list *list);

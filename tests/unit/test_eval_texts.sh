@@ -3,6 +3,7 @@
 # The numbers themselves: test_scores.
 set -u
 bin=$(cd "$1/bin" && pwd) || exit 1
+shared=$(cd "$(dirname "$0")/../.." && pwd)/../shared
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
@@ -42,6 +43,7 @@ prints "$line" --task bleu --hypotheses - --references first second <hypotheses
 paste -d'|' first <(tr -d '\r' <second) | sed 's/\(.*\)|\(.*\)/{"wanted": ["\1", "\2"]}\n/' >both.jsonl
 sed 's/.*/{"out": "&"}/' hypotheses | gzip >hypotheses.jsonl.gz
 prints "$line" --task bleu --hypotheses hypotheses.jsonl.gz --hypothesis-field out --references both.jsonl --reference-field wanted
+prints "$line" --task bleu --hypotheses - --hypothesis-field out --references first second < <(zcat hypotheses.jsonl.gz)
 prints "BLEU|nrefs:1|case:mixed|eff:no|tok:none|smooth:floor[0.50]|$version = 100.00 100.0/100.0/100.0/100.0 (BP = 1.000 ratio = 1.000 hyp_len = 14 ref_len = 14)" \
   --task bleu --hypotheses first --references first --tokenize none --smooth floor --smooth-value 0.5
 prints "BLEU|nrefs:1|case:mixed|eff:yes|tok:char|smooth:exp|$version = 100.00 100.0/100.0/0.0/0.0 (BP = 1.000 ratio = 1.000 hyp_len = 2 ref_len = 2)" \
@@ -55,6 +57,15 @@ prints $'rouge1  precision 0.7500  recall 0.6000  f1 0.6667\nrouge2  precision 0
 prints '{"task":"rouge","rouge1":{"precision":0.75,"recall":1,"f1":0.857142857},"rouge2":{"precision":0.333333333,"recall":0.5,"f1":0.4},"rougeL":{"precision":0.75,"recall":1,"f1":0.857142857},"texts":1}' \
   --task rouge --hypotheses <(echo 春眠不晓) --references <(echo 春不晓) --tokenize zh --json
 prints 'exact match 0.5000  last number 1.0000  over 2 texts' --task exact --hypotheses <(printf 'The Answer: 5!\nso it is 1,000.00\n') --references <(printf 'answer 5\n#### 1000\n')
+
+# The last number of every answer of GSM8K is the one behind its ####.
+gsm8k=$shared/data/instruct/gsm8k_train.jsonl.gz
+if [ -f "$gsm8k" ]; then
+  zcat "$gsm8k" | grep -o '#### [^"]*' >numbers
+  [ "$(wc -l <numbers)" = 7473 ] || fail "gsm8k_train has other lines"
+  evaluate --task exact --hypotheses numbers --references "$gsm8k" --reference-field answer >out 2>err
+  grep -qF 'last number 1.0000  over 7473 texts' out || fail "GSM8K: $(cat out err)"
+fi
 
 # Mistakes.
 head -2 first >short
