@@ -91,11 +91,16 @@ def corpus(rng):
     return hypotheses, streams
 
 
-def bleu_case(rng, hypotheses, streams, tokenize=None):
-    smooth = rng.choice(["none", "floor", "add-k", "exp", "exp"])
+# Words that two references have once each and the text three times; two references equally near; two orders without a match.
+CORPORA = [(["the the the cat sat on"], [["the cat is on a"], ["on the mat they sat"]]), (["a b c d"], [["a b c d e"], ["b c d"]]),
+           (["a b x c"], [["a b y c"]]), (["b a", "a a c"], [["a b", "a c c"]])]
+
+
+def bleu_case(rng, hypotheses, streams, tokenize=None, smooth=None):
+    smooth = smooth or rng.choice(["none", "floor", "add-k", "exp", "exp"])
     value = rng.choice([None, None, 0.01, 2.5]) if smooth in ("floor", "add-k") else None
     tokenize, effective = tokenize or rng.choice(["none", "13a", "zh", "char"]), rng.random() < 0.3
-    if len(streams) > 1 and rng.random() < 0.2:
+    if len(streams) > 1 and len(hypotheses) > 1 and rng.random() < 0.2:
         streams[-1][rng.randrange(len(hypotheses))] = None  # fewer references
     bleu = sacrebleu.BLEU(tokenize=tokenize, smooth_method=smooth, smooth_value=value, effective_order=effective)
     score = bleu.corpus_score(hypotheses, streams)
@@ -163,7 +168,7 @@ def main():
     n = options.cases
     texts = [text(rng, WORDS) for _ in range(n)] + [letters(rng) for _ in range(n)]
     vectors = {"labels": [label_case(rng, i, options.small) for i in range(n)], "mcnemar": [mcnemar_case(rng) for _ in range(n)],
-               "bleu": [bleu_case(rng, *corpus(rng)) for _ in range(n)],
+               "bleu": [bleu_case(rng, *c, "none", "exp") for c in CORPORA] + [bleu_case(rng, *corpus(rng)) for _ in range(n)],
                "rouge": [rouge_case(changed(rng, t, WORDS), [t] + [text(rng, WORDS) for _ in range(rng.randrange(3))],
                                    rng.choice([None, None, "char", "zh", "13a"])) for t in texts],
                "squad": [{"text": t, "normalised": squad(t)} for t in texts]}
