@@ -1,57 +1,24 @@
 /* eval_texts.c - gptdist-eval --task bleu, rouge and exact: hypotheses against references. */
 #include "launch/eval_texts.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "launch/text_list.h"
-#include "trainer/scores/bleu.h"
-#include "trainer/scores/exact.h"
-#include "trainer/scores/rouge.h"
-#include "trainer/scores/words.h"
 
 typedef struct texts {
   const gd_eval_texts_options *options;
   gd_text_list hypotheses, references[GD_OPTION_MAX_TEXTS];
-  int count; /* files of references */
-  gd_bleu_options bleu;
+  int count;        /* files of references */
   const char **one; /* references of a text, [most] */
   int32_t most;
 } texts;
 
-/* ---- reading ---- */
-
-static gd_status choose(const char *option, const char *found, const char *const *names, int count, int *out) {
-  char list[128];
-  int used = 0;
-  for (int i = 0; i < count; i++) {
-    if (strcmp(found, names[i]) == 0) {
-      *out = i;
-      return GD_OK;
-    }
-    used += snprintf(list + used, sizeof list - (size_t)used, "%s%s", i == 0 ? "" : i + 1 < count ? ", " : " or ", names[i]);
-  }
-  return gd_fail_user(GD_USAGE, "%s: found \"%.60s\", expected %s", option, found, list);
-}
-
-static gd_status read_options(texts *t) {
-  const gd_eval_texts_options *o = t->options;
-  int tokenizer = GD_BLEU_13A, smoothing = GD_BLEU_SMOOTH_EXP;
-  if (!o->hypotheses) return gd_fail_user(GD_USAGE, "--hypotheses: not given");
-  if (o->references.count == 0) return gd_fail_user(GD_USAGE, "--references: not given");
-  if (o->tokenize) GD_TRY(choose("--tokenize", o->tokenize, gd_bleu_tokenizer_names, GD_BLEU_TOKENIZERS, &tokenizer));
-  if (o->smooth) GD_TRY(choose("--smooth", o->smooth, gd_bleu_smoothing_names, GD_BLEU_SMOOTHINGS, &smoothing));
-  if (!isnan(o->smooth_value) && smoothing != GD_BLEU_SMOOTH_FLOOR && smoothing != GD_BLEU_SMOOTH_ADD_K)
-    return gd_fail_user(GD_USAGE, "--smooth-value: --smooth %s takes none; floor and add-k do",
-                        gd_bleu_smoothing_names[smoothing]);
-  t->bleu = (gd_bleu_options){(gd_bleu_tokenizer)tokenizer, (gd_bleu_smoothing)smoothing, o->smooth_value, o->effective_order};
-  return GD_OK;
-}
-
 static gd_status read_files(texts *t) {
   const gd_eval_texts_options *o = t->options;
+  if (!o->hypotheses) return gd_fail_user(GD_USAGE, "--hypotheses: not given");
+  if (o->references.count == 0) return gd_fail_user(GD_USAGE, "--references: not given");
   GD_TRY(gd_text_list_read(o->hypotheses, o->hypothesis_field, "--hypothesis-field", false, &t->hypotheses));
   for (int i = 0; i < o->references.count; i++) {
     gd_text_list *list = &t->references[t->count++];
@@ -88,104 +55,43 @@ static gd_status references_of(texts *t, int64_t i, bool empty_ok, int32_t *coun
                       (long long)gd_text_list_record(&t->references[0], i)->line);
 }
 
-/* ---- tasks ---- */
-
-static void print_list(const char *name, const int64_t *values) {
-  printf(",\"%s\":[", name);
-  for (int n = 0; n < GD_BLEU_ORDERS; n++) printf("%s%lld", n ? "," : "", (long long)values[n]);
-  putchar(']');
-}
-
-static gd_status print_bleu(const texts *t, const gd_bleu_counts *counts, gd_bytes *text) {
-  gd_bleu bleu;
-  gd_bleu_score(&t->bleu, counts, &bleu);
-  if (!t->options->json) {
-    GD_TRY(gd_bleu_line(&t->bleu, counts, &bleu, text));
-    puts(text->bytes);
-    return GD_OK;
-  }
-  GD_TRY(gd_bleu_signature(&t->bleu, counts, text));
-  printf("{\"task\":\"bleu\",\"score\":%.9g,\"precisions\":[", bleu.score);
-  for (int n = 0; n < GD_BLEU_ORDERS; n++) printf("%s%.9g", n ? "," : "", bleu.precisions[n]);
-  printf("],\"brevity_penalty\":%.9g,\"hypothesis_length\":%lld,\"reference_length\":%lld", bleu.brevity_penalty,
-         (long long)counts->length, (long long)counts->reference_length);
-  print_list("correct", counts->correct);
-  print_list("total", counts->total);
-  printf(",\"texts\":%lld,\"signature\":\"%s\"}\n", (long long)t->hypotheses.count, text->bytes);
+static gd_status print_scores(const char *task, const gd_text_scores *scores, bool json, gd_bytes *out) {
+  if (json) GD_TRY(gd_bytes_printf(out, "{\"task\":\"%s\"", task));
+  GD_TRY(json ? gd_text_scores_json(scores, out) : gd_text_scores_text(scores, out));
+  if (json) GD_TRY(gd_bytes_printf(out, "}\n"));
+  fputs(out->bytes, stdout);
   return GD_OK;
 }
 
-static gd_status score_bleu(texts *t) {
-  gd_bleu_counts counts = {0};
-  gd_bytes text = {0};
+static gd_status score(texts *t, const char *task, int which) {
+  gd_text_scores scores;
+  gd_bytes out = {0};
+  GD_TRY(gd_text_scores_open(&t->options->scores, which, &scores));
+  GD_TRY(read_files(t));
   for (int64_t i = 0; i < t->hypotheses.count; i++) {
     int32_t count;
-    GD_TRY(references_of(t, i, false, &count));
-    GD_TRY(gd_bleu_add(&t->bleu, gd_text_list_text(&t->hypotheses, i, 0), t->one, count, &counts));
+    GD_TRY(references_of(t, i, which == GD_SCORE_EXACT, &count));
+    GD_TRY(gd_text_scores_add(&scores, gd_text_list_text(&t->hypotheses, i, 0), t->one, count));
   }
-  gd_status status = print_bleu(t, &counts, &text);
-  gd_bytes_free(&text);
+  gd_status status = print_scores(task, &scores, t->options->json, &out);
+  gd_bytes_free(&out);
   return status;
 }
 
-static gd_status score_rouge(texts *t) {
-  gd_rouge sums[GD_ROUGES] = {{0, 0, 0}}, scores[GD_ROUGES];
-  double n = (double)t->hypotheses.count;
-  for (int64_t i = 0; i < t->hypotheses.count; i++) {
-    int32_t count;
-    GD_TRY(references_of(t, i, false, &count));
-    GD_TRY(gd_rouge_score(t->options->tokenize ? &t->bleu.tokenizer : 0, gd_text_list_text(&t->hypotheses, i, 0), t->one, count,
-                          scores));
-    for (int s = 0; s < GD_ROUGES; s++) {
-      sums[s].precision += scores[s].precision;
-      sums[s].recall += scores[s].recall;
-      sums[s].f1 += scores[s].f1;
-    }
-  }
-  if (t->options->json) printf("{\"task\":\"rouge\"");
-  for (int s = 0; s < GD_ROUGES; s++)
-    printf(t->options->json ? ",\"%s\":{\"precision\":%.9g,\"recall\":%.9g,\"f1\":%.9g}"
-                            : "%s  precision %.4f  recall %.4f  f1 %.4f\n",
-           gd_rouge_names[s], sums[s].precision / n, sums[s].recall / n, sums[s].f1 / n);
-  printf(t->options->json ? ",\"texts\":%lld}\n" : "mean of %lld texts\n", (long long)t->hypotheses.count);
-  return GD_OK;
+static int which_of(const char *task) {
+  return strcmp(task, "bleu") == 0    ? GD_SCORE_BLEU
+         : strcmp(task, "rouge") == 0 ? GD_SCORE_ROUGE
+         : strcmp(task, "exact") == 0 ? GD_SCORE_EXACT
+                                      : 0;
 }
-
-static gd_status score_exact(texts *t) {
-  int64_t words = 0, numbers = 0;
-  double n = (double)t->hypotheses.count;
-  for (int64_t i = 0; i < t->hypotheses.count; i++) {
-    int32_t count;
-    bool same_words, same_number;
-    GD_TRY(references_of(t, i, true, &count));
-    GD_TRY(gd_exact_match(gd_text_list_text(&t->hypotheses, i, 0), t->one, count, &same_words, &same_number));
-    words += same_words;
-    numbers += same_number;
-  }
-  printf(t->options->json ? "{\"task\":\"exact\",\"exact_match\":%.9g,\"last_number\":%.9g,\"texts\":%lld}\n"
-                          : "exact match %.4f  last number %.4f  over %lld texts\n",
-         (double)words / n, (double)numbers / n, (long long)t->hypotheses.count);
-  return GD_OK;
-}
-
-static const struct {
-  const char *name;
-  gd_status (*score)(texts *t);
-} tasks[] = {{"bleu", score_bleu}, {"rouge", score_rouge}, {"exact", score_exact}};
-enum { TASKS = sizeof tasks / sizeof *tasks };
 
 bool gd_eval_texts_has(const char *task) {
-  for (int i = 0; i < TASKS; i++)
-    if (strcmp(task, tasks[i].name) == 0) return true;
-  return false;
+  return which_of(task) != 0;
 }
 
 gd_status gd_eval_texts(const char *task, const gd_eval_texts_options *options) {
   texts t = {.options = options};
-  gd_status status = read_options(&t);
-  if (status == GD_OK) status = read_files(&t);
-  for (int i = 0; i < TASKS && status == GD_OK; i++)
-    if (strcmp(task, tasks[i].name) == 0) status = tasks[i].score(&t);
+  gd_status status = score(&t, task, which_of(task));
   gd_text_list_free(&t.hypotheses);
   for (int i = 0; i < t.count; i++) gd_text_list_free(&t.references[i]);
   free(t.one);

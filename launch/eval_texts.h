@@ -3,15 +3,13 @@
 #define GD_LAUNCH_EVAL_TEXTS_H
 
 #include "launch/options.h"
+#include "launch/text_scores.h"
 
 typedef struct gd_eval_texts_options {
   const char *hypotheses;                         /* a file (launch/text_list.h) */
   gd_option_texts references;                     /* files alike, of as many texts */
   const char *hypothesis_field, *reference_field; /* of JSON Lines; NULL: "text" */
-  const char *tokenize;                           /* NULL: bleu 13a, rouge its own words */
-  const char *smooth;                             /* NULL: exp */
-  double smooth_value;                            /* NaN: the method's */
-  bool effective_order;
+  gd_text_scores_options scores;
   bool json;
 } gd_eval_texts_options;
 

@@ -262,7 +262,7 @@ static gd_status eval_texts(eval *e) {
 }
 
 int main(int argc, char **argv) {
-  static eval e = {.texts.smooth_value = NAN}; /* large: a spec */
+  static eval e = {.texts.scores.smooth_value = NAN}; /* large: a spec */
   const gd_option options[] = {
       {"--checkpoint", GD_OPTION_TEXT, &e.options.checkpoint, "DIR", "a checkpoint, a run or a Hugging Face model folder", 0,
        0},
@@ -278,12 +278,12 @@ int main(int argc, char **argv) {
       {"--hypothesis-field", GD_OPTION_TEXT, &e.texts.hypothesis_field, "NAME",
        "they are JSON Lines, whatever the name, and this is the field (text)", 0, 0},
       {"--reference-field", GD_OPTION_TEXT, &e.texts.reference_field, "NAME", "the same of the references (text)", 0, 0},
-      {"--tokenize", GD_OPTION_TEXT, &e.texts.tokenize, "none|13a|zh|char",
+      {"--tokenize", GD_OPTION_TEXT, &e.texts.scores.tokenize, "none|13a|zh|char",
        "bleu (13a) and rouge (runs of a-z and 0-9): how words are found", 0, 0},
-      {"--smooth", GD_OPTION_TEXT, &e.texts.smooth, "METHOD",
+      {"--smooth", GD_OPTION_TEXT, &e.texts.scores.smooth, "METHOD",
        "bleu, in place of a precision of 0: none, floor, add-k, exp (exp)", 0, 0},
-      {"--smooth-value", GD_OPTION_NUMBER, &e.texts.smooth_value, "X", "of floor (0.1) and add-k (1)", 0, 1e6},
-      {"--effective-order", GD_OPTION_FLAG, &e.texts.effective_order, 0,
+      {"--smooth-value", GD_OPTION_NUMBER, &e.texts.scores.smooth_value, "X", "of floor (0.1) and add-k (1)", 0, 1e6},
+      {"--effective-order", GD_OPTION_FLAG, &e.texts.scores.effective_order, 0,
        "bleu: leave out orders that no text is long enough for", 0, 0},
       {"--limit", GD_OPTION_INTEGER, &e.limit, "N", "only the first N windows or items; 0 = all (0)", 0, 9e15},
       {"--length", GD_OPTION_INTEGER, &e.length, "N", "tokens of a window; 0 = the model's context (0)", 0, 1e8},
