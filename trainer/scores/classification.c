@@ -148,17 +148,8 @@ static double micro_f1(const gd_class_scores *scores) {
   return scores->micro.f1;
 }
 
-const gd_metric gd_metrics[] = {
-    {"loss", false, false, loss},       {"accuracy", true, true, accuracy},
-    {"macro_f1", true, true, macro_f1}, {"weighted_f1", true, true, weighted_f1},
-    {"micro_f1", true, true, micro_f1}, {0},
-};
-
-const gd_metric *gd_metric_find(const char *name) {
-  for (const gd_metric *m = gd_metrics; m->name; m++)
-    if (strcmp(m->name, name) == 0) return m;
-  return 0;
-}
+const gd_class_metric gd_class_metrics[] = {
+    {"loss", loss}, {"accuracy", accuracy}, {"macro_f1", macro_f1}, {"weighted_f1", weighted_f1}, {"micro_f1", micro_f1}, {0}};
 
 /* ---- McNemar ---- */
 

@@ -58,17 +58,14 @@ void gd_class_scores_close(gd_class_scores *scores);
 GD_CHECKED gd_status gd_class_samples(const uint8_t *has, const uint8_t *given, int64_t examples, int32_t classes,
                                       gd_class_score *out);
 
-/* ---- scores by name: what a run may watch ---- */
+/* ---- by name ---- */
 
-typedef struct gd_metric {
+typedef struct gd_class_metric {
   const char *name;
-  bool larger_is_better;
-  bool of_classes;                                /* false: of every task */
-  double (*value)(const gd_class_scores *scores); /* of `loss`, no other member is read */
-} gd_metric;
+  double (*value)(const gd_class_scores *scores);
+} gd_class_metric;
 
-extern const gd_metric gd_metrics[];               /* ends with a NULL name: loss, accuracy, macro_f1, weighted_f1, micro_f1 */
-const gd_metric *gd_metric_find(const char *name); /* NULL: no such name */
+extern const gd_class_metric gd_class_metrics[]; /* ends with a NULL name: loss, accuracy, macro_f1, weighted_f1, micro_f1 */
 
 /* ---- two predictions of the same examples ---- */
 
