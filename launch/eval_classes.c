@@ -23,8 +23,11 @@ static int32_t best(const float *probabilities, int32_t classes) {
   return at;
 }
 
-static bool is_yes(float value) {
-  return value >= 0.5f;
+static bool is_had(float label) {
+  return label >= 0.5f;
+}
+static bool is_given(float probability) {
+  return probability > 0.5f;
 }
 
 static gd_status label_of(const gd_predictions *p, int64_t example, int32_t *label) {
@@ -51,8 +54,8 @@ static gd_status count_multiple(const gd_predictions *p, outcome *out) {
   uint8_t *has = malloc((size_t)all), *given = malloc((size_t)all);
   if (has && given) {
     for (int64_t i = 0; i < all; i++) {
-      has[i] = is_yes(p->labels[i]);
-      given[i] = is_yes(p->probabilities[i]);
+      has[i] = is_had(p->labels[i]);
+      given[i] = is_given(p->probabilities[i]);
     }
     for (int64_t e = 0; e < p->examples; e++) {
       gd_class_counts_add_multiple(&out->counts, has + e * classes, given + e * classes);
@@ -210,11 +213,11 @@ static gd_status add_name(const gd_predictions *p, int32_t label, gd_bytes *out)
 }
 
 /* The names of all labels of which values[label_count] say yes. */
-static gd_status add_names(const gd_predictions *p, const float *values, gd_bytes *out) {
+static gd_status add_names(const gd_predictions *p, const float *values, bool (*says_yes)(float), gd_bytes *out) {
   bool first = true;
   GD_TRY(gd_bytes_append(out, "[", 1));
   for (int32_t i = 0; i < p->task->label_count; i++) {
-    if (!is_yes(values[i])) continue;
+    if (!says_yes(values[i])) continue;
     if (!first) GD_TRY(gd_bytes_append(out, ",", 1));
     GD_TRY(add_name(p, i, out));
     first = false;
@@ -227,13 +230,13 @@ static gd_status add_line(const gd_predictions *p, int64_t example, gd_bytes *ou
   const float *probabilities = p->probabilities + example * classes;
   GD_TRY(gd_bytes_printf(out, "{\"index\":%lld,\"label\":", (long long)example));
   if (p->task->multiple) {
-    GD_TRY(add_names(p, p->labels + example * classes, out));
+    GD_TRY(add_names(p, p->labels + example * classes, is_had, out));
   } else {
     GD_TRY(label_of(p, example, &label));
     GD_TRY(add_name(p, label, out));
   }
   GD_TRY(gd_bytes_printf(out, ",\"predicted\":"));
-  GD_TRY(p->task->multiple ? add_names(p, probabilities, out) : add_name(p, best(probabilities, classes), out));
+  GD_TRY(p->task->multiple ? add_names(p, probabilities, is_given, out) : add_name(p, best(probabilities, classes), out));
   GD_TRY(gd_bytes_printf(out, ",\"probabilities\":["));
   for (int32_t i = 0; i < classes; i++) GD_TRY(gd_bytes_printf(out, "%s%.9g", i ? "," : "", (double)probabilities[i]));
   return gd_bytes_append(out, "]}\n", 3);

@@ -11,9 +11,8 @@ typedef struct gd_predictions {
   const gd_data_task *task; /* classification */
   int64_t examples;         /* at least 1 */
   const float *labels;      /* [examples][gd_data_task_columns], as a shard has them; of several labels 0.5 and above is yes */
-  const float
-      *probabilities; /* [examples][label_count]: the largest one, or of several labels all from 0.5 on, are predicted */
-  double loss;        /* NaN: not known */
+  const float *probabilities; /* [examples][label_count]: the largest one, or of several labels all above 0.5, are predicted */
+  double loss;                /* NaN: not known */
 } gd_predictions;
 
 /* Appends the text of a report, the confusion matrix and the loss; before (NULL: none): predictions of the same examples, whose

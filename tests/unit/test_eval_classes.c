@@ -22,8 +22,8 @@ static const float spam_then[] = {.9f, .1f, .1f, .9f, .9f, .1f, .9f, .1f, .9f, .
 /* Three examples of any of three labels. */
 static char *mood_names[] = {"rude", "loud", "late"};
 static const gd_data_task mood = {.kind = GD_TASK_CLASSIFICATION, .multiple = true, .label_count = 3, .labels = mood_names};
-static const float mood_labels[] = {1, 0, 0, 0, .7f, 1, 0, 0, 0};
-static const float mood_now[] = {.5f, .4f, .1f, .2f, .9f, .3f, 0, 0, 0};
+static const float mood_labels[] = {1, 0, 0, 0, .5f, 1, 0, 0, 0};
+static const float mood_now[] = {.75f, .5f, .1f, .2f, .9f, .3f, 0, 0, 0};
 
 static void text_has_report_matrix_and_comparison(void **state) {
   (void)state;
@@ -94,7 +94,7 @@ static void several_labels_an_example(void **state) {
   assert_int_equal(gd_eval_classes_lines(&now, &text), GD_OK);
   assert_string_equal(
       text.bytes,
-      "{\"index\":0,\"label\":[\"rude\"],\"predicted\":[\"rude\"],\"probabilities\":[0.5,0.400000006,0.100000001]}\n"
+      "{\"index\":0,\"label\":[\"rude\"],\"predicted\":[\"rude\"],\"probabilities\":[0.75,0.5,0.100000001]}\n"
       "{\"index\":1,\"label\":[\"loud\",\"late\"],\"predicted\":[\"loud\"],\"probabilities\":[0.200000003,0.899999976,0."
       "300000012]}\n"
       "{\"index\":2,\"label\":[],\"predicted\":[],\"probabilities\":[0,0,0]}\n");
