@@ -9,6 +9,7 @@
 #include "io/base/files.h"
 #include "io/base/json.h"
 #include "launch/console.h"
+#include "launch/eval_texts.h"
 #include "launch/inference.h"
 #include "launch/options.h"
 #include "launch/train_spec.h"
@@ -17,10 +18,12 @@
 
 typedef enum task_kind { TASK_PERPLEXITY, TASK_LOGITS, TASK_LAMBADA, TASK_PIQA, TASK_HELLASWAG, TASKS } task_kind;
 static const char *const task_names[TASKS] = {"perplexity", "logits", "lambada", "piqa", "hellaswag"};
+#define TASK_LIST "perplexity, logits, lambada, piqa, hellaswag, bleu, rouge or exact"
 
 typedef struct eval {
   gd_inference_options options;
   gd_command_line line;
+  gd_eval_texts_options texts;
   const char *task, *data, *token_ids, *prompt;
   int64_t limit, length;
   task_kind kind;
@@ -51,10 +54,9 @@ static void note_cut(eval *e, int64_t done, int64_t items, const char *what) {
 }
 
 static gd_status check_options(eval *e) {
-  if (!e->task) return gd_fail_user(GD_USAGE, "--task: not given, expected perplexity, logits, lambada, piqa or hellaswag");
+  if (!e->task) return gd_fail_user(GD_USAGE, "--task: not given, expected " TASK_LIST);
   for (e->kind = 0; e->kind < TASKS && strcmp(e->task, task_names[e->kind]) != 0;) e->kind++;
-  if (e->kind == TASKS)
-    return gd_fail_user(GD_USAGE, "--task: found \"%s\", expected perplexity, logits, lambada, piqa or hellaswag", e->task);
+  if (e->kind == TASKS) return gd_fail_user(GD_USAGE, "--task: found \"%s\", expected " TASK_LIST, e->task);
   if (e->kind != TASK_LOGITS && !e->data) return gd_fail_user(GD_USAGE, "--data: not given; --task %s reads it", e->task);
   if (e->kind == TASK_LOGITS && (e->token_ids != 0) + (e->prompt != 0) != 1)
     return gd_fail_user(GD_USAGE, "--task logits: give --token-ids or --prompt");
@@ -243,16 +245,46 @@ static gd_status work(void *context, gd_session *session) {
   return status;
 }
 
+/* ---- texts: no model, no job ---- */
+
+/* Further words of the line are files of references. */
+static gd_status eval_texts(eval *e) {
+  gd_option_texts *references = &e->texts.references;
+  for (int i = 0; i < e->line.arguments; i++) {
+    if (references->count == 0)
+      return gd_fail_user(GD_USAGE, "\"%.100s\": found a word that belongs to no option", e->line.argument[i]);
+    if (references->count == GD_OPTION_MAX_TEXTS)
+      return gd_fail_user(GD_USAGE, "--references: found more than %d of them", GD_OPTION_MAX_TEXTS);
+    references->text[references->count++] = e->line.argument[i];
+  }
+  e->texts.json = e->line.json;
+  return gd_eval_texts(e->task, &e->texts);
+}
+
 int main(int argc, char **argv) {
-  static eval e; /* large: a spec */
+  static eval e = {.texts.scores.smooth_value = NAN}; /* large: a spec */
   const gd_option options[] = {
       {"--checkpoint", GD_OPTION_TEXT, &e.options.checkpoint, "DIR", "a checkpoint, a run or a Hugging Face model folder", 0,
        0},
-      {"--task", GD_OPTION_TEXT, &e.task, "TASK", "perplexity, logits, lambada, piqa or hellaswag", 0, 0},
+      {"--task", GD_OPTION_TEXT, &e.task, "TASK", TASK_LIST, 0, 0},
       {"--data", GD_OPTION_TEXT, &e.data, "F",
        "perplexity: a dataset (its validation split), a split or a text file; other tasks: JSON Lines", 0, 0},
       {"--token-ids", GD_OPTION_TEXT, &e.token_ids, "IDS", "logits: ids, \"1 2 3\"", 0, 0},
       {"--prompt", GD_OPTION_TEXT, &e.prompt, "TEXT", "logits: a text", 0, 0},
+      {"--hypotheses", GD_OPTION_TEXT, &e.texts.hypotheses, "F",
+       "bleu, rouge, exact: texts, one a line (- is standard input), or JSON Lines", 0, 0},
+      {"--references", GD_OPTION_TEXTS, &e.texts.references, "F...",
+       "what they should be, files alike; a list in JSON Lines is several", 0, 0},
+      {"--hypothesis-field", GD_OPTION_TEXT, &e.texts.hypothesis_field, "NAME",
+       "they are JSON Lines, whatever the name, and this is the field (text)", 0, 0},
+      {"--reference-field", GD_OPTION_TEXT, &e.texts.reference_field, "NAME", "the same of the references (text)", 0, 0},
+      {"--tokenize", GD_OPTION_TEXT, &e.texts.scores.tokenize, "none|13a|zh|char",
+       "bleu (13a) and rouge (runs of a-z and 0-9): how words are found", 0, 0},
+      {"--smooth", GD_OPTION_TEXT, &e.texts.scores.smooth, "METHOD",
+       "bleu, in place of a precision of 0: none, floor, add-k, exp (exp)", 0, 0},
+      {"--smooth-value", GD_OPTION_NUMBER, &e.texts.scores.smooth_value, "X", "of floor (0.1) and add-k (1)", 0, 1e6},
+      {"--effective-order", GD_OPTION_FLAG, &e.texts.scores.effective_order, 0,
+       "bleu: leave out orders that no text is long enough for", 0, 0},
       {"--limit", GD_OPTION_INTEGER, &e.limit, "N", "only the first N windows or items; 0 = all (0)", 0, 9e15},
       {"--length", GD_OPTION_INTEGER, &e.length, "N", "tokens of a window; 0 = the model's context (0)", 0, 1e8},
       {"--tensor", GD_OPTION_INTEGER, &e.options.tensor, "N", "ranks that share the model; 0 = all (0)", 0, 1e6},
@@ -266,10 +298,16 @@ int main(int argc, char **argv) {
   const gd_program program = {
       .name = "gptdist-eval",
       .purpose = "scores a trained model",
-      .usage = "--checkpoint DIR --task perplexity|logits|lambada|piqa|hellaswag [--data F]",
+      .usage =
+          "--checkpoint DIR --task perplexity|logits|lambada|piqa|hellaswag [--data F]\n"
+          "       gptdist-eval --task bleu|rouge|exact --hypotheses F --references F...",
+      .takes_arguments = true, /* --references F F F */
       .more =
           "perplexity: windows of --length tokens, every target once, the first of each window after one token.\n"
           "Under mpirun, --tensor N ranks share the model and windows or items are dealt to the groups.\n"
+          "bleu, rouge and exact need no model. bleu is sacreBLEU's, rouge is rouge-score's without stemmer, exact compares as "
+          "SQuAD\n"
+          "does, and by the last number. Several files of references: a text may be like any of them.\n"
           "Ctrl-C, TERM or USR1 once: the score of what is done is printed, and the exit code is 128 + the signal's number.",
       .options = options};
   gd_launch_environment environment;
@@ -277,6 +315,10 @@ int main(int argc, char **argv) {
   gd_session_environment(&environment);
   gd_console_open("gptdist-eval", environment.rank);
   gd_status status = gd_options_parse(&program, argc, argv, &e.line, &done);
+  if (status == GD_OK && !done && e.task && gd_eval_texts_has(e.task))
+    return gd_console_leave(environment.rank == 0 ? eval_texts(&e) : GD_OK, false);
+  if (status == GD_OK && !done && e.line.arguments > 0)
+    status = gd_fail_user(GD_USAGE, "\"%.100s\": found a word that belongs to no option", e.line.argument[0]);
   if (status != GD_OK || done) return gd_console_leave(status, false);
   status = gd_signals_install();
   if (status != GD_OK) return gd_console_leave(status, true);
