@@ -57,6 +57,7 @@ static gd_status make_spec(const gd_inference_options *options, const gd_weight_
     return gd_fail_user(GD_USAGE, "%d tokens: this model has positions for %d", capacity, m->context);
   spec->batch = (gd_batch_spec){.global = 1, .micro = 1, .order = GD_ORDER_SEQUENTIAL};
   spec->batch.sequence = capacity < GD_INFERENCE_ROWS ? capacity : GD_INFERENCE_ROWS;
+  if (options->slots > spec->batch.sequence) spec->batch.sequence = (int32_t)options->slots; /* a row of each in one call */
   return GD_OK;
 }
 
@@ -97,10 +98,11 @@ gd_status gd_inference_open(gd_session *session, const gd_inference_options *opt
   gd_spec *spec = &out->spec;
   if (!spec->run.threads) spec->run.threads = gd_session_threads(session);
   int32_t capacity = options->context ? (int32_t)options->context : spec->model.context;
+  int32_t slots = options->slots ? (int32_t)options->slots : 1;
   GD_TRY_GOTO(status, end, gd_mesh_init(&out->mesh, gd_session_ranks(session), spec->parallel.tensor, 1, 1));
   GD_TRY_GOTO(status, end, gd_session_open_device(session, spec, &out->device));
   GD_TRY_GOTO(status, end, gd_precision_settle(session, out->device, false, spec));
-  GD_TRY_GOTO(status, end, gd_model_open(session, out->device, spec, &out->mesh, true, capacity, &out->model));
+  GD_TRY_GOTO(status, end, gd_model_open(session, out->device, spec, &out->mesh, slots, capacity, &out->model));
   status = gd_model_read_weights(&out->model, gd_weight_source_read, &source);
 end:
   gd_weight_source_close(&source);
@@ -113,7 +115,7 @@ void gd_inference_close(gd_inference *inference) {
   inference->tokenizer = 0;
 }
 
-gd_status gd_inference_parse_ids(const char *text, gd_ids *out) {
+gd_status gd_inference_parse_ids(const char *option, const char *text, gd_ids *out) {
   const char *at = text;
   while (*at) {
     char *end;
@@ -124,7 +126,7 @@ gd_status gd_inference_parse_ids(const char *text, gd_ids *out) {
     errno = 0;
     long id = strtol(at, &end, 10);
     if (end == at || errno || id < 0 || id > INT32_MAX)
-      return gd_fail_user(GD_USAGE, "--token-ids: found \"%.20s\", expected whole numbers from 0", at);
+      return gd_fail_user(GD_USAGE, "%s: found \"%.20s\", expected whole numbers from 0", option, at);
     int32_t one = (int32_t)id;
     GD_TRY(gd_ids_append(out, &one, 1));
     at = end;

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "trainer/generate.h"
+#include "trainer/sampling.h"
 
 enum { V = 6, DRAWS = 20000 };
 static const float logits[V] = {0.0f, 2.0f, 1.0f, 2.0f, -1.0f, -30.0f};
