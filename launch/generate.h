@@ -18,7 +18,7 @@ typedef struct gd_generate {
   int64_t max_new_tokens, max_length, min_new_tokens; /* the first two: -1 where not given */
   int64_t top_k, seed, batch, samples, beams;
   double temperature, top_p, repetition_penalty, length_penalty;
-  bool ids, no_echo, ignore_end, chat;
+  bool ids, no_echo, ignore_end, chat, dry_run;
   bool first; /* rank 0 */
   gd_inference model;
   gd_generator generator;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "comm/machine.h"
 #include "io/base/json.h"
 #include "launch/generate.h"
 #include "launch/generate_input.h"
@@ -23,10 +24,10 @@ typedef struct record {
 typedef struct lines {
   gd_generate *g;
   gd_input input;
-  const char *name;     /* of the file */
-  record *first, *last; /* in order of input */
-  record **in_groups;   /* [batch]: whose slots they are, or NULL */
-  int64_t read, bad;
+  const char *name;                 /* of the file */
+  record *first, *last;             /* in order of input */
+  record **in_groups;               /* [batch]: whose slots they are, or NULL */
+  int64_t read, bad, texts, tokens; /* lines and bad ones; texts and tokens made */
   bool end;
   char first_bad[600];
 } lines;
@@ -201,6 +202,8 @@ static gd_status collect(lines *l) {
     if (!r || !has_stopped(g, r)) continue;
     for (int32_t i = 0; i < gd_generate_width(g); i++) g->in_slots[r->first_slot + i] = 0;
     l->in_groups[group] = 0;
+    for (int32_t i = 0; i < gd_generate_texts(g); i++) l->tokens += (int64_t)r->texts[i].tokens.count;
+    l->texts += gd_generate_texts(g);
     GD_TRY(tell(g, r));
   }
   return GD_OK;
@@ -255,6 +258,7 @@ static gd_status fill(lines *l) {
 static gd_status run(lines *l) {
   gd_generate *g = l->g;
   bool stop = false, busy = true;
+  double start = gd_machine_seconds();
   while (busy || !l->end) {
     GD_TRY(gd_generate_stop_asked(g, &stop));
     if (stop) l->end = true;
@@ -268,6 +272,10 @@ static gd_status run(lines *l) {
     busy = false;
     for (int64_t i = 0; i < g->batch; i++) busy = busy || l->in_groups[i];
   }
+  double seconds = gd_machine_seconds() - start;
+  if (g->first)
+    gd_log(GD_LOG_INFO, "%lld texts of %lld tokens in %.2f s (%.1f tokens/s, prompts and waiting included)",
+           (long long)l->texts, (long long)l->tokens, seconds, seconds > 0 ? (double)l->tokens / seconds : 0.0);
   if (l->bad == 0) return GD_OK;
   return gd_fail_user(GD_BAD_DATA, "%lld of %lld lines were no use; the first: %s", (long long)l->bad, (long long)l->read,
                       l->first_bad);

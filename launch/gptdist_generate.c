@@ -225,6 +225,35 @@ static gd_status run_prompt(gd_generate *g) {
   return status;
 }
 
+/* ---- --dry-run ---- */
+
+static gd_status print_plan(const gd_generate *g, gd_session *session) {
+  gd_spec spec;
+  gd_memory memory[GD_MEMORY_IDS];
+  GD_TRY(gd_inference_plan(session, &g->options, &spec, memory));
+  if (!g->first) return GD_OK;
+  int64_t context = g->options.context ? g->options.context : spec.model.context;
+  const char *dtype = gd_dtype_name(spec.precision.dtype), *between = "";
+  if (!g->line.json)
+    printf("%lld slots of %lld tokens, %s; memory of a rank (MiB)\n", (long long)g->options.slots, (long long)context, dtype);
+  if (g->line.json)
+    printf("{\"event\":\"plan\",\"slots\":%lld,\"context\":%lld,\"dtype\":\"%s\",\"memory_bytes\":{",
+           (long long)g->options.slots, (long long)context, dtype);
+  for (int id = 0; id < GD_MEMORY_IDS; id++) {
+    if (memory[id].bytes == 0) continue;
+    if (g->line.json)
+      printf("%s\"%s\":%lld", between, memory[id].name, (long long)memory[id].bytes);
+    else
+      printf("  %-16s %12.1f\n", memory[id].name, (double)memory[id].bytes / 1048576.0);
+    between = ",";
+  }
+  if (g->line.json)
+    puts("}}");
+  else
+    printf("  %-16s %12.1f\n", "total", (double)gd_memory_device_bytes(memory) / 1048576.0);
+  return GD_OK;
+}
+
 /* ---- the work ---- */
 
 static gd_status open_all(gd_generate *g) {
@@ -251,6 +280,7 @@ static gd_status work(void *context, gd_session *session) {
   gd_generate *g = context;
   g->first = gd_session_rank(session) == 0;
   GD_TRY(check_options(g));
+  if (g->dry_run) return print_plan(g, session);
   GD_TRY(gd_inference_open(session, &g->options, &g->model));
   gd_status status = gd_session_agree(session, open_all(g));
   if (status == GD_OK) status = g->jsonl ? gd_generate_lines(g) : g->chat ? gd_generate_chat(g) : run_prompt(g);
@@ -311,6 +341,7 @@ int main(int argc, char **argv) {
       {"--seed", GD_OPTION_INTEGER, &g.seed, "S", "the same seed draws the same tokens (1)", 0, 9e15},
       {"--ids", GD_OPTION_FLAG, &g.ids, 0, "print token ids, those of the prompt first", 0, 0},
       {"--no-echo", GD_OPTION_FLAG, &g.no_echo, 0, "print what is new only, without the prompt", 0, 0},
+      {"--dry-run", GD_OPTION_FLAG, &g.dry_run, 0, "print the memory that a rank would take, and stop", 0, 0},
       {"--tokenizer", GD_OPTION_TEXT, &g.options.tokenizer, "SPEC",
        "gpt2:DIR, tiktoken:FILE, llama2c:FILE, ... (the checkpoint's own)", 0, 0},
       {"--device", GD_OPTION_TEXT, &g.options.device, "auto|cpu|cuda", "where to compute (auto)", 0, 0},

@@ -5,6 +5,7 @@
 
 #include "comm/session.h"
 #include "io/tokenizer/tokenizer.h"
+#include "shard/memory.h"
 #include "trainer/model.h"
 
 typedef struct gd_inference_options {
@@ -31,6 +32,10 @@ enum { GD_INFERENCE_ROWS = 128 }; /* tokens a pass of a prompt */
 
 /* Session open. A user's mistake is agreed by all ranks before device memory is taken. Collective over the job. */
 GD_CHECKED gd_status gd_inference_open(gd_session *session, const gd_inference_options *options, gd_inference *out);
+/* What gd_inference_open would take as device memory on this rank, weights not read and nothing taken. Collective over the job.
+ */
+GD_CHECKED gd_status gd_inference_plan(gd_session *session, const gd_inference_options *options, gd_spec *spec,
+                                       gd_memory out[GD_MEMORY_IDS]);
 void gd_inference_close(gd_inference *inference);
 
 /* Appends the ids of "1 2 3" (spaces or commas). GD_USAGE naming the option. Local. */

@@ -94,6 +94,11 @@ for options, count, reason in ((["--max-length", 9], 4, "max_length"), (["--max-
     if len(got["token_ids"]) != count or got["stopped_by"] != reason:
         fail(options, "gave", len(got["token_ids"]), "tokens, ended by", got["stopped_by"])
 
+# ---- the plan counts what the slots take ----
+plan = answers(run("--dry-run", "--json", "--jsonl", "-", "--batch", 5, "--samples", 3, "--context", 300))[0]
+if plan["slots"] != 15 or plan["memory_bytes"]["keys and values"] != 5 * 15 * 300 * 2 * 32 * 4:
+    fail("--dry-run", plan)
+
 # ---- what is no use ----
 long = {"prompt": "word " * 600, "id": "long"}
 records = [{"prompt": "A", "id": 1}, "{\"prompt\": ", {"promt": "x"}, "", long, {"prompt": "B", "token_ids": [1]}, [1], {"token_ids": [1, 999]},
