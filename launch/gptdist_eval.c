@@ -220,7 +220,7 @@ static gd_status read_ids(const eval *e, gd_ids *ids) {
     if (start >= 0) GD_TRY(gd_ids_append(ids, &start, 1));
     return gd_tokenizer_encode(e->model.tokenizer, e->prompt, strlen(e->prompt), true, ids);
   }
-  return gd_inference_parse_ids(e->token_ids, ids);
+  return gd_inference_parse_ids("--token-ids", e->token_ids, ids);
 }
 
 static gd_status logits(eval *e) {

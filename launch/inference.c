@@ -22,6 +22,14 @@ static gd_status choose(const char *option, const char *found, const char *const
                       count > 2 ? ", " : "", count > 2 ? names[2] : "");
 }
 
+static int32_t capacity_of(const gd_inference_options *options, const gd_spec *spec) {
+  return options->context ? (int32_t)options->context : spec->model.context;
+}
+
+static int32_t slots_of(const gd_inference_options *options) {
+  return options->slots ? (int32_t)options->slots : 1;
+}
+
 /* The spec of the checkpoint's model, one block a tensor rank. */
 static gd_status make_spec(const gd_inference_options *options, const gd_weight_source *source, int32_t ranks, gd_spec *spec) {
   static const char *const devices[] = {"auto", "cpu", "cuda"}, *const dtypes[] = {"float32", "bfloat16"};
@@ -52,11 +60,12 @@ static gd_status make_spec(const gd_inference_options *options, const gd_weight_
   if (m->heads % spec->parallel.tensor || m->kv_heads % spec->parallel.tensor || m->ffn % spec->parallel.tensor)
     return gd_fail_user(GD_USAGE, "%d tensor ranks do not divide this model: heads %d, kv_heads %d, ffn %d",
                         spec->parallel.tensor, m->heads, m->kv_heads, m->ffn);
-  int32_t capacity = options->context ? (int32_t)options->context : m->context;
+  int32_t capacity = capacity_of(options, spec);
   if (capacity > m->context && m->position == GD_POSITION_LEARNED)
     return gd_fail_user(GD_USAGE, "%d tokens: this model has positions for %d", capacity, m->context);
   spec->batch = (gd_batch_spec){.global = 1, .micro = 1, .order = GD_ORDER_SEQUENTIAL};
   spec->batch.sequence = capacity < GD_INFERENCE_ROWS ? capacity : GD_INFERENCE_ROWS;
+  if (options->slots > spec->batch.sequence) spec->batch.sequence = (int32_t)options->slots; /* a row of each in one call */
   return GD_OK;
 }
 
@@ -85,6 +94,22 @@ static gd_status find_model(gd_inference *inference, const gd_inference_options 
   return GD_OK;
 }
 
+gd_status gd_inference_plan(gd_session *session, const gd_inference_options *options, gd_spec *spec,
+                            gd_memory out[GD_MEMORY_IDS]) {
+  gd_inference found = {.session = session};
+  gd_weight_source source = {0};
+  gd_layout layout = {0};
+  gd_status status = find_model(&found, options, &source);
+  if (status == GD_OK) status = gd_mesh_init(&found.mesh, gd_session_ranks(session), found.spec.parallel.tensor, 1, 1);
+  if (status == GD_OK) status = gd_layout_create(&found.spec, &found.mesh, gd_session_rank(session), &layout);
+  if (status == GD_OK) gd_memory_of_inference(&layout, slots_of(options), capacity_of(options, &found.spec), out);
+  *spec = found.spec;
+  gd_layout_free(&layout);
+  gd_weight_source_close(&source);
+  if (found.tokenizer) gd_tokenizer_close(found.tokenizer);
+  return gd_session_agree(session, status);
+}
+
 gd_status gd_inference_open(gd_session *session, const gd_inference_options *options, gd_inference *out) {
   gd_weight_source source = {0};
   memset(out, 0, sizeof *out);
@@ -96,11 +121,12 @@ gd_status gd_inference_open(gd_session *session, const gd_inference_options *opt
   }
   gd_spec *spec = &out->spec;
   if (!spec->run.threads) spec->run.threads = gd_session_threads(session);
-  int32_t capacity = options->context ? (int32_t)options->context : spec->model.context;
   GD_TRY_GOTO(status, end, gd_mesh_init(&out->mesh, gd_session_ranks(session), spec->parallel.tensor, 1, 1));
   GD_TRY_GOTO(status, end, gd_session_open_device(session, spec, &out->device));
   GD_TRY_GOTO(status, end, gd_precision_settle(session, out->device, false, spec));
-  GD_TRY_GOTO(status, end, gd_model_open(session, out->device, spec, &out->mesh, true, capacity, &out->model));
+  GD_TRY_GOTO(
+      status, end,
+      gd_model_open(session, out->device, spec, &out->mesh, slots_of(options), capacity_of(options, spec), &out->model));
   status = gd_model_read_weights(&out->model, gd_weight_source_read, &source);
 end:
   gd_weight_source_close(&source);
@@ -113,7 +139,7 @@ void gd_inference_close(gd_inference *inference) {
   inference->tokenizer = 0;
 }
 
-gd_status gd_inference_parse_ids(const char *text, gd_ids *out) {
+gd_status gd_inference_parse_ids(const char *option, const char *text, gd_ids *out) {
   const char *at = text;
   while (*at) {
     char *end;
@@ -124,7 +150,7 @@ gd_status gd_inference_parse_ids(const char *text, gd_ids *out) {
     errno = 0;
     long id = strtol(at, &end, 10);
     if (end == at || errno || id < 0 || id > INT32_MAX)
-      return gd_fail_user(GD_USAGE, "--token-ids: found \"%.20s\", expected whole numbers from 0", at);
+      return gd_fail_user(GD_USAGE, "%s: found \"%.20s\", expected whole numbers from 0", option, at);
     int32_t one = (int32_t)id;
     GD_TRY(gd_ids_append(out, &one, 1));
     at = end;

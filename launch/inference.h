@@ -5,6 +5,7 @@
 
 #include "comm/session.h"
 #include "io/tokenizer/tokenizer.h"
+#include "shard/memory.h"
 #include "trainer/model.h"
 
 typedef struct gd_inference_options {
@@ -14,7 +15,8 @@ typedef struct gd_inference_options {
   const char *dtype;      /* "float32", "bfloat16"; NULL: the checkpoint's, float32 for a Hugging Face folder */
   int64_t threads;        /* a rank; 0 = the cores it may use, shared with the ranks that have the same */
   int64_t tensor;         /* 0: all ranks */
-  int64_t context;        /* capacity of the cache in tokens; 0: the model's context */
+  int64_t context;        /* capacity of a slot of the cache in tokens; 0: the model's context */
+  int64_t slots;          /* of the cache; 0 = 1 */
 } gd_inference_options;
 
 typedef struct gd_inference {
@@ -30,10 +32,14 @@ enum { GD_INFERENCE_ROWS = 128 }; /* tokens a pass of a prompt */
 
 /* Session open. A user's mistake is agreed by all ranks before device memory is taken. Collective over the job. */
 GD_CHECKED gd_status gd_inference_open(gd_session *session, const gd_inference_options *options, gd_inference *out);
+/* What gd_inference_open would take as device memory on this rank, weights not read and nothing taken. Collective over the job.
+ */
+GD_CHECKED gd_status gd_inference_plan(gd_session *session, const gd_inference_options *options, gd_spec *spec,
+                                       gd_memory out[GD_MEMORY_IDS]);
 void gd_inference_close(gd_inference *inference);
 
-/* Appends the ids of "1 2 3" (spaces or commas). GD_USAGE. Local. */
-GD_CHECKED gd_status gd_inference_parse_ids(const char *text, gd_ids *out);
+/* Appends the ids of "1 2 3" (spaces or commas). GD_USAGE naming the option. Local. */
+GD_CHECKED gd_status gd_inference_parse_ids(const char *option, const char *text, gd_ids *out);
 
 /* The whole life of such a program: session, work(context, session), one report of a fault, exit code. */
 typedef gd_status gd_inference_work(void *context, gd_session *session);

@@ -46,6 +46,11 @@ int gd_signals_pending(void) {
   return atomic_load(&first_signal);
 }
 
+void gd_signals_forget(void) {
+  for (int i = 0; i < SIGNALS; i++) atomic_store(&first_ms[i], 0);
+  atomic_store(&first_signal, 0);
+}
+
 void gd_signals_set_saved(bool saved) {
   atomic_store(&is_saved, saved);
 }

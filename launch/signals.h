@@ -19,6 +19,9 @@ bool gd_signals_again(int number);
 /* The number of the first signal that came, or 0. Safe from any thread. */
 int gd_signals_pending(void);
 
+/* As if none had come: the request was met, and the program goes on (a talk goes on behind an answer). */
+void gd_signals_forget(void);
+
 /* Says whether all finished steps are durable in a checkpoint right now. Safe from any thread. */
 void gd_signals_set_saved(bool saved);
 

@@ -187,6 +187,8 @@ typedef enum gd_activation_id {
   GD_A_TARGETS,
   GD_A_WEIGHTS,
   GD_A_DOCUMENTS,
+  GD_A_SLOTS,
+  GD_A_POSITIONS, /* inference: of each row its slot of the cache, and its position */
   GD_W_GATHERED,
   GD_W_GATHERED_GRADIENT, /* [B*T][C] stored; only where tensor > 1 */
   GD_W_PARTIAL,

@@ -93,7 +93,7 @@ void gd_memory_of_largest(const gd_layout *layout, gd_memory out[GD_MEMORY_IDS])
   gd_memory_of_training(&largest, out);
 }
 
-void gd_memory_of_inference(const gd_layout *layout, int32_t cache_tokens, gd_memory out[GD_MEMORY_IDS]) {
+void gd_memory_of_inference(const gd_layout *layout, int32_t cache_slots, int32_t cache_tokens, gd_memory out[GD_MEMORY_IDS]) {
   const gd_shape *s = &layout->shape;
   gd_activations activations;
   gd_layout_activations(layout, 1, false, 0, &activations);
@@ -101,7 +101,8 @@ void gd_memory_of_inference(const gd_layout *layout, int32_t cache_tokens, gd_me
   out[GD_M_PARAMETERS].bytes = layout->arena_elems * (int64_t)s->bytes;
   out[GD_M_ACTIVATIONS].bytes = activations.kept_bytes;
   out[GD_M_WORKSPACE].bytes = activations.workspace_bytes;
-  out[GD_M_CACHE].bytes = (int64_t)s->layers * s->blocks * cache_tokens * 2 * s->kv * (int64_t)s->bytes;
+  int64_t token = (int64_t)s->layers * s->blocks * 2 * s->kv * (int64_t)s->bytes;
+  out[GD_M_CACHE].bytes = cache_slots * token * cache_tokens;
 }
 
 const char *gd_memory_group_name(gd_memory_group group) {

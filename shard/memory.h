@@ -64,8 +64,8 @@ void gd_memory_of_training(const gd_layout *layout, gd_memory out[GD_MEMORY_IDS]
 /* The same for that rank of the data axis which needs most for sums of gradients: where shares are no power of two some hold
  * more of them than others. (What else differs between them is the norm's, a few kilobytes.) */
 void gd_memory_of_largest(const gd_layout *layout, gd_memory out[GD_MEMORY_IDS]);
-/* Inference: batch.sequence rows at most a call, `cache_tokens` keys and values. Local. */
-void gd_memory_of_inference(const gd_layout *layout, int32_t cache_tokens, gd_memory out[GD_MEMORY_IDS]);
+/* Inference: batch.sequence rows at most a call, keys and values of `cache_slots` times `cache_tokens` tokens. Local. */
+void gd_memory_of_inference(const gd_layout *layout, int32_t cache_slots, int32_t cache_tokens, gd_memory out[GD_MEMORY_IDS]);
 
 /* What a GPU holds besides: scratch of the kernels, workspace of cuBLASLt (both taken once, of this size), and an estimate of
  * the CUDA context, the kernels' code and, with several ranks, NCCL's buffers, which depend on GPU, driver and network and were

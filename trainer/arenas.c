@@ -15,8 +15,9 @@ static const char *what_helps(gd_memory_group group, bool inference) {
     case GD_MEMORY_OPTIMIZER: return "more ranks with parallel.zero: 1 or a larger parallel.tensor";
     case GD_MEMORY_ACTIVATIONS:
     case GD_MEMORY_WORKSPACE:
-      return inference ? "--dtype bfloat16, more ranks with a larger --tensor, or a smaller --context of gptdist-generate"
-                       : "a smaller batch.micro or batch.sequence, or more ranks with a larger parallel.tensor";
+      return inference
+                 ? "--dtype bfloat16, more ranks with a larger --tensor, or a smaller --context or --batch of gptdist-generate"
+                 : "a smaller batch.micro or batch.sequence, or more ranks with a larger parallel.tensor";
     default: return "more ranks with a larger parallel.tensor";
   }
 }
@@ -67,18 +68,29 @@ void gd_model_give(gd_model *model, gd_memory_id id, void *memory) {
     ops->free(model->device, memory);
 }
 
-static gd_status take_memory(gd_model *model, int32_t cache_tokens) {
+static gd_status take_memory(gd_model *model) {
   GD_TRY(gd_model_take(model, GD_M_PARAMETERS, true, &model->parameters));
   GD_TRY(gd_model_take(model, GD_M_ACTIVATIONS, false, &model->kept));
   GD_TRY(gd_model_take(model, GD_M_WORKSPACE, false, &model->workspace));
   GD_TRY(gd_model_take(model, GD_M_CACHE, false, &model->cache.memory));
-  model->cache.capacity = cache_tokens;
   /* Zeroed once: what no kernel writes (padding, unused positions) stays zero. */
   return gd_model_take(model, GD_M_GRADIENTS, true, &model->gradients);
 }
 
-gd_status gd_model_open(gd_session *session, gd_device *device, const gd_spec *spec, const gd_mesh *mesh, bool inference,
+static gd_status take_places(gd_model *model, int32_t cache_slots, int32_t cache_tokens) {
+  gd_cache *cache = &model->cache;
+  size_t rows = (size_t)model->activations.rows;
+  cache->slots = cache_slots;
+  cache->capacity = cache_tokens;
+  cache->lengths = calloc((size_t)cache_slots, sizeof *cache->lengths);
+  cache->places = calloc(2 * rows, sizeof *cache->places);
+  if (cache->lengths && cache->places) return GD_OK;
+  return gd_fail(GD_NO_MEMORY, "no memory for the places of %zu rows", rows);
+}
+
+gd_status gd_model_open(gd_session *session, gd_device *device, const gd_spec *spec, const gd_mesh *mesh, int32_t cache_slots,
                         int32_t cache_tokens, gd_model *out) {
+  bool inference = cache_slots > 0;
   memset(out, 0, sizeof *out);
   out->session = session;
   out->device = device;
@@ -87,7 +99,7 @@ gd_status gd_model_open(gd_session *session, gd_device *device, const gd_spec *s
   GD_TRY(gd_layout_create(spec, mesh, gd_session_rank(session), &out->layout));
   gd_layout_activations(&out->layout, inference ? 1 : spec->batch.micro, !inference, 0, &out->activations);
   if (inference)
-    gd_memory_of_inference(&out->layout, cache_tokens, out->memory);
+    gd_memory_of_inference(&out->layout, cache_slots, cache_tokens, out->memory);
   else
     gd_memory_of_training(&out->layout, out->memory);
   GD_TRY(gd_session_group(session, mesh, GD_MASK_TENSOR, &out->tensor));
@@ -98,7 +110,8 @@ gd_status gd_model_open(gd_session *session, gd_device *device, const gd_spec *s
   out->piece_sizes = calloc(2 * (size_t)out->data->size, sizeof *out->piece_sizes);
   if (!out->piece_sizes) return gd_fail(GD_NO_MEMORY, "no memory for the pieces of %d data ranks", out->data->size);
   out->piece_offsets = out->piece_sizes + out->data->size;
-  return take_memory(out, cache_tokens);
+  if (inference) GD_TRY(take_places(out, cache_slots, cache_tokens));
+  return take_memory(out);
 }
 
 gd_status gd_model_open_kernels(gd_session *session, gd_device *device, int32_t threads, gd_kernels *out) {
@@ -116,6 +129,8 @@ void gd_model_close(gd_model *model) {
   if (model->kernels.ops) gd_kernels_close(&model->kernels);
   gd_layout_free(&model->layout);
   free(model->piece_sizes);
+  free(model->cache.lengths);
+  free(model->cache.places);
   memset(model, 0, sizeof *model);
 }
 

@@ -22,12 +22,22 @@ typedef enum gd_dropout_site {
   GD_DROPOUT_DOWN
 } gd_dropout_site;
 
-/* Keys and values of earlier tokens, for generation: [layer][block][capacity][2 * Hkv/R * D] stored, keys first in a row. */
+/* Keys and values of earlier tokens, for inference: [layer][block][slot][capacity][2 * Hkv/R * D] stored, keys first in a row.
+ * Each slot holds a text of its own. */
 typedef struct gd_cache {
   void *memory;
-  int32_t capacity; /* tokens */
-  int32_t length;   /* tokens in it */
+  int32_t slots;
+  int32_t capacity; /* tokens of a slot */
+  int32_t *lengths; /* [slots], host: tokens in each; whoever makes one smaller forgets what came behind */
+  int32_t *places;  /* [2][rows of a call], host: slots, then positions of the rows of the call at hand */
 } gd_cache;
+
+/* Rows of a slot in a call for inference. */
+typedef struct gd_infer_part {
+  int32_t slot;
+  int32_t rows;       /* >= 1, behind what is in the slot */
+  int32_t logit_rows; /* logits are wanted of the last so many */
+} gd_infer_part;
 
 typedef struct gd_model {
   gd_layout layout;
@@ -53,12 +63,13 @@ typedef struct gd_model {
 typedef struct gd_micro {
   int32_t sequences;
   int64_t rows, rows_here;
-  int64_t first_sequence; /* in the global batch */
-  int32_t slot;           /* where its activations are kept */
-  int64_t step;           /* keys the dropout masks */
-  float dropout;          /* probability; 0: none (validation, inference) */
-  bool accumulate;        /* fast: add to slot 0 */
-  int32_t position;       /* inference: position of the first row; rows are one sequence */
+  int64_t first_sequence;     /* in the global batch */
+  int32_t slot;               /* where its activations are kept */
+  int64_t step;               /* keys the dropout masks */
+  float dropout;              /* probability; 0: none (validation, inference) */
+  bool accumulate;            /* fast: add to slot 0 */
+  const gd_infer_part *parts; /* inference: whose the rows are */
+  int32_t part_count;
   int32_t node_count;
   gd_tree_node nodes[GD_TREE_MAX_NODES]; /* in time blocks of this micro-batch, as its rows lie: block s K + k */
   int32_t slots[GD_TREE_MAX_NODES];
@@ -66,10 +77,10 @@ typedef struct gd_micro {
   gd_tree_add merges[GD_TREE_MAX_NODES + GD_TREE_LEVELS]; /* of slots, once a bucket's gradients are there */
 } gd_micro;
 
-/* Takes the memory for micro-batches of at most spec->batch.micro sequences. For inference spec->batch.sequence is the most
- * rows of one call and cache_tokens the capacity of the cache. Collective over the job. GD_NO_MEMORY. */
+/* Takes the memory for micro-batches of at most spec->batch.micro sequences. cache_slots > 0: for inference, with so many slots
+ * of cache_tokens each; spec->batch.sequence is the most rows of one call. Collective over the job. GD_NO_MEMORY. */
 GD_CHECKED gd_status gd_model_open(gd_session *session, gd_device *device, const gd_spec *spec, const gd_mesh *mesh,
-                                   bool inference, int32_t cache_tokens, gd_model *out);
+                                   int32_t cache_slots, int32_t cache_tokens, gd_model *out);
 void gd_model_close(gd_model *model);
 /* Memory by its name in shard/memory.h, once; *out is NULL where its size is 0. `zeroed`: filled on the compute stream. Give it
  * back with gd_model_give. Local. GD_NO_MEMORY. */

@@ -29,10 +29,11 @@ static gd_status run_passes(gd_evaluator *evaluator, const int32_t *tokens, int6
     if (tokens[i] < 0 || tokens[i] >= vocabulary)
       return gd_fail_user(GD_BAD_DATA, "token id %d at position %lld: this model has ids 0 to %d", tokens[i], (long long)i,
                           vocabulary - 1);
-  model->cache.length = 0;
+  model->cache.lengths[0] = 0;
   for (int64_t first = 0; first < count; first += chunk) {
     int32_t rows = count - first < chunk ? (int32_t)(count - first) : chunk;
-    GD_TRY(gd_model_infer(model, tokens + first, rows, rows, evaluator->logits));
+    gd_infer_part part = {0, rows, rows};
+    GD_TRY(gd_model_infer(model, &part, 1, tokens + first, evaluator->logits));
     GD_TRY(visit(context, first, rows, evaluator->logits));
   }
   return GD_OK;

@@ -1,74 +1,40 @@
-/* generate.c - one token after the other: from logits to a choice, and the cache between. */
+/* generate.c - prompts into slots, and one token after the other for several of them. */
 #include "trainer/generate.h"
 
-#include <math.h>
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Larger logits first, lower ids among equals. */
-static int by_logit(const void *a, const void *b) {
-  const gd_candidate *x = a, *y = b;
-  if (x->logit != y->logit) return x->logit > y->logit ? -1 : 1;
-  return (x->token > y->token) - (x->token < y->token);
-}
-
-static int32_t most_likely(const float *logits, int32_t vocabulary, const bool *never) {
-  int32_t best = -1;
-  for (int32_t i = 0; i < vocabulary; i++) {
-    if (never && never[i]) continue;
-    if (best < 0 || logits[i] > logits[best]) best = i;
-  }
-  return best < 0 ? 0 : best;
-}
-
-int32_t gd_sample(const gd_sampling *sampling, const float *logits, int32_t vocabulary, int64_t position,
-                  gd_candidate *candidates) {
-  int32_t best = most_likely(logits, vocabulary, sampling->never), count = 0;
-  if (sampling->temperature <= 0) return best;
-  /* Beyond this a weight is 0 in double arithmetic; leaving such tokens out keeps the sort short. */
-  double cut = (double)logits[best] - 700 * sampling->temperature, sum = 0, kept = 0;
-  for (int32_t i = 0; i < vocabulary; i++)
-    if ((double)logits[i] >= cut && !(sampling->never && sampling->never[i]))
-      candidates[count++] = (gd_candidate){logits[i], i};
-  if (count == 0) return best; /* no logit is a number */
-  qsort(candidates, (size_t)count, sizeof *candidates, by_logit);
-  if (sampling->top_k > 0 && sampling->top_k < count) count = sampling->top_k;
-  double largest = (double)candidates[0].logit;
-  for (int32_t i = 0; i < count; i++) sum += exp(((double)candidates[i].logit - largest) / sampling->temperature);
-  int32_t last = 0;
-  for (; last < count; last++) {
-    kept += exp(((double)candidates[last].logit - largest) / sampling->temperature);
-    if (sampling->top_p < 1 && kept >= sampling->top_p * sum) break;
-  }
-  if (last == count) last = count - 1;
-  gd_rng rng = gd_rng_make(sampling->seed, GD_RNG_SAMPLING, 0, 0, (uint64_t)position);
-  double left = (double)gd_rng_word(&rng, 0) * 0x1p-32 * kept;
-  for (int32_t i = 0; i < last; i++) {
-    left -= exp(((double)candidates[i].logit - largest) / sampling->temperature);
-    if (left < 0) return candidates[i].token;
-  }
-  return candidates[last].token;
-}
-
-gd_status gd_generator_open(gd_model *model, const gd_sampling *sampling, gd_generator *out) {
-  size_t vocabulary = (size_t)model->layout.spec.model.vocabulary;
-  *out = (gd_generator){.model = model, .sampling = *sampling, .pending = -1};
-  out->logits = malloc(vocabulary * sizeof *out->logits);
-  out->candidates = malloc(vocabulary * sizeof *out->candidates);
-  if (out->logits && out->candidates) return GD_OK;
+gd_status gd_generator_open(gd_model *model, gd_generator *out) {
+  size_t vocabulary = (size_t)model->layout.spec.model.vocabulary, slots = (size_t)model->cache.slots;
+  size_t threads = (size_t)model->kernels.threads, capacity = (size_t)model->cache.capacity;
+  *out = (gd_generator){.model = model};
+  out->slots = calloc(slots, sizeof *out->slots);
+  out->parts = calloc(slots, sizeof *out->parts);
+  out->tokens = calloc(slots, sizeof *out->tokens);
+  out->logits = malloc(slots * vocabulary * sizeof *out->logits);
+  out->raw = malloc(threads * vocabulary * sizeof *out->raw);
+  out->candidates = malloc(threads * vocabulary * sizeof *out->candidates);
+  bool good = out->slots && out->parts && out->tokens && out->logits && out->raw && out->candidates;
+  for (size_t i = 0; good && i < slots; i++) good = (out->slots[i].tokens = malloc((capacity + 1) * sizeof(int32_t))) != NULL;
+  if (good) return GD_OK;
   gd_generator_close(out);
-  return gd_fail(GD_NO_MEMORY, "no memory for %zu logits", vocabulary);
+  return gd_fail(GD_NO_MEMORY, "no memory for the logits of %zu texts, %zu each", slots, vocabulary);
 }
 
 void gd_generator_close(gd_generator *generator) {
+  for (int32_t i = 0; generator->slots && i < generator->model->cache.slots; i++) free(generator->slots[i].tokens);
+  free(generator->slots);
+  free(generator->parts);
+  free(generator->tokens);
   free(generator->logits);
+  free(generator->raw);
   free(generator->candidates);
   memset(generator, 0, sizeof *generator);
 }
 
-gd_status gd_generator_prompt(gd_generator *generator, const int32_t *tokens, int64_t count) {
-  gd_model *model = generator->model;
-  int32_t vocabulary = model->layout.spec.model.vocabulary, chunk = model->layout.spec.batch.sequence;
+gd_status gd_generator_check(const gd_model *model, const int32_t *tokens, int64_t count) {
+  int32_t vocabulary = model->layout.spec.model.vocabulary;
   if (count >= model->cache.capacity)
     return gd_fail_user(GD_USAGE,
                         "the prompt has %lld tokens, but the context of this model is %d tokens (the new ones included)",
@@ -77,24 +43,94 @@ gd_status gd_generator_prompt(gd_generator *generator, const int32_t *tokens, in
     if (tokens[i] < 0 || tokens[i] >= vocabulary)
       return gd_fail_user(GD_BAD_DATA, "token id %d at position %lld of the prompt: this model has ids 0 to %d", tokens[i],
                           (long long)i, vocabulary - 1);
-  model->cache.length = 0;
-  generator->pending = -1;
-  for (int64_t first = 0; first < count; first += chunk) {
-    int32_t rows = count - first < chunk ? (int32_t)(count - first) : chunk;
-    GD_TRY(gd_model_infer(model, tokens + first, rows, 1, generator->logits));
+  return GD_OK;
+}
+
+gd_status gd_generator_read(gd_model *model, int32_t slot, int64_t stands, const int32_t *tokens, int64_t count,
+                            float *logits) {
+  int64_t most = model->activations.rows;
+  model->cache.lengths[slot] = (int32_t)stands;
+  for (int64_t first = stands; first < count; first += most) {
+    int64_t rows = count - first < most ? count - first : most;
+    gd_infer_part part = {slot, (int32_t)rows, first + rows == count};
+    GD_TRY(gd_model_infer(model, &part, 1, tokens + first, logits));
   }
   return GD_OK;
 }
 
-gd_status gd_generator_next(gd_generator *generator, int32_t *token) {
+/* The next token of a slot by its logits, which are written over. */
+static void draw(gd_generator *generator, int32_t slot, float *logits) {
+  const gd_model *model = generator->model;
+  int32_t vocabulary = model->layout.spec.model.vocabulary;
+  int64_t thread = omp_get_thread_num();
+  gd_slot_text *text = &generator->slots[slot];
+  float *raw = generator->raw + thread * vocabulary;
+  memcpy(raw, logits, (size_t)vocabulary * sizeof *raw);
+  gd_sampling_process(&text->sampling, text->tokens, text->known, text->new_tokens, vocabulary, raw, logits);
+  int32_t token =
+      gd_sample(&text->sampling, logits, vocabulary, model->cache.lengths[slot], generator->candidates + thread * vocabulary);
+  if (text->sampling.scored) text->log_likelihood += (double)raw[token] - gd_log_sum_exp(raw, vocabulary);
+  text->tokens[text->known++] = token;
+  text->new_tokens++;
+}
+
+/* Draws for slots[count] by the rows of generator->logits. */
+static void draw_all(gd_generator *generator, const gd_infer_part *parts, int32_t count) {
+  int64_t vocabulary = generator->model->layout.spec.model.vocabulary;
+  int32_t threads = generator->model->kernels.threads;
+#pragma omp parallel for num_threads(threads < count ? threads : count) schedule(static)
+  for (int32_t i = 0; i < count; i++) draw(generator, parts[i].slot, generator->logits + i * vocabulary);
+}
+
+/* Tokens that the slot's cache and the prompt have in common. At least one is read again: its logits are wanted. */
+static int64_t common_tokens(const gd_generator *generator, int32_t slot, const int32_t *tokens, int64_t count) {
+  int64_t same = 0, there = generator->model->cache.lengths[slot];
+  while (same < there && same < count - 1 && generator->slots[slot].tokens[same] == tokens[same]) same++;
+  return same;
+}
+
+gd_status gd_generator_prompt(gd_generator *generator, int32_t first_slot, int32_t texts, const gd_sampling *sampling,
+                              const int32_t *tokens, int64_t count, int32_t *first) {
   gd_model *model = generator->model;
-  *token = -1;
-  if (generator->pending >= 0) {
-    if (model->cache.length >= model->cache.capacity) return GD_OK;
-    GD_TRY(gd_model_infer(model, &generator->pending, 1, 1, generator->logits));
+  size_t vocabulary = (size_t)model->layout.spec.model.vocabulary;
+  int64_t stands = common_tokens(generator, first_slot, tokens, count);
+  GD_TRY(gd_generator_read(model, first_slot, stands, tokens, count, generator->logits));
+  for (int32_t i = 0; i < texts; i++) {
+    gd_slot_text *text = &generator->slots[first_slot + i];
+    if (i > 0) {
+      GD_TRY(gd_model_copy_slot(model, first_slot, first_slot + i));
+      memcpy(generator->logits + (size_t)i * vocabulary, generator->logits, vocabulary * sizeof(float));
+    }
+    memcpy(text->tokens, tokens, (size_t)count * sizeof *tokens);
+    text->sampling = sampling[i];
+    text->known = count;
+    text->new_tokens = 0;
+    text->log_likelihood = 0;
+    generator->parts[i] = (gd_infer_part){first_slot + i, 1, 1};
   }
-  *token = gd_sample(&generator->sampling, generator->logits, model->layout.spec.model.vocabulary, model->cache.length,
-                     generator->candidates);
-  generator->pending = *token;
+  draw_all(generator, generator->parts, texts);
+  for (int32_t i = 0; i < texts; i++) first[i] = generator->slots[first_slot + i].tokens[count];
+  return GD_OK;
+}
+
+gd_status gd_generator_next(gd_generator *generator, const int32_t *slots, int32_t count, int32_t *next) {
+  gd_model *model = generator->model;
+  int32_t parts = 0;
+  for (int32_t i = 0; i < count; i++) {
+    const gd_slot_text *text = &generator->slots[slots[i]];
+    next[i] = -1;
+    if (model->cache.lengths[slots[i]] >= model->cache.capacity) continue;
+    generator->tokens[parts] = text->tokens[text->known - 1];
+    generator->parts[parts++] = (gd_infer_part){slots[i], 1, 1};
+  }
+  if (parts == 0) return GD_OK;
+  GD_TRY(gd_model_infer(model, generator->parts, parts, generator->tokens, generator->logits));
+  draw_all(generator, generator->parts, parts);
+  for (int32_t i = 0, part = 0; i < count; i++)
+    if (part < parts && generator->parts[part].slot == slots[i]) {
+      const gd_slot_text *text = &generator->slots[slots[i]];
+      next[i] = text->tokens[text->known - 1];
+      part++;
+    }
   return GD_OK;
 }

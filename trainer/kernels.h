@@ -141,7 +141,8 @@ typedef struct gd_rows_finish {
   int64_t rows, width;
   const float *sum;  /* [rows][width] */
   const void *bias;  /* [width] stored or NULL */
-  const void *table; /* [period][width] stored, row (first_row + r) % period; or NULL: learned positions */
+  const void *table; /* [period][width] stored, row positions[r], or (first_row + r) % period; or NULL: learned positions */
+  const int32_t *positions; /* [rows] or NULL */
   int64_t period;
   int64_t first_row; /* global row of row 0 (global sequence * T + t): index of the dropout mask */
   float dropout;
@@ -178,6 +179,9 @@ typedef struct gd_attention {
   const int32_t *positions;
   int32_t query_start, prefix_length;
   const int32_t *document_starts;
+  /* forward, for a cache of keys and values: sequence b reads slots[b] in place of b, its query i stands at starts[b] + i, and
+   * it has starts[b] + query_length keys. Both [batch], or both NULL. */
+  const int32_t *slots, *starts;
   /* Dropout of the weights: element (((first_sequence + b) * all_heads + first_head + h) * query_total + position) * key_total
    * + key. */
   float dropout;
@@ -191,6 +195,17 @@ typedef struct gd_attention {
   void *dq, *dk, *dv;
   float *delta; /* scratch [batch][heads][query_length]: ROW SUMS of dout * out */
 } gd_attention;
+
+/* Keys and values of new rows to their places in a cache: cache[(slots[r] * capacity + positions[r]) * width + i] = x[r * ld +
+ * i], i < width. */
+typedef struct gd_cache_rows {
+  gd_dtype dtype; /* of both: stored */
+  int64_t rows, width, ld;
+  const void *x;
+  const int32_t *slots, *positions; /* [rows]; no two rows have one place */
+  int64_t capacity;                 /* rows of a slot */
+  void *cache;
+} gd_cache_rows;
 
 /* Cross entropy over a vocabulary cut into blocks. Rows of logits [rows][block_columns], one call a block. */
 typedef struct gd_loss {
@@ -311,6 +326,7 @@ typedef struct gd_kernels_ops {
   gd_status (*dropout_backward)(gd_kernels *, const gd_dropout_backward *);
   gd_status (*attention_forward)(gd_kernels *, const gd_attention *);
   gd_status (*attention_backward)(gd_kernels *, const gd_attention *);
+  gd_status (*cache_rows)(gd_kernels *, const gd_cache_rows *);
   gd_status (*loss_max)(gd_kernels *, const gd_loss *);
   gd_status (*loss_exponentials)(gd_kernels *, const gd_loss *);
   gd_status (*loss_gradient)(gd_kernels *, const gd_loss *);

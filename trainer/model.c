@@ -66,13 +66,56 @@ gd_status gd_model_backward(gd_model *model, const gd_micro *micro, int32_t firs
   return layers > first_layer && model->layout.tables_trained ? gd_embedding_layer_backward(model, micro) : GD_OK;
 }
 
-gd_status gd_model_infer(gd_model *model, const int32_t *tokens, int32_t rows, int32_t logit_rows, float *logits) {
-  if (model->cache.length + rows > model->cache.capacity)
-    return gd_fail_user(GD_USAGE, "%d tokens and %d more do not fit the context of %d tokens", model->cache.length, rows,
-                        model->cache.capacity);
-  gd_micro micro = {.sequences = 1, .rows = rows, .rows_here = rows, .position = model->cache.length};
+/* Slots and positions of the rows, and whether they fit. */
+static gd_status place_rows(gd_model *model, const gd_infer_part *parts, int32_t count, int64_t *rows) {
+  gd_cache *cache = &model->cache;
+  int64_t most = model->activations.rows;
+  int32_t *slots = cache->places, *positions = cache->places + most;
+  *rows = 0;
+  for (int32_t i = 0; i < count; i++) {
+    const gd_infer_part *p = &parts[i];
+    if (p->slot < 0 || p->slot >= cache->slots || p->rows < 1 || p->logit_rows > p->rows || *rows + p->rows > most)
+      return gd_fail(GD_BUG, "part %d of a call: slot %d of %d, %d rows behind %lld of %lld", i, p->slot, cache->slots, p->rows,
+                     (long long)*rows, (long long)most);
+    int32_t length = cache->lengths[p->slot];
+    if (length + p->rows > cache->capacity)
+      return gd_fail_user(GD_USAGE, "%d tokens and %d more do not fit the context of %d tokens", length, p->rows,
+                          cache->capacity);
+    for (int32_t r = 0; r < p->rows; r++, ++*rows) {
+      slots[*rows] = p->slot;
+      positions[*rows] = length + r;
+    }
+  }
+  return GD_OK;
+}
+
+gd_status gd_model_infer(gd_model *model, const gd_infer_part *parts, int32_t count, const int32_t *tokens, float *logits) {
+  const gd_device_ops *ops = model->device->ops;
+  gd_stream *stream = model->device->compute;
+  int64_t rows;
+  GD_TRY(place_rows(model, parts, count, &rows));
+  gd_micro micro = {.sequences = 1, .rows = rows, .rows_here = rows, .parts = parts, .part_count = count};
+  size_t bytes = (size_t)rows * sizeof(int32_t);
   GD_TRY(gd_model_load_batch(model, &micro, tokens, 0, 0, 0));
+  GD_TRY(ops->copy(stream, gd_model_kept(model, &micro, GD_A_SLOTS, 0), model->cache.places, bytes, GD_COPY_HOST_TO_DEVICE));
+  GD_TRY(ops->copy(stream, gd_model_kept(model, &micro, GD_A_POSITIONS, 0), model->cache.places + model->activations.rows,
+                   bytes, GD_COPY_HOST_TO_DEVICE));
   GD_TRY(gd_model_forward(model, &micro, 0, model->layout.shape.layers));
-  model->cache.length += rows;
-  return gd_head_logits(model, &micro, logit_rows, logits);
+  GD_TRY(gd_head_logits(model, &micro, logits));
+  for (int32_t i = 0; i < count; i++) model->cache.lengths[parts[i].slot] += parts[i].rows;
+  return ops->stream_sync(stream);
+}
+
+gd_status gd_model_copy_slot(gd_model *model, int32_t from, int32_t to) {
+  const gd_shape *s = &model->layout.shape;
+  gd_cache *cache = &model->cache;
+  size_t row = (size_t)(2 * s->kv) * s->bytes, slot = (size_t)cache->capacity * row;
+  size_t bytes = (size_t)cache->lengths[from] * row;
+  for (int64_t i = 0; i < (int64_t)s->layers * s->blocks; i++) {
+    char *first = (char *)cache->memory + (size_t)(i * cache->slots) * slot;
+    GD_TRY(model->device->ops->copy(model->device->compute, first + (size_t)to * slot, first + (size_t)from * slot, bytes,
+                                    GD_COPY_DEVICE_TO_DEVICE));
+  }
+  cache->lengths[to] = cache->lengths[from];
+  return GD_OK;
 }

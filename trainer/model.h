@@ -21,9 +21,13 @@ GD_CHECKED gd_status gd_model_loss(gd_model *model, const gd_micro *micro, float
  * frozen no gradient is made. Collective over tensor. */
 GD_CHECKED gd_status gd_model_backward(gd_model *model, const gd_micro *micro, int32_t first_layer, int32_t layers);
 
-/* Inference: runs rows tokens (host) at positions cache.length .., appends them to the cache, and gives the logits [V] (true
- * size, host, float32, the same on every tensor rank) of the last `logit_rows` rows. rows <= batch.sequence. Collective over
- * tensor. */
-GD_CHECKED gd_status gd_model_infer(gd_model *model, const int32_t *tokens, int32_t rows, int32_t logit_rows, float *logits);
+/* Inference: runs tokens (host) of `count` parts, one behind the other, appends them to their slots, and gives logits [V] (true
+ * size, host, float32, the same on every tensor rank) of the rows that are wanted. At most batch.sequence rows, no slot twice.
+ * What a row's text comes to does not depend on the other parts (docs/rounding.md). GD_USAGE where a slot has no room.
+ * Collective over tensor. */
+GD_CHECKED gd_status gd_model_infer(gd_model *model, const gd_infer_part *parts, int32_t count, const int32_t *tokens,
+                                    float *logits);
+/* The text of slot `from` to another one. Local. */
+GD_CHECKED gd_status gd_model_copy_slot(gd_model *model, int32_t from, int32_t to);
 
 #endif

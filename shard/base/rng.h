@@ -17,7 +17,7 @@ typedef enum gd_rng_purpose {
   GD_RNG_WEIGHTS = 1,  /* initial weights: step = hash of the tensor's name, index = logical element */
   GD_RNG_DROPOUT = 2,  /* masks: site = gd_dropout_site, index = global element */
   GD_RNG_DATA = 3,     /* sample order and mixture */
-  GD_RNG_SAMPLING = 4, /* text generation: step = token position */
+  GD_RNG_SAMPLING = 4, /* text generation: layer = which of several texts, step = token position */
 } gd_rng_purpose;
 
 typedef struct gd_rng {

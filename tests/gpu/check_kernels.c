@@ -129,7 +129,7 @@ static void case_embedding(side *s, const setting *set) {
   note(s, a.gradient, a.blocks * a.block_stride, GD_FLOAT32);
 }
 
-/* variant: 1 bias, 2 table, 4 dropout, 8 residual. */
+/* variant: 1 bias, 2 table, 4 dropout, 8 residual, 16 positions given. */
 static void case_rows(side *s, const setting *set) {
   int64_t rows = 22, width = 70, period = 8;
   gd_rows_finish a = {.dtype = set->dtype, .rows = rows, .width = width, .first_row = 1003, .period = period};
@@ -140,6 +140,7 @@ static void case_rows(side *s, const setting *set) {
   if (set->variant & 2) a.table = input(s, 3, period * width, set->dtype, 1, 0);
   if (set->variant & 4) a.dropout = 0.3f;
   if (set->variant & 8) a.residual = input(s, 4, rows * width, set->dtype, 1, 0);
+  if (set->variant & 16) a.positions = integers(s, 6, rows, (uint32_t)period);
   gpu_must(s->kernels.ops->rows_finish(&s->kernels, &a));
   note(s, a.out, rows * width, set->dtype);
   gd_dropout_backward b = {.dtype = set->dtype, .rows = rows, .width = width, .first_row = 1000, .dropout = 0.3f, .rng = a.rng};
@@ -147,6 +148,65 @@ static void case_rows(side *s, const setting *set) {
   b.dx = output(s, rows * width, set->dtype);
   gpu_must(s->kernels.ops->dropout_backward(&s->kernels, &b));
   note(s, b.dx, rows * width, set->dtype);
+}
+
+/* New rows into a cache of slots, then attention over it: all sequences in one call, and each by itself, without slots. Where
+ * attention is not the CPU's order (bfloat16), only whether these two are the same bits is told. variant: 0 one row each, 1
+ * three. */
+static void case_cache(side *s, const setting *set) {
+  enum { SLOTS = 5, CAPACITY = 150, BATCH = 3, HEADS = 4, KV_HEADS = 2, HEAD = 40 };
+  static const int32_t slots[BATCH] = {4, 0, 2}, starts[BATCH] = {147, 0, 63};
+  int64_t rows = set->variant ? 3 : 1, width = 2 * KV_HEADS * HEAD, ld = width + 8, out_row = HEADS * HEAD;
+  int64_t elements = BATCH * rows * out_row, element = (int64_t)gd_dtype_bytes(set->dtype);
+  int32_t row_slots[3 * BATCH], row_positions[3 * BATCH];
+  for (int r = 0; r < BATCH * rows; r++) {
+    row_slots[r] = slots[r / rows];
+    row_positions[r] = starts[r / rows] + (int32_t)(r % rows);
+  }
+  gd_cache_rows c = {.dtype = set->dtype, .rows = BATCH * rows, .width = width, .ld = ld, .capacity = CAPACITY};
+  c.x = input(s, 1, c.rows * ld, set->dtype, 1, 0);
+  c.slots = upload(s, row_slots, (size_t)c.rows * sizeof *row_slots);
+  c.positions = upload(s, row_positions, (size_t)c.rows * sizeof *row_positions);
+  c.cache = input(s, 2, SLOTS * CAPACITY * width, set->dtype, 1, 0);
+  gpu_must(s->kernels.ops->cache_rows(&s->kernels, &c));
+  note(s, c.cache, SLOTS * CAPACITY * width, set->dtype);
+  gd_attention a = {.dtype = set->dtype, .batch = BATCH, .heads = HEADS, .kv_heads = KV_HEADS, .head_size = HEAD};
+  a.query_length = (int32_t)rows;
+  a.key_length = CAPACITY;
+  a.q = input(s, 3, elements, set->dtype, 1, 0);
+  a.k = c.cache;
+  a.v = (const char *)c.cache + KV_HEADS * HEAD * element;
+  a.q_row = a.out_row = out_row;
+  a.q_batch = a.out_batch = rows * out_row;
+  a.kv_row = width;
+  a.kv_batch = CAPACITY * width;
+  a.out = output(s, elements, set->dtype);
+  a.lse = output(s, BATCH * HEADS * rows, GD_FLOAT32);
+  a.scale = 0.3f;
+  a.slots = upload(s, slots, sizeof slots);
+  a.starts = upload(s, starts, sizeof starts);
+  gpu_must(s->kernels.ops->attention_forward(&s->kernels, &a));
+  int64_t before = s->note_count;
+  note(s, a.out, elements, set->dtype);
+  char *alone = output(s, elements, set->dtype);
+  for (int b = 0; b < BATCH; b++) {
+    gd_attention one = a;
+    one.batch = 1;
+    one.slots = one.starts = NULL;
+    one.query_start = starts[b];
+    one.key_length = starts[b] + (int32_t)rows;
+    one.q = (const char *)a.q + b * a.q_batch * element;
+    one.k = (const char *)a.k + slots[b] * a.kv_batch * element;
+    one.v = (const char *)a.v + slots[b] * a.kv_batch * element;
+    one.out = alone + b * a.out_batch * element;
+    gpu_must(s->kernels.ops->attention_forward(&s->kernels, &one));
+  }
+  note(s, alone, elements, set->dtype);
+  int64_t differ = 0;
+  for (int64_t i = 0; i < elements; i++) differ += s->notes[before + i] != s->notes[before + elements + i];
+  if (set->dtype == GD_BFLOAT16) s->note_count = before;
+  note_double(s, (double)differ);
+  if (differ) gpu_must(gd_fail(GD_BUG, "cache: %lld elements differ between slots together and alone", (long long)differ));
 }
 
 /* variant: 0 separate dlogits, 1 over the logits; + 2: rows of odd length; + 4 times the width's number, the number after the
@@ -343,7 +403,8 @@ static const struct {
              {"activation", case_activation, 0, 15, 0, 0},
              {"rotary", case_rotary, 0, 3, 0, 0},
              {"embedding", case_embedding, 0, 3, 0, 0},
-             {"rows, dropout", case_rows, 0, 16, 0, 0},
+             {"rows, dropout", case_rows, 0, 20, 0, 0},
+             {"cache", case_cache, 0, 2, 0, 0},
              {"loss", case_loss, 0, 4 * WIDTHS + 4, 0, 4},
              {"nodes", case_nodes, 0, 4, 0, 0},
              {"finite", case_finite, 0, 5, 0, 0},

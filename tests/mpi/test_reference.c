@@ -389,17 +389,19 @@ static void run_logits(const layout_case *c, const gd_spec *spec, const char *fo
   for (int i = 0; i < LENGTH; i++) tokens[i] = (int32_t)text[i];
   free(text);
   good(gd_mesh_init(&mesh, gd_session_ranks(session), c->tensor, 1, 1));
-  good(gd_model_open(session, on, spec, &mesh, true, LENGTH, &model));
+  good(gd_model_open(session, on, spec, &mesh, 2, LENGTH, &model));
   good(gd_weight_source_open(session, folder, &source));
   good(gd_model_read_weights(&model, gd_weight_source_read, &source));
   gd_weight_source_close(&source);
   float *expected = reference_tensor("logits", "", &rows, &cols);
   assert_true(rows == LENGTH && cols == VOCABULARY);
   for (int half = 0; half < 2; half++) {
-    model.cache.length = 0;
+    int32_t slot = 1 - half;
+    model.cache.lengths[slot] = 0;
     int32_t together = half ? LENGTH / 2 : LENGTH;
-    good(gd_model_infer(&model, tokens, together, together, logits));
-    for (int32_t t = together; t < LENGTH; t++) good(gd_model_infer(&model, tokens + t, 1, 1, logits + t * VOCABULARY));
+    good(gd_model_infer(&model, &(gd_infer_part){slot, together, together}, 1, tokens, logits));
+    for (int32_t t = together; t < LENGTH; t++)
+      good(gd_model_infer(&model, &(gd_infer_part){slot, 1, 1}, 1, tokens + t, logits + t * VOCABULARY));
     for (int i = 0; i < LENGTH * VOCABULARY; i++)
       close_to(c->dtype, "a logit", (double)logits[i], (double)expected[i], tolerance(c->dtype, "logits", 0));
   }

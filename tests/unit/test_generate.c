@@ -8,7 +8,8 @@
 
 #include <cmocka.h>
 
-#include "trainer/generate.h"
+#include "shard/base/rng.h"
+#include "trainer/sampling.h"
 
 enum { V = 6, DRAWS = 20000 };
 static const float logits[V] = {0.0f, 2.0f, 1.0f, 2.0f, -1.0f, -30.0f};
@@ -121,6 +122,70 @@ static void ids_without_a_text_are_never_drawn(void **state) {
   assert_int_equal(counts[4], DRAWS);
 }
 
+/* Whatever k, the best k are the first k of a sorted list. */
+static void the_best_are_those_of_a_sorted_list(void **state) {
+  (void)state;
+  enum { MANY = 500 };
+  float values[MANY];
+  bool never[MANY];
+  gd_rng rng = gd_rng_make(3, GD_RNG_WEIGHTS, 1, 0, 0);
+  for (uint64_t i = 0; i < MANY; i++) {
+    values[i] = floorf(40 * gd_rng_uniform(&rng, i)); /* many are equal */
+    never[i] = gd_rng_uniform(&rng, MANY + i) < 0.1f;
+  }
+  values[17] = NAN;
+  values[30] = -INFINITY;
+  for (int32_t k = 1; k <= MANY; k += k < 20 ? 1 : 97) {
+    gd_candidate best[MANY];
+    int32_t count = gd_best(values, MANY, 5, never, k, best);
+    bool taken[MANY] = {false};
+    for (int32_t i = 0; i < count; i++) {
+      int32_t expected = -1;
+      for (int32_t j = 0; j < MANY; j++)
+        if (!taken[j] && !never[j] && values[j] >= 5 && (expected < 0 || values[j] > values[expected])) expected = j;
+      assert_int_equal(best[i].token, expected);
+      taken[expected] = true;
+    }
+    if (k < 100) assert_int_equal(count, k);
+  }
+}
+
+static void penalties_are_taken_once_and_ends_wait(void **state) {
+  (void)state;
+  static const bool ends[V] = {false, false, true, false, false, true};
+  static const int32_t tokens[] = {1, 4, 1, 1};
+  const gd_sampling sampling = {.repetition_penalty = 2, .min_new_tokens = 3, .ends = ends};
+  float out[V];
+  for (int64_t made = 2; made <= 3; made++) {
+    memcpy(out, logits, sizeof out);
+    gd_sampling_process(&sampling, tokens, 4, made, V, logits, out);
+    const float expected[V] = {0.0f, 1.0f, made < 3 ? -INFINITY : 1.0f, 2.0f, -2.0f, made < 3 ? -INFINITY : -30.0f};
+    for (int i = 0; i < V; i++) assert_true(out[i] == expected[i]);
+  }
+}
+
+/* Texts of one seed differ by their stream, and stream 0 is what a single text draws. */
+static void streams_are_other_texts(void **state) {
+  (void)state;
+  gd_candidate candidates[V];
+  int differ = 0;
+  for (int i = 0; i < 200; i++) {
+    gd_sampling one = {.temperature = 1, .top_p = 1, .seed = 1}, other = one;
+    other.stream = 1;
+    differ += gd_sample(&one, logits, V, i, candidates) != gd_sample(&other, logits, V, i, candidates);
+  }
+  assert_in_range(differ, 20, 180);
+}
+
+static void log_sum_exp_is_that_of_its_terms(void **state) {
+  (void)state;
+  double sum = 0;
+  for (int i = 0; i < V; i++) sum += exp((double)logits[i]);
+  assert_true(fabs(gd_log_sum_exp(logits, V) - log(sum)) < 1e-12);
+  const float large[2] = {1000, 1000};
+  assert_true(fabs(gd_log_sum_exp(large, 2) - 1000 - log(2)) < 1e-12);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(temperature_zero_takes_the_largest_and_lowest_id),
@@ -131,6 +196,10 @@ int main(void) {
       cmocka_unit_test(ids_without_a_text_are_never_drawn),
       cmocka_unit_test(a_draw_depends_on_seed_and_position_only),
       cmocka_unit_test(logits_that_are_no_numbers_still_give_a_token),
+      cmocka_unit_test(the_best_are_those_of_a_sorted_list),
+      cmocka_unit_test(penalties_are_taken_once_and_ends_wait),
+      cmocka_unit_test(streams_are_other_texts),
+      cmocka_unit_test(log_sum_exp_is_that_of_its_terms),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -91,7 +91,7 @@ expect 64 'found "two", expected whole numbers' generate --checkpoint "$llama" -
 expect 64 "the prompt has 512 tokens, but the context of this model is 512 tokens" generate --checkpoint "$llama" \
   --token-ids "$(yes 5 | head -512 | tr '\n' ' ')"
 expect 64 "the prompt is empty" generate --checkpoint "$llama" --token-ids ""
-expect 64 "give one of --prompt, --prompt-file and --token-ids" generate --checkpoint "$llama" --prompt a --token-ids 1
+expect 64 "give one of --prompt, --prompt-file, --token-ids, --jsonl and --chat" generate --checkpoint "$llama" --prompt a --token-ids 1
 expect 64 'did you mean "--temperature"' generate --checkpoint "$llama" --temprature 1
 expect 64 "3 tensor ranks do not divide this model" ranks 3 "$build/bin/gptdist-generate" --checkpoint "$llama" --token-ids 1
 expect 64 'found "bleurt", expected perplexity' evaluate --checkpoint "$llama" --task bleurt --data x

@@ -76,7 +76,7 @@ printf '97, 34\n10 98\n' >in
 expect 2 text data decode --tokenizer bytes --json
 : >in
 expect 1 output,vocabulary,merges,bytes,words,seconds data train-tokenizer --vocab-size 300 --output words --json text.txt
-expect 1 text,token_ids generate --checkpoint run --prompt 'Line "1"' --max-new-tokens 3 --json
+expect 1 prompt_tokens,text,token_ids,stopped_by,tokens_per_s generate --checkpoint run --prompt 'Line "1"' --max-new-tokens 3 --json
 expect 1 task,loss,perplexity,tokens,windows,tokens_per_s eval --checkpoint run --task perplexity --data data --json
 expect 1 task,loss,perplexity,bits_per_byte eval --checkpoint run --task perplexity --data text.txt --json
 expect 2 position,token,logits eval --checkpoint run --task logits --token-ids '1 2' --json

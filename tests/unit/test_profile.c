@@ -80,6 +80,11 @@ static void elementwise_kernels_are_counted(void **state) {
   f.residual = some;
   f.dropout = 0.1f;
   expect(gd_work_rows_finish(&f), 4 * 60 + 2 * (120 + 10), 180, "rows: bias, dropout, residual");
+  gd_rows_finish g = {
+      .dtype = GD_FLOAT32, .rows = 6, .width = 10, .table = some, .positions = (const int32_t[6]){0}, .period = 2};
+  expect(gd_work_rows_finish(&g), 4 * (60 + 60 + 60 + 6), 60, "rows of positions of their own");
+  gd_cache_rows k = {.dtype = GD_BFLOAT16, .rows = 3, .width = 16};
+  expect(gd_work_cache_rows(&k), 2 * 2 * 48 + 8 * 3, 0, "rows to a cache");
   gd_rows_finish e = {.dtype = GD_FLOAT32, .rows = 6, .width = 10, .table = some, .period = 2};
   expect(gd_work_rows_finish(&e), 4 * (60 + 60 + 20), 60, "rows of two positions");
   gd_dropout_backward d = {.dtype = GD_BFLOAT16, .rows = 6, .width = 10};

@@ -80,6 +80,7 @@ TIMED(rows_finish, gd_rows_finish)
 TIMED(dropout_backward, gd_dropout_backward)
 TIMED(attention_forward, gd_attention)
 TIMED(attention_backward, gd_attention)
+TIMED(cache_rows, gd_cache_rows)
 TIMED(loss_max, gd_loss)
 TIMED(loss_exponentials, gd_loss)
 TIMED(loss_gradient, gd_loss)
@@ -152,6 +153,7 @@ static const gd_kernels_ops wrappers = {
     .dropout_backward = timed_dropout_backward,
     .attention_forward = timed_attention_forward,
     .attention_backward = timed_attention_backward,
+    .cache_rows = timed_cache_rows,
     .loss_max = timed_loss_max,
     .loss_exponentials = timed_loss_exponentials,
     .loss_gradient = timed_loss_gradient,

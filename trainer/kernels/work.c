@@ -88,9 +88,10 @@ gd_work gd_work_rows_finish(const gd_rows_finish *a) {
   int64_t period = a->period > 0 && a->period < a->rows ? a->period : a->rows; /* rows of the table that are read */
   double stored = elements * (a->residual ? 2 : 1);
   if (a->bias) stored += (double)a->width;
-  if (a->table) stored += product(period, a->width);
+  if (a->table) stored += product(a->positions ? a->rows : period, a->width);
   int operations = (a->bias ? 1 : 0) + (a->table ? 1 : 0) + (a->dropout > 0 ? 1 : 0) + (a->residual ? 1 : 0);
-  return (gd_work){elements * FLOAT_BYTES + stored * bytes_of(a->dtype), elements * operations};
+  double positions = a->positions ? (double)a->rows * INDEX_BYTES : 0;
+  return (gd_work){elements * FLOAT_BYTES + stored * bytes_of(a->dtype) + positions, elements * operations};
 }
 
 gd_work gd_work_dropout_backward(const gd_dropout_backward *a) {
@@ -126,6 +127,10 @@ gd_work gd_work_attention_forward(const gd_attention *a) {
 
 gd_work gd_work_attention_backward(const gd_attention *a) {
   return attention(a, 4, 4, 2, 10); /* q, out, dout, dq; k, v, dk, dv; lse, delta */
+}
+
+gd_work gd_work_cache_rows(const gd_cache_rows *a) {
+  return (gd_work){2 * product(a->rows, a->width) * bytes_of(a->dtype) + 2 * (double)a->rows * INDEX_BYTES, 0};
 }
 
 /* `passes` over the true logits of a block, `arrays` of a number a row. */

@@ -32,6 +32,7 @@ gd_work gd_work_dropout_backward(const gd_dropout_backward *a);
  * by query_start and prefix_length: positions and document starts are on the device. */
 gd_work gd_work_attention_forward(const gd_attention *a);
 gd_work gd_work_attention_backward(const gd_attention *a);
+gd_work gd_work_cache_rows(const gd_cache_rows *a);
 gd_work gd_work_loss_max(const gd_loss *a);
 gd_work gd_work_loss_exponentials(const gd_loss *a);
 gd_work gd_work_loss_gradient(const gd_loss *a);

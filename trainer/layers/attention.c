@@ -14,8 +14,8 @@ static gd_status rotate(gd_model *model, const gd_micro *micro, void *qkv, bool 
     args.head_size = s->head_size;
     args.theta = spec->rope_theta;
     args.x = (char *)qkv + (size_t)(block * micro->rows * s->qkv) * s->bytes;
-    args.first_position = model->inference ? micro->position : 0;
-    args.period = model->inference ? micro->rows : s->sequence;
+    args.positions = model->inference ? gd_model_kept(model, micro, GD_A_POSITIONS, 0) : 0;
+    args.period = s->sequence;
     args.inverse = inverse;
     GD_TRY(model->kernels.ops->rotary(&model->kernels, &args));
   }
@@ -24,7 +24,7 @@ static gd_status rotate(gd_model *model, const gd_micro *micro, void *qkv, bool 
 
 static gd_attention block_arguments(const gd_model *model, const gd_micro *micro, int32_t layer, int32_t block) {
   const gd_shape *s = &model->layout.shape;
-  int64_t t = model->inference ? micro->rows : s->sequence;
+  int64_t t = s->sequence;
   gd_attention a = {.dtype = s->dtype, .batch = micro->sequences, .heads = s->heads, .kv_heads = s->kv_heads};
   char *qkv = (char *)gd_model_kept(model, micro, GD_A_QKV, layer) + (size_t)(block * micro->rows * s->qkv) * s->bytes;
   a.head_size = s->head_size;
@@ -39,8 +39,7 @@ static gd_attention block_arguments(const gd_model *model, const gd_micro *micro
   a.out_batch = t * s->q;
   a.lse = gd_model_kept_float(model, micro, GD_A_LSE, layer) + block * micro->rows * s->heads;
   a.scale = 1.0f / sqrtf((float)s->head_size);
-  if (model->layout.spec.data.mask_documents && !model->inference)
-    a.document_starts = gd_model_kept(model, micro, GD_A_DOCUMENTS, 0);
+  if (model->layout.spec.data.mask_documents) a.document_starts = gd_model_kept(model, micro, GD_A_DOCUMENTS, 0);
   a.dropout = micro->dropout;
   a.rng = gd_model_dropout_rng(model, micro, GD_DROPOUT_ATTENTION, layer);
   a.first_sequence = micro->first_sequence;
@@ -52,24 +51,55 @@ static gd_attention block_arguments(const gd_model *model, const gd_micro *micro
   return a;
 }
 
-/* Appends this call's keys and values to the cache and lets the kernel look at all of it. */
-static gd_status use_cache(gd_model *model, const gd_micro *micro, int32_t layer, int32_t block, gd_attention *a) {
+/* Appends this call's keys and values to the cache of a layer's block, which is returned. */
+static gd_status append_to_cache(gd_model *model, const gd_micro *micro, int32_t layer, int32_t block, char **cache) {
   const gd_shape *s = &model->layout.shape;
-  int64_t row = 2 * s->kv, place = (int64_t)layer * s->blocks + block;
-  char *cache = (char *)model->cache.memory + (size_t)(place * model->cache.capacity * row) * s->bytes;
-  gd_stream *stream = model->device->compute;
-  for (int64_t r = 0; r < micro->rows; r++) {
-    const char *from = (const char *)a->k + (size_t)(r * s->qkv) * s->bytes;
-    GD_TRY(model->device->ops->copy(stream, cache + (size_t)((micro->position + r) * row) * s->bytes, from,
-                                    (size_t)row * s->bytes, GD_COPY_DEVICE_TO_DEVICE));
+  const char *qkv = (const char *)gd_model_kept(model, micro, GD_A_QKV, layer);
+  gd_cache_rows rows = {.dtype = s->dtype, .rows = micro->rows, .width = 2 * s->kv, .ld = s->qkv};
+  int64_t place = ((int64_t)layer * s->blocks + block) * model->cache.slots * model->cache.capacity;
+  *cache = (char *)model->cache.memory + (size_t)(place * rows.width) * s->bytes;
+  rows.x = qkv + (size_t)(block * micro->rows * s->qkv + s->q) * s->bytes;
+  rows.slots = gd_model_kept(model, micro, GD_A_SLOTS, 0);
+  rows.positions = gd_model_kept(model, micro, GD_A_POSITIONS, 0);
+  rows.capacity = model->cache.capacity;
+  rows.cache = *cache;
+  return model->kernels.ops->cache_rows(&model->kernels, &rows);
+}
+
+/* `batch` neighbouring parts of `rows` rows each, from row `first` of the call on, look at their slots. */
+static gd_status look_at_cache(gd_model *model, const gd_micro *micro, int32_t layer, int32_t block, char *cache, int64_t first,
+                               int32_t batch, int32_t rows) {
+  const gd_shape *s = &model->layout.shape;
+  gd_attention a = block_arguments(model, micro, layer, block);
+  a.batch = batch;
+  a.query_length = rows;
+  a.q = (const char *)a.q + (size_t)(first * s->qkv) * s->bytes;
+  a.q_batch = rows * s->qkv;
+  a.out = (char *)a.out + (size_t)(first * s->q) * s->bytes;
+  a.out_batch = rows * s->q;
+  a.lse += first * s->heads;
+  a.k = cache;
+  a.v = cache + (size_t)s->kv * s->bytes;
+  a.kv_row = 2 * s->kv;
+  a.kv_batch = model->cache.capacity * a.kv_row;
+  a.slots = (const int32_t *)gd_model_kept(model, micro, GD_A_SLOTS, 0) + first;
+  a.starts = (const int32_t *)gd_model_kept(model, micro, GD_A_POSITIONS, 0) + first;
+  a.query_total = a.key_total = a.key_length = model->cache.capacity;
+  return model->kernels.ops->attention_forward(&model->kernels, &a);
+}
+
+/* Parts of one row, as generation has them, go together: slots and positions of neighbours are then those of their rows. */
+static gd_status attention_with_cache(gd_model *model, const gd_micro *micro, int32_t layer, int32_t block) {
+  const gd_infer_part *parts = micro->parts;
+  char *cache;
+  GD_TRY(append_to_cache(model, micro, layer, block, &cache));
+  int64_t first = 0;
+  for (int32_t i = 0, batch; i < micro->part_count; i += batch) {
+    batch = 1;
+    while (parts[i].rows == 1 && i + batch < micro->part_count && parts[i + batch].rows == 1) batch++;
+    GD_TRY(look_at_cache(model, micro, layer, block, cache, first, batch, parts[i].rows));
+    first += batch * parts[i].rows;
   }
-  a->k = cache;
-  a->v = cache + (size_t)s->kv * s->bytes;
-  a->kv_row = row;
-  a->kv_batch = 0;
-  a->key_length = micro->position + (int32_t)micro->rows;
-  a->query_start = micro->position;
-  a->key_total = model->cache.capacity;
   return GD_OK;
 }
 
@@ -86,8 +116,11 @@ gd_status gd_attention_layer_forward(gd_model *model, const gd_micro *micro, int
   GD_TRY(gd_linear_column_forward(model, p->qkv_weight, p->qkv_bias, all, micro->rows, qkv, s->dtype));
   GD_TRY(rotate(model, micro, qkv, false));
   for (int32_t block = 0; block < s->blocks; block++) {
+    if (model->inference) {
+      GD_TRY(attention_with_cache(model, micro, layer, block));
+      continue;
+    }
     gd_attention a = block_arguments(model, micro, layer, block);
-    if (model->inference) GD_TRY(use_cache(model, micro, layer, block, &a));
     GD_TRY(model->kernels.ops->attention_forward(&model->kernels, &a));
   }
   return gd_branch_forward(model, micro, p->projection_weight, p->projection_bias, GD_DROPOUT_PROJECTION, layer,

@@ -26,8 +26,9 @@ gd_status gd_embedding_layer_forward(gd_model *model, const gd_micro *micro) {
   GD_TRY(gd_reduce_rows(model, micro, &sum));
   gd_rows_finish finish = {.dtype = shape->dtype, .rows = micro->rows_here, .width = shape->width, .sum = sum};
   finish.table = gd_model_parameter(model, model->layout.position_table, 0);
-  finish.period = model->inference ? model->layout.spec.model.context : shape->sequence;
-  finish.first_row = model->inference ? micro->position : gd_model_first_row(model, micro);
+  finish.positions = model->inference ? gd_model_kept(model, micro, GD_A_POSITIONS, 0) : 0;
+  finish.period = shape->sequence;
+  finish.first_row = gd_model_first_row(model, micro);
   finish.dropout = micro->dropout;
   finish.rng = gd_model_dropout_rng(model, micro, GD_DROPOUT_EMBEDDING, 0);
   finish.out = gd_model_kept(model, micro, GD_A_RESIDUAL, 0);

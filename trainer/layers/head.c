@@ -171,26 +171,47 @@ gd_status gd_head_loss(gd_model *model, const gd_micro *micro, float *sums, bool
   return gradient && model->layout.head_goes_back ? final_norm_backward(model, micro) : GD_OK;
 }
 
-gd_status gd_head_logits(gd_model *model, const gd_micro *micro, int32_t logit_rows, float *logits) {
+/* The residual rows whose logits are wanted come first; how many there are. */
+static gd_status gather_wanted(gd_model *model, const gd_micro *micro, int64_t *wanted) {
+  const gd_layout *layout = &model->layout;
+  size_t row = (size_t)layout->shape.width * layout->shape.bytes;
+  char *residual = gd_model_kept(model, micro, GD_A_RESIDUAL, layout->shape.layers);
+  int64_t end = 0;
+  *wanted = 0;
+  for (int32_t i = 0; i < micro->part_count; i++) {
+    end += micro->parts[i].rows;
+    for (int64_t r = end - micro->parts[i].logit_rows; r < end; r++, ++*wanted)
+      if (r != *wanted)
+        GD_TRY(model->device->ops->copy(model->device->compute, residual + (size_t)*wanted * row, residual + (size_t)r * row,
+                                        row, GD_COPY_DEVICE_TO_DEVICE));
+  }
+  return GD_OK;
+}
+
+gd_status gd_head_logits(gd_model *model, const gd_micro *micro, float *logits) {
   const gd_layout *layout = &model->layout;
   const gd_device_ops *device = model->device->ops;
   gd_stream *stream = model->device->compute;
-  int64_t vocabulary = layout->shape.vocabulary;
-  GD_TRY(final_norm(model, micro));
-  strip s = strip_of(model, micro, gd_model_kept(model, micro, GD_A_FINAL, 0), micro->rows - logit_rows, logit_rows);
-  GD_TRY(gd_linear_column_forward(model, layout->head, -1, s.x, logit_rows, s.logits, GD_FLOAT32));
+  int64_t vocabulary = layout->shape.vocabulary, rows;
+  GD_TRY(gather_wanted(model, micro, &rows));
+  if (rows == 0) return GD_OK;
+  gd_micro some = *micro;
+  some.rows = some.rows_here = rows;
+  GD_TRY(final_norm(model, &some));
+  strip s = strip_of(model, &some, gd_model_kept(model, &some, GD_A_FINAL, 0), 0, rows);
+  GD_TRY(gd_linear_column_forward(model, layout->head, -1, s.x, rows, s.logits, GD_FLOAT32));
   /* [block][rows][columns] of every tensor rank, in block order; LOGITS has room for this rank's blocks, so others come one by
    * one. */
-  size_t block_bytes = (size_t)(logit_rows * s.columns) * sizeof(float);
-  float *mine = s.logits, *other = mine + layout->shape.blocks * logit_rows * s.columns;
+  size_t block_bytes = (size_t)(rows * s.columns) * sizeof(float);
+  float *mine = s.logits, *other = mine + layout->shape.blocks * rows * s.columns;
   for (int32_t all = 0; all < s.weight->all_blocks; all++) {
     int32_t owner = all / layout->shape.blocks;
-    float *block = owner == model->tensor->rank ? mine + (all % layout->shape.blocks) * logit_rows * s.columns : other;
+    float *block = owner == model->tensor->rank ? mine + (all % layout->shape.blocks) * rows * s.columns : other;
     if (model->tensor->size > 1) GD_TRY(model->tensor->ops->broadcast(model->tensor, stream, block, block_bytes, owner));
     int64_t first = all * s.columns, columns = vocabulary - first < s.columns ? vocabulary - first : s.columns;
-    for (int32_t r = 0; columns > 0 && r < logit_rows; r++)
+    for (int64_t r = 0; columns > 0 && r < rows; r++)
       GD_TRY(device->copy(stream, logits + r * vocabulary + first, block + r * s.columns, (size_t)columns * sizeof(float),
                           GD_COPY_DEVICE_TO_HOST));
   }
-  return device->stream_sync(stream);
+  return GD_OK;
 }

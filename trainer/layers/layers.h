@@ -53,8 +53,9 @@ GD_CHECKED gd_status gd_mlp_layer_backward(gd_model *model, const gd_micro *micr
 /* sums[sequence][2] as gd_loss_sums, from the last residual; gradient: also the gradients of head and final norm, and
  * DRESIDUAL. In strips of at most activations.head_rows rows. */
 GD_CHECKED gd_status gd_head_loss(gd_model *model, const gd_micro *micro, float *sums, bool gradient);
-/* logits[rows][V] of the last rows of the residual stream, host, inference only. */
-GD_CHECKED gd_status gd_head_logits(gd_model *model, const gd_micro *micro, int32_t logit_rows, float *logits);
+/* logits[rows][V] of the rows that micro->parts want, one part behind the other, host, when the compute stream has passed it;
+ * inference only. */
+GD_CHECKED gd_status gd_head_logits(gd_model *model, const gd_micro *micro, float *logits);
 
 /* residual_out = residual_in + dropout(row-parallel product + bias): the end of both branches of a layer. */
 GD_CHECKED gd_status gd_branch_forward(gd_model *model, const gd_micro *micro, int32_t weight, int32_t bias,

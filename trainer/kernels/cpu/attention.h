@@ -83,12 +83,20 @@ static inline int32_t query_position(const gd_attention *a, int64_t query) {
   return a->positions ? a->positions[query] : a->query_start + (int32_t)query;
 }
 
+/* Keys of sequence b, and where the first of them is. */
+static inline int32_t keys_of(const gd_attention *a, int64_t b) {
+  return a->starts ? a->starts[b] + a->query_length : a->key_length;
+}
+static inline int64_t keys_at(const gd_attention *a, int64_t b) {
+  return (a->slots ? a->slots[b] : b) * a->kv_batch;
+}
+
 /* Writes what query `query` of sequence b, head `head` sees into row r; rows past the end see nothing. */
 static inline void row_sees(const gd_attention *a, attention_scratch *s, int r, int64_t b, int64_t query, int64_t head) {
-  int32_t position = query_position(a, query);
+  int32_t position = a->starts ? a->starts[b] + (int32_t)query : query_position(a, query), keys = keys_of(a, b);
   s->low[r] = a->document_starts ? max32(a->document_starts[b * a->query_length + query], 0) : 0;
-  s->high[r] = min32(position, a->key_length - 1);
-  s->prefix[r] = min32(max32(a->prefix_length, 0), a->key_length);
+  s->high[r] = min32(position, keys - 1);
+  s->prefix[r] = min32(max32(a->prefix_length, 0), keys);
   s->random[r] = (((a->first_sequence + b) * a->all_heads + a->first_head + head) * a->query_total + position) * a->key_total;
 }
 

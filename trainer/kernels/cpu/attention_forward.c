@@ -149,9 +149,9 @@ static void forward_tile(const forward_item *f) {
   tiles_seen(s, f->padded, &tile, &end);
   for (; tile < end; tile++) {
     int32_t key = tile * KEY_TILE;
-    int first, stop, keys = min32(a->key_length - key, KEY_TILE);
+    int first, stop, keys = min32(keys_of(a, f->sequence) - key, KEY_TILE);
     if (!rows_active(s, f->padded, key, &first, &stop)) continue;
-    int64_t at = f->sequence * a->kv_batch + (int64_t)key * a->kv_row + f->kv_head * a->head_size;
+    int64_t at = keys_at(a, f->sequence) + (int64_t)key * a->kv_row + f->kv_head * a->head_size;
     pack_columns(&f->shape, a->dtype, a->head_size, element_at(a->dtype, a->k, at), a->kv_row, keys,
                  element_at(a->dtype, a->v, at), s->rows, s->key_columns);
     pack_rows(&f->shape, a->dtype, a->head_size, element_at(a->dtype, a->v, at), a->kv_row, keys, KEY_TILE, s->values);

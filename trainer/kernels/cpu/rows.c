@@ -1,11 +1,15 @@
-/* rows.c - the end of a row-parallel product or an embedding: bias, learned position, dropout, residual, one rounding. */
+/* rows.c - the end of a row-parallel product or an embedding: bias, learned position, dropout, residual, one rounding; and rows
+ * on their way into a cache. */
+#include <string.h>
+
 #include "trainer/kernels/cpu/parallel.h"
 #include "trainer/kernels/cpu/philox.h"
 #include "trainer/kernels/cpu/table.h"
 
 static void finish_row(const gd_rows_finish *a, int64_t row, uint32_t threshold, float kept) {
   int64_t at = row * a->width;
-  int64_t table_at = a->table ? (a->period > 0 ? (a->first_row + row) % a->period : a->first_row + row) * a->width : 0;
+  int64_t place = a->positions ? a->positions[row] : a->period > 0 ? (a->first_row + row) % a->period : a->first_row + row;
+  int64_t table_at = a->table ? place * a->width : 0;
   uint64_t index = (uint64_t)((a->first_row + row) * a->width); /* of the mask */
   for (int64_t block = 0; block < a->width; block += PHILOX_ELEMS) {
     float factors[PHILOX_ELEMS];
@@ -59,3 +63,18 @@ static gd_status dropout_backward_run(const gd_dropout_backward *a, const gd_cpu
   return GD_OK;
 }
 GD_CPU_KERNEL(dropout_backward, gd_dropout_backward, NULL, 0) /* dx may be dy */
+
+static gd_status cache_rows_run(const gd_cache_rows *a, const gd_cpu_context *context) {
+  size_t element = gd_dtype_bytes(a->dtype), bytes = (size_t)a->width * element;
+#pragma omp parallel num_threads(gd_parallel_threads(context->threads, a->rows * a->width))
+  {
+    int64_t first, end;
+    gd_parallel_range(a->rows, 1, &first, &end);
+    for (int64_t row = first; row < end; row++) {
+      int64_t place = a->slots[row] * a->capacity + a->positions[row];
+      memcpy((char *)a->cache + (size_t)place * bytes, (const char *)a->x + (size_t)(row * a->ld) * element, bytes);
+    }
+  }
+  return GD_OK;
+}
+GD_CPU_KERNEL(cache_rows, gd_cache_rows, NULL, 0) /* other rows of the cache stay */

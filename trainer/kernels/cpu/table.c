@@ -45,6 +45,7 @@ const gd_cpu_table GD_CPU(table) = {
             .dropout_backward = GD_CPU(dropout_backward),
             .attention_forward = GD_CPU(attention_forward),
             .attention_backward = GD_CPU(attention_backward),
+            .cache_rows = GD_CPU(cache_rows),
             .loss_max = GD_CPU(loss_max),
             .loss_exponentials = GD_CPU(loss_exponentials),
             .loss_gradient = GD_CPU(loss_gradient),

@@ -63,6 +63,7 @@ gd_status GD_CPU(rows_finish)(gd_kernels *kernels, const gd_rows_finish *args);
 gd_status GD_CPU(dropout_backward)(gd_kernels *kernels, const gd_dropout_backward *args);
 gd_status GD_CPU(attention_forward)(gd_kernels *kernels, const gd_attention *args);
 gd_status GD_CPU(attention_backward)(gd_kernels *kernels, const gd_attention *args);
+gd_status GD_CPU(cache_rows)(gd_kernels *kernels, const gd_cache_rows *args);
 gd_status GD_CPU(loss_max)(gd_kernels *kernels, const gd_loss *args);
 gd_status GD_CPU(loss_exponentials)(gd_kernels *kernels, const gd_loss *args);
 gd_status GD_CPU(loss_gradient)(gd_kernels *kernels, const gd_loss *args);

@@ -107,14 +107,23 @@ __device__ __forceinline__ int32_t query_position(const gd_attention &a, int64_t
   return a.positions ? a.positions[query] : a.query_start + (int32_t)query;
 }
 
+/* Keys of a sequence, and where the first of them is. */
+__device__ __forceinline__ int32_t keys_of(const gd_attention &a, int64_t sequence) {
+  return a.starts ? a.starts[sequence] + a.query_length : a.key_length;
+}
+__device__ __forceinline__ int64_t keys_at(const gd_attention &a, int64_t sequence) {
+  return (a.slots ? a.slots[sequence] : sequence) * a.kv_batch;
+}
+
 __device__ __forceinline__ row_view view_of(const gd_attention &a, int64_t sequence, int64_t query, int64_t head) {
   if (query >= a.query_length) return {0, -1, 0, 0};
-  int32_t position = query_position(a, query), low = 0;
+  int32_t position = a.starts ? a.starts[sequence] + (int32_t)query : query_position(a, query), low = 0;
+  int32_t keys = keys_of(a, sequence);
   if (a.document_starts) low = a.document_starts[sequence * a.query_length + query];
   row_view v;
   v.low = low > 0 ? low : 0;
-  v.high = position < a.key_length - 1 ? position : a.key_length - 1;
-  v.prefix = a.prefix_length < 0 ? 0 : a.prefix_length < a.key_length ? a.prefix_length : a.key_length;
+  v.high = position < keys - 1 ? position : keys - 1;
+  v.prefix = a.prefix_length < 0 ? 0 : a.prefix_length < keys ? a.prefix_length : keys;
   v.random = (((a.first_sequence + sequence) * a.all_heads + a.first_head + head) * a.query_total + position) * a.key_total;
   return v;
 }

@@ -55,7 +55,8 @@ static __global__ void __launch_bounds__(FLAT_THREADS) forward(gd_attention a, w
   __shared__ row_state states[TILE];
   static_assert((int)VALUES <= (int)SCORES, "values lie in the memory of scores");
   int64_t sequence = blockIdx.y / a.heads, head = blockIdx.y % a.heads, kv_head = head / (a.heads / a.kv_heads);
-  int64_t first_query = (int64_t)(gridDim.x - 1 - blockIdx.x) * TILE;
+  int64_t first_query = (int64_t)(gridDim.x - 1 - blockIdx.x) * TILE, first_key = keys_at(a, sequence);
+  int32_t key_count = keys_of(a, sequence);
   int row = (int)threadIdx.x / 16 * 4, column = (int)threadIdx.x % 16 * 4, warp = (int)threadIdx.x / WARP;
   if (threadIdx.x < TILE) {
     views[threadIdx.x] = view_of(a, sequence, first_query + threadIdx.x, head);
@@ -70,9 +71,9 @@ static __global__ void __launch_bounds__(FLAT_THREADS) forward(gd_attention a, w
   for (; tile < end; tile++) {
     int32_t key = tile * TILE;
     if (!any_sees_tile(views, key)) continue;
-    int64_t at = sequence * a.kv_batch + (int64_t)key * a.kv_row + kv_head * a.head_size;
-    head_rows<T> keys = rows_of<T>(a.k, at, a.kv_row, a.key_length - key);
-    head_rows<T> values = rows_of<T>(a.v, at, a.kv_row, a.key_length - key);
+    int64_t at = first_key + (int64_t)key * a.kv_row + kv_head * a.head_size;
+    head_rows<T> keys = rows_of<T>(a.k, at, a.kv_row, key_count - key);
+    head_rows<T> values = rows_of<T>(a.v, at, a.kv_row, key_count - key);
     multiply_rows(queries, keys, a.head_size, left, right, scores);
 #pragma unroll
     for (int i = 0; i < 4; i++) store_aligned(both + (row + i) * TILE_LD + column, scores[i]);

@@ -52,7 +52,8 @@ static __global__ void __launch_bounds__(MMA_THREADS, COLUMNS <= 128 ? 2 : 1)
   __shared__ row_view views[TILE];
   uint4 *queries = tiles, *keys = queries + TILE_CHUNKS, *values = keys + TILE_CHUNKS;
   int64_t sequence = blockIdx.y / a.heads, head = blockIdx.y % a.heads, kv_head = head / (a.heads / a.kv_heads);
-  int64_t first_query = (int64_t)(gridDim.x - 1 - blockIdx.x) * TILE, at = sequence * a.kv_batch + kv_head * a.head_size;
+  int64_t first_query = (int64_t)(gridDim.x - 1 - blockIdx.x) * TILE, at = keys_at(a, sequence) + kv_head * a.head_size;
+  int32_t key_count = keys_of(a, sequence);
   int lane = (int)threadIdx.x % WARP, first_row = (int)threadIdx.x / WARP * MMA, column = lane % 4 * 2;
   const bf16 *all_keys = (const bf16 *)a.k + at, *all_values = (const bf16 *)a.v + at;
   if (threadIdx.x < TILE) views[threadIdx.x] = view_of(a, sequence, first_query + threadIdx.x, head);
@@ -66,13 +67,13 @@ static __global__ void __launch_bounds__(MMA_THREADS, COLUMNS <= 128 ? 2 : 1)
   int32_t tile, end;
   tiles_seen(views, &tile, &end);
   int32_t key = next_keys<TILE>(views, tile * TILE, end *= TILE);
-  if (key < end) fetch_rows<TILE, COLUMNS>(all_keys + key * a.kv_row, a.kv_row, a.key_length - key, a.head_size, wide.kv, keys);
+  if (key < end) fetch_rows<TILE, COLUMNS>(all_keys + key * a.kv_row, a.kv_row, key_count - key, a.head_size, wide.kv, keys);
   copy_commit();
   copy_wait<0>(); /* queries too, where no key is seen */
   while (key < end) {
     copy_wait<0>();
     __syncthreads(); /* the keys are there, the values were read */
-    fetch_rows<TILE, COLUMNS>(all_values + key * a.kv_row, a.kv_row, a.key_length - key, a.head_size, wide.kv, values);
+    fetch_rows<TILE, COLUMNS>(all_values + key * a.kv_row, a.kv_row, key_count - key, a.head_size, wide.kv, values);
     copy_commit();
     multiply_rows<COLUMNS>(queries, first_row, keys, a.head_size, scores);
 #pragma unroll
@@ -86,8 +87,7 @@ static __global__ void __launch_bounds__(MMA_THREADS, COLUMNS <= 128 ? 2 : 1)
     key = next_keys<TILE>(views, key + TILE, end);
     copy_wait<0>();
     __syncthreads(); /* the values are there, the keys were read */
-    if (key < end)
-      fetch_rows<TILE, COLUMNS>(all_keys + key * a.kv_row, a.kv_row, a.key_length - key, a.head_size, wide.kv, keys);
+    if (key < end) fetch_rows<TILE, COLUMNS>(all_keys + key * a.kv_row, a.kv_row, key_count - key, a.head_size, wide.kv, keys);
     copy_commit();
     add_rows<COLUMNS>(scores, values, 0, a.head_size, out);
   }

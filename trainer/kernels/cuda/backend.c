@@ -45,6 +45,7 @@ static const gd_kernels_ops cuda_kernels = {
     .dropout_backward = gd_cuda_dropout_backward,
     .attention_forward = gd_cuda_attention_forward,
     .attention_backward = gd_cuda_attention_backward,
+    .cache_rows = gd_cuda_cache_rows,
     .loss_max = gd_cuda_loss_max,
     .loss_exponentials = gd_cuda_loss_exponentials,
     .loss_gradient = gd_cuda_loss_gradient,

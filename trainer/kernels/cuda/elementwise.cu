@@ -107,9 +107,10 @@ static __global__ void finish_rows(gd_rows_finish a, mask m) {
   int64_t i = flat_index();
   if (i >= a.rows * a.width) return;
   int64_t row = i / a.width, c = i % a.width, global_row = a.first_row + row;
+  int64_t place = a.positions ? a.positions[row] : a.period > 0 ? global_row % a.period : global_row;
   float x = a.sum[i];
   if (a.bias) x += load((const T *)a.bias, c);
-  if (a.table) x += load((const T *)a.table, (a.period > 0 ? global_row % a.period : global_row) * a.width + c);
+  if (a.table) x += load((const T *)a.table, place * a.width + c);
   if (a.dropout > 0.0f) x *= mask_factor(&m, (uint64_t)(global_row * a.width + c));
   if (a.residual) x += load((const T *)a.residual, i);
   store((T *)a.out, i, x);
@@ -140,6 +141,25 @@ gd_status gd_cuda_dropout_backward(gd_kernels *kernels, const gd_dropout_backwar
   mask m = mask_of(&args->rng, args->dropout);
   WITH_STORED(args->dtype, "dropout_backward", dropout_rows<T><<<(unsigned)blocks, FLAT_THREADS, 0, stream>>>(*args, m));
   return launched("dropout_backward");
+}
+
+/* ---- rows to a cache ---- */
+
+template <typename T>
+static __global__ void cache_flat(gd_cache_rows a) {
+  int64_t i = flat_index();
+  if (i >= a.rows * a.width) return;
+  int64_t row = i / a.width, c = i % a.width;
+  ((T *)a.cache)[(a.slots[row] * a.capacity + a.positions[row]) * a.width + c] = ((const T *)a.x)[row * a.ld + c];
+}
+
+gd_status gd_cuda_cache_rows(gd_kernels *kernels, const gd_cache_rows *args) {
+  int64_t blocks = blocks_of(args->rows * args->width, FLAT_THREADS);
+  if (blocks == 0) return GD_OK;
+  GD_TRY(check_grid("cache_rows", blocks));
+  cudaStream_t stream = enter(kernels);
+  WITH_STORED(args->dtype, "cache_rows", cache_flat<T><<<(unsigned)blocks, FLAT_THREADS, 0, stream>>>(*args));
+  return launched("cache_rows");
 }
 
 /* ---- conversion ---- */

@@ -97,6 +97,7 @@ GD_CHECKED gd_status gd_cuda_rows_finish(gd_kernels *kernels, const gd_rows_fini
 GD_CHECKED gd_status gd_cuda_dropout_backward(gd_kernels *kernels, const gd_dropout_backward *args);
 GD_CHECKED gd_status gd_cuda_attention_forward(gd_kernels *kernels, const gd_attention *args);
 GD_CHECKED gd_status gd_cuda_attention_backward(gd_kernels *kernels, const gd_attention *args);
+GD_CHECKED gd_status gd_cuda_cache_rows(gd_kernels *kernels, const gd_cache_rows *args);
 GD_CHECKED gd_status gd_cuda_loss_max(gd_kernels *kernels, const gd_loss *args);
 GD_CHECKED gd_status gd_cuda_loss_exponentials(gd_kernels *kernels, const gd_loss *args);
 GD_CHECKED gd_status gd_cuda_loss_gradient(gd_kernels *kernels, const gd_loss *args);
