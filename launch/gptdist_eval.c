@@ -246,8 +246,8 @@ static gd_status work(void *context, gd_session *session) {
 int main(int argc, char **argv) {
   static eval e; /* large: a spec */
   const gd_option options[] = {
-      {"--checkpoint", GD_OPTION_TEXT, &e.options.checkpoint, "DIR", "a checkpoint, a run or a Hugging Face model folder", 0,
-       0},
+      {"--checkpoint", GD_OPTION_TEXT, &e.options.checkpoint, "DIR",
+       "a checkpoint, RUN@best, RUN@STEP, a run or a Hugging Face model folder", 0, 0},
       {"--task", GD_OPTION_TEXT, &e.task, "TASK", "perplexity, logits, lambada, piqa or hellaswag", 0, 0},
       {"--data", GD_OPTION_TEXT, &e.data, "F",
        "perplexity: a dataset (its validation split), a split or a text file; other tasks: JSON Lines", 0, 0},

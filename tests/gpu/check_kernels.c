@@ -260,7 +260,7 @@ static void case_vote(side *s, const setting *set) {
 }
 
 /* variant: 0 AdamW, 1 SGD with momentum, 2 SGD without, 3 AdamW on a gradient that is not finite, 4 ranks have
- * made different calls. */
+ * made different calls, 5 SGD with Nesterov's momentum. */
 static void case_optimizer(side *s, const setting *set) {
   enum { UNITS = 150, TENSORS = 4, ELEMENTS = UNITS * GD_UNIT_ELEMS };
   static const int32_t first[TENSORS] = {128, 0, 144, 148}, count[TENSORS] = {16, 128, 4, 2};
@@ -307,6 +307,7 @@ static void case_optimizer(side *s, const setting *set) {
   u.epsilon = 1e-8f;
   u.weight_decay = 0.1f;
   u.momentum = 0.9f;
+  u.nesterov = set->variant == 5;
   gpu_must(s->kernels.ops->update(&s->kernels, &u));
   note(s, u.master, ELEMENTS, GD_FLOAT32);
   if (u.parameter) note(s, u.parameter, ELEMENTS, set->dtype);
@@ -330,7 +331,7 @@ static const struct {
              {"loss", case_loss, 0, 4 * WIDTHS + 4, 0, 4},
              {"nodes", case_nodes, 0, 4, 0, 0},
              {"vote", case_vote, 0, 6, 0, 0},
-             {"optimizer", case_optimizer, 0, 5, 0, 0}};
+             {"optimizer", case_optimizer, 0, 6, 0, 0}};
 
 /* ---- comparing ---- */
 
