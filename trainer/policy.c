@@ -58,7 +58,10 @@ gd_policy_verdict gd_policy_judge(const gd_spec *spec, gd_run_state *state, doub
     state->best_validation = value;
     state->best_step = state->step;
   }
-  if (spec->validation.patience) state->wait = gain ? 0 : state->wait + 1;
-  if (spec->schedule.kind == GD_SCHEDULE_PLATEAU) verdict.cut = follow_plateau(spec, state, gain);
+  state->wait = spec->validation.patience && !gain ? state->wait + 1 : 0;
+  if (spec->schedule.kind == GD_SCHEDULE_PLATEAU)
+    verdict.cut = follow_plateau(spec, state, gain);
+  else
+    state->lr_wait = 0;
   return verdict;
 }

@@ -107,6 +107,9 @@ static void a_wait_is_counted_only_where_something_waits(void **state) {
   for (run.step = 1; run.step < 9; run.step++) assert_false(gd_policy_judge(&spec, &run, 2).cut);
   assert_false(gd_run_state_waits(&run));
   assert_false(gd_run_state_stopped(&run, &spec));
+  run.wait = run.lr_wait = 1; /* of a run that waited until it was resumed */
+  (void)gd_policy_judge(&spec, &run, 2);
+  assert_false(gd_run_state_waits(&run));
 }
 
 static void at_the_last_step_a_run_is_done_not_stopped(void **state) {
