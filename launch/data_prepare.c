@@ -7,6 +7,7 @@
 #include "io/base/json.h"
 #include "io/data/prepare.h"
 #include "launch/console.h"
+#include "launch/data_brought.h"
 #include "launch/data_inputs.h"
 #include "launch/data_task.h"
 #include "launch/data_verbs.h"
@@ -109,7 +110,7 @@ gd_status gd_data_prepare(int argc, char **argv) {
   bool done = false;
   const gd_option table[] = {
       {"--tokenizer", GD_OPTION_TEXT, &options.tokenizer, "SPEC",
-       "gpt2:DIR, tiktoken:FILE, hf:FILE, llama2c:FILE, bytes, chars, DIR", 0, 0},
+       "gpt2:DIR, tiktoken:FILE, hf:FILE, llama2c:FILE, bytes, chars, DIR (also a dataset, checkpoint or run)", 0, 0},
       {"--output", GD_OPTION_TEXT, &options.output, "DIR", "the dataset folder to write", 0, 0},
       {"--validation-fraction", GD_OPTION_NUMBER, &options.validation_fraction, "F",
        "part of the documents kept for validation (0)", 0, 0.99},
@@ -140,6 +141,8 @@ gd_status gd_data_prepare(int argc, char **argv) {
   if (!options.tokenizer || !options.output || !line.arguments)
     return gd_fail_user(GD_USAGE,
                         "prepare needs --tokenizer, --output and at least one input file; see gptdist-data prepare --help");
+  char tokenizer[GD_PATH_BYTES];
+  GD_TRY(gd_data_tokenizer_spec(options.tokenizer, tokenizer, &options.tokenizer));
   GD_TRY(gd_data_read_inputs(&in, &options.corpus));
   gd_inputs inputs = {0};
   gd_task_words task;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "io/base/json.h"
+#include "launch/data_brought.h"
 
 /* What a column may be to a task. */
 typedef struct role {
@@ -134,6 +135,7 @@ static gd_status read_split(const char *text, double out[GD_PREPARE_SPLITS]) {
 /* Options that mean nothing without a task, or beside each other. */
 static gd_status check(const gd_task_options *in, gd_data_task_kind kind, const gd_prepare_options *options) {
   const char *alone = in->columns         ? "--columns"
+                      : in->labels        ? "--labels"
                       : in->split         ? "--split"
                       : in->cut           ? "--cut"
                       : in->max_tokens    ? "--max-tokens"
@@ -156,6 +158,7 @@ static gd_status check(const gd_task_options *in, gd_data_task_kind kind, const 
                         in->held[0].count ? "--validation" : "--test");
   if (kind == GD_TASK_CLASSIFICATION && (in->layout || in->loss || in->too_long))
     return gd_fail_user(GD_USAGE, "%s: belongs to --task sft", in->layout ? "--template" : in->loss ? "--loss" : "--long");
+  if (kind == GD_TASK_SFT && in->labels) return gd_fail_user(GD_USAGE, "--labels: belongs to --task classification");
   if (kind == GD_TASK_SFT && in->cut) return gd_fail_user(GD_USAGE, "--cut: belongs to --task classification; sft has --long");
   if (in->too_long && !in->max_tokens) return gd_fail_user(GD_USAGE, "--long: nothing is too long without --max-tokens");
   if (kind == GD_TASK_CLASSIFICATION && !in->columns)
@@ -187,6 +190,8 @@ gd_status gd_data_read_task(const gd_task_options *in, gd_task_words *out, gd_pr
   GD_TRY(read_columns(in->columns ? in->columns : "instruction=instruction,input=input,output=output", task->kind,
                       &options->corpus, out));
   if (task->kind == GD_TASK_SFT) GD_TRY(read_sft(in, out, task));
+  if (in->labels) GD_TRY(gd_data_labels(in->labels, &out->known));
+  if (in->labels) task->known = &out->known;
   if (in->split) GD_TRY(read_split(in->split, task->split));
   for (int k = 0; k < 2; k++) {
     GD_TRY(gd_inputs_expand(in->held[k].text, in->held[k].count, options->corpus.format, &out->held[k]));
@@ -204,6 +209,7 @@ void gd_task_words_free(gd_task_words *task) {
   gd_inputs_free(&task->held[0]);
   gd_inputs_free(&task->held[1]);
   gd_template_free(&task->layout);
+  gd_data_task_free(&task->known);
   free(task->text);
   *task = (gd_task_words){0};
 }

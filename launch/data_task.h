@@ -8,7 +8,7 @@
 
 /* As they stand on the line. */
 typedef struct gd_task_options {
-  const char *task, *columns, *split, *cut, *layout, *loss, *too_long;
+  const char *task, *columns, *labels, *split, *cut, *layout, *loss, *too_long;
   gd_option_texts held[2]; /* --validation, --test */
   int64_t seed, max_tokens;
 } gd_task_options;
@@ -22,6 +22,8 @@ typedef struct gd_task_options {
        "ROLE=COLUMN,...",                                                                                                      \
        "what the columns are, by name or number; see below",                                                                   \
        0,                                                                                                                      \
+       0},                                                                                                                     \
+      {"--labels", GD_OPTION_TEXT, &(in).labels, "DIR", "classification: a dataset or run whose labels keep their numbers", 0, \
        0},                                                                                                                     \
       {"--split", GD_OPTION_TEXT, &(in).split, "F,F[,F]", "parts of the rows for train, validation, test; by label", 0, 0},    \
       {"--validation", GD_OPTION_TEXTS, &(in).held[0], "FILE", "rows for validation, in place of --split", 0, 0},              \
@@ -40,6 +42,7 @@ typedef struct gd_task_words {
   gd_corpus_column columns[GD_CORPUS_COLUMNS];
   gd_column_role roles[GD_CORPUS_COLUMNS];
   gd_template layout;
+  gd_data_task known; /* of --labels */
   gd_inputs held[2];
 } gd_task_words;
 

@@ -6,6 +6,7 @@
 
 #include "io/base/json.h"
 #include "io/tokenizer/tokenizer.h"
+#include "launch/data_brought.h"
 #include "launch/data_verbs.h"
 #include "launch/options.h"
 
@@ -46,6 +47,12 @@ static gd_status parse_stream(int argc, char **argv, const char *name, const cha
   GD_TRY(gd_path_named(out->name, GD_PATH_FILE, "a file to read"));
   out->input = fopen(out->name, "rbe");
   return out->input ? GD_OK : gd_fail(GD_IO, "cannot open %s: %s", out->name, strerror(errno));
+}
+
+static gd_status open_tokenizer(const char *spec, gd_tokenizer **out) {
+  char memory[GD_PATH_BYTES];
+  GD_TRY(gd_data_tokenizer_spec(spec, memory, &spec));
+  return gd_tokenizer_open(spec, out);
 }
 
 static gd_status read_all(const stream_options *options, gd_bytes *out) {
@@ -124,7 +131,7 @@ gd_status gd_data_encode(int argc, char **argv) {
   GD_TRY(parse_stream(argc, argv, "gptdist-data encode", "text to token ids", true, &options, &done));
   if (done) return GD_OK;
   gd_tokenizer *tokenizer = NULL;
-  gd_status status = gd_tokenizer_open(options.tokenizer, &tokenizer);
+  gd_status status = open_tokenizer(options.tokenizer, &tokenizer);
   if (status == GD_OK) status = encode_input(tokenizer, &options);
   gd_tokenizer_close(tokenizer);
   if (options.input != stdin) fclose(options.input);
@@ -185,7 +192,7 @@ gd_status gd_data_decode(int argc, char **argv) {
   GD_TRY(parse_stream(argc, argv, "gptdist-data decode", "token ids to text", false, &options, &done));
   if (done) return GD_OK;
   gd_tokenizer *tokenizer = NULL;
-  gd_status status = gd_tokenizer_open(options.tokenizer, &tokenizer);
+  gd_status status = open_tokenizer(options.tokenizer, &tokenizer);
   if (status == GD_OK) status = decode_input(tokenizer, &options);
   gd_tokenizer_close(tokenizer);
   if (options.input != stdin) fclose(options.input);

@@ -6,7 +6,9 @@
 
 #include "io/checkpoint/file.h"
 #include "io/checkpoint/folder.h"
+#include "io/checkpoint/name.h"
 #include "io/config/config.h"
+#include "io/data/metric.h"
 #include "io/base/files.h"
 #include "io/base/json.h"
 #include "launch/ckpt_diff.h"
@@ -19,11 +21,13 @@ static const char more[] =
     "  hash DIR          SHA-256 of weights, moments and run state: the same for every layout that saved them\n"
     "  diff DIR DIR      what differs, tensor by tensor\n"
     "\n"
-    "DIR is a checkpoint (RUN/checkpoints/step-00001000) or a run directory, whose newest whole checkpoint is taken.";
+    "DIR is a checkpoint (RUN/checkpoints/step-00001000, or RUN@1000, RUN@best, RUN@last) or a run directory, whose newest "
+    "whole\n"
+    "checkpoint is taken; its best, where the run stopped early.";
 
 /* One process, nothing is renamed. */
 static gd_status open_one(const char *path, gd_checkpoint **out) {
-  GD_TRY(gd_path_named(path, GD_PATH_FOLDER, "a checkpoint or a run directory"));
+  GD_TRY(gd_checkpoint_named(path, "a checkpoint or a run directory"));
   GD_TRY(gd_checkpoint_open(NULL, path, false, out));
   if (*out) return GD_OK;
   return gd_fail_user(GD_BAD_DATA, "%s: found no checkpoint there, expected a folder with %s or a run's checkpoints/", path,
@@ -56,7 +60,11 @@ static void print_text(const gd_checkpoint *checkpoint, bool settings) {
   printf("step             %" PRId64 " (%" PRId64 " applied, %" PRId64 " bad in a row)\n", s->step, s->applied_steps,
          s->bad_steps);
   printf("tokens           %" PRId64 "\ndraws            %" PRId64 "\n", s->tokens, s->draws);
-  if (s->best_step >= 0) printf("best validation  %.9g at step %" PRId64 "\n", s->best_validation, s->best_step);
+  const char *metric = gd_metric_look((gd_metric)s->metric)->name;
+  if (s->best_step >= 0) printf("best validation  %s %.9g at step %" PRId64 "\n", metric, s->best_validation, s->best_step);
+  if (gd_run_state_waits(s))
+    printf("waits            %" PRId64 " validations without a gain, %" PRId64 " for the learning rate, which is cut to %.6g\n",
+           s->wait, s->lr_wait, s->lr_factor);
   printf("model            %d layers, %d heads (%d key/value), width %d, ffn %d, vocabulary %d, context %d\n",
          m->spec.model.layers, m->spec.model.heads, m->spec.model.kv_heads, m->spec.model.width, m->spec.model.ffn,
          m->spec.model.vocabulary, m->spec.model.context);
@@ -105,9 +113,13 @@ static gd_status put_json(gd_bytes *out, const gd_checkpoint *checkpoint, bool s
   GD_TRY(gd_json_quote(out, gd_checkpoint_path(checkpoint), strlen(gd_checkpoint_path(checkpoint))));
   GD_TRY(gd_bytes_printf(out,
                          ", \"step\": %" PRId64 ", \"tokens\": %" PRId64 ", \"draws\": %" PRId64 ", \"applied_steps\": %" PRId64
-                         ", \"bad_steps\": %" PRId64 ", \"best_step\": %" PRId64,
-                         s->step, s->tokens, s->draws, s->applied_steps, s->bad_steps, s->best_step));
+                         ", \"bad_steps\": %" PRId64 ", \"metric\": \"%s\", \"best_step\": %" PRId64,
+                         s->step, s->tokens, s->draws, s->applied_steps, s->bad_steps,
+                         gd_metric_look((gd_metric)s->metric)->name, s->best_step));
   if (s->best_step >= 0) GD_TRY(gd_bytes_printf(out, ", \"best_validation\": %.9g", s->best_validation));
+  GD_TRY(gd_bytes_printf(
+      out, ", \"validated_step\": %" PRId64 ", \"wait\": %" PRId64 ", \"lr_wait\": %" PRId64 ", \"lr_factor\": %.9g",
+      s->validated_step, s->wait, s->lr_wait, s->lr_factor));
   GD_TRY(gd_bytes_printf(out, ", \"numbers_version\": %d", m->numbers_version));
   GD_TRY(gd_bytes_printf(out, ", \"mesh\": {\"data\": %d, \"pipeline\": %d, \"context\": %d, \"tensor\": %d}",
                          m->mesh.size[GD_AXIS_DATA], m->mesh.size[GD_AXIS_PIPELINE], m->mesh.size[GD_AXIS_CONTEXT],
@@ -192,9 +204,8 @@ static gd_status verify(const char *path, bool json) {
   char folder[GD_PATH_BYTES], one[GD_PATH_BYTES], name[32];
   int64_t *steps = NULL;
   int32_t count = 0, damaged = 0;
-  GD_TRY(gd_path_named(path, GD_PATH_FOLDER, "a checkpoint or a run directory"));
-  GD_TRY(gd_path_join(folder, sizeof folder, path, "checkpoints"));
-  if (!gd_folder_exists(folder)) snprintf(folder, sizeof folder, "%s", path);
+  GD_TRY(gd_checkpoint_named(path, "a checkpoint or a run directory"));
+  GD_TRY(gd_checkpoint_folder(path, folder));
   gd_status status = gd_checkpoint_list(folder, &steps, &count, NULL);
   if (status == GD_OK && !count) {
     gd_checkpoint *checkpoint;

@@ -264,8 +264,8 @@ static gd_status eval_texts(eval *e) {
 int main(int argc, char **argv) {
   static eval e = {.texts.scores.smooth_value = NAN}; /* large: a spec */
   const gd_option options[] = {
-      {"--checkpoint", GD_OPTION_TEXT, &e.options.checkpoint, "DIR", "a checkpoint, a run or a Hugging Face model folder", 0,
-       0},
+      {"--checkpoint", GD_OPTION_TEXT, &e.options.checkpoint, "DIR",
+       "a checkpoint, RUN@best, RUN@STEP, a run or a Hugging Face model folder", 0, 0},
       {"--task", GD_OPTION_TEXT, &e.task, "TASK", TASK_LIST, 0, 0},
       {"--data", GD_OPTION_TEXT, &e.data, "F",
        "perplexity: a dataset (its validation split), a split or a text file; other tasks: JSON Lines", 0, 0},

@@ -303,8 +303,8 @@ int main(int argc, char **argv) {
   g.seed = g.samples = g.beams = 1;
   g.batch = 8;
   const gd_option options[] = {
-      {"--checkpoint", GD_OPTION_TEXT, &g.options.checkpoint, "DIR", "a checkpoint, a run or a Hugging Face model folder", 0,
-       0},
+      {"--checkpoint", GD_OPTION_TEXT, &g.options.checkpoint, "DIR",
+       "a checkpoint, RUN@best, RUN@STEP, a run or a Hugging Face model folder", 0, 0},
       {"--prompt", GD_OPTION_TEXT, &g.prompt, "TEXT", "the text to go on from; none: a new document", 0, 0},
       {"--prompt-file", GD_OPTION_TEXT, &g.prompt_file, "FILE", "the same from a file", 0, 0},
       {"--token-ids", GD_OPTION_TEXT, &g.token_ids, "IDS", "the same as ids: \"1 2 3\"", 0, 0},

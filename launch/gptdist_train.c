@@ -47,7 +47,12 @@ typedef struct train {
   double start; /* gd_machine_seconds() */
 } train;
 
-static const char *reason_of(gd_status status) {
+static const char *reason_of(const train *t, gd_status status) {
+  static char early[GD_EARLY_BYTES];
+  if (status == GD_OK && t->run.stop == GD_STOP_EARLY) {
+    gd_train_report_early(&t->run, early);
+    return early;
+  }
   return status == GD_OK ? "done" : status == GD_REQUEUE ? "stopped on request, checkpointed" : gd_error_text();
 }
 
@@ -74,6 +79,7 @@ static gd_status open_data(train *t) {
   GD_TRY(gd_config_explain(gd_train_spec_need_text(t->data, "data.path"), &t->origins));
   GD_TRY(gd_dataset_open_validation(&spec->data, gd_dataset_length(t->data), spec->finetune.pack, &t->validation));
   if (t->validation) GD_TRY(gd_config_explain(gd_train_spec_need_text(t->validation, "data.validation"), &t->origins));
+  GD_TRY(gd_config_explain(gd_train_spec_check_policy(spec, t->data, t->validation), &t->origins));
   return first ? gd_tokenizer_check(gd_dataset_tokenizer_folder(t->data), gd_dataset_tokenizer_digest(t->data)) : GD_OK;
 }
 
@@ -246,7 +252,7 @@ static gd_status loop(train *t, gd_train_report *report) {
     if (report) gd_session_storage(t->session, "report", event.step);
     if (report) GD_TRY(gd_train_report_event(report, &event));
   } while (event.kind != GD_EVENT_END);
-  return event.stop == GD_STOP_DONE ? GD_OK : GD_REQUEUE;
+  return event.stop == GD_STOP_DONE || event.stop == GD_STOP_EARLY ? GD_OK : GD_REQUEUE;
 }
 
 /* 0: not known. */
@@ -306,7 +312,8 @@ int main(int argc, char **argv) {
   t.resume = "auto";
   t.start = gd_machine_seconds();
   const gd_option options[] = {
-      {"--resume", GD_OPTION_TEXT, &t.resume, "auto|none|DIR", "auto: go on from the newest checkpoint of run.directory", 0, 0},
+      {"--resume", GD_OPTION_TEXT, &t.resume, "auto|none|DIR",
+       "auto: go on from the newest checkpoint of run.directory; DIR: also RUN@best, RUN@last, RUN@STEP", 0, 0},
       {"--allow-change", GD_OPTION_TEXTS, &t.allow, "KEY[,KEY]", "resume though these keys differ, and numbers with them", 0,
        0},
       {"--max-time", GD_OPTION_SECONDS, &t.max_time_s, "T", "stop, save and leave with 75 after T (90s, 30m, 2h)", 0, 0},
@@ -358,7 +365,7 @@ int main(int argc, char **argv) {
       if (faults == GD_NO && gd_session_rank(t.session) == 0) gd_log(GD_LOG_ERROR, "%s", gd_error_text());
     }
     if (status != GD_OK && status != GD_REQUEUE && status != GD_NO) gd_session_abort(t.session, status, gd_error_text());
-    if (gd_session_rank(t.session) == 0) gd_exit_file_end(t.spec.run.directory, (int)status, reason_of(status));
+    if (gd_session_rank(t.session) == 0) gd_exit_file_end(t.spec.run.directory, (int)status, reason_of(&t, status));
   }
   close_all(&t);
   gd_console_connect(NULL);

@@ -9,6 +9,7 @@
 #include "io/base/files.h"
 #include "io/config/config.h"
 #include "launch/console.h"
+#include "launch/data_brought.h"
 #include "launch/precision.h"
 #include "shard/base/log.h"
 #include "trainer/source.h"
@@ -71,7 +72,12 @@ static gd_status make_spec(const gd_inference_options *options, const gd_weight_
 
 static gd_status open_tokenizer(const gd_inference_options *options, const gd_weight_source *source, gd_tokenizer **out) {
   *out = 0;
-  if (options->tokenizer) return gd_tokenizer_open(options->tokenizer, out);
+  if (options->tokenizer) {
+    char memory[GD_PATH_BYTES];
+    const char *spec;
+    GD_TRY(gd_data_tokenizer_spec(options->tokenizer, memory, &spec));
+    return gd_tokenizer_open(spec, out);
+  }
   if (!source->tokenizer[0]) return GD_OK;
   char ours[GD_PATH_BYTES];
   GD_TRY(gd_path_join(ours, sizeof ours, source->tokenizer, "gptdist-tokenizer.json"));

@@ -10,6 +10,7 @@
 
 #include "io/base/files.h"
 #include "io/base/json.h"
+#include "io/data/metric.h"
 #include "io/metrics/metrics.h"
 #include "launch/console.h"
 #include "shard/cost.h"
@@ -163,6 +164,33 @@ static gd_status profile_line(gd_train_report *report, const gd_run_event *e) {
   return status;
 }
 
+void gd_train_report_early(const gd_run *run, char out[GD_EARLY_BYTES]) {
+  const gd_run_state *s = &run->state;
+  const char *metric = gd_metric_look((gd_metric)s->metric)->name;
+  int used =
+      snprintf(out, GD_EARLY_BYTES,
+               "stopped early at step %lld of %lld: %lld validation%s in a row without a gain in %s (validation.patience)",
+               (long long)s->step, (long long)run->spec.run.steps, (long long)s->wait, s->wait == 1 ? "" : "s", metric);
+  if (s->best_step >= 0)
+    snprintf(out + used, GD_EARLY_BYTES - (size_t)used, "; the best, %.6g, is step %lld: %s@best", s->best_validation,
+             (long long)s->best_step, run->spec.run.directory);
+}
+
+static gd_status early_line(gd_train_report *report, const gd_run_event *e) {
+  const gd_run_state *s = &report->run->state;
+  char text[GD_EARLY_BYTES];
+  gd_bytes fields = {0};
+  gd_train_report_early(report->run, text);
+  gd_log(GD_LOG_INFO, "%s", text);
+  gd_status status = gd_bytes_printf(&fields, ", \"metric\": \"%s\", \"waited\": %lld, \"best_step\": %lld",
+                                     gd_metric_look((gd_metric)s->metric)->name, (long long)s->wait, (long long)s->best_step);
+  if (status == GD_OK && s->best_step >= 0) status = gd_bytes_printf(&fields, ", \"best\": %.9g", s->best_validation);
+  gd_metrics_line line = {.event = GD_METRICS_STOPPED, .step = e->step, .tokens = e->tokens, .fields = fields.bytes};
+  if (status == GD_OK) status = tell(report, &line);
+  gd_bytes_free(&fields);
+  return status;
+}
+
 gd_status gd_train_report_event(gd_train_report *report, const gd_run_event *e) {
   gd_metrics_line line = {.step = e->step, .tokens = e->tokens, .loss = e->loss, .ms = e->ms};
   switch (e->kind) {
@@ -170,6 +198,7 @@ gd_status gd_train_report_event(gd_train_report *report, const gd_run_event *e) 
     case GD_EVENT_VALIDATION:
       gd_log(GD_LOG_INFO, "step %lld  validation loss %.4f  (%.1f s)%s", (long long)e->step, e->loss, e->ms / 1e3,
              e->best ? "  best so far" : "");
+      if (e->lr_cut) gd_log(GD_LOG_INFO, "step %lld  learning rate cut to %.3g", (long long)e->step, e->lr);
       line.event = GD_METRICS_VALIDATION;
       return tell(report, &line);
     case GD_EVENT_SAVING: line.event = GD_METRICS_CHECKPOINT; return tell(report, &line);
@@ -178,7 +207,9 @@ gd_status gd_train_report_event(gd_train_report *report, const gd_run_event *e) 
       line.event = GD_METRICS_END;
       gd_console_finish_progress();
       tell_share(report);
-      if (e->stop == GD_STOP_DONE)
+      if (e->stop == GD_STOP_EARLY)
+        GD_TRY(early_line(report, e));
+      else if (e->stop == GD_STOP_DONE)
         gd_log(GD_LOG_INFO, "done: %lld steps, %lld tokens; run directory %s", (long long)e->step, (long long)e->tokens,
                report->run->spec.run.directory);
       else

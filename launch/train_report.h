@@ -13,6 +13,10 @@ GD_CHECKED gd_status gd_train_report_open(const gd_run *run, double peak_flops, 
 GD_CHECKED gd_status gd_train_report_event(gd_train_report *report, const gd_run_event *event);
 void gd_train_report_close(gd_train_report *report);
 
+/* Of a run that stopped early: why, and which checkpoint is its best, for people. */
+enum { GD_EARLY_BYTES = 512 + GD_PATH_BYTES };
+void gd_train_report_early(const gd_run *run, char out[GD_EARLY_BYTES]);
+
 /* log.profile: the table of rank 0's kernels, as log lines for people and as the fields of the "profile" line. peak_flops: of
  * this rank, 0 = unknown. Measures how fast memory is copied, half a second. Nothing where no step was counted. GD_NO_MEMORY.
  * Local. */

@@ -3,12 +3,27 @@
 
 #include <string.h>
 
+#include "io/data/metric.h"
 #include "io/tokenizer/tokenizer.h"
 #include "shard/base/log.h"
+#include "trainer/policy.h"
 #include "trainer/source.h"
+
+/* One of two keys that say the same. */
+static gd_status check_either(const char *epochs, const char *steps, const gd_spec *spec, const gd_config_origins *origins) {
+  const gd_config_key *keys;
+  char value[GD_CONFIG_VALUE_BYTES];
+  gd_config_keys(&keys);
+  const gd_config_key *a = gd_config_find(epochs), *b = gd_config_find(steps);
+  gd_config_value(a, spec, value, sizeof value);
+  if (strcmp(value, "0") == 0 || strcmp(origins->text[b - keys], "default") == 0) return GD_OK;
+  return gd_fail_user(GD_USAGE, "%s: found %s, but %s is set too; keep one of them", epochs, value, steps);
+}
 
 gd_status gd_train_spec_load(const gd_command_line *line, gd_spec *spec, gd_config_origins *origins) {
   GD_TRY(gd_options_load(line, true, spec, origins));
+  GD_TRY(gd_config_explain(check_either("run.epochs", "run.steps", spec, origins), origins));
+  GD_TRY(gd_config_explain(check_either("validation.interval_epochs", "validation.interval_steps", spec, origins), origins));
   if (!spec->model.init_from[0]) return GD_OK;
   gd_weight_source source;
   gd_spec brought = *spec;
@@ -43,9 +58,19 @@ static gd_status compare_tokenizers(const gd_spec *spec, const gd_dataset *data)
   return status;
 }
 
+/* The resolved run file says steps. */
+static void settle_epochs(gd_spec *spec, const gd_dataset *data) {
+  int64_t windows = gd_dataset_windows(data);
+  if (spec->run.epochs > 0) spec->run.steps = gd_policy_steps((double)spec->run.epochs, windows, spec->batch.global);
+  if (spec->validation.interval_epochs > 0)
+    spec->validation.interval_steps = gd_policy_interval((double)spec->validation.interval_epochs, windows, spec->batch.global);
+  spec->run.epochs = spec->validation.interval_epochs = 0;
+}
+
 gd_status gd_train_spec_open_data(gd_spec *spec, const gd_config_origins *origins, bool first, gd_dataset **out) {
   int32_t length = spec->batch.sequence ? spec->batch.sequence : spec->model.context;
   GD_TRY(gd_dataset_open(&spec->data, length, spec->batch.order, spec->run.seed, spec->finetune.pack, out));
+  settle_epochs(spec, *out);
   int32_t vocabulary = gd_dataset_vocabulary(*out);
   if (!spec->model.vocabulary) spec->model.vocabulary = vocabulary;
   if (spec->model.vocabulary >= vocabulary)
@@ -60,6 +85,11 @@ gd_status gd_train_spec_need_text(const gd_dataset *dataset, const char *what) {
   if (task->kind == GD_TASK_LM) return GD_OK;
   return gd_fail_user(GD_USAGE, "%s: holds examples for %s, expected plain text (gptdist-data prepare without --task)", what,
                       gd_data_task_name(task->kind));
+}
+
+gd_status gd_train_spec_check_policy(const gd_spec *spec, const gd_dataset *data, const gd_dataset *validation) {
+  GD_TRY(gd_metric_check(spec->validation.metric, gd_dataset_task(data)->kind));
+  return gd_spec_check_validated(spec, validation != NULL, "data.path has no validation/, and data.validation is not set");
 }
 
 /* Patterns of tensor names are known to mean something once the names are there. */
@@ -90,6 +120,10 @@ gd_status gd_train_spec_plan(const gd_command_line *line, int32_t ranks, gd_spec
   if (data) {
     gd_dataset_close(data);
     GD_TRY(status);
+  } else if (spec->run.epochs > 0 || spec->validation.interval_epochs > 0) {
+    const char *key = spec->run.epochs > 0 ? "run.epochs" : "validation.interval_epochs";
+    return status == GD_OK ? gd_fail_user(GD_USAGE, "%s: needs data.path: the size of the data makes steps of it", key)
+                           : gd_error_context(status, "%s: the size of the data makes steps of it", key);
   } else if (!known) {
     return gd_error_context(status,
                             "model.vocabulary: not set; without the data a plan needs it (--set model.vocabulary=50257)");

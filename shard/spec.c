@@ -165,7 +165,15 @@ static gd_status resolve_schedule(gd_spec *spec) {
   if (spec->optimizer.min_lr > spec->optimizer.lr)
     return gd_fail_user(GD_USAGE, "optimizer.min_lr: found %g, expected at most optimizer.lr %g",
                         (double)spec->optimizer.min_lr, (double)spec->optimizer.lr);
-  return GD_OK;
+  if (spec->optimizer.nesterov && (spec->optimizer.kind != GD_OPTIMIZER_SGD || spec->optimizer.momentum <= 0))
+    return gd_fail_user(GD_USAGE, "optimizer.nesterov: is of optimizer.kind sgd with a momentum above 0");
+  return gd_spec_check_validated(spec, spec->validation.interval_steps > 0, "validation.interval_steps is 0");
+}
+
+gd_status gd_spec_check_validated(const gd_spec *spec, bool validated, const char *why) {
+  if (validated || (!spec->validation.patience && spec->schedule.kind != GD_SCHEDULE_PLATEAU)) return GD_OK;
+  return gd_fail_user(GD_USAGE, "%s: goes by validations, and there are none: %s",
+                      spec->validation.patience ? "validation.patience" : "schedule.kind: plateau", why);
 }
 
 gd_status gd_spec_resolve(gd_spec *spec, int32_t ranks) {

@@ -52,6 +52,7 @@ typedef struct gd_run_spec {
   char directory[GD_PATH_BYTES];
   uint64_t seed;
   int64_t steps; /* optimizer steps of the whole run */
+  float epochs;  /* in place of steps, which is made of it and the data; then 0 */
   gd_device_kind device;
   int32_t threads;    /* OpenMP threads a rank; 0 = cores of the node / ranks on it */
   int64_t max_time_s; /* stop, save and leave with 75 after this long; 0 = never */
@@ -110,6 +111,7 @@ typedef struct gd_optimizer_spec {
   float lr, min_lr;
   float beta1, beta2, epsilon; /* AdamW: Loshchilov and Hutter 2019, algorithm 2 */
   float momentum;              /* SGD */
+  bool nesterov;               /* SGD: Sutskever et al. 2013 */
   float weight_decay;          /* decoupled, on matrices only */
   float clip;                  /* global gradient norm; 0 = off */
   gd_patterns lr_scale;        /* factors of the learning rate; of those that match a tensor the last counts, none: 1 */
@@ -119,13 +121,16 @@ typedef enum gd_schedule_kind {
   GD_SCHEDULE_COSINE,
   GD_SCHEDULE_LINEAR,
   GD_SCHEDULE_CONSTANT,
-  GD_SCHEDULE_WSD
+  GD_SCHEDULE_WSD,
+  GD_SCHEDULE_PLATEAU
 } gd_schedule_kind;
 
 typedef struct gd_schedule_spec {
   gd_schedule_kind kind;
   int64_t warmup_steps;
   int64_t decay_steps; /* length of the decay; 0 in the file: all steps after warm-up (wsd: a fifth of the run) */
+  float factor;        /* plateau: what the learning rate is multiplied by */
+  int32_t patience;    /* plateau: after so many validations in a row without a gain */
 } gd_schedule_spec;
 
 typedef struct gd_precision_spec {
@@ -142,11 +147,19 @@ typedef struct gd_checkpoint_spec {
   int64_t interval_steps; /* 0 = only at the end and on a signal */
   int32_t keep;           /* newest K, besides the best and the last */
   bool background;        /* write on a thread after the snapshot */
+  bool at_start;          /* the weights before the first step too, which are kept */
 } gd_checkpoint_spec;
+
+/* What a validation measures: io/data/metric.h has names and directions. */
+typedef enum gd_metric { GD_METRIC_LOSS, GD_METRIC_ACCURACY, GD_METRIC_MACRO_F1, GD_METRICS } gd_metric;
 
 typedef struct gd_validation_spec {
   int64_t interval_steps; /* 0 = never */
+  float interval_epochs;  /* in place of interval_steps, which is made of it and the data; then 0 */
   int64_t batches;        /* global batches a validation; 0 = the whole split */
+  gd_metric metric;       /* which one says what is best */
+  int32_t patience;       /* the run ends after so many validations in a row without a gain; 0 = never */
+  float min_gain;         /* what counts as one */
 } gd_validation_spec;
 
 typedef struct gd_guard_spec {
@@ -182,6 +195,9 @@ typedef struct gd_spec {
  * job of `ranks` ranks and checks what no single key can show: divisibility, contradictions, what is not built.
  * model.vocabulary must be known by then. Local. GD_USAGE with a text naming the keys, what was found and what would fit. */
 GD_CHECKED gd_status gd_spec_resolve(gd_spec *spec, int32_t ranks);
+
+/* GD_USAGE where a key goes by validations and there are none, with the reason. Local. */
+GD_CHECKED gd_status gd_spec_check_validated(const gd_spec *spec, bool validated, const char *why);
 
 /* The model's part alone (generation and evaluation have no batch or optimizer): derives kv_heads, head_size, ffn,
  * and one block a tensor rank and a sequence where none are set. */

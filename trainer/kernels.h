@@ -307,6 +307,7 @@ typedef struct gd_update {
   const uint8_t *decay; /* [elements / GD_UNIT_ELEMS]: 1 = weight decay applies */
   const gd_verdict *verdict;
   float lr, beta1, beta2, epsilon, weight_decay, momentum;
+  bool nesterov; /* SGD: the step is gradient + momentum * (the new momentum buffer) */
 } gd_update;
 
 typedef struct gd_kernels_ops {

@@ -164,6 +164,7 @@ gd_status gd_optimizer_update(gd_optimizer *optimizer, float lr) {
     update.epsilon = spec->epsilon;
     update.weight_decay = spec->weight_decay;
     update.momentum = spec->momentum;
+    update.nesterov = spec->nesterov;
     GD_TRY(model->kernels.ops->update(&model->kernels, &update));
   }
   return GD_OK;

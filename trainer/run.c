@@ -9,12 +9,14 @@
 #include "comm/machine.h"
 #include "io/base/files.h"
 #include "io/checkpoint/folder.h"
+#include "io/checkpoint/name.h"
 #include "io/config/config.h"
 #include "shard/base/log.h"
 #include "shard/cost.h"
 #include "shard/deal.h"
 #include "trainer/injected.h"
 #include "trainer/nonfinite.h"
+#include "trainer/policy.h"
 #include "trainer/schedule.h"
 #include "trainer/source.h"
 
@@ -41,7 +43,7 @@ static gd_status set_older_aside(const gd_run *run) {
   if (count)
     gd_log(GD_LOG_WARNING, "--resume none: starting anew; %d checkpoint%s in %s (newest: step %lld) set aside as step-N.old",
            count, count == 1 ? "" : "s", folder, (long long)steps[0]);
-  gd_status status = GD_OK;
+  gd_status status = count ? gd_checkpoint_set_hint(folder, "BEST", -1) : GD_OK;
   for (int32_t i = 0; i < count && status == GD_OK; i++) {
     gd_checkpoint_step_name(steps[i], name);
     status = gd_path_join(path, sizeof path, folder, name);
@@ -58,7 +60,7 @@ static gd_status find_checkpoint(gd_run *run, const gd_run_options *options, gd_
   bool first = gd_session_rank(run->session) == 0;
   if (options->resume == GD_RESUME_NONE) return gd_session_agree(run->session, first ? set_older_aside(run) : GD_OK);
   if (options->resume == GD_RESUME_FROM) {
-    gd_status named = first ? gd_path_named(options->resume_from, GD_PATH_FOLDER, "a checkpoint or a run directory") : GD_OK;
+    gd_status named = first ? gd_checkpoint_named(options->resume_from, "a checkpoint or a run directory") : GD_OK;
     GD_TRY(gd_session_agree(run->session, named));
     GD_TRY(gd_checkpoint_open(run->session, options->resume_from, false, out));
     return *out ? GD_OK : gd_fail_user(GD_BAD_DATA, "--resume %s: found no checkpoint there", options->resume_from);
@@ -119,6 +121,7 @@ static gd_status resume(gd_run *run, gd_checkpoint *checkpoint) {
   GD_TRY(gd_optimizer_open(&run->model, &run->optimizer));
   GD_TRY(gd_snapshot_restore(&run->optimizer, checkpoint));
   run->state = *gd_checkpoint_state(checkpoint);
+  gd_policy_resume(&run->spec, &run->state);
   if (run->state.draws != run->state.step * run->spec.batch.global)
     gd_log(GD_LOG_WARNING, "batch.global changed since step %lld: the data order goes on from sample %lld of the new size",
            (long long)run->state.step, (long long)(run->state.step * run->spec.batch.global));
@@ -164,7 +167,7 @@ gd_status gd_run_open(gd_session *session, gd_device *device, const gd_spec *spe
   out->stop_requested = options->stop_requested;
   out->stop_context = options->stop_context;
   out->saved_step = out->on_disk = out->marks_best = out->compared_step = -1;
-  out->state = (gd_run_state){.best_validation = INFINITY, .best_step = -1};
+  out->state = gd_policy_begin(spec->validation.metric);
   out->deadline_s = gd_deadline_seconds(&out->deadline, spec->run.watchdog_s);
   gd_session_set_watchdog(session, out->deadline_s);
   gd_session_storage(session, "load", -1);
@@ -280,18 +283,20 @@ static gd_status poll_stop(void *context, bool *stop) {
 
 static gd_status validate(gd_run *run) {
   gd_run_event event = {.kind = GD_EVENT_VALIDATION};
-  double start = now_ms();
+  double start = now_ms(), values[GD_METRICS];
   bool stopped;
-  GD_TRY(
-      gd_validator_run(&run->validator, run->spec.validation.batches, run->state.step, poll_stop, run, &event.loss, &stopped));
+  GD_TRY(gd_validator_run(&run->validator, run->spec.validation.batches, run->state.step, poll_stop, run, values, &stopped));
   if (stopped) return GD_OK; /* the next start validates again */
+  /* All ranks sum the same numbers in the same order. What follows must be decided alike whatever befalls one of them, or they
+   * would part: rank 0's count. */
+  GD_TRY(gd_session_broadcast(run->session, values, sizeof values, 0));
+  gd_policy_verdict verdict = gd_policy_judge(&run->spec, &run->state, values[run->spec.validation.metric]);
   run->validated = true;
   event.ms = now_ms() - start;
-  event.best = event.loss < run->state.best_validation;
-  if (event.best) {
-    run->state.best_validation = event.loss;
-    run->state.best_step = run->state.step;
-  }
+  event.loss = values[GD_METRIC_LOSS];
+  event.best = verdict.best;
+  event.lr_cut = verdict.cut;
+  event.lr = (double)gd_schedule_lr(&run->spec, run->state.lr_factor, run->state.step);
   tell(run, event);
   if (!event.best) return GD_OK;
   GD_TRY(save(run));
@@ -309,7 +314,7 @@ static gd_status enqueue_step(gd_run *run) {
   GD_TRY(gd_step_batch(&run->step, number, &batch));
   gd_session_storage(run->session, "data", number);
   GD_TRY(gd_prefetch_next(run->prefetch, batch));
-  GD_TRY(gd_step_run(&run->step, number, batch, gd_schedule_lr(&run->spec, number)));
+  GD_TRY(gd_step_run(&run->step, number, batch, gd_schedule_lr(&run->spec, run->state.lr_factor, number)));
   run->enqueued++;
   return GD_OK;
 }
@@ -343,7 +348,7 @@ static gd_status give_up(gd_run *run, int64_t number, int64_t bad_steps) {
 static gd_status read_step(gd_run *run) {
   const gd_spec *spec = &run->spec;
   int64_t number = run->state.step;
-  gd_run_event event = {.kind = GD_EVENT_STEP, .lr = (double)gd_schedule_lr(spec, number)};
+  gd_run_event event = {.kind = GD_EVENT_STEP, .lr = (double)gd_schedule_lr(spec, run->state.lr_factor, number)};
   gd_step_result result;
   GD_TRY(gd_step_read(&run->step, number, &result));
   const gd_verdict *verdict = &result.verdict;
@@ -415,6 +420,11 @@ static gd_status advance(gd_run *run) {
   if (!run->validated && run->state.step > 0 && run->state.step == run->start_step && run->enqueued == run->start_step &&
       due(validate_every, run->state.step))
     return validate(run);
+  if (gd_run_state_stopped(&run->state, &run->spec)) { /* all steps were read before the validation that found it */
+    run->stop = GD_STOP_EARLY;
+    return finish(run);
+  }
+  if (run->spec.checkpoint.at_start && run->enqueued == 0 && run->saved_step < 0 && !run->failed_saves) GD_TRY(save(run));
   GD_TRY(enqueue_step(run));
   bool wanted = run->enqueued == run->spec.run.steps || due(validate_every, run->enqueued) || due(save_every, run->enqueued) ||
                 due(compare_every, run->enqueued);

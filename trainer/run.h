@@ -19,7 +19,7 @@ typedef enum gd_event_kind {
   GD_EVENT_END,        /* nothing more to do: see `stop` */
 } gd_event_kind;
 
-typedef enum gd_stop { GD_STOP_NONE, GD_STOP_DONE, GD_STOP_REQUESTED, GD_STOP_TIME } gd_stop;
+typedef enum gd_stop { GD_STOP_NONE, GD_STOP_DONE, GD_STOP_REQUESTED, GD_STOP_TIME, GD_STOP_EARLY } gd_stop;
 
 typedef struct gd_run_event {
   gd_event_kind kind;
@@ -29,7 +29,7 @@ typedef struct gd_run_event {
   double ms;                   /* of the step, the validation, the stall */
   double tokens_per_s, tflops; /* of the whole job, this step */
   bool skipped;                /* a non-finite step, not applied */
-  bool best;                   /* validation: lowest so far */
+  bool best, lr_cut;           /* validation: the best so far; the learning rate of a plateau was cut after it */
   gd_stop stop;
 } gd_run_event;
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "io/base/files.h"
+#include "io/checkpoint/name.h"
 
 static bool is_huggingface(const char *path) {
   char config[GD_PATH_BYTES + 32];
@@ -17,7 +18,7 @@ static gd_status open_source(gd_session *session, const char *path, bool peek, g
   memset(out, 0, sizeof *out);
   snprintf(out->path, sizeof out->path, "%s", path);
   bool first = !session || gd_session_rank(session) == 0;
-  gd_status found = first ? gd_path_named(path, GD_PATH_FOLDER, "a checkpoint, a run directory or a model folder") : GD_OK;
+  gd_status found = first ? gd_checkpoint_named(path, "a checkpoint, a run directory or a model folder") : GD_OK;
   GD_TRY(session ? gd_session_agree(session, found) : found);
   if (is_huggingface(path)) {
     snprintf(out->tokenizer, sizeof out->tokenizer, "%s", path);

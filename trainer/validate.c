@@ -1,6 +1,7 @@
 /* validate.c - the loss over the validation split, summed in window order. */
 #include "trainer/validate.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "shard/deal.h"
@@ -67,7 +68,7 @@ static gd_status run_batch(gd_validator *v, int64_t first_draw, int64_t step, do
 }
 
 gd_status gd_validator_run(gd_validator *validator, int64_t batches, int64_t step, gd_validator_poll *poll, void *context,
-                           double *loss, bool *stopped) {
+                           double values[GD_METRICS], bool *stopped) {
   int64_t global = validator->model->layout.spec.batch.global;
   int64_t all = (gd_dataset_windows(validator->dataset) + global - 1) / global;
   double sum = 0, targets = 0;
@@ -77,6 +78,7 @@ gd_status gd_validator_run(gd_validator *validator, int64_t batches, int64_t ste
     GD_TRY(run_batch(validator, i * global, step, &sum, &targets));
     GD_TRY(poll(context, stopped));
   }
-  *loss = targets > 0 ? sum / targets : 0;
+  for (int i = 0; i < GD_METRICS; i++) values[i] = NAN;
+  values[GD_METRIC_LOSS] = targets > 0 ? sum / targets : 0;
   return GD_OK;
 }

@@ -22,9 +22,10 @@ void gd_validator_close(gd_validator *validator);
 /* Asked between batches on every rank; the answer must be agreed. */
 typedef gd_status gd_validator_poll(void *context, bool *stop);
 
-/* Runs global batches of windows from the start of the split (batches 0: all). *loss = mean over targets; *stopped when the
- * poll said so and there is no loss. Collective over the job. */
+/* Runs global batches of windows from the start of the split (batches 0: all). values by gd_metric: the loss is the mean over
+ * targets; NaN for what this split's task has not. *stopped when the poll said so and there are none. Collective over the job.
+ */
 GD_CHECKED gd_status gd_validator_run(gd_validator *validator, int64_t batches, int64_t step, gd_validator_poll *poll,
-                                      void *context, double *loss, bool *stopped);
+                                      void *context, double values[GD_METRICS], bool *stopped);
 
 #endif

@@ -57,11 +57,13 @@ void gd_checkpoint_writer_close(gd_checkpoint_writer *writer);
 
 typedef struct gd_checkpoint gd_checkpoint;
 
-/* path: a checkpoint folder, a RUN/checkpoints folder or a RUN folder (newest valid first). session may be NULL (one process).
+/* path: a checkpoint folder, RUN@best, RUN@last or RUN@STEP (name.h), a RUN/checkpoints folder or a RUN folder (newest valid
+ * first; of a run that stopped early its best, unless set_aside: who trains there goes on). session may be NULL (one process).
  * Every file is hashed once (dealt over ranks) and the verdict agreed before HDF5 sees a byte; a bad checkpoint of a RUN is
  * named in the log, set aside as NAME.bad (only when set_aside) and the next older one tried. *out = NULL and GD_OK when the
- * folder holds no checkpoint at all; GD_BAD_DATA when all are bad (or only .bad ones are left), or the named one is; GD_IO when
- * the system refuses a read (nothing is set aside then). Collective over the job. */
+ * folder holds no checkpoint at all; GD_USAGE for a name of RUN@... that there is not; GD_BAD_DATA when all are bad (or only
+ * .bad ones are left), or the named one is; GD_IO when the system refuses a read (nothing is set aside then). Collective over
+ * the job. */
 GD_CHECKED gd_status gd_checkpoint_open(gd_session *session, const char *path, bool set_aside, gd_checkpoint **out);
 /* The same of one process by the manifest alone, which is checked; its files are not: enough for the spec. Never set aside. */
 GD_CHECKED gd_status gd_checkpoint_peek(const char *path, gd_checkpoint **out);

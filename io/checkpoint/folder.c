@@ -136,6 +136,7 @@ gd_status gd_checkpoint_hint(const char *folder, const char *hint, int64_t *step
 gd_status gd_checkpoint_set_hint(const char *folder, const char *hint, int64_t step) {
   char path[GD_PATH_BYTES], text[40];
   GD_TRY(gd_path_join(path, sizeof path, folder, hint));
+  if (step < 0) return unlink(path) && errno != ENOENT ? gd_fail(GD_IO, "cannot remove %s: %s", path, strerror(errno)) : GD_OK;
   gd_checkpoint_step_name(step, text);
   size_t length = strlen(text);
   text[length++] = '\n';

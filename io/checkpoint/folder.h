@@ -28,6 +28,7 @@ GD_CHECKED gd_status gd_checkpoint_sweep(const char *folder);
 
 /* A hint file's step; -1 when there is none, or no step in it. GD_IO. */
 GD_CHECKED gd_status gd_checkpoint_hint(const char *folder, const char *hint, int64_t *step);
+/* step -1: there is to be none. GD_IO. */
 GD_CHECKED gd_status gd_checkpoint_set_hint(const char *folder, const char *hint, int64_t step);
 
 /* TEMPORARY becomes FOLDER/step-N, on the disk, also where that name is taken (what was there is then removed). On a fault what

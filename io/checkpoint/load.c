@@ -8,6 +8,7 @@
 
 #include "io/checkpoint/folder.h"
 #include "io/checkpoint/internal.h"
+#include "io/checkpoint/name.h"
 #include "shard/base/log.h"
 
 enum { MANIFEST_LIMIT = 1 << 30 };
@@ -19,56 +20,9 @@ static int32_t my_rank(const gd_session *session) {
   return session ? gd_session_rank(session) : 0;
 }
 
-/* ---- which folder ---- */
-
-/* What rank 0 found at the path; travels to all ranks as bytes. */
-typedef struct candidates {
-  char folder[GD_PATH_BYTES]; /* of a RUN's checkpoints, or the checkpoint itself when named */
-  int32_t named, count;
-  int64_t *steps; /* rank 0's list is broadcast behind this */
-} candidates;
-
 static const char *last_component(const char *path) {
   const char *slash = strrchr(path, '/');
   return slash ? slash + 1 : path;
-}
-
-static gd_status find_candidates(const char *path, bool owner, candidates *found) {
-  char inner[GD_PATH_BYTES];
-  gd_path_kind manifest, self = GD_PATH_NOTHING, checkpoints;
-  GD_TRY(gd_path_join(found->folder, sizeof found->folder, path, ""));
-  size_t length = strlen(found->folder);
-  while (length > 1 && found->folder[length - 1] == '/') found->folder[--length] = 0;
-  GD_TRY(gd_path_join(inner, sizeof inner, found->folder, GD_MANIFEST_NAME));
-  GD_TRY(gd_path_look(inner, &manifest));
-  if (gd_checkpoint_step_of(last_component(found->folder)) >= 0) GD_TRY(gd_path_look(found->folder, &self));
-  if (manifest == GD_PATH_FILE || self == GD_PATH_FOLDER) {
-    found->named = 1;
-    return GD_OK;
-  }
-  GD_TRY(gd_path_join(inner, sizeof inner, found->folder, "checkpoints"));
-  GD_TRY(gd_path_look(inner, &checkpoints));
-  if (checkpoints == GD_PATH_FOLDER) memcpy(found->folder, inner, sizeof inner);
-  int32_t bad = 0;
-  if (owner) GD_TRY(gd_checkpoint_recover(found->folder));
-  GD_TRY(gd_checkpoint_list(found->folder, &found->steps, &found->count, &bad));
-  if (!found->count && bad)
-    return gd_fail_user(
-        GD_BAD_DATA, "%s: holds only damaged checkpoints, set aside as *.bad (%d); move them away to start from the beginning",
-        found->folder, bad);
-  return GD_OK;
-}
-
-static gd_status share_candidates(gd_session *session, const char *path, bool owner, candidates *found) {
-  gd_status status = my_rank(session) == 0 ? find_candidates(path, owner, found) : GD_OK;
-  GD_TRY(agree(session, status));
-  if (!session) return GD_OK;
-  int64_t *mine = found->steps;
-  GD_TRY(gd_session_broadcast(session, found, sizeof *found, 0));
-  found->steps = mine;
-  if (my_rank(session) != 0) found->steps = malloc(((size_t)found->count + 1) * sizeof *found->steps);
-  GD_TRY(agree(session, found->steps || !found->count ? GD_OK : gd_fail(GD_NO_MEMORY, "no memory for %d steps", found->count)));
-  return found->count ? gd_session_broadcast(session, found->steps, (size_t)found->count * sizeof *found->steps, 0) : GD_OK;
 }
 
 /* ---- is it whole ---- */
@@ -188,10 +142,83 @@ static void put_away(gd_session *session, const char *folder, bool set_aside) {
                renamed[0] ? last_component(renamed) : "", fault.text);
 }
 
+/* ---- which folder ---- */
+
+/* What rank 0 found at the path; travels to all ranks as bytes. */
+typedef struct candidates {
+  char folder[GD_PATH_BYTES]; /* of a RUN's checkpoints, or the checkpoint itself when named */
+  int32_t named, count;
+  int64_t *steps; /* rank 0's list is broadcast behind this */
+} candidates;
+
+/* Rank 0: a run that stopped early means its best, where that is there. What is wrong with the newest is not told here. */
+static gd_status take_best(candidates *found, bool tell) {
+  char path[GD_PATH_BYTES], name[32];
+  gd_manifest manifest;
+  int64_t best;
+  gd_checkpoint_step_name(found->steps[0], name);
+  GD_TRY(gd_path_join(path, sizeof path, found->folder, name));
+  gd_status status = read_manifest(NULL, path, &manifest);
+  bool stopped = status == GD_OK && gd_run_state_stopped(&manifest.state, &manifest.spec);
+  if (status == GD_OK) gd_manifest_free(&manifest);
+  if (status == GD_BAD_DATA) gd_error_clear();
+  if (status != GD_OK && status != GD_BAD_DATA) return status;
+  if (!stopped) return GD_OK;
+  GD_TRY(gd_checkpoint_best(found->folder, &best));
+  if (best < 0) return GD_OK;
+  if (tell)
+    gd_log(GD_LOG_INFO,
+           "%s: the run stopped early at step %" PRId64 ": its best is taken, step %" PRId64 " (RUN@last: the last)",
+           found->folder, found->steps[0], best);
+  gd_checkpoint_step_name(best, name);
+  memcpy(path, found->folder, sizeof path);
+  found->named = 1;
+  return gd_path_join(found->folder, sizeof found->folder, path, name);
+}
+
+/* owner: who trains there, and goes on from the newest. */
+static gd_status find_candidates(const char *path, bool owner, bool tell, candidates *found) {
+  char inner[GD_PATH_BYTES];
+  gd_path_kind manifest, self = GD_PATH_NOTHING;
+  bool exact;
+  GD_TRY(gd_checkpoint_find(path, found->folder, &exact));
+  size_t length = strlen(found->folder);
+  while (length > 1 && found->folder[length - 1] == '/') found->folder[--length] = 0;
+  GD_TRY(gd_path_join(inner, sizeof inner, found->folder, GD_MANIFEST_NAME));
+  GD_TRY(gd_path_look(inner, &manifest));
+  if (gd_checkpoint_step_of(last_component(found->folder)) >= 0) GD_TRY(gd_path_look(found->folder, &self));
+  if (exact || manifest == GD_PATH_FILE || self == GD_PATH_FOLDER) {
+    found->named = 1;
+    return GD_OK;
+  }
+  memcpy(inner, found->folder, sizeof inner);
+  GD_TRY(gd_checkpoint_folder(inner, found->folder));
+  int32_t bad = 0;
+  if (owner) GD_TRY(gd_checkpoint_recover(found->folder));
+  GD_TRY(gd_checkpoint_list(found->folder, &found->steps, &found->count, &bad));
+  if (!found->count && bad)
+    return gd_fail_user(
+        GD_BAD_DATA, "%s: holds only damaged checkpoints, set aside as *.bad (%d); move them away to start from the beginning",
+        found->folder, bad);
+  return owner || !found->count ? GD_OK : take_best(found, tell);
+}
+
+static gd_status share_candidates(gd_session *session, const char *path, bool owner, bool tell, candidates *found) {
+  gd_status status = my_rank(session) == 0 ? find_candidates(path, owner, tell, found) : GD_OK;
+  GD_TRY(agree(session, status));
+  if (!session) return GD_OK;
+  int64_t *mine = found->steps;
+  GD_TRY(gd_session_broadcast(session, found, sizeof *found, 0));
+  found->steps = mine;
+  if (my_rank(session) != 0) found->steps = malloc(((size_t)found->count + 1) * sizeof *found->steps);
+  GD_TRY(agree(session, found->steps || !found->count ? GD_OK : gd_fail(GD_NO_MEMORY, "no memory for %d steps", found->count)));
+  return found->count ? gd_session_broadcast(session, found->steps, (size_t)found->count * sizeof *found->steps, 0) : GD_OK;
+}
+
 static gd_status open_newest(gd_session *session, const char *path, bool set_aside, bool whole, gd_checkpoint **out) {
   candidates found = {0};
   *out = NULL;
-  gd_status status = share_candidates(session, path, set_aside, &found);
+  gd_status status = share_candidates(session, path, set_aside, whole, &found);
   if (status == GD_OK && found.named) status = try_open(session, found.folder, whole, out);
   for (int32_t i = 0; status == GD_OK && !found.named && i < found.count; i++) {
     char folder[GD_PATH_BYTES], name[32];

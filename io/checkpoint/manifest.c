@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "io/config/config.h"
+#include "io/data/metric.h"
 #include "manifest.pb-c.h"
 #include "shard/base/log.h"
 
@@ -83,6 +84,7 @@ static void put_state(pool *from, const gd_manifest *in, Gptdist__Manifest *out)
   Gptdist__RunState *state = take(from, sizeof *state);
   Gptdist__Mesh *mesh = take(from, sizeof *mesh);
   Gptdist__Machine *machine = take(from, sizeof *machine);
+  char *metric = take_text(from, gd_metric_look((gd_metric)in->state.metric)->name);
   char *host = take_text(from, in->host), *isa = take_text(from, in->isa), *hdf5 = take_text(from, in->hdf5_version);
   if (!from->memory) return;
   gptdist__run_state__init(state);
@@ -93,6 +95,11 @@ static void put_state(pool *from, const gd_manifest *in, Gptdist__Manifest *out)
   SET(state, bad_steps, in->state.bad_steps);
   SET(state, best_validation, in->state.best_validation);
   SET(state, best_step, in->state.best_step);
+  state->metric = metric;
+  SET(state, validated_step, in->state.validated_step);
+  SET(state, wait, in->state.wait);
+  SET(state, lr_wait, in->state.lr_wait);
+  SET(state, lr_factor, in->state.lr_factor);
   gptdist__mesh__init(mesh);
   SET(mesh, data, (uint32_t)in->mesh.size[GD_AXIS_DATA]);
   SET(mesh, pipeline, (uint32_t)in->mesh.size[GD_AXIS_PIPELINE]);
@@ -185,7 +192,7 @@ static bool any_frozen(const gd_manifest *manifest) {
 
 static void put_all(pool *from, const gd_manifest *in, Gptdist__Manifest *out) {
   gptdist__manifest__init(out);
-  SET(out, format_version, any_frozen(in) ? 2 : 1);
+  SET(out, format_version, gd_run_state_waits(&in->state) ? 3 : any_frozen(in) ? 2 : 1);
   SET(out, numbers_version, (uint32_t)in->numbers_version);
   out->gptdist_version = take_text(from, in->gptdist_version);
   put_state(from, in, out);
@@ -233,13 +240,23 @@ static gd_status get_state(const char *path, const Gptdist__Manifest *in, gd_man
     return gd_fail_user(GD_BAD_DATA, "%s: the run state is not complete", path);
   if (s->step < 0 || s->tokens < 0 || s->draws < 0 || s->applied_steps < 0 || s->applied_steps > s->step || s->bad_steps < 0)
     return gd_fail_user(GD_BAD_DATA, "%s: the run state holds impossible counts (step %" PRId64 ")", path, s->step);
+  gd_metric metric = gd_metric_find(s->metric ? s->metric : gd_metric_look(GD_METRIC_LOSS)->name);
+  if (metric == GD_METRICS)
+    return gd_fail_user(GD_BAD_DATA, "%s: the run follows a metric that this version does not know", path);
+  if (s->wait < 0 || s->lr_wait < 0 || (s->has_lr_factor && !(s->lr_factor >= 0 && s->lr_factor <= 1)))
+    return gd_fail_user(GD_BAD_DATA, "%s: the run state holds impossible waits", path);
   out->state = (gd_run_state){.step = s->step,
                               .tokens = s->tokens,
                               .draws = s->draws,
                               .applied_steps = s->applied_steps,
                               .bad_steps = s->bad_steps,
                               .best_validation = s->has_best_validation ? s->best_validation : (double)INFINITY,
-                              .best_step = s->has_best_step ? s->best_step : -1};
+                              .best_step = s->has_best_step ? s->best_step : -1,
+                              .metric = metric,
+                              .wait = s->wait,
+                              .lr_wait = s->lr_wait,
+                              .lr_factor = s->has_lr_factor ? s->lr_factor : 1};
+  out->state.validated_step = s->has_validated_step ? s->validated_step : out->state.best_step;
   if (!m || !m->has_data || !m->has_pipeline || !m->has_context || !m->has_tensor)
     return gd_fail_user(GD_BAD_DATA, "%s: the mesh is not complete", path);
   uint64_t ranks = 1;

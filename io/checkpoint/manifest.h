@@ -12,8 +12,9 @@
 #include "shard/spec.h"
 #include "shard/state.h"
 
-/* The newest that is read. Written is the oldest that says it all: 1 where no tensor is frozen. */
-enum { GD_MANIFEST_VERSION = 2 };
+/* The newest that is read. Written is the oldest that says it all: 1 where no tensor is frozen, 2 where the
+ * run follows the loss and waits for nothing (gd_run_state_waits). */
+enum { GD_MANIFEST_VERSION = 3 };
 
 #define GD_MANIFEST_NAME "MANIFEST.pb"
 #define GD_MANIFEST_SUMS "SHA256SUMS"

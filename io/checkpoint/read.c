@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "io/checkpoint/internal.h"
+#include "io/data/metric.h"
 
 static gd_status reader_file(gd_checkpoint_reader *reader, int32_t file, gd_checkpoint_file **out) {
   const gd_checkpoint *checkpoint = reader->checkpoint;
@@ -152,6 +153,13 @@ static gd_status hash_all(gd_checkpoint_reader *reader, float *slab, gd_sha256 *
       snprintf(text, sizeof text,
                "step %" PRId64 " tokens %" PRId64 " draws %" PRId64 " applied_steps %" PRId64 " bad_steps %" PRId64 "\n",
                s->step, s->tokens, s->draws, s->applied_steps, s->bad_steps);
+  GD_TRY(gd_sha256_update(sha256, text, (size_t)length));
+  if (!gd_run_state_waits(s)) return GD_OK;
+  length = snprintf(text, sizeof text,
+                    "metric %s best %.17g best_step %" PRId64 " validated_step %" PRId64 " wait %" PRId64 " lr_wait %" PRId64
+                    " lr_factor %.17g\n",
+                    gd_metric_look((gd_metric)s->metric)->name, s->best_validation, s->best_step, s->validated_step, s->wait,
+                    s->lr_wait, s->lr_factor);
   return gd_sha256_update(sha256, text, (size_t)length);
 }
 

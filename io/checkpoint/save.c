@@ -297,9 +297,9 @@ done:
   return status;
 }
 
-/* Newest K (the newest always), the best (as marked, and as the saved state has it) and the one just published stay. Old ones
- * go only here, behind the publication of a newer one whose bytes were read back from the disk, or of a better one. A failure
- * to delete is no fault of that checkpoint.
+/* Newest K (the newest always), the best (as marked, and as the saved state has it), the one just published and, where asked
+ * for, that of step 0 stay. Old ones go only here, behind the publication of a newer one whose bytes were read back from the
+ * disk, or of a better one. A failure to delete is no fault of that checkpoint.
  */
 static void remove_old(const gd_checkpoint_writer *writer, int64_t published) {
   int64_t *steps = NULL, best;
@@ -307,8 +307,9 @@ static void remove_old(const gd_checkpoint_writer *writer, int64_t published) {
   gd_status status = gd_checkpoint_hint(writer->directory, "BEST", &best); /* not known which is the best: none is removed */
   if (status == GD_OK) status = gd_checkpoint_list(writer->directory, &steps, &count, NULL);
   for (int32_t i = 0; status == GD_OK && i < count; i++) {
+    bool first = writer->spec.checkpoint.at_start && steps[i] == 0;
     if (i == 0 || i < writer->spec.checkpoint.keep || steps[i] == best || steps[i] == writer->state.best_step ||
-        steps[i] == published)
+        steps[i] == published || first)
       continue;
     status = gd_checkpoint_remove(writer->directory, steps[i]);
   }
@@ -319,9 +320,11 @@ static void remove_old(const gd_checkpoint_writer *writer, int64_t published) {
 /* A run that was taken back to an older step leaves the later checkpoints of its first try: a resume must not find them, so
  * they go before the new one gets its name. */
 static gd_status set_later_aside(const gd_checkpoint_writer *writer, int64_t published) {
-  int64_t *steps = NULL;
+  int64_t *steps = NULL, best = -1;
   int32_t count = 0;
   gd_status status = gd_checkpoint_list(writer->directory, &steps, &count, NULL);
+  if (status == GD_OK && count && steps[0] > published) status = gd_checkpoint_hint(writer->directory, "BEST", &best);
+  if (status == GD_OK && best > published) status = gd_checkpoint_set_hint(writer->directory, "BEST", -1);
   for (int32_t i = 0; status == GD_OK && i < count && steps[i] > published; i++) {
     char path[GD_PATH_BYTES], renamed[GD_PATH_BYTES], name[32];
     gd_checkpoint_step_name(steps[i], name);

@@ -13,13 +13,13 @@ static const gd_key_choice devices[] = {{"auto", GD_DEVICE_AUTO}, {"cpu", GD_DEV
 static const gd_key_choice orders[] = {
     {"shuffled", GD_ORDER_SHUFFLED}, {"sequential", GD_ORDER_SEQUENTIAL}, {"random_offset", GD_ORDER_RANDOM_OFFSET}, {0, 0}};
 static const gd_key_choice optimizers[] = {{"adamw", GD_OPTIMIZER_ADAMW}, {"sgd", GD_OPTIMIZER_SGD}, {0, 0}};
-static const gd_key_choice schedules[] = {{"cosine", GD_SCHEDULE_COSINE},
-                                          {"linear", GD_SCHEDULE_LINEAR},
-                                          {"constant", GD_SCHEDULE_CONSTANT},
-                                          {"wsd", GD_SCHEDULE_WSD},
-                                          {0, 0}};
+static const gd_key_choice schedules[] = {{"cosine", GD_SCHEDULE_COSINE},     {"linear", GD_SCHEDULE_LINEAR},
+                                          {"constant", GD_SCHEDULE_CONSTANT}, {"wsd", GD_SCHEDULE_WSD},
+                                          {"plateau", GD_SCHEDULE_PLATEAU},   {0, 0}};
 static const gd_key_choice dtypes[] = {
     {"fp32", GD_FLOAT32}, {"bf16", GD_BFLOAT16}, {"float32", GD_FLOAT32}, {"bfloat16", GD_BFLOAT16}, {0, 0}};
+static const gd_key_choice metrics[] = {
+    {"loss", GD_METRIC_LOSS}, {"accuracy", GD_METRIC_ACCURACY}, {"macro_f1", GD_METRIC_MACRO_F1}, {0, 0}};
 static const gd_key_choice numerics[] = {{"fast", GD_NUMERICS_FAST}, {"invariant", GD_NUMERICS_INVARIANT}, {0, 0}};
 
 #define STEPS_MAX 4294967295.0 /* a step is 32 bits of a random number's counter */
@@ -37,6 +37,9 @@ static const gd_key_choice numerics[] = {{"fast", GD_NUMERICS_FAST}, {"invariant
 /* low < value <= high */
 #define ABOVE(change, section, member, preset, low, high, help) \
   { #section "." #member, GD_KEY_FLOAT, GD_CHANGE_##change, AT(section, member), preset, low, high, true, false, "", 0, help }
+/* low < value < high */
+#define INSIDE(change, section, member, preset, low, high, help) \
+  { #section "." #member, GD_KEY_FLOAT, GD_CHANGE_##change, AT(section, member), preset, low, high, true, true, "", 0, help }
 #define CHOICE(change, section, member, preset, choices, help)                                                             \
   {                                                                                                                        \
 #section "." #member, GD_KEY_CHOICE, GD_CHANGE_##change, AT(section, member), preset, 0, 0, false, false, "", choices, \
@@ -52,6 +55,7 @@ static const gd_config_key keys[] = {
            "folder of this run: metrics, checkpoints, logs; the same line again resumes it"),
     NUMBER(ASKED, UINT64, run, seed, "1", 0, 18446744073709551615.0, "", "of weights, dropout, data order and sampling"),
     NUMBER(TOLD, INT64, run, steps, "1000", 1, STEPS_MAX, "steps", "optimizer steps of the whole run"),
+    NUMBER(TOLD, FLOAT, run, epochs, "0", 0, 1e6, "epochs", "in place of run.steps: passes over the data; 0 = by run.steps"),
     CHOICE(FREE, run, device, "auto", devices, "auto takes a GPU where there is one; lazy and eager are for tests"),
     NUMBER(FREE, INT32, run, threads, "0", 0, 4096, "threads", "OpenMP threads a rank; 0 = cores of the node / ranks on it"),
     NUMBER(FREE, INT64, run, max_time_s, "0", 0, 315360000, "s", "stop, save and leave with 75 after this long; 0 = never"),
@@ -107,16 +111,20 @@ static const gd_config_key keys[] = {
     BELOW(TOLD, optimizer, beta2, "0.95", 0, 1, "AdamW"),
     ABOVE(TOLD, optimizer, epsilon, "1e-8", 0, 1, "AdamW"),
     BELOW(TOLD, optimizer, momentum, "0.9", 0, 1, "SGD"),
+    BOOL(TOLD, optimizer, nesterov, "false", "SGD: the step looks ahead along its momentum"),
     NUMBER(TOLD, FLOAT, optimizer, weight_decay, "0.1", 0, 100, "", "decoupled, on matrices only"),
     NUMBER(TOLD, FLOAT, optimizer, clip, "1", 0, 1e9, "", "highest global gradient norm; 0 = off"),
     {"optimizer.lr_scale", GD_KEY_FACTORS, GD_CHANGE_TOLD, AT(optimizer, lr_scale), "{}", 0, 1e6, false, false, "", 0,
      "factors of lr by tensor name (no head, top:K, all): {\"final_norm.*\": 5, \"layers.0.*\": 0.1}; the last that matches "
      "counts"},
 
-    CHOICE(TOLD, schedule, kind, "cosine", schedules, "after the warm-up; wsd: constant, then a decay"),
+    CHOICE(TOLD, schedule, kind, "cosine", schedules, "after the warm-up; wsd: constant, then a decay; plateau: by validation"),
     NUMBER(TOLD, INT64, schedule, warmup_steps, "0", 0, STEPS_MAX, "steps", "linear rise from 0"),
     NUMBER(TOLD, INT64, schedule, decay_steps, "0", 0, STEPS_MAX, "steps",
            "0 = all after the warm-up; wsd: a fifth of the run"),
+    INSIDE(TOLD, schedule, factor, "0.5", 0, 1, "plateau: of the learning rate, down to optimizer.min_lr"),
+    NUMBER(TOLD, INT32, schedule, patience, "2", 1, COUNT_MAX, "validations",
+           "plateau: in a row without a gain (validation.min_gain) before the learning rate is cut"),
 
     CHOICE(ASKED, precision, dtype, "fp32", dtypes, "of parameters and activations; sums and optimizer state are fp32"),
 
@@ -128,9 +136,17 @@ static const gd_config_key keys[] = {
     NUMBER(FREE, INT64, checkpoint, interval_steps, "500", 0, STEPS_MAX, "steps", "0 = only at the end and on a signal"),
     NUMBER(FREE, INT32, checkpoint, keep, "3", 1, 1000000, "", "newest ones kept, besides the best and the last"),
     BOOL(FREE, checkpoint, background, "true", "write on a thread after the snapshot"),
+    BOOL(FREE, checkpoint, at_start, "false", "save the weights before the first step too (RUN@0), and keep them"),
 
     NUMBER(FREE, INT64, validation, interval_steps, "100", 0, STEPS_MAX, "steps", "0 = never"),
+    NUMBER(FREE, FLOAT, validation, interval_epochs, "0", 0, 1e6, "epochs",
+           "in place of interval_steps, rounded to whole steps; 0 = by interval_steps"),
     NUMBER(TOLD, INT64, validation, batches, "16", 0, COUNT_MAX, "batches", "global batches a validation; 0 = the whole split"),
+    CHOICE(TOLD, validation, metric, "loss", metrics, "which measure says what is best; all but loss are of classification"),
+    NUMBER(TOLD, INT32, validation, patience, "0", 0, COUNT_MAX, "validations",
+           "in a row without a gain before the run stops early; 0 = never"),
+    NUMBER(TOLD, FLOAT, validation, min_gain, "0", 0, 1e9, "",
+           "by how much the best so far must be surpassed to count as a gain"),
 
     NUMBER(TOLD, INT32, guard, max_bad_steps, "10", 1, 1000000, "steps", "skipped in a row before leaving with 77"),
     NUMBER(FREE, INT64, guard, replicas_interval_steps, "0", 0, STEPS_MAX, "steps",

@@ -47,6 +47,7 @@ typedef struct gd_prepare_task {
   double split[GD_PREPARE_SPLITS]; /* fractions of the inputs, their sum is 1; all 0: all are for training */
   const char *const *held[2];      /* [held_count] files of validation and test */
   int32_t held_count[2];
+  const gd_data_task *known; /* classification: these labels keep their numbers, others come behind; NULL: none are known */
   uint64_t seed;             /* of the split */
   int64_t max_tokens;        /* of an example; 0: any length */
   bool cut_head;             /* classification: a longer text is cut by its head, not by its tail */

@@ -37,7 +37,28 @@ static gd_status copy_value(const gd_prepare_rows *rows, int64_t row, int32_t co
   return *out ? GD_OK : gd_fail(GD_NO_MEMORY, "no memory for a label");
 }
 
-/* The labels of training, sorted and each once, move from all[count] to the map. Numbers are sorted as numbers. */
+/* Room for `more` labels, and those that are known, with their numbers. */
+static gd_status begin_map(gd_prepare_rows *rows, bool multiple, int64_t more) {
+  const gd_data_task *known = rows->task->known;
+  gd_data_task *task = &rows->made;
+  task->kind = GD_TASK_CLASSIFICATION;
+  task->multiple = multiple;
+  if (known && known->multiple != multiple)
+    return gd_fail_user(GD_USAGE, "--labels: its texts have %s, those here %s",
+                        known->multiple ? "any number of labels" : "one label each",
+                        multiple ? "any number of labels" : "one label each");
+  task->labels = calloc((size_t)(more + (known ? known->label_count : 0)), sizeof *task->labels);
+  if (!task->labels) return gd_fail(GD_NO_MEMORY, "no memory for %lld labels", (long long)more);
+  for (int32_t k = 0; known && k < known->label_count; k++) {
+    task->labels[k] = strdup(known->labels[k]);
+    if (!task->labels[k]) return gd_fail(GD_NO_MEMORY, "no memory for a label");
+    task->label_count++;
+  }
+  return GD_OK;
+}
+
+/* The labels of training that are not known, sorted and each once, move from all[count] to the map, behind those that are.
+ * Numbers are sorted as numbers. */
 static gd_status make_map(gd_prepare_rows *rows, label *all, int64_t count) {
   gd_data_task *task = &rows->made;
   bool numbers = true;
@@ -45,19 +66,21 @@ static gd_status make_map(gd_prepare_rows *rows, label *all, int64_t count) {
   qsort(all, (size_t)count, sizeof *all, numbers ? by_number : by_text);
   int64_t different = 0;
   for (int64_t i = 0; i < count; i++) different += !i || strcmp(all[i].text, all[i - 1].text) != 0;
-  if (different < 2)
-    return gd_fail_user(GD_BAD_DATA, "all rows for training have the label \"%s\", expected at least two labels",
-                        count ? all[0].text : "");
   if (different > GD_TASK_LABELS)
     return gd_fail_user(GD_BAD_DATA, "the label column has %lld different values, expected at most %d: is it the text?",
                         (long long)different, GD_TASK_LABELS);
-  task->labels = calloc((size_t)different, sizeof *task->labels);
-  if (!task->labels) return gd_fail(GD_NO_MEMORY, "no memory for %lld labels", (long long)different);
+  GD_TRY(begin_map(rows, false, different));
+  const char *last = NULL;
   for (int64_t i = 0; i < count; i++) {
-    if (task->label_count && strcmp(task->labels[task->label_count - 1], all[i].text) == 0) continue;
+    bool again = last && strcmp(last, all[i].text) == 0;
+    last = all[i].text;
+    if (again || (rows->task->known && gd_data_task_find_label(rows->task->known, last) >= 0)) continue;
     task->labels[task->label_count++] = all[i].text;
     all[i].text = NULL;
   }
+  if (task->label_count < 2)
+    return gd_fail_user(GD_BAD_DATA, "all rows for training have the label \"%s\", expected at least two labels",
+                        last ? last : "");
   return GD_OK;
 }
 
@@ -76,8 +99,8 @@ static gd_status number_rows(gd_prepare_rows *rows, int32_t column) {
     if (known)
       rows->labels[row] = (float)known->number;
     else
-      status = gd_fail_user(GD_BAD_DATA, "%s:%lld: the label \"%s\" is none of the %d that the rows for training have",
-                            rows->table.path[row], (long long)rows->table.line[row], wanted.text, task->label_count);
+      status = gd_fail_user(GD_BAD_DATA, "%s:%lld: the label \"%s\" is none of the %d that training has", rows->table.path[row],
+                            (long long)rows->table.line[row], wanted.text, task->label_count);
     free(wanted.text);
   }
 done:
@@ -99,22 +122,41 @@ static gd_status read_single(gd_prepare_rows *rows, int32_t column) {
   return status == GD_OK ? number_rows(rows, column) : status;
 }
 
-/* Several columns: each is a label, and holds 0, 1, false, true or a number between. */
-static gd_status read_multiple(gd_prepare_rows *rows) {
+/* Of label columns: which label each is. Every known one needs a column. */
+static gd_status name_columns(gd_prepare_rows *rows, int32_t numbers[GD_CORPUS_COLUMNS]) {
   const gd_corpus_options *options = &rows->prepare->corpus;
   gd_data_task *task = &rows->made;
-  task->multiple = true;
-  task->labels = calloc((size_t)options->column_count, sizeof *task->labels);
-  if (!task->labels) return gd_fail(GD_NO_MEMORY, "no memory for %d labels", options->column_count);
+  GD_TRY(begin_map(rows, true, options->column_count));
+  const int32_t known = task->label_count;
   for (int32_t k = 0; k < options->column_count; k++) {
     char name[32];
     snprintf(name, sizeof name, "%lld", (long long)options->columns[k].number);
     if (rows->task->roles[k] != GD_ROLE_LABEL) continue;
-    task->labels[task->label_count] = strdup(options->columns[k].name ? options->columns[k].name : name);
+    const char *text = options->columns[k].name ? options->columns[k].name : name;
+    numbers[k] = gd_data_task_find_label(task, text);
+    if (numbers[k] >= 0) continue;
+    numbers[k] = task->label_count;
+    task->labels[numbers[k]] = strdup(text);
     if (!task->labels[task->label_count++]) return gd_fail(GD_NO_MEMORY, "no memory for a label");
   }
+  for (int32_t k = 0; k < known; k++) {
+    bool there = false;
+    for (int32_t c = 0; c < options->column_count; c++)
+      there = there || (rows->task->roles[c] == GD_ROLE_LABEL && numbers[c] == k);
+    if (!there)
+      return gd_fail_user(GD_USAGE, "--labels: there is no column for its label \"%s\", expected one for each",
+                          task->labels[k]);
+  }
+  return GD_OK;
+}
+
+/* Several columns: each is a label, and holds 0, 1, false, true or a number between. */
+static gd_status read_multiple(gd_prepare_rows *rows) {
+  const gd_corpus_options *options = &rows->prepare->corpus;
+  int32_t numbers[GD_CORPUS_COLUMNS];
+  GD_TRY(name_columns(rows, numbers));
   float *out = rows->labels;
-  for (int64_t row = 0; row < rows->table.count; row++)
+  for (int64_t row = 0; row < rows->table.count; row++, out += rows->made.label_count)
     for (int32_t k = 0; k < options->column_count; k++) {
       char *text, *end;
       if (rows->task->roles[k] != GD_ROLE_LABEL) continue;
@@ -126,7 +168,7 @@ static gd_status read_multiple(gd_prepare_rows *rows) {
                                              rows->table.path[row], (long long)rows->table.line[row], text);
       free(text);
       GD_TRY(status);
-      *out++ = value;
+      out[numbers[k]] = value;
     }
   return GD_OK;
 }
@@ -136,7 +178,6 @@ gd_status gd_prepare_labels(gd_prepare_rows *rows) {
   for (int32_t k = 0; k < rows->table.columns; k++) columns += rows->task->roles[k] == GD_ROLE_LABEL;
   rows->labels = calloc((size_t)(rows->table.count * columns) + 1, sizeof *rows->labels);
   if (!rows->labels) return gd_fail(GD_NO_MEMORY, "no memory for %lld labels", (long long)rows->table.count);
-  rows->made.kind = GD_TASK_CLASSIFICATION;
   return columns == 1 ? read_single(rows, gd_prepare_column(rows->prepare, GD_ROLE_LABEL)) : read_multiple(rows);
 }
 
@@ -150,7 +191,7 @@ gd_status gd_prepare_count_labels(gd_prepare_rows *rows) {
     if (!task->multiple) of_split[(int64_t)rows->labels[row]]++;
     for (int64_t k = 0; task->multiple && k < labels; k++) of_split[k] += rows->labels[row * labels + k] > 0;
   }
-  for (int64_t k = 0; k < labels; k++)
+  for (int64_t k = rows->task->known ? rows->task->known->label_count : 0; k < labels; k++)
     if (!counts[k]) return gd_fail_user(GD_BAD_DATA, "no row for training has the label \"%s\"", task->labels[k]);
   return GD_OK;
 }

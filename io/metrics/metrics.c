@@ -19,7 +19,7 @@ struct gd_metrics {
   gd_tensorboard *board; /* NULL: not wanted */
 };
 
-static const char *const names[] = {"start", "train", "validation", "checkpoint", "profile", "end", "lost"};
+static const char *const names[] = {"start", "train", "validation", "checkpoint", "profile", "end", "stopped", "lost"};
 enum { EVENTS = sizeof names / sizeof *names };
 
 /* ---- cutting back ---- */
@@ -62,7 +62,7 @@ static bool belongs(const char *line, size_t count, cut *at) {
   }
   if (kind == GD_METRICS_TRAIN) follow(at, step);
   if (kind == GD_METRICS_LOST) at->counted = at->said = -1;
-  if (kind == GD_METRICS_END || kind == GD_METRICS_PROFILE) return false;
+  if (kind == GD_METRICS_END || kind == GD_METRICS_PROFILE || kind == GD_METRICS_STOPPED) return false;
   return step <= at->step && !(step == at->step && kind == GD_METRICS_VALIDATION);
 }
 
@@ -149,7 +149,8 @@ gd_status gd_metrics_format(const gd_metrics_line *line, gd_bytes *out) {
     GD_TRY(gd_bytes_printf(out, ", \"memory_bytes\": %" PRId64 ", \"skipped\": %s", line->memory_bytes,
                            line->skipped ? "true" : "false"));
   }
-  if (line->event == GD_METRICS_PROFILE) GD_TRY(gd_bytes_append(out, line->fields, strlen(line->fields)));
+  if (line->event == GD_METRICS_PROFILE || line->event == GD_METRICS_STOPPED)
+    GD_TRY(gd_bytes_append(out, line->fields, strlen(line->fields)));
   if (line->event == GD_METRICS_LOST) GD_TRY(gd_bytes_printf(out, ", \"lines\": %" PRId64, line->lines));
   return gd_bytes_printf(out, "}\n");
 }

@@ -19,6 +19,7 @@ typedef enum gd_metrics_event {
   GD_METRICS_CHECKPOINT, /* step tokens ms */
   GD_METRICS_PROFILE,    /* step tokens, and `fields` */
   GD_METRICS_END,        /* step tokens */
+  GD_METRICS_STOPPED,    /* step tokens, and `fields`: the run stopped early */
   GD_METRICS_LOST,       /* step tokens lines: so many lines before this one are not in the file */
 } gd_metrics_event;
 
@@ -31,16 +32,16 @@ typedef struct gd_metrics_line {
   int64_t memory_bytes;
   bool skipped;
   int64_t lines;
-  const char *fields; /* profile: what was measured, as JSON text: ", \"steps\": 3, ..." */
+  const char *fields; /* profile, stopped: more of them, as JSON text: ", \"steps\": 3, ..." */
 } gd_metrics_line;
 
 typedef struct gd_metrics gd_metrics;
 
 /* Cuts metrics.jsonl back to what a run that resumes at `step` has behind it (0: a new run, the file is emptied): lines of
- * later steps, the validation of that very step (the resumed run repeats it), "profile" and "end" lines and a half-written last
- * line go, by rename, so that a kill leaves the old file or the new one; a damaged line is told, a warning. Starts a new
- * TensorBoard file in run_directory/tensorboard where wanted; its first record tells TensorBoard to drop later steps of older
- * files. GD_IO. */
+ * later steps, the validation of that very step (the resumed run repeats it), "profile", "stopped" and "end" lines and a
+ * half-written last line go, by rename, so that a kill leaves the old file or the new one; a damaged line is told, a warning.
+ * Starts a new TensorBoard file in run_directory/tensorboard where wanted; its first record tells TensorBoard to drop later
+ * steps of older files. GD_IO. */
 GD_CHECKED gd_status gd_metrics_open(const char *run_directory, int64_t step, bool tensorboard, gd_metrics **out);
 /* Appends the line with its newline. GD_NO_MEMORY. */
 GD_CHECKED gd_status gd_metrics_format(const gd_metrics_line *line, gd_bytes *out);

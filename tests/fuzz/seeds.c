@@ -79,7 +79,15 @@ static void manifest(fuzz_take *take, void *context) {
       .numbers_version = 7, .gptdist_version = "1.2.3", .host = "host", .isa = "generic", .hdf5_version = "1.10.8"};
   fuzz_must(gd_config_load(NULL, NULL, 0, &made.spec, NULL));
   fuzz_must(gd_mesh_init(&made.mesh, 2, 1, 1, 1));
-  made.state = (gd_run_state){.step = 4, .tokens = 1 << 20, .draws = 64, .applied_steps = 3, .bad_steps = 1, .best_step = -1};
+  made.state = (gd_run_state){.step = 4,
+                              .tokens = 1 << 20,
+                              .draws = 64,
+                              .applied_steps = 3,
+                              .bad_steps = 1,
+                              .best_step = -1,
+                              .metric = GD_METRIC_MACRO_F1,
+                              .wait = 2,
+                              .lr_factor = 0.25};
   made.tensors = tensors;
   made.files = files;
   made.boxes = boxes;

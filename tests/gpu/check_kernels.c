@@ -335,7 +335,7 @@ static void case_vote(side *s, const setting *set) {
 }
 
 /* variant: 0 AdamW, 1 SGD with momentum, 2 SGD without, 3 AdamW on a gradient that is not finite, 4 ranks have
- * made different calls, 5 a rank has found a value that is not finite. */
+ * made different calls, 5 a rank has found a value that is not finite, 6 SGD with Nesterov's momentum. */
 static void case_optimizer(side *s, const setting *set) {
   enum { UNITS = 150, TENSORS = 4, ELEMENTS = UNITS * GD_UNIT_ELEMS };
   static const int32_t first[TENSORS] = {128, 0, 144, 148}, count[TENSORS] = {16, 128, 4, 2};
@@ -369,8 +369,8 @@ static void case_optimizer(side *s, const setting *set) {
   note_double(s, verdict.loss_sum);
   note_double(s, verdict.weight_sum);
   if (verdict.apply) note_double(s, verdict.gradient_norm);
-  gd_update u = {
-      .kind = set->variant % 3 == 0 ? GD_OPTIMIZER_ADAMW : GD_OPTIMIZER_SGD, .elements = ELEMENTS, .dtype = set->dtype};
+  bool adamw = set->variant == 0 || set->variant == 3;
+  gd_update u = {.kind = adamw ? GD_OPTIMIZER_ADAMW : GD_OPTIMIZER_SGD, .elements = ELEMENTS, .dtype = set->dtype};
   u.master = input(s, 3, ELEMENTS, GD_FLOAT32, 1, 0);
   u.parameter = set->dtype == GD_BFLOAT16 ? output(s, ELEMENTS, set->dtype) : NULL;
   u.first = set->variant == 2 ? NULL : input(s, 4, ELEMENTS, GD_FLOAT32, 0.1f, 0);
@@ -384,6 +384,7 @@ static void case_optimizer(side *s, const setting *set) {
   u.epsilon = 1e-8f;
   u.weight_decay = 0.1f;
   u.momentum = 0.9f;
+  u.nesterov = set->variant == 6;
   gpu_must(s->kernels.ops->update(&s->kernels, &u));
   note(s, u.master, ELEMENTS, GD_FLOAT32);
   if (u.parameter) note(s, u.parameter, ELEMENTS, set->dtype);
@@ -409,7 +410,7 @@ static const struct {
              {"nodes", case_nodes, 0, 4, 0, 0},
              {"finite", case_finite, 0, 5, 0, 0},
              {"vote", case_vote, 0, 6, 0, 0},
-             {"optimizer", case_optimizer, 0, 6, 0, 0}};
+             {"optimizer", case_optimizer, 0, 7, 0, 0}};
 
 /* ---- comparing ---- */
 

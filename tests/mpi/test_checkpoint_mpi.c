@@ -91,7 +91,8 @@ static gd_status open_writer(gd_session *with, int32_t n, gd_checkpoint_writer *
 
 static gd_status save(gd_checkpoint_writer *writer, int32_t r, int32_t n, int64_t step, int64_t *published) {
   static gd_checkpoint_box boxes[GD_KINDS * (2 * ROWS + 1)];
-  gd_run_state state = {.step = step, .tokens = step * 10, .draws = step * 4, .applied_steps = step, .best_step = -1};
+  gd_run_state state = {
+      .step = step, .tokens = step * 10, .draws = step * 4, .applied_steps = step, .best_step = -1, .lr_factor = 1};
   int32_t count = boxes_of(r, n, step, boxes);
   gd_status status = gd_checkpoint_save(writer, &state, boxes, count);
   return status == GD_OK ? gd_checkpoint_finish(writer, published) : status;

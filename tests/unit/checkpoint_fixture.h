@@ -41,8 +41,12 @@ static inline gd_status fixture_save(gd_checkpoint_writer *writer, int64_t step,
         boxes[count++] = (gd_checkpoint_box){t, (gd_checkpoint_kind)k, box, memory[t][k] + first * cols};
       }
     }
-  gd_run_state state = {
-      .step = step, .tokens = step * 10, .draws = step * 4, .applied_steps = step, .best_step = fixture_best_step};
+  gd_run_state state = {.step = step,
+                        .tokens = step * 10,
+                        .draws = step * 4,
+                        .applied_steps = step,
+                        .best_step = fixture_best_step,
+                        .lr_factor = 1};
   gd_status status = gd_checkpoint_save(writer, &state, boxes, count);
   return status == GD_OK && published ? gd_checkpoint_finish(writer, published) : status;
 }

@@ -121,7 +121,9 @@ static gd_run_state state_of(int64_t step) {
                         .applied_steps = step - 1,
                         .bad_steps = 1,
                         .best_validation = 1.0 / 3,
-                        .best_step = 777};
+                        .best_step = 777,
+                        .validated_step = 778,
+                        .lr_factor = 1};
 }
 
 static gd_status save(gd_checkpoint_writer *writer, int64_t step, int kinds, int pieces) {
@@ -229,6 +231,14 @@ static void test_the_hash_does_not_depend_on_boxes_but_on_values_and_state(void 
   other.bad_steps++;
   int64_t published;
   assert_int_equal(gd_checkpoint_save(writer, &other, boxes, boxes_of(3, 5, boxes)), GD_OK);
+  assert_int_equal(gd_checkpoint_finish(writer, &published), GD_OK);
+  checkpoint = open_newest(false);
+  assert_int_equal(gd_checkpoint_hash(checkpoint, third), GD_OK);
+  gd_checkpoint_close(checkpoint);
+  assert_string_not_equal(first, third);
+  gd_run_state waiting = state_of(5);
+  waiting.wait++;
+  assert_int_equal(gd_checkpoint_save(writer, &waiting, boxes, boxes_of(3, 5, boxes)), GD_OK);
   assert_int_equal(gd_checkpoint_finish(writer, &published), GD_OK);
   checkpoint = open_newest(false);
   assert_int_equal(gd_checkpoint_hash(checkpoint, third), GD_OK);

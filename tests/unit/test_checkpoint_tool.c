@@ -101,7 +101,7 @@ static void test_inspect_quotes_names(void **state) {
   gd_mesh mesh;
   gd_checkpoint_writer *writer = NULL;
   gd_checkpoint_box boxes[4];
-  gd_run_state at = {.step = 1, .best_step = -1};
+  gd_run_state at = {.step = 1, .best_step = -1, .lr_factor = 1};
   for (int i = 0; i < 4; i++) boxes[i] = (gd_checkpoint_box){i == 3, (gd_checkpoint_kind)(i % 3), {0, 2, 0, 1}, data};
   gd_config_defaults(&spec);
   assert_int_equal(gd_mesh_init(&mesh, 1, 1, 1, 1), GD_OK);

@@ -53,6 +53,26 @@ printf '{"text": "a", "rude": 1, "loud": false}\n{"text": "b", "rude": "0", "lou
 check "several labels" classify --columns label=rude,label=loud,text=text --output several --json several.jsonl
 has '"labels": [{"label": "rude", "train": 2, "validation": 0, "test": 0}, {"label": "loud", "train": 2,'
 dump '(0,0): 1, 0, (1,0): 0, 1, (2,0): 0.25, 1' -d labels several/train/00000.h5
+printf 'c9\tone\nc1\ttwo\na0\tthree\nc9\tfour\n' >more.tsv
+printf 'c2\tfive\n' >later.tsv
+check "labels keep their numbers" classify --columns label=1,text=2 --labels set --validation later.tsv --output more --json more.tsv
+has '"labels": [{"label": "c0", "train": 0, "validation": 0, "test": 0}, {"label": "c1", "train": 1, "validation": 0, "test": 0}, {"label": "c2", "train": 0, "validation": 1,'
+has '{"label": "a0", "train": 1, "validation": 0, "test": 0}, {"label": "c9", "train": 2,'
+dump '(0,0): 4, (1,0): 1, (2,0): 3, (3,0): 4' -d labels more/train/00000.h5
+check "again, from a split" classify --columns label=1,text=2 --labels more/train --output same rows.tsv
+check "inspect" "$data" inspect --json same
+has '"labels": ["c0", "c1", "c2", "a0", "c9"]'
+printf '{"text": "a", "late": 0, "loud": 1, "rude": 0.5}\n{"text": "b", "late": 1, "loud": 0, "rude": 1}\n' >late.jsonl
+check "columns too" classify --columns label=late,label=loud,label=rude,text=text --labels several --output late late.jsonl
+check "inspect" "$data" inspect --json late
+has '"labels": ["rude", "loud", "late"]'
+dump '(0,0): 0.5, 1, 0, (1,0): 1, 0, 1' -d labels late/train/00000.h5
+expect 64 '--labels: there is no column for its label "rude", expected one for each' classify --columns label=late,label=loud,text=text --labels several --output x late.jsonl
+expect 64 '--labels: its texts have any number of labels, those here one label each' classify --columns label=1,text=2 --labels several --output x rows.tsv
+expect 64 'x: No such file or directory, expected a dataset, a checkpoint or a run directory' classify --columns label=1,text=2 --labels x --output x rows.tsv
+expect 64 '--labels: belongs to a task; see --task' "$data" prepare --tokenizer bytes --labels set --output x rows.tsv
+check "a dataset as tokenizer" "$data" prepare --task classification --tokenizer set --columns label=1,text=2 --split 0.5,0.25,0.25 --output by-set rows.tsv
+diff -r set by-set >/dev/null || fail "--tokenizer set gives other tokens"
 head -3 rows.tsv >held.tsv
 printf 'c1\tnew\nc0\tnew\n' >>held.tsv
 check "files of their own" classify --columns label=1,text=2 --validation held.tsv --test held.tsv --json --output held rows.tsv
@@ -67,7 +87,7 @@ expect 65 'double.csv:1: the column "label" stands twice in the header' classify
 printf 'a\tx\na\ty\n' >one.tsv
 expect 65 'all rows for training have the label "a", expected at least two labels' classify --columns label=1,text=2 --output x one.tsv
 printf 'c0\tx\nc7\ty\n' >unseen.tsv
-expect 65 'unseen.tsv:2: the label "c7" is none of the 3 that the rows for training have' classify --columns label=1,text=2 --test unseen.tsv --output x rows.tsv
+expect 65 'unseen.tsv:2: the label "c7" is none of the 3 that training has' classify --columns label=1,text=2 --test unseen.tsv --output x rows.tsv
 printf 'a\tx\nb\t \n' >blank.tsv
 expect 65 'blank.tsv:2: column 2 is empty; --empty drop leaves out and counts such rows' classify --columns label=1,text=2 --output x blank.tsv
 expect 65 'all rows for training have the label "a"' classify --columns label=1,text=2 --empty drop --output x blank.tsv

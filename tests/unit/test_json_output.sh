@@ -103,7 +103,7 @@ END
 expect 1 loss=None:perplexity,bits_per_byte eval --checkpoint nan --tokenizer bytes --task perplexity --data text.txt --json
 expect 2 position,logits eval --checkpoint nan --task logits --token-ids '1 2' --json
 expect 1 perplexity=None:accuracy eval --checkpoint nan --tokenizer bytes --task lambada --data lambada-short.jsonl --json
-expect 1 path,step,tokens,draws,applied_steps,bad_steps,best_step,mesh,files,tokenizer,kinds,tensors,settings ckpt inspect run --settings --json
+expect 1 path,step,tokens,draws,applied_steps,bad_steps,metric,best_step,validated_step,wait,lr_wait,lr_factor,mesh,files,tokenizer,kinds,tensors,settings ckpt inspect run --settings --json
 expect 1+ path,whole,reason ckpt verify run --json
 expect 1 hash,step ckpt hash run --json
 cp -r run other && "$bin/gptdist-train" "${settings[@]}" --set run.directory=other --set run.steps=3 >said 2>&1

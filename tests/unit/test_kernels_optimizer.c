@@ -235,7 +235,7 @@ static double reference_step(const gd_update *a, int i, double p, double g, doub
   if (decay_of_unit[i / GD_UNIT_ELEMS]) p -= (double)a->lr * (double)a->weight_decay * p;
   if (a->kind == GD_OPTIMIZER_SGD) {
     *m = (double)a->momentum * *m + g;
-    return p - (double)a->lr * *m;
+    return p - (double)a->lr * (a->nesterov ? g + (double)a->momentum * *m : *m);
   }
   *m = (double)a->beta1 * *m + (1.0 - (double)a->beta1) * g;
   *v = (double)a->beta2 * *v + (1.0 - (double)a->beta2) * g * g;
@@ -244,13 +244,14 @@ static double reference_step(const gd_update *a, int i, double p, double g, doub
 
 static void updates_match_double_and_have_the_same_bits_on_every_isa(void **state) {
   (void)state;
-  for (int kind = 0; kind < 2; kind++) {
+  for (int kind = 0; kind < 3; kind++) { /* AdamW, SGD, SGD with Nesterov's momentum */
     float bits[ELEMS];
     for (int isa = 0; isa < ISAS; isa++) {
       gd_kernels kernels;
       if (!open_isa(isa_names[isa], 1 + isa, &kernels)) continue;
       parameters x = new_parameters();
       gd_update a = update_args(&x, kind ? GD_OPTIMIZER_SGD : GD_OPTIMIZER_ADAMW);
+      a.nesterov = kind == 2;
       assert_int_equal(kernels.ops->update(&kernels, &a), GD_OK);
       if (isa == 0) memcpy(bits, x.p.data, sizeof bits);
       assert_same_bits(bits, x.p.data, sizeof bits, "weights");

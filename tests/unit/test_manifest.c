@@ -50,8 +50,12 @@ static gd_manifest_file file = {.name = "rank-00000.h5", .bytes = 4096};
 static gd_stored_box box = {.box = {0, 8, 0, 1}};
 
 static void make(gd_manifest *manifest) {
-  *manifest = (gd_manifest){
-      .numbers_version = 7, .gptdist_version = "1.2.3", .host = "host", .isa = "generic", .hdf5_version = "1.10.8"};
+  *manifest = (gd_manifest){.state = {.best_step = -1, .validated_step = -1, .lr_factor = 1},
+                            .numbers_version = 7,
+                            .gptdist_version = "1.2.3",
+                            .host = "host",
+                            .isa = "generic",
+                            .hdf5_version = "1.10.8"};
   gd_config_defaults(&manifest->spec);
   assert_int_equal(gd_mesh_init(&manifest->mesh, 24, 2, 3, 1), GD_OK);
   manifest->tensors = &tensor;
@@ -114,7 +118,12 @@ static void test_every_key_and_every_number_of_the_state_come_back(void **state)
                               .applied_steps = draw(1000),
                               .bad_steps = draw(1000),
                               .best_validation = 1.0 / (3 + draw(1000)),
-                              .best_step = draw(1000)};
+                              .best_step = draw(1000),
+                              .metric = draw(GD_METRICS),
+                              .validated_step = draw(1000),
+                              .wait = draw(10),
+                              .lr_wait = draw(10),
+                              .lr_factor = 1.0 / (1 + draw(10))};
     assert_int_equal(gd_manifest_encode(&in, &bytes), GD_OK);
     if (gd_manifest_decode("MANIFEST.pb", bytes.bytes, bytes.count, &out) != GD_OK) fail_msg("%s", gd_error_text());
     for (int k = 0; k < count; k++) {
@@ -142,14 +151,56 @@ static void test_another_format_version_is_refused_by_its_number(void **state) {
   make(&in);
   assert_int_equal(gd_manifest_encode(&in, &bytes), GD_OK);
   assert_memory_equal(bytes.bytes, "\x08\x01", 2); /* field 1, version 1 */
-  static const unsigned char versions[] = {0, 3, 99};
+  static const unsigned char versions[] = {0, 4, 99};
   for (size_t i = 0; i < sizeof versions; i++) {
     char wanted[96];
     bytes.bytes[1] = (char)versions[i];
     assert_int_equal(gd_manifest_decode("MANIFEST.pb", bytes.bytes, bytes.count, &out), GD_BAD_DATA);
-    snprintf(wanted, sizeof wanted, "MANIFEST.pb: format version %u, this program reads versions 1 to 2", versions[i]);
+    snprintf(wanted, sizeof wanted, "MANIFEST.pb: format version %u, this program reads versions 1 to 3", versions[i]);
     assert_non_null(strstr(gd_error_text(), wanted));
   }
+  gd_bytes_free(&bytes);
+}
+
+/* Format 3 is of runs that would go on otherwise without it; what no older program wrote has the value of a run that waits for
+ * nothing. */
+static void test_a_run_state_that_waits_is_format_3_and_one_of_before_loads(void **state) {
+  (void)state;
+  enum { ADDED = 21 }; /* bytes */
+  gd_manifest in, out;
+  gd_bytes bytes = {0};
+  make(&in);
+  const gd_run_state waits[] = {{.lr_factor = 1, .metric = GD_METRIC_ACCURACY},
+                                {.lr_factor = 1, .wait = 1},
+                                {.lr_factor = 1, .lr_wait = 1},
+                                {.lr_factor = 0.5}};
+  for (size_t i = 0; i < sizeof waits / sizeof *waits; i++) {
+    in.state = waits[i];
+    bytes.count = 0;
+    assert_int_equal(gd_manifest_encode(&in, &bytes), GD_OK);
+    assert_memory_equal(bytes.bytes, "\x08\x03", 2);
+    assert_int_equal(gd_manifest_decode("MANIFEST.pb", bytes.bytes, bytes.count, &out), GD_OK);
+    assert_memory_equal(&in.state, &out.state, sizeof in.state);
+    gd_manifest_free(&out);
+  }
+  make(&in);
+  in.state.best_step = in.state.validated_step = 77;
+  in.state.best_validation = 2;
+  bytes.count = 0;
+  assert_int_equal(gd_manifest_encode(&in, &bytes), GD_OK);
+  assert_memory_equal(bytes.bytes, "\x08\x01", 2);
+  /* Fields 8 to 12 are the last of the message in field 3, which begins behind two of one byte and five. */
+  char *added = memmem(bytes.bytes, bytes.count, "\x42\x04loss", 6);
+  assert_non_null(added);
+  assert_int_equal(bytes.bytes[9], 0x1a);
+  const int length = bytes.bytes[10];
+  assert_int_equal(added + ADDED - (bytes.bytes + 11), length);
+  memmove(added, added + ADDED, bytes.count - (size_t)(added + ADDED - bytes.bytes));
+  bytes.count -= ADDED;
+  bytes.bytes[10] = (char)(length - ADDED);
+  if (gd_manifest_decode("MANIFEST.pb", bytes.bytes, bytes.count, &out) != GD_OK) fail_msg("%s", gd_error_text());
+  assert_memory_equal(&in.state, &out.state, sizeof in.state);
+  gd_manifest_free(&out);
   gd_bytes_free(&bytes);
 }
 
@@ -220,6 +271,7 @@ int main(void) {
       cmocka_unit_test(test_a_manifest_unpacks_to_no_more_than_one_of_its_size_does),
       cmocka_unit_test(test_every_key_and_every_number_of_the_state_come_back),
       cmocka_unit_test(test_another_format_version_is_refused_by_its_number),
+      cmocka_unit_test(test_a_run_state_that_waits_is_format_3_and_one_of_before_loads),
       cmocka_unit_test(test_frozen_tensors_have_weights_alone),
       cmocka_unit_test(test_a_manifest_without_a_version_of_the_numbers_has_the_first),
   };

@@ -149,6 +149,8 @@ static void optimizer_is_counted(void **state) {
   expect(gd_work_update(&a), 2048 * (4 * 7 + 2) + 2, 2048 * 17, "AdamW with a bfloat16 copy");
   gd_update s = {.kind = GD_OPTIMIZER_SGD, .elements = 2048, .dtype = GD_FLOAT32, .first = room};
   expect(gd_work_update(&s), 2048 * 4 * 5, 2048 * 7, "SGD with momentum");
+  s.nesterov = true;
+  expect(gd_work_update(&s), 2048 * 4 * 5, 2048 * 9, "SGD, Nesterov");
 }
 
 /* ---- the wrappers ---- */

@@ -29,7 +29,7 @@ static gd_spec make_spec(gd_schedule_kind kind, int64_t steps, int64_t warmup, i
 
 /* Equal to float32's last place. */
 static void expect(const gd_spec *spec, int64_t step, long double expected) {
-  float found = gd_schedule_lr(spec, step), wanted = (float)expected;
+  float found = gd_schedule_lr(spec, 1, step), wanted = (float)expected;
   if (!(fabsf(found - wanted) <= 0x1p-23f * wanted))
     fail_msg("schedule %d, step %lld: found %.9g, expected %.9g", (int)spec->schedule.kind, (long long)step, (double)found,
              (double)wanted);

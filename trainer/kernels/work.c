@@ -192,8 +192,9 @@ gd_work gd_work_update(const gd_update *a) {
   double bytes = elements * (1 + 2 + 2 * moments) * FLOAT_BYTES; /* the gradient is read, the others are written too */
   if (a->parameter) bytes += elements * bytes_of(a->dtype);
   if (a->decay) bytes += elements / GD_UNIT_ELEMS;
-  /* scale 1, decay 2; AdamW: first moment 3, second 4, denominator 3, step 4; SGD: momentum 2, step 2 */
-  return (gd_work){bytes, elements * (3 + (adamw ? 14 : a->first ? 4 : 2))};
+  /* scale 1, decay 2; AdamW: first moment 3, second 4, denominator 3, step 4; SGD: momentum 2, Nesterov's look ahead 2, step 2
+   */
+  return (gd_work){bytes, elements * (3 + (adamw ? 14 : !a->first ? 2 : a->nesterov ? 6 : 4))};
 }
 
 gd_work gd_work_convert(gd_dtype to_dtype, gd_dtype from_dtype, int64_t elements) {

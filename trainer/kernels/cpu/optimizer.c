@@ -122,10 +122,11 @@ static inline vf adamw(const factors *f, vf p, vf g, float *first, float *second
   return vf_fnma(f->lr, vf_div(vf_div(m, f->bias1), denominator), p);
 }
 
-static inline vf sgd(const factors *f, vf p, vf g, float *first) {
+static inline vf sgd(const factors *f, vf p, vf g, float *first, bool nesterov) {
   if (first) {
-    g = vf_fma(f->momentum, vf_load(first), g);
-    vf_store(first, g);
+    vf m = vf_fma(f->momentum, vf_load(first), g);
+    vf_store(first, m);
+    g = nesterov ? vf_fma(f->momentum, m, g) : m;
   }
   return vf_fnma(f->lr, g, p);
 }
@@ -137,7 +138,7 @@ static void update_unit(const gd_update *a, const factors *f, int64_t unit) {
     vf g = vf_fma(vf_load(a->gradient + i), f->scale, vf_zero()), p = vf_load(a->master + i);
     p = vf_fnma(shrink, p, p); /* decoupled decay */
     p = a->kind == GD_OPTIMIZER_ADAMW ? adamw(f, p, g, a->first + i, a->second + i)
-                                      : sgd(f, p, g, a->first ? a->first + i : NULL);
+                                      : sgd(f, p, g, a->first ? a->first + i : NULL, a->nesterov);
     vf_store(a->master + i, p);
     if (a->parameter) vf_store_as(a->dtype, a->parameter, i, p, VF_LANES);
   }

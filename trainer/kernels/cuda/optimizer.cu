@@ -126,8 +126,9 @@ static __global__ void update_flat(gd_update a) {
     p = fmaf(-a.lr, m / a.verdict->bias1 / denominator, p);
   } else {
     if (a.first) {
-      g = fmaf(a.momentum, a.first[i], g);
-      a.first[i] = g;
+      float m = fmaf(a.momentum, a.first[i], g);
+      a.first[i] = m;
+      g = a.nesterov ? fmaf(a.momentum, m, g) : m;
     }
     p = fmaf(-a.lr, g, p);
   }

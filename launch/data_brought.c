@@ -1,0 +1,65 @@
+/* data_brought.c - what earlier work brings to new data. */
+#include "launch/data_brought.h"
+
+#include <stdio.h>
+
+#include "io/base/files.h"
+#include "io/checkpoint/checkpoint.h"
+#include "io/checkpoint/name.h"
+#include "io/data/split.h"
+
+static bool holds(const char *folder, const char *name, bool is_folder) {
+  char path[GD_PATH_BYTES];
+  if (gd_path_join(path, sizeof path, folder, name) != GD_OK) {
+    gd_error_clear();
+    return false;
+  }
+  return is_folder ? gd_folder_exists(path) : gd_file_exists(path);
+}
+
+static gd_status peek(const char *path, gd_checkpoint **out) {
+  GD_TRY(gd_checkpoint_named(path, "a dataset, a checkpoint or a run directory"));
+  GD_TRY(gd_checkpoint_peek(path, out));
+  return *out ? GD_OK : gd_fail_user(GD_USAGE, "%s: holds neither a dataset nor a checkpoint", path);
+}
+
+gd_status gd_data_tokenizer_spec(const char *spec, char memory[GD_PATH_BYTES], const char **out) {
+  gd_checkpoint *checkpoint;
+  *out = spec;
+  if (!gd_checkpoint_is_name(spec) && !holds(spec, "checkpoints", true)) return GD_OK;
+  GD_TRY(peek(spec, &checkpoint));
+  snprintf(memory, GD_PATH_BYTES, "%s", gd_checkpoint_path(checkpoint));
+  gd_checkpoint_close(checkpoint);
+  *out = memory;
+  return GD_OK;
+}
+
+/* DIR/train of a dataset, or the split itself; "" where it is neither. */
+static gd_status find_split(const char *path, char out[GD_PATH_BYTES]) {
+  out[0] = 0;
+  if (holds(path, "index.json", false)) return gd_path_join(out, GD_PATH_BYTES, path, "");
+  return holds(path, "train", true) ? gd_path_join(out, GD_PATH_BYTES, path, "train") : GD_OK;
+}
+
+gd_status gd_data_labels(const char *path, gd_data_task *out) {
+  char folder[GD_PATH_BYTES];
+  gd_split *split;
+  *out = (gd_data_task){0};
+  GD_TRY(find_split(path, folder));
+  if (!folder[0]) {
+    gd_checkpoint *checkpoint;
+    GD_TRY(peek(path, &checkpoint));
+    const char *data = gd_checkpoint_run_spec(checkpoint)->data.path[0];
+    gd_status status = find_split(data, folder);
+    if (status == GD_OK && !folder[0])
+      status = gd_fail_user(GD_USAGE, "%s: was trained on %s, and there is no dataset", path, data);
+    gd_checkpoint_close(checkpoint);
+    GD_TRY(status);
+  }
+  GD_TRY(gd_split_open(folder, &split));
+  gd_status status = gd_data_task_copy(gd_split_task(split), out);
+  gd_split_close(split);
+  if (status == GD_OK && out->kind != GD_TASK_CLASSIFICATION)
+    status = gd_fail_user(GD_USAGE, "%s: has no labels, expected examples for classification", folder);
+  return status;
+}
