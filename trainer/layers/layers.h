@@ -36,6 +36,9 @@ GD_CHECKED gd_status gd_linear_backward_weight(gd_model *model, const gd_micro *
 GD_CHECKED gd_status gd_linear_column_backward_bias(gd_model *model, const gd_micro *micro, int32_t bias, const void *dy);
 
 /* ---- norm.c ---- */
+/* The forward norm of x, without its input: as gd_norm_layer_forward makes it. */
+gd_norm_args gd_norm_arguments(const gd_model *model, const gd_micro *micro, int32_t weight, int32_t bias, void *y, float *mean,
+                               float *rstd);
 GD_CHECKED gd_status gd_norm_layer_forward(gd_model *model, const gd_micro *micro, int32_t weight, int32_t bias, const void *x,
                                            void *y, float *mean, float *rstd);
 /* dx = gradient through the norm of dy, plus dresidual (may be NULL; may be dx). */
@@ -56,9 +59,11 @@ GD_CHECKED gd_status gd_head_loss(gd_model *model, const gd_micro *micro, float 
 /* logits[rows][V] of the last rows of the residual stream, host, inference only. */
 GD_CHECKED gd_status gd_head_logits(gd_model *model, const gd_micro *micro, int32_t logit_rows, float *logits);
 
-/* residual_out = residual_in + dropout(row-parallel product + bias): the end of both branches of a layer. */
+/* residual_out = residual_in + dropout(row-parallel product + bias): the end of both branches of a layer; and the norm of it
+ * that follows (NULL: none). */
 GD_CHECKED gd_status gd_branch_forward(gd_model *model, const gd_micro *micro, int32_t weight, int32_t bias,
-                                       gd_dropout_site site, int32_t layer, const void *x, const void *residual, void *out);
+                                       gd_dropout_site site, int32_t layer, const void *x, const void *residual, void *out,
+                                       const gd_norm_args *norm);
 /* From DRESIDUAL: bias and weight gradients, and dx[block][rows][k]. */
 GD_CHECKED gd_status gd_branch_backward(gd_model *model, const gd_micro *micro, int32_t weight, int32_t bias,
                                         gd_dropout_site site, int32_t layer, const void *x, void *dx);

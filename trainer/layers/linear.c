@@ -139,7 +139,7 @@ gd_status gd_linear_column_backward_bias(gd_model *model, const gd_micro *micro,
 }
 
 gd_status gd_branch_forward(gd_model *model, const gd_micro *micro, int32_t weight, int32_t bias, gd_dropout_site site,
-                            int32_t layer, const void *x, const void *residual, void *out) {
+                            int32_t layer, const void *x, const void *residual, void *out, const gd_norm_args *norm) {
   float *sum;
   GD_TRY(gd_linear_row_forward(model, weight, x, micro->rows, gd_model_workspace_float(model, GD_W_PARTIAL)));
   GD_TRY(gd_reduce_rows(model, micro, &sum));
@@ -150,6 +150,7 @@ gd_status gd_branch_forward(gd_model *model, const gd_micro *micro, int32_t weig
   finish.rng = gd_model_dropout_rng(model, micro, site, layer);
   finish.residual = residual;
   finish.out = out;
+  if (norm) finish.norm = *norm;
   return model->kernels.ops->rows_finish(&model->kernels, &finish);
 }
 

@@ -40,7 +40,11 @@ struct cudaDeviceProp {
   } uuid;
   int major, minor, pciDomainID, pciBusID, pciDeviceID;
 };
-enum cudaDeviceAttr { cudaDevAttrComputeCapabilityMajor, cudaDevAttrComputeCapabilityMinor };
+enum cudaDeviceAttr {
+  cudaDevAttrComputeCapabilityMajor,
+  cudaDevAttrComputeCapabilityMinor,
+  cudaDevAttrMaxSharedMemoryPerBlockOptin
+};
 #define CUDART_CB
 cudaError_t cudaGetLastError(void);
 const char *cudaGetErrorString(cudaError_t);
