@@ -159,7 +159,8 @@ static gd_status run_rows(gd_model *model, const gd_micro *micro, const void *x,
     if (slot < 0) continue;
     if (s.weight->trained) GD_TRY(backward_weight(model, micro, &s, slot, done / most, &counter));
     float *partial = gd_model_workspace_float(model, GD_W_PARTIAL) + s.first * layout->shape.width;
-    if (layout->head_goes_back) GD_TRY(gd_linear_column_backward_input(model, layout->head, s.logits, s.rows, s.ld, partial));
+    if (layout->head_goes_back)
+      GD_TRY(gd_linear_column_backward_input(model, layout->head, s.logits, s.rows, s.ld, partial, GD_FLOAT32));
   }
   return GD_OK;
 }

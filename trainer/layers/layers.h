@@ -13,9 +13,10 @@ GD_CHECKED gd_status gd_linear_column_forward(gd_model *model, int32_t weight, i
                                               void *y, gd_dtype y_dtype);
 /* Row-parallel: partial[rows][n] = TREE over the blocks here of x[block][rows][k] W_block[n][k]^T, float32. */
 GD_CHECKED gd_status gd_linear_row_forward(gd_model *model, int32_t weight, const void *x, int64_t rows, float *partial);
-/* partial[rows][k] = TREE over the blocks here of dy[block][rows][n] W_block[n][k]; dy rows are dy_ld apart (0: dense). */
+/* dx[rows][k] = TREE over the blocks here of dy[block][rows][n] W_block[n][k], rounded to dx_dtype: float32 where other ranks
+ * have the rest of the sum; dy rows are dy_ld apart (0: dense). */
 GD_CHECKED gd_status gd_linear_column_backward_input(gd_model *model, int32_t weight, const void *dy, int64_t rows,
-                                                     int64_t dy_ld, float *partial);
+                                                     int64_t dy_ld, void *dx, gd_dtype dx_dtype);
 /* dx[block][rows][k] = dy[rows][n] W_block[n][k], stored. */
 GD_CHECKED gd_status gd_linear_row_backward_input(gd_model *model, int32_t weight, const void *dy, int64_t rows, void *dx);
 /* dW_block (+)= dy^T x over some rows, float32. Column: dy has blocks, x is shared; row: the reverse. */
