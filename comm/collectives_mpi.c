@@ -1,6 +1,7 @@
-/* collectives_mpi.c - collectives in host memory over MPI. A call becomes one task of its stream, so that it runs in stream
- * order: on the communication thread, inline, or on the lazy device when it is waited for. Each group has its own
- * communicator. MPI counts are int: a block above the limit travels as one element of a derived type. */
+/* collectives_mpi.c - collectives over MPI. A call in host memory becomes one task of its stream, so that it runs in stream
+ * order: on the communication thread, inline, or on the lazy device when it is waited for; a call in a GPU's memory goes
+ * through pinned memory (staging.h). Each group has its own communicator. MPI counts are int: a block above the limit travels
+ * as one element of a derived type. */
 #include "comm/collectives_mpi.h"
 
 #include <mpi.h>
@@ -17,6 +18,7 @@ size_t gd_collectives_mpi_count_limit = INT_MAX;
 typedef struct mpi_group {
   gd_group base;
   MPI_Comm comm;
+  gd_staging *staging; /* NULL: buffers are host memory */
 } mpi_group;
 
 typedef enum call_kind {
@@ -253,9 +255,88 @@ static gd_status run_reduce(void *arguments) {
 
 /* The slots: fill a call and enqueue it. */
 
+/* Every piece of device memory of a call, and, once they have their places, its pointers to these instead. */
+static int32_t count_pieces(const call *c) {
+  return c->count > 0 ? c->count : c->group->base.size + 1;
+}
+
+static int32_t list_pieces(const call *c, gd_piece *pieces) {
+  size_t size = (size_t)c->group->base.size, me = (size_t)c->group->base.rank, bytes = c->bytes, *sizes = c->list;
+  void *send = (void *)(uintptr_t)c->send; /* only read */
+  int32_t n = 0;
+  switch (c->kind) {
+    case ALL_GATHER:
+      pieces[n++] = (gd_piece){.device = send, .bytes = bytes, .in = true};
+      pieces[n++] = (gd_piece){.device = c->recv, .bytes = bytes * size, .out = true};
+      break;
+    case ALL_GATHER_UNEVEN:
+      pieces[n++] = (gd_piece){.device = send, .bytes = sizes[me], .in = true};
+      for (size_t r = 0; r < size; r++)
+        pieces[n++] = (gd_piece){.device = (char *)c->recv + sizes[size + r], .bytes = sizes[r], .out = true};
+      break;
+    case ALL_TO_ALL:
+      pieces[n++] = (gd_piece){.device = send, .bytes = bytes * size, .in = true};
+      pieces[n++] = (gd_piece){.device = c->recv, .bytes = bytes * size, .out = true};
+      break;
+    case BROADCAST: {
+      bool root = c->root == c->group->base.rank;
+      pieces[n++] = (gd_piece){.device = c->recv, .bytes = bytes, .in = root, .out = !root};
+      break;
+    }
+    case ALL_REDUCE:
+      pieces[n++] = (gd_piece){.device = c->recv, .bytes = bytes * gd_dtype_bytes(c->dtype), .in = true, .out = true};
+      break;
+    case REDUCE_SCATTER:
+      pieces[n++] = (gd_piece){.device = send, .bytes = bytes * size * gd_dtype_bytes(c->dtype), .in = true};
+      pieces[n++] = (gd_piece){.device = c->recv, .bytes = bytes * gd_dtype_bytes(c->dtype), .out = true};
+      break;
+    case ALL_TO_ALL_UNEVEN:
+    case EXCHANGE:
+      for (const gd_message *m = c->list; n < c->count; m++, n++)
+        pieces[n] = (gd_piece){
+            .device = m->buffer, .bytes = m->bytes, .in = m->direction == GD_SEND, .out = m->direction == GD_RECEIVE};
+      break;
+  }
+  return n;
+}
+
+static void point_to_pieces(call *c, const gd_piece *pieces, int32_t n) {
+  size_t size = (size_t)c->group->base.size, *offsets = (size_t *)c->list + size;
+  switch (c->kind) {
+    case ALL_TO_ALL_UNEVEN:
+    case EXCHANGE:
+      for (int32_t i = 0; i < n; i++) ((gd_message *)c->list)[i].buffer = pieces[i].host;
+      break;
+    case ALL_GATHER_UNEVEN:
+      for (size_t r = 0; r < size; r++) offsets[r] = (size_t)((char *)pieces[1 + r].host - (char *)pieces[1].host);
+      c->send = pieces[0].host;
+      c->recv = pieces[1].host;
+      break;
+    default:
+      c->send = pieces[0].host;
+      c->recv = pieces[n - 1].host;
+      break;
+  }
+}
+
+static gd_status enqueue_staged(gd_stream *stream, gd_stream_task *task, call *c) {
+  gd_staging *staging = c->group->staging;
+  gd_piece *pieces = malloc((size_t)count_pieces(c) * sizeof *pieces);
+  if (!pieces) return gd_fail(GD_NO_MEMORY, "out of memory for the parts of %s", names[c->kind]);
+  int32_t n = list_pieces(c, pieces);
+  gd_status status = gd_staging_place(staging, stream, pieces, n);
+  if (status == GD_OK) {
+    point_to_pieces(c, pieces, n);
+    status = gd_staging_call(staging, stream, names[c->kind], task, c, sizeof *c, pieces, n);
+  }
+  free(pieces);
+  return status;
+}
+
 static gd_status enqueue(gd_stream *stream, gd_stream_task *task, call *c, void *output, size_t output_bytes) {
   gd_group *group = &c->group->base;
   c->sequence = c->kind == EXCHANGE ? ++group->messages : ++group->sequence;
+  if (c->group->staging) return enqueue_staged(stream, task, c);
   return stream->device->ops->enqueue(stream, names[c->kind], task, c, sizeof *c, output_bytes ? output : NULL, output_bytes);
 }
 
@@ -363,12 +444,13 @@ static const gd_collectives_ops mpi_ops = {
     .destroy = mpi_destroy,
 };
 
-gd_status gd_collectives_mpi_group(const char *name, int32_t color, int32_t key, gd_group **out) {
+gd_status gd_collectives_mpi_group(const char *name, int32_t color, int32_t key, gd_staging *staging, gd_group **out) {
   mpi_group *group = calloc(1, sizeof *group);
   if (!group) return gd_fail(GD_NO_MEMORY, "out of memory for group %s", name);
   group->base.ops = &mpi_ops;
   snprintf(group->base.name, sizeof group->base.name, "%s", name);
   group->comm = MPI_COMM_NULL;
+  group->staging = staging;
   int rank = 0, size = 0;
   int code = MPI_Comm_split(MPI_COMM_WORLD, color, key, &group->comm);
   if (code == MPI_SUCCESS) code = MPI_Comm_set_errhandler(group->comm, MPI_ERRORS_RETURN);

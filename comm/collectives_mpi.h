@@ -4,6 +4,7 @@
 #define GD_COMM_COLLECTIVES_MPI_H
 
 #include "comm/collectives.h"
+#include "comm/staging.h"
 
 /* Starts MPI with threads; *rank of *ranks. Collective over the job. GD_RANK_FAILED with MPI's text. */
 GD_CHECKED gd_status gd_mpi_start(bool one_host, int32_t *rank, int32_t *ranks);
@@ -15,9 +16,10 @@ GD_CHECKED gd_status gd_mpi_broadcast(void *host_buffer, size_t bytes, int32_t r
 GD_CHECKED gd_status gd_mpi_all_gather(const void *mine, void *everyone, size_t bytes);
 GD_CHECKED gd_status gd_mpi_barrier(void);
 
-/* The ranks that give the same color, in the order of key. The group's buffers are host memory: the cpu and lazy devices.
- * Collective over the job. */
-GD_CHECKED gd_status gd_collectives_mpi_group(const char *name, int32_t color, int32_t key, gd_group **out);
+/* The ranks that give the same color, in the order of key. Without `staging` the group's buffers are host memory: the cpu and
+ * lazy devices; with it, memory of its device. It outlives the group. Collective over the job. */
+GD_CHECKED gd_status gd_collectives_mpi_group(const char *name, int32_t color, int32_t key, gd_staging *staging,
+                                              gd_group **out);
 
 /* One MPI call moves at most this many bytes as plain counts (INT_MAX at most); more goes through a derived type or in parts.
  * Only tests lower it. */

@@ -399,11 +399,11 @@ static gd_status group_finish(nccl_group *g, const char *call, ncclResult_t resu
 }
 
 /* For tests on a machine with one GPU: NCCL refuses two ranks of one host on one GPU, and tells hosts apart by this variable.
- * The ranks then talk over the loopback device. Unsupported by NCCL and slow; only where GPTDIST_TEST_SHARE_GPU=1 asks for it.
- */
+ * The ranks then talk over the loopback device. Unsupported by NCCL and slow; only where GPTDIST_TEST_SHARE_GPU=nccl asks for
+ * it. */
 static void share_gpu(void) {
   const char *asked = getenv("GPTDIST_TEST_SHARE_GPU");
-  if (!asked || strcmp(asked, "1") != 0) return;
+  if (!asked || strcmp(asked, "nccl") != 0) return;
   char host[32];
   snprintf(host, sizeof host, "process%ld", (long)getpid());
   (void)setenv("NCCL_HOSTID", host, 0);

@@ -47,6 +47,9 @@ typedef struct gd_device_ops {
   gd_status (*event_record)(gd_event *event, gd_stream *stream);
   /* The stream goes on only after the event; returns at once. An event that was never recorded counts as passed. */
   gd_status (*stream_wait)(gd_stream *stream, gd_event *event);
+  /* The stream goes on only once a host thread has made *flag, of alloc_host, `value` or more: (int32_t)(*flag - value) >= 0.
+   * Returns at once; a compute stream that is inline waits in the call. */
+  gd_status (*stream_wait_flag)(gd_stream *stream, const uint32_t *flag, uint32_t value);
   /* The calling thread waits. Returns the first fault of an operation of the stream, with its text. */
   gd_status (*stream_sync)(gd_stream *stream);
   gd_status (*event_sync)(gd_event *event);

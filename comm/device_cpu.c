@@ -268,6 +268,7 @@ static const gd_device_ops cpu_ops = {
     .event_destroy = cpu_event_destroy,
     .event_record = cpu_event_record,
     .stream_wait = cpu_stream_wait,
+    .stream_wait_flag = gd_host_stream_wait_flag,
     .stream_sync = cpu_stream_sync,
     .event_sync = cpu_event_sync,
     .memory_used = gd_host_memory_used,

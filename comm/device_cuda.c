@@ -3,6 +3,7 @@
  *
  * A fault inside a kernel shows at a later call. CUDA keeps such an error for the rest of the process, so the calls that wait
  * return it with CUDA's text; a task's own fault is kept with the device and returned by the next wait. */
+#include <cuda.h>
 #include <cuda_runtime_api.h>
 #include <pthread.h>
 #include <stdint.h>
@@ -376,6 +377,34 @@ static gd_status cuda_stream_wait(gd_stream *base, gd_event *event) {
   return check(cudaStreamWaitEvent(gd_cuda_stream_enter(base), event->handle, 0), "wait for an event");
 }
 
+/* Of the driver, and not in the runtime's library: looked up once a process. */
+typedef CUresult wait_value(CUstream stream, CUdeviceptr address, uint32_t value, unsigned flags);
+
+static gd_status find_wait_value(wait_value **out) {
+  static wait_value *found;
+  *out = found;
+  if (found) return GD_OK;
+  static const unsigned since = 11070;
+  enum cudaDriverEntryPointQueryResult how = cudaDriverEntryPointSuccess;
+  void *symbol = NULL;
+  cudaError_t error = cudaGetDriverEntryPointByVersion("cuStreamWaitValue32", &symbol, since, cudaEnableDefault, &how);
+  if (error != cudaSuccess) return gd_cuda_fault(error, "look for cuStreamWaitValue32");
+  if (how != cudaDriverEntryPointSuccess || !symbol)
+    return gd_fail(GD_NO_MEMORY, "the CUDA driver has no cuStreamWaitValue32: a newer one is needed");
+  memcpy(&found, &symbol, sizeof found); /* POSIX lets such a pointer be a function; C has no cast for it */
+  *out = found;
+  return GD_OK;
+}
+
+/* Pinned memory has one address for the host and the GPU. */
+static gd_status cuda_stream_wait_flag(gd_stream *base, const uint32_t *flag, uint32_t value) {
+  cudaStream_t handle = gd_cuda_stream_enter(base);
+  wait_value *wait;
+  GD_TRY(find_wait_value(&wait));
+  /* The driver's numbers of errors are the runtime's. */
+  return check((cudaError_t)wait(handle, (CUdeviceptr)(uintptr_t)flag, value, CU_STREAM_WAIT_VALUE_GEQ), "wait for the host");
+}
+
 /* After the host waited: lets the collectives note what ended, then reports CUDA's error or a task's. */
 static gd_status waited(gd_device *device, cudaError_t error, const char *what) {
   state *own = state_of(device);
@@ -474,6 +503,7 @@ const gd_device_ops gd_cuda_device_ops = {
     .event_destroy = cuda_event_destroy,
     .event_record = cuda_event_record,
     .stream_wait = cuda_stream_wait,
+    .stream_wait_flag = cuda_stream_wait_flag,
     .stream_sync = cuda_stream_sync,
     .event_sync = cuda_event_sync,
     .memory_used = cuda_memory_used,

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 gd_status gd_operation_push(gd_operation_queue *queue, gd_operation_kind kind, gd_operation **out) {
@@ -93,6 +94,23 @@ gd_status gd_host_fill(gd_stream *stream, void *to, int byte, size_t bytes) {
   if (bytes == 0) return GD_OK;
   gd_fill_arguments arguments = {to, bytes, byte};
   return stream->device->ops->enqueue(stream, "fill", gd_fill_task, &arguments, sizeof arguments, to, bytes);
+}
+
+typedef struct flag_arguments {
+  const uint32_t *flag;
+  uint32_t value;
+} flag_arguments;
+
+static gd_status flag_task(void *arguments) {
+  const flag_arguments *wait = arguments;
+  const struct timespec pause = {.tv_nsec = 20000};
+  while ((int32_t)(__atomic_load_n(wait->flag, __ATOMIC_ACQUIRE) - wait->value) < 0) nanosleep(&pause, NULL);
+  return GD_OK;
+}
+
+gd_status gd_host_stream_wait_flag(gd_stream *stream, const uint32_t *flag, uint32_t value) {
+  flag_arguments arguments = {flag, value};
+  return stream->device->ops->enqueue(stream, "wait for a flag", flag_task, &arguments, sizeof arguments, NULL, 0);
 }
 
 gd_status gd_host_alloc(gd_device *device, size_t bytes, void **out) {

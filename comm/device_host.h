@@ -58,6 +58,7 @@ GD_CHECKED gd_status gd_fill_task(void *arguments);
 GD_CHECKED gd_status gd_host_alloc(gd_device *device, size_t bytes, void **out);
 void gd_host_free(gd_device *device, void *pointer);
 int64_t gd_host_memory_used(gd_device *device);
+GD_CHECKED gd_status gd_host_stream_wait_flag(gd_stream *stream, const uint32_t *flag, uint32_t value);
 GD_CHECKED gd_status gd_host_copy(gd_stream *stream, void *to, const void *from, size_t bytes, gd_copy_kind kind);
 GD_CHECKED gd_status gd_host_fill(gd_stream *stream, void *to, int byte, size_t bytes);
 

@@ -268,6 +268,7 @@ static const gd_device_ops lazy_ops = {
     .event_destroy = lazy_event_destroy,
     .event_record = lazy_event_record,
     .stream_wait = lazy_stream_wait,
+    .stream_wait_flag = gd_host_stream_wait_flag,
     .stream_sync = lazy_stream_sync,
     .event_sync = lazy_event_sync,
     .memory_used = gd_host_memory_used,

@@ -10,10 +10,10 @@
 
 gd_status gd_session_open_device(gd_session *session, const gd_spec *spec, gd_device **out) {
   gd_device_kind kind = spec->run.device;
-  char why[512] = "";
+  char why[512] = "", without_nccl[512] = "";
   gd_status status = GD_OK;
   if (kind == GD_DEVICE_AUTO || kind == GD_DEVICE_CUDA) {
-    GD_TRY(gd_session_try_gpu(session, kind == GD_DEVICE_CUDA, why));
+    GD_TRY(gd_session_try_gpu(session, kind == GD_DEVICE_CUDA, why, without_nccl));
     if (why[0] && kind == GD_DEVICE_CUDA)
       return gd_fail_user(GD_USAGE, "run.device: cuda was asked for, but %s; use auto or cpu to train on the processor", why);
   }
@@ -25,13 +25,18 @@ gd_status gd_session_open_device(gd_session *session, const gd_spec *spec, gd_de
     open = status == GD_OK;
   }
   if (open) status = gd_device_guard(&session->device);
+  if (status == GD_OK && without_nccl[0]) status = gd_staging_open(&session->device, &session->staging);
   status = gd_session_agree(session, status);
   if (status != GD_OK) {
+    gd_staging_close(session->staging);
+    session->staging = NULL;
     if (open) session->device.ops->close(&session->device);
     return status;
   }
   gd_session_watch_device(session, true);
   if (session->rank == 0) gd_log(GD_LOG_INFO, "device: %s%s%s", session->device.description, why[0] ? "; " : "", why);
+  if (session->rank == 0 && session->staging)
+    gd_log(GD_LOG_WARNING, "collectives between GPUs go over MPI through host memory, which is slow: %s", without_nccl);
   *out = &session->device;
   return GD_OK;
 }
@@ -53,7 +58,7 @@ static gd_status cuda_world(gd_session *session) {
 static gd_status make_group(gd_session *session, const char *name, const int32_t *members, int32_t count, int32_t mine,
                             gd_group **out) {
   if (count == 1) return gd_collectives_self_group(name, out);
-  if (!session->cuda) return gd_collectives_mpi_group(name, members[0], mine, out);
+  if (!session->cuda || session->staging) return gd_collectives_mpi_group(name, members[0], mine, session->staging, out);
   GD_TRY(cuda_world(session));
   return session->cuda->split_group(session->cuda_world, members[0], mine, name, out);
 }
@@ -129,6 +134,8 @@ void gd_session_device_close(gd_session *session) {
     session->entry[i].group = NULL;
   }
   if (session->cuda_world) session->cuda_world->ops->destroy(session->cuda_world);
+  gd_staging_close(session->staging);
+  session->staging = NULL;
   bool open = session->device_open;
   gd_session_watch_device(session, false);
   if (open) session->device.ops->close(&session->device);

@@ -42,12 +42,21 @@ void gd_session_close_gpu_library(gd_session *session) {
   session->cuda_library = NULL;
 }
 
-/* What a rank found; `why` says what is missing, "" where nothing is. */
+/* Whether ranks may share a GPU, as GPTDIST_TEST_SHARE_GPU says: no, 1 (yes) or nccl (and NCCL is made to take that). */
+typedef enum sharing { SHARE_NOT, SHARE, SHARE_WITH_NCCL } sharing;
+
+/* What a rank found; `why` says what is missing, "" where nothing is, and `no_nccl` why it has no NCCL. */
 typedef struct answer {
-  char why[512];
+  char why[512], no_nccl[512];
   gd_cuda_gpu gpu;
   int32_t nccl_version;
+  sharing share;
 } answer;
+
+static sharing asked_to_share(void) {
+  const char *text = getenv("GPTDIST_TEST_SHARE_GPU");
+  return !text ? SHARE_NOT : strcmp(text, "1") == 0 ? SHARE : strcmp(text, "nccl") == 0 ? SHARE_WITH_NCCL : SHARE_NOT;
+}
 
 /* Loads the library and asks for the GPU, of which nothing is taken yet. */
 static void find_gpu(gd_session *session, bool asked, answer *mine) {
@@ -69,28 +78,46 @@ static void find_gpu(gd_session *session, bool asked, answer *mine) {
     snprintf(why, sizeof mine->why, "%s has no CUDA kernel for %s yet", library_name, table->lacks);
   } else if (table->unproved && !asked) {
     snprintf(why, sizeof mine->why, "%s, so only run.device: cuda takes a GPU", table->unproved);
-  } else if (table->identify(session->local_rank, &mine->gpu) != GD_OK ||
-             (session->ranks > 1 && table->nccl_version(&mine->nccl_version) != GD_OK)) {
+  } else if (table->identify(session->local_rank, &mine->gpu) != GD_OK) {
     snprintf(why, sizeof mine->why, "%s", gd_error_text());
     gd_error_clear();
   } else {
     session->cuda = table;
+    mine->share = asked_to_share();
+    if (session->ranks > 1 && table->nccl_version(&mine->nccl_version) != GD_OK) {
+      snprintf(mine->no_nccl, sizeof mine->no_nccl, "%s", gd_error_text());
+      gd_error_clear();
+    }
   }
 }
 
-/* NCCL refuses two ranks on one GPU, and where it would not, each would have half of the memory that it counts on. Tests share
- * one where GPTDIST_TEST_SHARE_GPU=1 asks for it. */
+/* The first rank below `rank` that has the same GPU; -1: none. */
+static int32_t shares_with(const answer *all, int32_t rank) {
+  for (int32_t r = 0; r < rank; r++)
+    if (memcmp(all[r].gpu.uuid, all[rank].gpu.uuid, sizeof all[r].gpu.uuid) == 0) return r;
+  return -1;
+}
+
+/* Each of two ranks on one GPU would have half of the memory that it counts on. Tests share one. */
 static void check_apart(const gd_session *session, const answer *all, char *why, size_t why_bytes) {
-  const char *share = getenv("GPTDIST_TEST_SHARE_GPU");
   const gd_cuda_gpu *mine = &all[session->rank].gpu;
-  for (int32_t r = 0; r < session->rank && !(share && !strcmp(share, "1")); r++) {
-    if (memcmp(all[r].gpu.uuid, mine->uuid, sizeof mine->uuid) != 0) continue;
-    snprintf(
-        why, why_bytes,
-        "ranks %d and %d would share GPU %d (%s, %s) of host %s, where %d ranks see %d GPU%s: start at most one rank a GPU", r,
-        session->rank, (int)mine->ordinal, mine->name, mine->bus, session->host, session->local_ranks, (int)mine->count,
-        mine->count == 1 ? "" : "s");
-    return;
+  int32_t other = shares_with(all, session->rank);
+  if (other < 0 || all[session->rank].share != SHARE_NOT) return;
+  snprintf(why, why_bytes,
+           "ranks %d and %d would share GPU %d (%s, %s) of host %s, where %d ranks see %d GPU%s: start at most one rank a GPU",
+           other, session->rank, (int)mine->ordinal, mine->name, mine->bus, session->host, session->local_ranks,
+           (int)mine->count, mine->count == 1 ? "" : "s");
+}
+
+/* Why the groups cannot be NCCL's: a rank has none, or two share a GPU, which it refuses. The same on all ranks. */
+static void check_for_nccl(const gd_session *session, const answer *all, char without_nccl[512]) {
+  for (int32_t r = 0; r < session->ranks && !without_nccl[0]; r++) {
+    int32_t other = shares_with(all, r);
+    if (all[r].no_nccl[0])
+      snprintf(without_nccl, 512, "rank %d: %.480s", r, all[r].no_nccl);
+    else if (other >= 0 && all[r].share == SHARE)
+      snprintf(without_nccl, 512, "ranks %d and %d share GPU %d, and NCCL takes one rank a GPU", other, r,
+               (int)all[r].gpu.ordinal);
   }
 }
 
@@ -133,15 +160,17 @@ static gd_status gather(gd_session *session, const answer *mine, answer *all, bo
   return GD_OK;
 }
 
-static gd_status try_together(gd_session *session, bool asked, answer *mine, answer *all, bool *opened, char why[512]) {
+static gd_status try_together(gd_session *session, bool asked, answer *mine, answer *all, bool *opened, char why[512],
+                              char without_nccl[512]) {
   find_gpu(session, asked, mine);
   GD_TRY(gather(session, mine, all, true, why));
   if (why[0]) return GD_OK;
+  check_for_nccl(session, all, without_nccl);
   check_apart(session, all, mine->why, sizeof mine->why);
-  check_nccl(session, all, mine->why, sizeof mine->why);
+  if (!without_nccl[0]) check_nccl(session, all, mine->why, sizeof mine->why);
   GD_TRY(gather(session, mine, all, false, why));
   if (why[0]) return GD_OK;
-  if (session->rank == 0 && session->ranks > 1) warn_of_order(all[0].nccl_version);
+  if (session->rank == 0 && session->ranks > 1 && !without_nccl[0]) warn_of_order(all[0].nccl_version);
   *opened = session->cuda->open_device(session->local_rank, &session->device) == GD_OK;
   if (!*opened) {
     snprintf(mine->why, sizeof mine->why, "%s", gd_error_text());
@@ -150,13 +179,12 @@ static gd_status try_together(gd_session *session, bool asked, answer *mine, ans
   return gather(session, mine, all, true, why);
 }
 
-gd_status gd_session_try_gpu(gd_session *session, bool asked, char why[512]) {
+gd_status gd_session_try_gpu(gd_session *session, bool asked, char why[512], char without_nccl[512]) {
   answer *mine = calloc(1, sizeof *mine), *all = calloc((size_t)session->ranks, sizeof *all);
   gd_status status = mine && all ? GD_OK : gd_fail(GD_NO_MEMORY, "out of memory for %d ranks", session->ranks);
   bool opened = false;
-  why[0] = 0;
   status = gd_session_agree(session, status);
-  if (status == GD_OK) status = try_together(session, asked, mine, all, &opened, why);
+  if (status == GD_OK) status = try_together(session, asked, mine, all, &opened, why, without_nccl);
   free(mine);
   free(all);
   if (status == GD_OK && !why[0]) return GD_OK;

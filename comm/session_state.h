@@ -11,6 +11,7 @@
 #include "comm/control.h"
 #include "comm/cuda_backend.h"
 #include "comm/session.h"
+#include "comm/staging.h"
 #include "comm/watchdog.h"
 #include "shard/base/log.h"
 
@@ -59,6 +60,7 @@ struct gd_session {
   const gd_cuda_backend_table *cuda; /* NULL on a CPU device */
   void *cuda_library;
   gd_group *cuda_world;
+  gd_staging *staging; /* of the device, where groups of GPUs go over MPI; else NULL */
 
   gd_calls calls; /* of all groups; has a lock of its own */
 
@@ -180,8 +182,9 @@ void gd_session_share_close(gd_session *session);
 /* session_gpu.c */
 
 /* Opens CUDA's library and this rank's GPU where every rank can have one (asked: by name, not as one of two); else `why` is the
- * reason of the first rank that cannot and nothing stays open. Collective over the job. */
-GD_CHECKED gd_status gd_session_try_gpu(gd_session *session, bool asked, char why[512]);
+ * reason of the first rank that cannot and nothing stays open. `without_nccl`: why groups cannot be NCCL's, the same on all
+ * ranks; "": they can. Both are empty before. Collective over the job. */
+GD_CHECKED gd_status gd_session_try_gpu(gd_session *session, bool asked, char why[512], char without_nccl[512]);
 void gd_session_close_gpu_library(gd_session *session);
 
 /* session_device.c, which stands on session_gpu.c, session_host.c and session_control.c; session.c stands on all of them */

@@ -12,8 +12,8 @@
 #include "trainer/kernels.h"
 
 enum { TABLE_POINTER = sizeof(void (*)(void)) };
-static_assert(sizeof(gd_kernels_ops) == 31 * TABLE_POINTER, "name, bfloat16 and 29 functions");
-static_assert(sizeof(gd_device_ops) == 18 * TABLE_POINTER, "name and 17 functions");
+static_assert(sizeof(gd_kernels_ops) == 33 * TABLE_POINTER, "name, bfloat16 and 31 functions");
+static_assert(sizeof(gd_device_ops) == 19 * TABLE_POINTER, "name and 18 functions");
 static_assert(sizeof(gd_collectives_ops) == 10 * TABLE_POINTER, "name and 9 functions");
 
 /* The index of the first empty slot of the bytes [from, bytes) of a table; -1: all are filled. */

@@ -135,7 +135,8 @@ typedef struct gd_embedding {
   bool accumulate;
 } gd_embedding;
 
-/* out = round(dropout(sum + bias + table[t]) + residual): the end of a row-parallel product or an embedding. */
+/* out = round(dropout(sum + bias + table[t]) + residual): the end of a row-parallel product or an embedding; and, in the same
+ * pass, the norm of what was stored. */
 typedef struct gd_rows_finish {
   gd_dtype dtype;
   int64_t rows, width;
@@ -149,7 +150,18 @@ typedef struct gd_rows_finish {
   gd_rng rng;
   const void *residual; /* [rows][width] stored or NULL; may be out */
   void *out;
+  gd_norm_args norm; /* y set: norm_forward of it, whose x is out; dtype, rows and width are those above */
 } gd_rows_finish;
+
+/* The norm that follows, whole. */
+static inline gd_norm_args gd_norm_of_rows(const gd_rows_finish *a) {
+  gd_norm_args norm = a->norm;
+  norm.dtype = a->dtype;
+  norm.rows = a->rows;
+  norm.width = a->width;
+  norm.x = a->out;
+  return norm;
+}
 
 /* dx = round(mask(dy) / (1 - p)), the same indices as gd_rows_finish; dx may be dy. */
 typedef struct gd_dropout_backward {
@@ -207,7 +219,9 @@ typedef struct gd_cache_rows {
   void *cache;
 } gd_cache_rows;
 
-/* Cross entropy over a vocabulary cut into blocks. Rows of logits [rows][block_columns], one call a block. */
+/* Cross entropy over a vocabulary cut into blocks. Rows of logits [rows][block_columns], one call a block; loss_whole: one call
+ * for all blocks where they are all here, which comes to loss_max, loss_exponentials, the trees over blocks, loss_rows and
+ * loss_gradient, in one pass over the logits. */
 typedef struct gd_loss {
   gd_dtype dtype;        /* of dlogits: stored */
   int64_t rows, columns; /* columns of this block in memory */
@@ -219,13 +233,34 @@ typedef struct gd_loss {
   const float *weights;   /* [rows]; 0 = no target */
   /* loss_max: [rows] = max(row_max, block's max), NaN passed over, a zero made +0; the caller starts it below all logits */
   float *row_max;
-  float *block_sum;    /* loss_exponentials: [rows] = ROW SUM over the block of exp(logit - row_max); logits := exp */
-  float *block_target; /* [rows]: target's logit - row_max if it is in this block, else +0 */
-  const float *row_sum, *row_target; /* loss_gradient: [rows], tree sums over all blocks */
+  float *block_sum;            /* loss_exponentials: [rows] = ROW SUM over the block of exp(logit - row_max); logits := exp */
+  float *block_target;         /* [rows]: target's logit - row_max if it is in this block, else +0 */
+  float *row_sum, *row_target; /* loss_gradient: [rows], tree sums over all blocks; loss_whole writes them */
   void *dlogits; /* [rows][dld] stored: (exp / row_sum - onehot) * weight; padding columns +0; may be logits when float32 */
   int64_t dld;
   float *row_loss; /* loss_rows: [rows] = weight * (log(row_sum) - row_target) */
+  /* loss_whole: block 0 begins at column first_column, the others follow; valid_columns of all of them together. Block j has
+   * logits + j * block_stride and dlogits + j * dblock_stride (NULL: no gradient). It writes row_max, which need not be set,
+   * block_sum and block_target, [blocks][rows] both, and leaves the logits undefined. */
+  int32_t blocks;
+  int64_t block_stride, dblock_stride; /* elements of logits, of dlogits */
 } gd_loss;
+
+/* Where the largest logit of a row begins: below every finite one. Each of its bytes is 0xFE. */
+#define GD_LOSS_LEAST (-0x1.fdfdfcp+126f)
+
+/* Block `block` of a call of loss_whole, as the calls of one block take it. */
+static inline gd_loss gd_loss_block(const gd_loss *whole, int32_t block) {
+  gd_loss a = *whole;
+  int64_t valid = whole->valid_columns - block * whole->columns;
+  a.first_column += block * whole->columns;
+  a.valid_columns = valid < 0 ? 0 : valid < whole->columns ? valid : whole->columns;
+  a.logits += block * whole->block_stride;
+  a.block_sum += block * whole->rows;
+  a.block_target += block * whole->rows;
+  if (a.dlogits) a.dlogits = (char *)a.dlogits + (size_t)(block * whole->dblock_stride) * gd_dtype_bytes(whole->dtype);
+  return a;
+}
 
 /* per sequence: sums[2 s] = CHAIN over t of row_loss, sums[2 s + 1] = CHAIN over t of weights. */
 typedef struct gd_loss_sums {
@@ -332,6 +367,7 @@ typedef struct gd_kernels_ops {
   gd_status (*loss_exponentials)(gd_kernels *, const gd_loss *);
   gd_status (*loss_gradient)(gd_kernels *, const gd_loss *);
   gd_status (*loss_rows)(gd_kernels *, const gd_loss *);
+  gd_status (*loss_whole)(gd_kernels *, const gd_loss *);
   gd_status (*loss_sums)(gd_kernels *, const gd_loss_sums *);
   gd_status (*unit_squares)(gd_kernels *, const gd_unit_squares *);
   gd_status (*unit_nodes)(gd_kernels *, const gd_unit_nodes *);

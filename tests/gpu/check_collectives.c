@@ -1,7 +1,8 @@
-/* check_collectives - every NCCL collective against what it must deliver, on all ranks and on groups split from them.
+/* check_collectives - every collective between GPUs against what it must deliver, on all ranks and on groups split from them.
  *
- * mpirun -np N check_collectives, a GPU a rank; or GPTDIST_TEST_SHARE_GPU=1 for several ranks on one GPU, which NCCL does not
- * support (slow, over the loopback device). `check_collectives cpu` runs the same checks over MPI: it tests the checks. */
+ * mpirun -np N check_collectives, a GPU a rank, or GPTDIST_TEST_SHARE_GPU=nccl for several ranks on one GPU, which NCCL does
+ * not support (slow, over the loopback device): NCCL's. `check_collectives staged`: MPI's, through pinned memory, on any GPUs.
+ * `check_collectives cpu` runs the same checks over MPI without a GPU: it tests the checks. */
 #include <mpi.h>
 
 #include "comm/collectives_mpi.h"
@@ -157,6 +158,23 @@ static void check_reductions(gd_group *g) {
   device.ops->free(&device, b);
 }
 
+/* Two groups on two streams, which half of the ranks call in the other order: neither call may hold up the other's. */
+static void check_crossed(gd_group *one, gd_group *two) {
+  int n = one->size, first = one->rank % 2;
+  unsigned char *a = buffer((size_t)n * PART), *b = buffer((size_t)n * PART);
+  bool good = true;
+  fill_part(a + one->rank * PART, one->rank, 0, PART);
+  fill_part(b + two->rank * PART, two->rank, 1, PART);
+  for (int i = 0; i < 2; i++)
+    gpu_must(i == first ? one->ops->all_gather(one, device.compute, a + one->rank * PART, a, PART)
+                        : two->ops->all_gather(two, device.communication, b + two->rank * PART, b, PART));
+  gpu_must(device.ops->stream_sync(device.compute));
+  for (int r = 0; r < n; r++) good &= holds(a + r * PART, r, 0, PART) && holds(b + r * PART, r, 1, PART);
+  expect(one, "two groups in two orders", good);
+  device.ops->free(&device, a);
+  device.ops->free(&device, b);
+}
+
 static void check_group(gd_group *g) {
   check_even(g);
   check_exchange(g);
@@ -164,37 +182,53 @@ static void check_group(gd_group *g) {
   check_reductions(g);
 }
 
+static void open_gpu(const gd_cuda_backend_table *table, int rank) {
+  if (table->open_device(rank, &device) == GD_OK) return;
+  if (rank == 0) printf("skipped: no GPU (%s)\n", gd_error_text());
+  MPI_Finalize();
+  exit(GPU_SKIP);
+}
+
 int main(int argc, char **argv) {
-  MPI_Init(&argc, &argv);
-  int rank, ranks;
+  int level, rank, ranks;
+  MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &level);
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   MPI_Comm_size(MPI_COMM_WORLD, &ranks);
-  bool self = argc > 1 && strcmp(argv[1], "cpu") == 0;
-  const gd_cuda_backend_table *table = self ? NULL : gpu_backend();
-  gd_group *world, *half;
-  if (self) {
-    gpu_must(gd_device_open_cpu(&device));
-    gpu_must(gd_collectives_mpi_group("world", 0, rank, &world));
-    gpu_must(gd_collectives_mpi_group("half", rank % 2, -rank, &half));
-  } else {
+  const char *way = argc > 1 ? argv[1] : "nccl";
+  bool nccl = strcmp(way, "nccl") == 0, staged = strcmp(way, "staged") == 0;
+  const gd_cuda_backend_table *table = nccl || staged ? gpu_backend() : NULL;
+  gd_staging *staging = NULL;
+  gd_group *world, *half, *again = NULL;
+  if (nccl) {
     gd_cuda_unique_id id;
-    if (table->open_device(rank, &device) != GD_OK) {
-      if (rank == 0) printf("skipped: no GPU (%s)\n", gd_error_text());
-      MPI_Finalize();
-      return GPU_SKIP;
-    }
+    open_gpu(table, rank);
     if (rank == 0) gpu_must(table->unique_id(&id));
     MPI_Bcast(&id, sizeof id, MPI_BYTE, 0, MPI_COMM_WORLD);
     gpu_must(table->world_group(&device, rank, ranks, &id, &world));
     gpu_must(table->split_group(world, rank % 2, -rank, "half", &half));
+  } else {
+    if (staged) {
+      open_gpu(table, rank);
+      gpu_must(gd_staging_open(&device, &staging));
+    } else {
+      gpu_must(gd_device_open_cpu(&device));
+    }
+    gpu_must(gd_collectives_mpi_group("world", 0, rank, staging, &world));
+    gpu_must(gd_collectives_mpi_group("half", rank % 2, -rank, staging, &half));
+    gpu_must(gd_collectives_mpi_group("again", 0, rank, staging, &again));
   }
   check_group(world);
   check_group(half);
+  if (staged) check_crossed(world, again);
   int all = 0;
   MPI_Allreduce(&failed, &all, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
-  if (rank == 0) printf("%s collectives on %d ranks: %s\n", world->ops->name, ranks, all ? "FAILED" : "all right");
+  if (rank == 0)
+    printf("%s collectives%s on %d ranks: %s\n", world->ops->name, staged ? " of a GPU's memory" : "", ranks,
+           all ? "FAILED" : "all right");
+  if (again) again->ops->destroy(again);
   half->ops->destroy(half);
   world->ops->destroy(world);
+  gd_staging_close(staging);
   device.ops->close(&device);
   MPI_Finalize();
   return all ? 1 : 0;

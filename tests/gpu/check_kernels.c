@@ -25,10 +25,10 @@ static void *off_by_one(void *pointer, gd_dtype dtype, bool off) {
   return (char *)pointer + (off ? gd_dtype_bytes(dtype) : 0);
 }
 
-/* variant: 0 layer, 1 rms; + 2: dx in place of dresidual and rows off by one element; + 4 times the width's number. */
-static void case_norm(side *s, const setting *set) {
+/* variant: 0 layer, 1 rms; + 2: dx in place of dresidual and rows off by one element. */
+static void norm(side *s, const setting *set, int64_t rows, int64_t leaf_rows, int64_t width) {
   bool rms = set->variant & 1, off = set->variant & 2;
-  int64_t rows = 10, width = width_of(set->variant / 4), leaf_rows = 5, elements = rows * width + 1;
+  int64_t leaves = GD_LEAVES(rows, leaf_rows), elements = rows * width + 1;
   gd_norm_args a = {.kind = rms ? GD_NORM_RMSNORM : GD_NORM_LAYERNORM, .dtype = set->dtype, .rows = rows, .width = width};
   a.epsilon = 1e-5f;
   a.x = off_by_one(input(s, 1, elements, set->dtype, 2, 0.5f), set->dtype, off);
@@ -49,12 +49,27 @@ static void case_norm(side *s, const setting *set) {
   gpu_must(s->kernels.ops->norm_backward(&s->kernels, &a));
   note(s, a.dx, rows * width, set->dtype);
   a.dx = off ? dresidual : output(s, rows * width, set->dtype);
-  a.dweight_leaves = output(s, rows / leaf_rows * width, GD_FLOAT32);
-  a.dbias_leaves = rms ? NULL : output(s, rows / leaf_rows * width, GD_FLOAT32);
+  a.dweight_leaves = output(s, leaves * width, GD_FLOAT32);
+  a.dbias_leaves = rms ? NULL : output(s, leaves * width, GD_FLOAT32);
   gpu_must(s->kernels.ops->norm_backward(&s->kernels, &a));
   note(s, a.dx, rows * width, set->dtype);
-  note(s, a.dweight_leaves, rows / leaf_rows * width, GD_FLOAT32);
-  if (!rms) note(s, a.dbias_leaves, rows / leaf_rows * width, GD_FLOAT32);
+  note(s, a.dweight_leaves, leaves * width, GD_FLOAT32);
+  if (!rms) note(s, a.dbias_leaves, leaves * width, GD_FLOAT32);
+  a.dx = (void *)(uintptr_t)a.dy; /* in place of dy, and the leaves of it */
+  gpu_must(s->kernels.ops->norm_backward(&s->kernels, &a));
+  note(s, a.dx, rows * width, set->dtype);
+  note(s, a.dweight_leaves, leaves * width, GD_FLOAT32);
+}
+
+/* variant: + 4 times the width's number. Narrow rows are many in a leaf. */
+static void case_norm(side *s, const setting *set) {
+  int64_t width = width_of(set->variant / 4);
+  norm(s, set, width < 200 ? 70 : 10, width < 200 ? 37 : 5, width);
+}
+
+/* Rows whose sums a block has no room for. */
+static void case_norm_wide(side *s, const setting *set) {
+  norm(s, set, 3, 2, 6100);
 }
 
 /* variant: leaves; odd ones accumulate. */
@@ -112,8 +127,9 @@ static void case_rotary(side *s, const setting *set) {
 
 /* variant: 0 the whole table, 1 its second half, 2 accumulating. */
 static void case_embedding(side *s, const setting *set) {
-  int64_t rows = 120, width = 300, vocabulary = 32, half = vocabulary / 2;
-  gd_embedding a = {.dtype = set->dtype, .rows = rows, .width = width, .leaf_rows = 12, .block_rows = half};
+  bool many = set->variant > 2; /* rows: more than are sorted at once, by 4 */
+  int64_t rows = many ? 4 * 1024 + 100 : 120, width = many ? 20 : 300, vocabulary = many ? 500 : 32, half = vocabulary / 2;
+  gd_embedding a = {.dtype = set->dtype, .rows = rows, .width = width, .leaf_rows = many ? 256 : 12, .block_rows = half};
   a.first_block = set->variant == 1;
   a.blocks = set->variant == 1 ? 1 : 2;
   a.block_stride = half * width + 64;
@@ -129,7 +145,7 @@ static void case_embedding(side *s, const setting *set) {
   note(s, a.gradient, a.blocks * a.block_stride, GD_FLOAT32);
 }
 
-/* variant: 1 bias, 2 table, 4 dropout, 8 residual, 16 positions given. */
+/* variant: 1 bias (and, of the norm, a layer's), 2 table, 4 dropout, 8 residual, 16 positions given, 32 the norm behind it. */
 static void case_rows(side *s, const setting *set) {
   int64_t rows = 22, width = 70, period = 8;
   gd_rows_finish a = {.dtype = set->dtype, .rows = rows, .width = width, .first_row = 1003, .period = period};
@@ -140,9 +156,20 @@ static void case_rows(side *s, const setting *set) {
   if (set->variant & 2) a.table = input(s, 3, period * width, set->dtype, 1, 0);
   if (set->variant & 4) a.dropout = 0.3f;
   if (set->variant & 8) a.residual = input(s, 4, rows * width, set->dtype, 1, 0);
-  if (set->variant & 16) a.positions = integers(s, 6, rows, (uint32_t)period);
+  if (set->variant & 16) a.positions = integers(s, 8, rows, (uint32_t)period);
+  if (set->variant & 32) {
+    a.norm = (gd_norm_args){.kind = set->variant & 1 ? GD_NORM_LAYERNORM : GD_NORM_RMSNORM, .epsilon = 1e-5f};
+    a.norm.weight = input(s, 6, width, set->dtype, 1, 1);
+    a.norm.y = output(s, rows * width, set->dtype);
+    a.norm.rstd = output(s, rows, GD_FLOAT32);
+    if (set->variant & 1) a.norm.bias = input(s, 7, width, set->dtype, 1, 0);
+    if (set->variant & 1) a.norm.mean = output(s, rows, GD_FLOAT32);
+  }
   gpu_must(s->kernels.ops->rows_finish(&s->kernels, &a));
   note(s, a.out, rows * width, set->dtype);
+  if (a.norm.y) note(s, a.norm.y, rows * width, set->dtype);
+  if (a.norm.y) note(s, a.norm.rstd, rows, GD_FLOAT32);
+  if (a.norm.mean) note(s, a.norm.mean, rows, GD_FLOAT32);
   gd_dropout_backward b = {.dtype = set->dtype, .rows = rows, .width = width, .first_row = 1000, .dropout = 0.3f, .rng = a.rng};
   b.dy = input(s, 5, rows * width, set->dtype, 1, 0);
   b.dx = output(s, rows * width, set->dtype);
@@ -250,6 +277,55 @@ static void case_loss(side *s, const setting *set) {
   sums.sums = output(s, 4, GD_FLOAT32);
   gpu_must(s->kernels.ops->loss_sums(&s->kernels, &sums));
   note(s, sums.sums, 4, GD_FLOAT32);
+}
+
+/* All of it in one call; the last shape does not fit shared memory. variant: 2 times the shape, + 1: in place. */
+static void case_loss_whole(side *s, const setting *set) {
+  static const struct {
+    int64_t rows, blocks, columns, valid;
+  } shapes[] = {{5, 1, 300, 300}, {3, 1, 1100, 1030}, {3, 4, 129, 500},
+                {4, 3, 50, 101},  {2, 40, 17, 650},   {1, 1, 26000, 25950}};
+  int64_t rows = shapes[set->variant / 2].rows, columns = shapes[set->variant / 2].columns;
+  bool in_place = set->variant & 1;
+  gd_loss a = {.dtype = set->dtype, .rows = rows, .columns = columns, .first_column = 100, .ld = columns + 3};
+  a.blocks = (int32_t)shapes[set->variant / 2].blocks;
+  a.valid_columns = shapes[set->variant / 2].valid;
+  a.block_stride = rows * a.ld + 4;
+  a.logits = input(s, 1, a.blocks * a.block_stride, GD_FLOAT32, 8, 0);
+  static const float odd[] = {NAN, INFINITY, -INFINITY};
+  for (int64_t r = 0; r < rows && r < 3 && set->variant / 2 == 2; r++)
+    gpu_must(s->device.ops->copy(s->kernels.stream, a.logits + r * a.block_stride + r * a.ld + 7, &odd[r], sizeof *odd,
+                                 GD_COPY_HOST_TO_DEVICE));
+  gpu_must(s->device.ops->stream_sync(s->kernels.stream));
+  a.targets = integers(s, 2, rows, (uint32_t)(a.valid_columns + 150));
+  a.weights = input(s, 3, rows, GD_FLOAT32, 0.5f, 0.5f);
+  a.row_max = output(s, rows, GD_FLOAT32);
+  a.block_sum = output(s, a.blocks * rows, GD_FLOAT32);
+  a.block_target = output(s, a.blocks * rows, GD_FLOAT32);
+  a.row_sum = output(s, rows, GD_FLOAT32);
+  a.row_target = output(s, rows, GD_FLOAT32);
+  a.row_loss = output(s, rows, GD_FLOAT32);
+  a.dld = in_place ? a.ld * 4 / (int64_t)gd_dtype_bytes(set->dtype) : columns;
+  a.dblock_stride = in_place ? a.block_stride * 4 / (int64_t)gd_dtype_bytes(set->dtype) : rows * columns;
+  void *apart = output(s, a.blocks * rows * columns, set->dtype);
+  float *logits = a.logits;
+  if (!in_place) { /* without a gradient first, from logits of its own */
+    a.logits = input(s, 1, a.blocks * a.block_stride, GD_FLOAT32, 8, 0);
+    gpu_must(s->kernels.ops->loss_whole(&s->kernels, &a));
+    note(s, a.row_loss, rows, GD_FLOAT32);
+  }
+  a.logits = logits;
+  a.dlogits = in_place ? (void *)logits : apart;
+  gpu_must(s->kernels.ops->loss_whole(&s->kernels, &a));
+  note(s, a.row_max, rows, GD_FLOAT32);
+  note(s, a.block_sum, a.blocks * rows, GD_FLOAT32);
+  note(s, a.row_sum, rows, GD_FLOAT32);
+  note(s, a.row_target, rows, GD_FLOAT32);
+  note(s, a.row_loss, rows, GD_FLOAT32);
+  for (int64_t r = 0; r < a.blocks * rows; r++) {
+    int64_t at = r / rows * a.dblock_stride + r % rows * a.dld;
+    note(s, (char *)a.dlogits + (size_t)at * gd_dtype_bytes(set->dtype), columns, set->dtype);
+  }
 }
 
 /* Nodes of 1 to 2048 units whose sums are so far apart that doubles round; then sums over all nodes of each cut, more of them
@@ -400,13 +476,15 @@ static const struct {
              {"matmul fast", case_matmul_fast, 0, 3 * PRODUCTS, 2, 3},
              {"attention", case_attention, 0, ATTENTIONS, -1, 1},
              {"norm", case_norm, 0, 4 * WIDTHS, 0, 4},
+             {"norm wide", case_norm_wide, 0, 4, 0, 0},
              {"sums", case_sums, 1, 12, 0, 0},
              {"activation", case_activation, 0, 15, 0, 0},
              {"rotary", case_rotary, 0, 3, 0, 0},
-             {"embedding", case_embedding, 0, 3, 0, 0},
-             {"rows, dropout", case_rows, 0, 20, 0, 0},
+             {"embedding", case_embedding, 0, 4, 0, 0},
+             {"rows, dropout", case_rows, 0, 64, 0, 0},
              {"cache", case_cache, 0, 2, 0, 0},
              {"loss", case_loss, 0, 4 * WIDTHS + 4, 0, 4},
+             {"loss whole", case_loss_whole, 0, 12, 0, 0},
              {"nodes", case_nodes, 0, 4, 0, 0},
              {"finite", case_finite, 0, 5, 0, 0},
              {"vote", case_vote, 0, 6, 0, 0},

@@ -110,7 +110,7 @@ check "does not open NCCL" [ ! -e "$work/nccl" ]
 check "two that share a GPU" says 'would share GPU 0' 64 cuda 2 FAKE_NCCL_LOADED="$work/nccl"
 check "do" [ -e "$work/nccl" ]
 echo nonsense >"$work/lib/libnccl.so.2"
-check "an NCCL that does not open" says 'but several GPUs need NCCL, which does not open: ' 64 cuda 2 FAKE_CUDA_DEVICES=2
+check "an NCCL that does not open" says 'MPI through host memory, which is slow: rank 0: several GPUs need NCCL, which does not open: ' 0 cuda 2 FAKE_CUDA_DEVICES=2
 rm "$work/lib/libnccl.so.2"
 check "one rank without it" says 'device: GPU 0 of 1' 0 cuda 1
 finish

@@ -1,7 +1,7 @@
 #!/bin/bash
 # One fingerprint: a float32 training with numerics: invariant on the emulation of CUDA (tests/gpu/emulation) gives the CPU's losses,
-# gradient norms and state bit for bit, in one micro-batch or several, and from a CPU's checkpoint on; in bfloat16 the same bits in any
-# micro-batches. Needs no GPU; skipped where the build has no CUDA.
+# gradient norms and state bit for bit, in one micro-batch or several, on several ranks (MPI through pinned memory), and from a CPU's
+# checkpoint on; in bfloat16 the same bits in any micro-batches and on any ranks. Needs no GPU; skipped where the build has no CUDA.
 gpu=$(cd "$(dirname "$0")" && pwd)
 for need in g++ gcc python3; do
   command -v "$need" >/dev/null || { echo "skipped: no $need"; exit 77; }
@@ -16,11 +16,11 @@ PLAIN=1 bash "$gpu/emulation/build" "$work/emulation" || exit 1
 cp "$bin/gptdist-train" "$emulated/"
 cp "$work/emulation/emulated.so" "$emulated/libgptdist-cuda.so"
 
-train_emulated() { # NAME CONFIG key=value...
+train_emulated() { # NAME CONFIG key=value...   on $ranks ranks
   local name=$1 config=$2 code
   shift 2
   bin=$emulated
-  LIMIT=300 train "$name" 1 "$config" run.device=cuda "$@"
+  LIMIT=300 train "$name" "${ranks:-1}" "$config" run.device=cuda "$@"
   code=$?
   bin=$cpu_programs
   [ $code -eq 0 ] && check "$name: on the emulated GPU" grep -q "emulated on the CPU" "$work/$name.out"
@@ -43,6 +43,22 @@ if train_emulated half gpt2 precision.dtype=bf16 run.steps=2 && train_emulated h
   check "gpt2 in bfloat16, micro-batches of 5: the losses and norms of one" same_curve half half-5
   check "gpt2 in bfloat16, micro-batches of 5: the state of one" same_state half half-5
 fi
+# Ranks that share the GPU
+export GPTDIST_TEST_SHARE_GPU=1
+one_gpu() { # RANKS NAME REFERENCE CONFIG key=value...
+  local ranks=$1 name=$2 reference=$3
+  train_emulated "$name" "${@:4}" || return
+  check "$name, $ranks ranks: the losses and norms of one" same_curve "$reference" "$name"
+  check "$name, $ranks ranks: the state of one" same_state "$reference" "$name"
+}
+one_gpu 2 gpt2-tensor gpt2-cpu gpt2 parallel.tensor=2 parallel.zero=0 batch.micro=12
+one_gpu 4 llama-both llama-cpu llama parallel.tensor=2 parallel.zero=1 batch.micro=5
+one_gpu 2 half-data half gpt2 precision.dtype=bf16 run.steps=2 parallel.zero=1
+# The second half again, on other ranks.
+rm -rf "$work/llama-both/checkpoints/step-00000004" "$work/llama-both/checkpoints/LATEST"
+one_gpu 2 llama-both llama-cpu llama parallel.zero=0
+check "llama-both did resume" grep -q "step 2" "$work/llama-both.out"
+unset GPTDIST_TEST_SHARE_GPU
 # The second half again, on the other device.
 mkdir -p "$work/moved"
 cp -r "$work/gpt2-cpu/checkpoints" "$work/moved/"

@@ -1,6 +1,7 @@
 /* ranks: 1 2 3 4 */
 /* Every collective of the group of all ranks against a plain loop over what each rank is known to hold, on the cpu and on the
- * lazy device, with the real count limit of MPI and with a tiny one that forces derived types and parts. */
+ * lazy device, with the real count limit of MPI and with a tiny one that forces derived types and parts; from and to the
+ * device's memory itself, and through memory beside it (comm/staging.h), as a GPU's goes. */
 #include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -21,6 +22,8 @@ static gd_session *session;
 static gd_mesh mesh;
 static gd_group *world;
 static gd_device cpu, lazy;
+static gd_staging *beside[2]; /* of cpu and lazy */
+static gd_group *staged[2];   /* NULL: of one rank, which has no MPI */
 
 typedef void body(gd_device *device);
 
@@ -32,13 +35,20 @@ static unsigned char byte_of(int r, size_t i, unsigned round) {
 static const size_t sizes[] = {0, 1, 5, 7, 8, 100, 5000};
 enum { SIZES = sizeof sizes / sizeof *sizes };
 
-/* Runs the body on both devices, with both limits. */
+/* Runs the body on both devices, with both limits, both ways. */
 static void everywhere(body *run) {
   static const size_t limits[] = {INT_MAX, 7};
+  gd_device *devices[] = {&cpu, &lazy};
+  gd_group *own = world;
   for (size_t l = 0; l < 2; l++) {
     gd_collectives_mpi_count_limit = limits[l];
-    run(&cpu);
-    run(&lazy);
+    for (int d = 0; d < 2; d++) {
+      run(devices[d]);
+      if (!staged[d]) continue;
+      world = staged[d];
+      run(devices[d]);
+      world = own;
+    }
   }
   gd_collectives_mpi_count_limit = INT_MAX;
 }
@@ -436,6 +446,33 @@ static void a_message_that_does_not_fit_names_call_and_group(void **state) {
   own.ops->close(&own);
 }
 
+/* The same through memory beside the device: the stream goes on, with the fault, and no later call of any stream is made. */
+static void a_fault_beside_the_device_holds_up_no_stream(void **state) {
+  (void)state;
+  if (world->size == 1) return;
+  unsigned char bytes[100] = {0};
+  gd_device own;
+  gd_staging *staging;
+  gd_group *group;
+  assert_int_equal(gd_device_open_cpu(&own), GD_OK);
+  assert_int_equal(gd_staging_open(&own, &staging), GD_OK);
+  assert_int_equal(gd_collectives_mpi_group("world", 0, world->rank, staging, &group), GD_OK);
+  gd_message message = {world->rank == 0 ? GD_SEND : GD_RECEIVE, !world->rank, bytes, world->rank == 0 ? 100 : 10};
+  if (world->rank < 2) assert_int_equal(group->ops->exchange(group, own.communication, &message, 1), GD_OK);
+  if (world->rank == 1) {
+    assert_int_equal(own.ops->stream_sync(own.communication), GD_RANK_FAILED);
+    assert_non_null(strstr(gd_error_text(), "exchange of group world failed: MPI_ERR_TRUNCATE"));
+    /* Nobody else makes this one. */
+    assert_int_equal(group->ops->broadcast(group, own.compute, bytes, 8, 0), GD_RANK_FAILED);
+    gd_error_clear();
+  } else {
+    assert_int_equal(own.ops->stream_sync(own.communication), GD_OK);
+  }
+  group->ops->destroy(group);
+  gd_staging_close(staging);
+  own.ops->close(&own);
+}
+
 /* The communication stream takes the collective; compute reads the result. Without the wait the lazy device shows NaNs. */
 static void a_missing_wait_for_a_collective_shows_on_the_lazy_device(void **state) {
   (void)state;
@@ -493,6 +530,7 @@ static void groups_of_a_mesh_reach_their_members_only(void **state) {
 static void the_table_is_whole(void **state) {
   (void)state;
   assert_int_equal(table_empty_collective(world->ops), -1);
+  if (staged[0]) assert_int_equal(table_empty_collective(staged[0]->ops), -1);
 }
 
 int main(void) {
@@ -503,6 +541,10 @@ int main(void) {
   bool opened = gd_mesh_init(&mesh, gd_session_ranks(session), 1, 1, 1) == GD_OK &&
                 gd_session_group(session, &mesh, GD_MASK_WORLD, &world) == GD_OK && gd_device_open_cpu(&cpu) == GD_OK &&
                 gd_device_open_lazy(&lazy) == GD_OK;
+  gd_device *devices[] = {&cpu, &lazy};
+  for (int d = 0; d < 2 && opened && world->size > 1; d++)
+    opened = gd_staging_open(devices[d], &beside[d]) == GD_OK &&
+             gd_collectives_mpi_group("world", 0, world->rank, beside[d], &staged[d]) == GD_OK;
   if (!opened) return 1;
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(the_table_is_whole),
@@ -519,10 +561,15 @@ int main(void) {
       cmocka_unit_test(reductions_of_whole_numbers_are_exact),
       cmocka_unit_test(a_reduction_of_bfloat16_is_refused),
       cmocka_unit_test(a_message_that_does_not_fit_names_call_and_group),
+      cmocka_unit_test(a_fault_beside_the_device_holds_up_no_stream),
       cmocka_unit_test(a_missing_wait_for_a_collective_shows_on_the_lazy_device),
       cmocka_unit_test(groups_of_a_mesh_reach_their_members_only),
   };
   int failed = cmocka_run_group_tests(tests, NULL, NULL);
+  for (int d = 0; d < 2; d++) {
+    if (staged[d]) staged[d]->ops->destroy(staged[d]);
+    gd_staging_close(beside[d]);
+  }
   cpu.ops->close(&cpu);
   lazy.ops->close(&lazy);
   gd_session_close(session);

@@ -32,7 +32,10 @@ library() {
 #include <string.h>
 #include "comm/cuda_backend.h"
 static int32_t nccl;
-static gd_status nccl_version(int32_t *out) { *out = nccl; return GD_OK; }
+static gd_status nccl_version(int32_t *out) {
+  *out = nccl;
+  return nccl < 0 ? gd_fail_user(GD_NO_MEMORY, "there is no NCCL") : GD_OK;
+}
 static gd_status open_device(int32_t local_rank, gd_device *out) { (void)out; $2 }
 static gd_status identify(int32_t local_rank, gd_cuda_gpu *out) {
   memset(out, 0, sizeof *out);
@@ -87,9 +90,18 @@ library GD_CUDA_BACKEND_ABI '__builtin_trap();' 'nccl -= 2 * local_rank; return 
 expect 'two versions of NCCL' cuda 64 'loads NCCL 2.28.7, rank 0 has 2.28.9: all hosts need the same libnccl.so.2'
 export GPTDIST_TEST_SHARE_GPU=1
 library GD_CUDA_BACKEND_ABI 'return gd_device_open_cpu(out);' 'out->uuid[0] = 7; out->count = 1; return GD_OK;'
-expect 'two ranks share a GPU in a test' cuda 0 'device: CPU'
+expect 'two ranks share a GPU in a test' cuda 0 'device: CPU' 2
+expect 'over MPI, and why' cuda 0 'which is slow: ranks 0 and 1 share GPU 0, and NCCL takes one rank a GPU' 2
 library GD_CUDA_BACKEND_ABI 'return gd_device_open_cpu(out);' 'nccl = 22505; return GD_OK;'
 expect 'an old NCCL is warned of' cuda 0 'NCCL 2.25.5 does not keep the order of collectives on two streams' 2
 library GD_CUDA_BACKEND_ABI 'return gd_device_open_cpu(out);' 'nccl = 22602; return GD_OK;'
 expect 'one that keeps the order is not' cuda 0 'device: CPU'
+export GPTDIST_TEST_SHARE_GPU=nccl
+library GD_CUDA_BACKEND_ABI 'return gd_device_open_cpu(out);' 'out->uuid[0] = 7; out->count = 1; return GD_OK;'
+expect 'two ranks share a GPU and NCCL' cuda 0 'device: CPU'
+export GPTDIST_TEST_SHARE_GPU=yes
+expect 'a word that says nothing' cuda 64 'ranks 0 and 1 would share GPU 0'
+unset GPTDIST_TEST_SHARE_GPU
+library GD_CUDA_BACKEND_ABI 'return gd_device_open_cpu(out);' 'nccl = -1; return GD_OK;'
+expect 'no NCCL' cuda 0 'over MPI through host memory, which is slow: rank 0: there is no NCCL' 2
 exit $bad

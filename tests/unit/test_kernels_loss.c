@@ -24,6 +24,21 @@ static void make_problem(void) {
   targets[4] = -100; /* no target; its weight is 0 */
 }
 
+/* All in one call, from the arguments of the call for block 0. */
+static void run_whole(gd_kernels *kernels, const gd_loss *first_block, gd_dtype dtype, bool in_place) {
+  float sums[BLOCKS * ROWS], hits[BLOCKS * ROWS];
+  gd_loss a = *first_block;
+  a.valid_columns = VALID;
+  a.blocks = BLOCKS;
+  a.block_stride = ROWS * LD;
+  a.dblock_stride = in_place && dtype == GD_BFLOAT16 ? 2 * ROWS * LD : ROWS * LD;
+  a.block_sum = sums;
+  a.block_target = hits;
+  assert_int_equal(kernels->ops->loss_whole(kernels, &a), GD_OK);
+}
+
+static bool in_one_call; /* in place of one for each block and pass */
+
 /* Rows first .. end. in_place: the gradient takes the memory of the logits, bfloat16 at twice the row distance. */
 static result run(gd_kernels *kernels, gd_dtype dtype, int first, int end, bool in_place) {
   static float logits[BLOCKS][ROWS][LD];
@@ -52,18 +67,21 @@ static result run(gd_kernels *kernels, gd_dtype dtype, int first, int end, bool 
       args[b].dlogits = args[b].logits;
       args[b].dld = dtype == GD_BFLOAT16 ? 2 * LD : LD;
     }
-    assert_int_equal(kernels->ops->loss_max(kernels, &args[b]), GD_OK);
   }
-  for (int b = 0; b < BLOCKS; b++) assert_int_equal(kernels->ops->loss_exponentials(kernels, &args[b]), GD_OK);
-  for (int i = first; i < end; i++) {
-    row_sum[i] = sums[0][i] + sums[1][i];
-    row_target[i] = hits[0][i] + hits[1][i];
-    r.sum[i] = row_sum[i];
+  if (in_one_call) {
+    run_whole(kernels, &args[0], dtype, in_place);
+  } else {
+    for (int b = 0; b < BLOCKS; b++) assert_int_equal(kernels->ops->loss_max(kernels, &args[b]), GD_OK);
+    for (int b = 0; b < BLOCKS; b++) assert_int_equal(kernels->ops->loss_exponentials(kernels, &args[b]), GD_OK);
+    for (int i = first; i < end; i++) {
+      row_sum[i] = sums[0][i] + sums[1][i];
+      row_target[i] = hits[0][i] + hits[1][i];
+    }
+    assert_int_equal(kernels->ops->loss_rows(kernels, &args[0]), GD_OK);
+    for (int b = 0; b < BLOCKS; b++) assert_int_equal(kernels->ops->loss_gradient(kernels, &args[b]), GD_OK);
   }
-  assert_int_equal(kernels->ops->loss_rows(kernels, &args[0]), GD_OK);
-  for (int b = 0; b < BLOCKS; b++) {
-    assert_int_equal(kernels->ops->loss_gradient(kernels, &args[b]), GD_OK);
-    if (!in_place) continue;
+  memcpy(r.sum + first, row_sum + first, (size_t)(end - first) * sizeof *row_sum);
+  for (int b = 0; b < BLOCKS && in_place; b++) {
     for (int row = first; row < end; row++)
       memcpy((char *)r.gradient.data + (size_t)((b * ROWS + row) * LD) * gd_dtype_bytes(dtype),
              (char *)args[b].dlogits + (size_t)((row - first) * args[b].dld) * gd_dtype_bytes(dtype),
@@ -117,6 +135,35 @@ static void loss_and_gradient_match_finite_differences_also_in_place(void **stat
       tensor_free(&r.gradient);
     }
   gd_kernels_close(&kernels);
+}
+
+static void one_call_for_all_blocks_changes_no_bit(void **state) {
+  (void)state;
+  make_problem();
+  logit_values[2][7] = NAN;
+  logit_values[6][50] = INFINITY;
+  for (int isa = 0; isa < ISAS; isa++) {
+    gd_kernels kernels;
+    if (!open_isa(isa_names[isa], 1 + isa % 2, &kernels)) continue;
+    for (int variant = 0; variant < 4; variant++) {
+      gd_dtype dtype = variant % 2 ? GD_BFLOAT16 : GD_FLOAT32;
+      result passes = run(&kernels, dtype, 1, ROWS, variant / 2);
+      in_one_call = true;
+      result whole = run(&kernels, dtype, 1, ROWS, variant / 2);
+      in_one_call = false;
+      assert_same_bits(whole.loss + 1, passes.loss + 1, (ROWS - 1) * sizeof(float), "loss");
+      assert_same_bits(whole.sum + 1, passes.sum + 1, (ROWS - 1) * sizeof(float), "sum of exp");
+      for (int b = 0; b < BLOCKS; b++)
+        for (size_t row = 1; row < ROWS; row++) {
+          size_t at = ((size_t)b * ROWS + row) * LD * gd_dtype_bytes(dtype);
+          assert_same_bits((char *)whole.gradient.data + at, (char *)passes.gradient.data + at, COLUMNS * gd_dtype_bytes(dtype),
+                           "gradient");
+        }
+      tensor_free(&whole.gradient);
+      tensor_free(&passes.gradient);
+    }
+    gd_kernels_close(&kernels);
+  }
 }
 
 static void rows_and_isa_change_no_bit(void **state) {
@@ -213,6 +260,7 @@ int main(void) {
                                       close_test_device),
       cmocka_unit_test_setup_teardown(rows_and_isa_change_no_bit, open_test_device, close_test_device),
       cmocka_unit_test_setup_teardown(sums_of_exponentials_have_128_lanes, open_test_device, close_test_device),
+      cmocka_unit_test_setup_teardown(one_call_for_all_blocks_changes_no_bit, open_test_device, close_test_device),
       cmocka_unit_test_setup_teardown(a_not_a_number_reaches_the_loss, open_test_device, close_test_device),
       cmocka_unit_test_setup_teardown(loss_sums_are_chains_of_a_sequence, open_test_device, close_test_device),
   };

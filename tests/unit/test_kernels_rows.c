@@ -235,6 +235,46 @@ static void rows_finish_adds_in_order_and_drops_by_the_global_element(void **sta
     }
 }
 
+static void a_norm_behind_rows_finish_is_that_of_what_was_stored(void **state) {
+  (void)state;
+  enum { R = 9, C = 141 };
+  random_state = 63;
+  for (int isa = 0; isa < ISAS; isa++)
+    for (int variant = 0; variant < 4; variant++) {
+      gd_kernels kernels;
+      if (!open_isa(isa_names[isa], 1 + variant % 2, &kernels)) continue;
+      gd_dtype dtype = variant % 2 ? GD_BFLOAT16 : GD_FLOAT32;
+      size_t bytes = R * C * gd_dtype_bytes(dtype);
+      tensor sum = tensor_random(GD_FLOAT32, R * C, 1.0f), weight = tensor_random(dtype, C, 1.0f);
+      tensor bias = tensor_random(dtype, C, 1.0f), out = tensor_new(dtype, R * C);
+      tensor y = tensor_new(dtype, R * C), want = tensor_new(dtype, R * C);
+      float mean[2][R], rstd[2][R];
+      gd_rows_finish args = {.dtype = dtype, .rows = R, .width = C, .sum = sum.data, .bias = bias.data, .out = out.data};
+      args.norm = (gd_norm_args){.kind = variant & 2 ? GD_NORM_RMSNORM : GD_NORM_LAYERNORM, .epsilon = 1e-5f};
+      args.norm.weight = weight.data;
+      args.norm.bias = variant & 2 ? NULL : bias.data;
+      args.norm.y = y.data;
+      args.norm.mean = variant & 2 ? NULL : mean[0];
+      args.norm.rstd = rstd[0];
+      assert_int_equal(kernels.ops->rows_finish(&kernels, &args), GD_OK);
+      gd_norm_args norm = gd_norm_of_rows(&args);
+      norm.y = want.data;
+      norm.mean = variant & 2 ? NULL : mean[1];
+      norm.rstd = rstd[1];
+      assert_int_equal(kernels.ops->norm_forward(&kernels, &norm), GD_OK);
+      assert_same_bits(y.data, want.data, bytes, "norm");
+      assert_same_bits(rstd[0], rstd[1], sizeof rstd[0], "1 / std");
+      if (norm.mean) assert_same_bits(mean[0], mean[1], sizeof mean[0], "mean");
+      tensor_free(&sum);
+      tensor_free(&weight);
+      tensor_free(&bias);
+      tensor_free(&out);
+      tensor_free(&y);
+      tensor_free(&want);
+      gd_kernels_close(&kernels);
+    }
+}
+
 static void dropout_backward_uses_the_mask_of_the_forward_pass(void **state) {
   (void)state;
   enum { R = 19, C = 77 };
@@ -294,6 +334,8 @@ int main(void) {
       cmocka_unit_test_setup_teardown(embedding_gradient_is_the_tree_over_the_leaves_that_hold_a_token, open_test_device,
                                       close_test_device),
       cmocka_unit_test_setup_teardown(rows_finish_adds_in_order_and_drops_by_the_global_element, open_test_device,
+                                      close_test_device),
+      cmocka_unit_test_setup_teardown(a_norm_behind_rows_finish_is_that_of_what_was_stored, open_test_device,
                                       close_test_device),
       cmocka_unit_test_setup_teardown(dropout_backward_uses_the_mask_of_the_forward_pass, open_test_device, close_test_device),
       cmocka_unit_test_setup_teardown(dropout_drops_its_share_and_keeps_the_mean, open_test_device, close_test_device),

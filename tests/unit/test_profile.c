@@ -85,6 +85,8 @@ static void elementwise_kernels_are_counted(void **state) {
   expect(gd_work_rows_finish(&g), 4 * (60 + 60 + 60 + 6), 60, "rows of positions of their own");
   gd_cache_rows k = {.dtype = GD_BFLOAT16, .rows = 3, .width = 16};
   expect(gd_work_cache_rows(&k), 2 * 2 * 48 + 8 * 3, 0, "rows to a cache");
+  f.norm = (gd_norm_args){.kind = GD_NORM_RMSNORM, .y = &f};
+  expect(gd_work_rows_finish(&f), 4 * 66 + 2 * (180 + 20), 180 + 240, "rows and their norm");
   gd_rows_finish e = {.dtype = GD_FLOAT32, .rows = 6, .width = 10, .table = some, .period = 2};
   expect(gd_work_rows_finish(&e), 4 * (60 + 60 + 20), 60, "rows of two positions");
   gd_dropout_backward d = {.dtype = GD_BFLOAT16, .rows = 6, .width = 10};
@@ -125,6 +127,12 @@ static void loss_is_counted(void **state) {
   expect(gd_work_loss_exponentials(&a), 4 * (60 + 12), 90, "loss_exponentials");
   expect(gd_work_loss_gradient(&a), 4 * (30 + 9) + 2 * 48, 60, "loss_gradient");
   expect(gd_work_loss_rows(&a), 4 * 12, 9, "loss_rows");
+  gd_loss whole = a;
+  whole.blocks = 2;
+  whole.valid_columns = 26;
+  expect(gd_work_loss_whole(&whole), 4 * (78 + 30), 4 * 78, "loss_whole without a gradient");
+  whole.dlogits = &whole;
+  expect(gd_work_loss_whole(&whole), 4 * (78 + 30) + 2 * 96, 6 * 78, "loss_whole");
   gd_loss_sums s = {.sequences = 2, .length = 5};
   expect(gd_work_loss_sums(&s), 4 * (20 + 4), 20, "loss_sums");
 }

@@ -85,6 +85,7 @@ TIMED(loss_max, gd_loss)
 TIMED(loss_exponentials, gd_loss)
 TIMED(loss_gradient, gd_loss)
 TIMED(loss_rows, gd_loss)
+TIMED(loss_whole, gd_loss)
 TIMED(loss_sums, gd_loss_sums)
 TIMED(unit_squares, gd_unit_squares)
 TIMED(unit_nodes, gd_unit_nodes)
@@ -158,6 +159,7 @@ static const gd_kernels_ops wrappers = {
     .loss_exponentials = timed_loss_exponentials,
     .loss_gradient = timed_loss_gradient,
     .loss_rows = timed_loss_rows,
+    .loss_whole = timed_loss_whole,
     .loss_sums = timed_loss_sums,
     .unit_squares = timed_unit_squares,
     .unit_nodes = timed_unit_nodes,

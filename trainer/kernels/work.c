@@ -91,7 +91,11 @@ gd_work gd_work_rows_finish(const gd_rows_finish *a) {
   if (a->table) stored += product(a->positions ? a->rows : period, a->width);
   int operations = (a->bias ? 1 : 0) + (a->table ? 1 : 0) + (a->dropout > 0 ? 1 : 0) + (a->residual ? 1 : 0);
   double positions = a->positions ? (double)a->rows * INDEX_BYTES : 0;
-  return (gd_work){elements * FLOAT_BYTES + stored * bytes_of(a->dtype) + positions, elements * operations};
+  gd_work work = {elements * FLOAT_BYTES + stored * bytes_of(a->dtype) + positions, elements * operations};
+  if (!a->norm.y) return work;
+  gd_norm_args norm = gd_norm_of_rows(a);
+  gd_work more = gd_work_norm_forward(&norm);
+  return (gd_work){work.bytes + more.bytes - elements * bytes_of(a->dtype), work.operations + more.operations}; /* x is here */
 }
 
 gd_work gd_work_dropout_backward(const gd_dropout_backward *a) {
@@ -155,6 +159,14 @@ gd_work gd_work_loss_gradient(const gd_loss *a) {
 
 gd_work gd_work_loss_rows(const gd_loss *a) {
   return (gd_work){4 * (double)a->rows * FLOAT_BYTES, 3 * (double)a->rows};
+}
+
+gd_work gd_work_loss_whole(const gd_loss *a) {
+  /* targets, weights; row_max, row_sum, row_target, row_loss; block_sum and block_target of each block. Operations of the four
+   * calls. */
+  gd_work work = loss(a, 1, 6 + 2 * (double)a->blocks, a->dlogits ? 6 : 4);
+  if (a->dlogits) work.bytes += product(a->rows, a->columns * a->blocks) * bytes_of(a->dtype);
+  return work;
 }
 
 gd_work gd_work_loss_sums(const gd_loss_sums *a) {

@@ -37,6 +37,7 @@ gd_work gd_work_loss_max(const gd_loss *a);
 gd_work gd_work_loss_exponentials(const gd_loss *a);
 gd_work gd_work_loss_gradient(const gd_loss *a);
 gd_work gd_work_loss_rows(const gd_loss *a);
+gd_work gd_work_loss_whole(const gd_loss *a);
 gd_work gd_work_loss_sums(const gd_loss_sums *a);
 gd_work gd_work_unit_squares(const gd_unit_squares *a);
 /* As if every unit was in a node. */

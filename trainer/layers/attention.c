@@ -1,4 +1,4 @@
-/* attention.c - norm, query/key/value, rotary positions, attention, projection, residual. */
+/* attention.c - norm, query/key/value, rotary positions, attention, projection, residual, the mlp's norm. */
 #include <math.h>
 
 #include "trainer/layers/layers.h"
@@ -123,9 +123,12 @@ gd_status gd_attention_layer_forward(gd_model *model, const gd_micro *micro, int
     gd_attention a = block_arguments(model, micro, layer, block);
     GD_TRY(model->kernels.ops->attention_forward(&model->kernels, &a));
   }
+  gd_norm_args norm2 = gd_norm_arguments(
+      model, micro, p->norm2_weight, p->norm2_bias, gd_model_kept(model, micro, GD_A_NORM2, layer),
+      gd_model_kept_float(model, micro, GD_A_NORM2_MEAN, layer), gd_model_kept_float(model, micro, GD_A_NORM2_RSTD, layer));
   return gd_branch_forward(model, micro, p->projection_weight, p->projection_bias, GD_DROPOUT_PROJECTION, layer,
                            gd_model_kept(model, micro, GD_A_ATTENTION, layer), x,
-                           gd_model_kept(model, micro, GD_A_MIDDLE, layer));
+                           gd_model_kept(model, micro, GD_A_MIDDLE, layer), &norm2);
 }
 
 gd_status gd_attention_layer_backward(gd_model *model, const gd_micro *micro, int32_t layer) {

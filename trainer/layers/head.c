@@ -69,6 +69,17 @@ static gd_status sum_blocks(gd_model *model, const strip *s, float *blocks, floa
   return model->kernels.ops->tree_sum(&model->kernels, &tree);
 }
 
+/* Logits to gradients (or what the caller does not need), and the loss of each row, where all blocks are here. */
+static gd_status whole(gd_model *model, const strip *s, bool gradient) {
+  gd_loss a = block_arguments(model, s, 0);
+  a.valid_columns = model->layout.shape.vocabulary;
+  a.blocks = s->weight->blocks;
+  a.block_stride = s->rows * s->columns;
+  a.dblock_stride = s->rows * s->ld;
+  if (!gradient) a.dlogits = 0;
+  return model->kernels.ops->loss_whole(&model->kernels, &a);
+}
+
 /* Logits to exponentials, and the loss of each row. */
 static gd_status softmax(gd_model *model, const strip *s) {
   const gd_kernels_ops *ops = model->kernels.ops;
@@ -89,6 +100,17 @@ static gd_status softmax(gd_model *model, const strip *s) {
   GD_TRY(sum_blocks(model, s, s->block_target, s->row_target));
   gd_loss a = block_arguments(model, s, 0);
   return ops->loss_rows(&model->kernels, &a);
+}
+
+/* The loss of each row, and in place of the logits their gradient. */
+static gd_status loss_of_rows(gd_model *model, const strip *s, bool gradient) {
+  if (model->tensor->size == 1) return whole(model, s, gradient);
+  GD_TRY(softmax(model, s));
+  for (int32_t block = 0; block < s->weight->blocks && gradient; block++) {
+    gd_loss a = block_arguments(model, s, block);
+    GD_TRY(model->kernels.ops->loss_gradient(&model->kernels, &a));
+  }
+  return GD_OK;
 }
 
 /* The sum in a buffer of the counter. Buffer 0, in which the sum of a whole node ends, is its gradient slot, where a tied head
@@ -133,15 +155,12 @@ static gd_status run_rows(gd_model *model, const gd_micro *micro, const void *x,
   for (int64_t done = 0; done < rows; done += most) {
     strip s = strip_of(model, micro, x, first + done, rows - done < most ? rows - done : most);
     GD_TRY(gd_linear_column_forward(model, layout->head, -1, s.x, s.rows, s.logits, GD_FLOAT32));
-    GD_TRY(softmax(model, &s));
+    GD_TRY(loss_of_rows(model, &s, slot >= 0));
     if (slot < 0) continue;
-    for (int32_t block = 0; block < s.weight->blocks; block++) {
-      gd_loss a = block_arguments(model, &s, block);
-      GD_TRY(model->kernels.ops->loss_gradient(&model->kernels, &a));
-    }
     if (s.weight->trained) GD_TRY(backward_weight(model, micro, &s, slot, done / most, &counter));
     float *partial = gd_model_workspace_float(model, GD_W_PARTIAL) + s.first * layout->shape.width;
-    if (layout->head_goes_back) GD_TRY(gd_linear_column_backward_input(model, layout->head, s.logits, s.rows, s.ld, partial));
+    if (layout->head_goes_back)
+      GD_TRY(gd_linear_column_backward_input(model, layout->head, s.logits, s.rows, s.ld, partial, GD_FLOAT32));
   }
   return GD_OK;
 }

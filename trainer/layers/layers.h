@@ -13,9 +13,10 @@ GD_CHECKED gd_status gd_linear_column_forward(gd_model *model, int32_t weight, i
                                               void *y, gd_dtype y_dtype);
 /* Row-parallel: partial[rows][n] = TREE over the blocks here of x[block][rows][k] W_block[n][k]^T, float32. */
 GD_CHECKED gd_status gd_linear_row_forward(gd_model *model, int32_t weight, const void *x, int64_t rows, float *partial);
-/* partial[rows][k] = TREE over the blocks here of dy[block][rows][n] W_block[n][k]; dy rows are dy_ld apart (0: dense). */
+/* dx[rows][k] = TREE over the blocks here of dy[block][rows][n] W_block[n][k], rounded to dx_dtype: float32 where other ranks
+ * have the rest of the sum; dy rows are dy_ld apart (0: dense). */
 GD_CHECKED gd_status gd_linear_column_backward_input(gd_model *model, int32_t weight, const void *dy, int64_t rows,
-                                                     int64_t dy_ld, float *partial);
+                                                     int64_t dy_ld, void *dx, gd_dtype dx_dtype);
 /* dx[block][rows][k] = dy[rows][n] W_block[n][k], stored. */
 GD_CHECKED gd_status gd_linear_row_backward_input(gd_model *model, int32_t weight, const void *dy, int64_t rows, void *dx);
 /* dW_block (+)= dy^T x over some rows, float32. Column: dy has blocks, x is shared; row: the reverse. */
@@ -36,6 +37,9 @@ GD_CHECKED gd_status gd_linear_backward_weight(gd_model *model, const gd_micro *
 GD_CHECKED gd_status gd_linear_column_backward_bias(gd_model *model, const gd_micro *micro, int32_t bias, const void *dy);
 
 /* ---- norm.c ---- */
+/* The forward norm of x, without its input: as gd_norm_layer_forward makes it. */
+gd_norm_args gd_norm_arguments(const gd_model *model, const gd_micro *micro, int32_t weight, int32_t bias, void *y, float *mean,
+                               float *rstd);
 GD_CHECKED gd_status gd_norm_layer_forward(gd_model *model, const gd_micro *micro, int32_t weight, int32_t bias, const void *x,
                                            void *y, float *mean, float *rstd);
 /* dx = gradient through the norm of dy, plus dresidual (may be NULL; may be dx). */
@@ -57,9 +61,11 @@ GD_CHECKED gd_status gd_head_loss(gd_model *model, const gd_micro *micro, float 
  * inference only. */
 GD_CHECKED gd_status gd_head_logits(gd_model *model, const gd_micro *micro, float *logits);
 
-/* residual_out = residual_in + dropout(row-parallel product + bias): the end of both branches of a layer. */
+/* residual_out = residual_in + dropout(row-parallel product + bias): the end of both branches of a layer; and the norm of it
+ * that follows (NULL: none). */
 GD_CHECKED gd_status gd_branch_forward(gd_model *model, const gd_micro *micro, int32_t weight, int32_t bias,
-                                       gd_dropout_site site, int32_t layer, const void *x, const void *residual, void *out);
+                                       gd_dropout_site site, int32_t layer, const void *x, const void *residual, void *out,
+                                       const gd_norm_args *norm);
 /* From DRESIDUAL: bias and weight gradients, and dx[block][rows][k]. */
 GD_CHECKED gd_status gd_branch_backward(gd_model *model, const gd_micro *micro, int32_t weight, int32_t bias,
                                         gd_dropout_site site, int32_t layer, const void *x, void *dx);

@@ -47,7 +47,7 @@ gd_status gd_linear_row_forward(gd_model *model, int32_t weight, const void *x, 
 }
 
 gd_status gd_linear_column_backward_input(gd_model *model, int32_t weight, const void *dy, int64_t rows, int64_t dy_ld,
-                                          float *partial) {
+                                          void *dx, gd_dtype dx_dtype) {
   const gd_parameter *w = parameter_of(model, weight);
   gd_matmul product = {
       .form = GD_MATMUL_NN, .m = rows, .n = w->block_cols, .k = w->block_rows, .leaves = w->blocks, .dtype = stored(model)};
@@ -57,8 +57,8 @@ gd_status gd_linear_column_backward_input(gd_model *model, int32_t weight, const
   product.b = gd_model_parameter(model, weight, 0);
   product.ldb = w->block_cols;
   product.b_leaf_stride = w->block_elems;
-  product.c_dtype = GD_FLOAT32;
-  product.c = partial;
+  product.c_dtype = dx_dtype;
+  product.c = dx;
   product.ldc = w->block_cols;
   return model->kernels.ops->matmul(&model->kernels, &product);
 }
@@ -139,7 +139,7 @@ gd_status gd_linear_column_backward_bias(gd_model *model, const gd_micro *micro,
 }
 
 gd_status gd_branch_forward(gd_model *model, const gd_micro *micro, int32_t weight, int32_t bias, gd_dropout_site site,
-                            int32_t layer, const void *x, const void *residual, void *out) {
+                            int32_t layer, const void *x, const void *residual, void *out, const gd_norm_args *norm) {
   float *sum;
   GD_TRY(gd_linear_row_forward(model, weight, x, micro->rows, gd_model_workspace_float(model, GD_W_PARTIAL)));
   GD_TRY(gd_reduce_rows(model, micro, &sum));
@@ -150,6 +150,7 @@ gd_status gd_branch_forward(gd_model *model, const gd_micro *micro, int32_t weig
   finish.rng = gd_model_dropout_rng(model, micro, site, layer);
   finish.residual = residual;
   finish.out = out;
+  if (norm) finish.norm = *norm;
   return model->kernels.ops->rows_finish(&model->kernels, &finish);
 }
 
@@ -186,6 +187,9 @@ gd_status gd_entry_backward(gd_model *model, const gd_micro *micro, int32_t weig
     GD_TRY(gd_reduce_gather(model, micro, norm_y, GD_W_GATHERED, &all));
     GD_TRY(gd_linear_backward_weight(model, micro, weight, dy, all));
   }
-  GD_TRY(gd_linear_column_backward_input(model, weight, dy, micro->rows, 0, gd_model_workspace_float(model, GD_W_PARTIAL)));
-  return gd_reduce_rows_rounded(model, micro, gd_model_workspace(model, GD_W_DNORM));
+  void *dnorm = gd_model_workspace(model, GD_W_DNORM), *partial = gd_model_workspace(model, GD_W_PARTIAL);
+  if (model->tensor->size == 1) /* the sum is whole: rounded where it is made */
+    return gd_linear_column_backward_input(model, weight, dy, micro->rows, 0, dnorm, stored(model));
+  GD_TRY(gd_linear_column_backward_input(model, weight, dy, micro->rows, 0, partial, GD_FLOAT32));
+  return gd_reduce_rows_rounded(model, micro, dnorm);
 }

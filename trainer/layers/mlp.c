@@ -1,4 +1,4 @@
-/* mlp.c - norm, up (and gate), activation, down, residual. */
+/* mlp.c - up (and gate) of the norm that came with attention's residual, activation, down, residual. */
 #include "trainer/layers/layers.h"
 #include "trainer/reduce.h"
 
@@ -17,16 +17,13 @@ gd_status gd_mlp_layer_forward(gd_model *model, const gd_micro *micro, int32_t l
   const gd_layer_parameters *p = &model->layout.layers[layer];
   const void *all;
   void *norm = gd_model_kept(model, micro, GD_A_NORM2, layer), *middle = gd_model_kept(model, micro, GD_A_MIDDLE, layer);
-  GD_TRY(gd_norm_layer_forward(model, micro, p->norm2_weight, p->norm2_bias, middle, norm,
-                               gd_model_kept_float(model, micro, GD_A_NORM2_MEAN, layer),
-                               gd_model_kept_float(model, micro, GD_A_NORM2_RSTD, layer)));
   GD_TRY(gd_reduce_gather(model, micro, norm, GD_W_GATHERED, &all));
   gd_activation_args args = activation(model, micro, layer);
   GD_TRY(gd_linear_column_forward(model, p->up_weight, p->up_bias, all, micro->rows,
                                   gd_model_kept(model, micro, GD_A_UP, layer), args.dtype));
   GD_TRY(model->kernels.ops->activation_forward(&model->kernels, &args));
   return gd_branch_forward(model, micro, p->down_weight, p->down_bias, GD_DROPOUT_DOWN, layer, args.y, middle,
-                           gd_model_kept(model, micro, GD_A_RESIDUAL, layer + 1));
+                           gd_model_kept(model, micro, GD_A_RESIDUAL, layer + 1), NULL);
 }
 
 gd_status gd_mlp_layer_backward(gd_model *model, const gd_micro *micro, int32_t layer) {

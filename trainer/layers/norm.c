@@ -12,13 +12,19 @@ static gd_norm_args common(const gd_model *model, const gd_micro *micro, int32_t
   return args;
 }
 
-gd_status gd_norm_layer_forward(gd_model *model, const gd_micro *micro, int32_t weight, int32_t bias, const void *x, void *y,
-                                float *mean, float *rstd) {
+gd_norm_args gd_norm_arguments(const gd_model *model, const gd_micro *micro, int32_t weight, int32_t bias, void *y, float *mean,
+                               float *rstd) {
   gd_norm_args args = common(model, micro, weight, bias);
-  args.x = x;
   args.y = y;
   args.mean = args.kind == GD_NORM_LAYERNORM ? mean : 0;
   args.rstd = rstd;
+  return args;
+}
+
+gd_status gd_norm_layer_forward(gd_model *model, const gd_micro *micro, int32_t weight, int32_t bias, const void *x, void *y,
+                                float *mean, float *rstd) {
+  gd_norm_args args = gd_norm_arguments(model, micro, weight, bias, y, mean, rstd);
+  args.x = x;
   return model->kernels.ops->norm_forward(&model->kernels, &args);
 }
 

@@ -40,7 +40,11 @@ struct cudaDeviceProp {
   } uuid;
   int major, minor, pciDomainID, pciBusID, pciDeviceID;
 };
-enum cudaDeviceAttr { cudaDevAttrComputeCapabilityMajor, cudaDevAttrComputeCapabilityMinor };
+enum cudaDeviceAttr {
+  cudaDevAttrComputeCapabilityMajor,
+  cudaDevAttrComputeCapabilityMinor,
+  cudaDevAttrMaxSharedMemoryPerBlockOptin
+};
 #define CUDART_CB
 cudaError_t cudaGetLastError(void);
 const char *cudaGetErrorString(cudaError_t);
@@ -71,6 +75,10 @@ cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t);
 cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned);
 cudaError_t cudaEventQuery(cudaEvent_t);
 cudaError_t cudaEventSynchronize(cudaEvent_t);
+enum cudaDriverEntryPointQueryResult { cudaDriverEntryPointSuccess };
+enum { cudaEnableDefault };
+cudaError_t cudaGetDriverEntryPointByVersion(const char *, void **, unsigned, unsigned long long,
+                                             enum cudaDriverEntryPointQueryResult *);
 #ifdef __cplusplus
 }
 #endif

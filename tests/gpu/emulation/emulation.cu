@@ -1,10 +1,12 @@
 /* emulation.cu - just enough of the CUDA runtime and of cuBLASLt on host memory to run the kernels of trainer/kernels/cuda
  * where there is no GPU. It says nothing about speed, memory ordering or what cuBLASLt really does. Threads: threads.cu. */
 #include <cublasLt.h>
+#include <cuda.h>
 #include <cuda_runtime.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 extern "C" {
 #include "comm/device_cuda.h"
@@ -32,8 +34,8 @@ cudaError_t cudaSetDevice(int) {
 cudaError_t cudaGetDevice(int *out) {
   return *out = 0, cudaSuccess;
 }
-cudaError_t cudaDeviceGetAttribute(int *out, enum cudaDeviceAttr, int) {
-  return *out = 0, cudaSuccess;
+cudaError_t cudaDeviceGetAttribute(int *out, enum cudaDeviceAttr name, int) {
+  return *out = name == cudaDevAttrMaxSharedMemoryPerBlockOptin ? 99 * 1024 : 0, cudaSuccess;
 }
 cudaError_t cudaGetDeviceCount(int *out) {
   return *out = 1, cudaSuccess;
@@ -113,6 +115,18 @@ cudaError_t cudaEventQuery(cudaEvent_t) {
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t) {
   return cudaSuccess;
+}
+
+/* A thread of the host's sets the flag meanwhile. */
+static CUresult wait_value(CUstream, CUdeviceptr address, uint32_t value, unsigned) {
+  const uint32_t *flag = (const uint32_t *)address;
+  const struct timespec pause = {0, 20000};
+  while ((int32_t)(__atomic_load_n(flag, __ATOMIC_ACQUIRE) - value) < 0) nanosleep(&pause, NULL);
+  return CUDA_SUCCESS;
+}
+cudaError_t cudaGetDriverEntryPointByVersion(const char *, void **out, unsigned, unsigned long long,
+                                             enum cudaDriverEntryPointQueryResult *how) {
+  return *out = (void *)wait_value, *how = cudaDriverEntryPointSuccess, cudaSuccess;
 }
 
 /* ---- cuBLASLt ---- */

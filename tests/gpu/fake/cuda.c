@@ -10,7 +10,9 @@
  *   FAKE_CUDA_OVERRUN=N         every fill of zeros writes N bytes more than it is asked for
  *   FAKE_CUDA_REPORT=FILE       at the end: copies to the device from pinned and from pageable memory
  *
- * It is strict where CUDA is: a task may not call CUDA, and allocating or freeing waits for what is queued. */
+ * It is strict where CUDA is, or may be: a task may not call CUDA, one task runs at a time, whatever its stream, and allocating
+ * or freeing waits for what is queued. */
+#include <cuda.h>
 #include <cuda_runtime_api.h>
 #include <pthread.h>
 #include <stdbool.h>
@@ -22,7 +24,7 @@
 
 typedef struct operation {
   struct operation *next;
-  enum { COPY, FILL, TASK, RECORD, WAIT } kind;
+  enum { COPY, FILL, TASK, RECORD, WAIT, WAIT_FLAG } kind;
   void *to;
   const void *from;
   size_t bytes;
@@ -32,6 +34,8 @@ typedef struct operation {
   void *argument;
   struct CUevent_st *event;
   uint64_t generation;
+  const uint32_t *flag;
+  uint32_t value;
 } operation;
 
 struct CUstream_st {
@@ -79,15 +83,21 @@ static cudaError_t enter(void) {
 }
 
 static void run(operation *o) {
-  const struct timespec nap = {o->nap_ms / 1000, o->nap_ms % 1000 * 1000000};
+  static pthread_mutex_t host_tasks = PTHREAD_MUTEX_INITIALIZER;
+  const struct timespec nap = {o->nap_ms / 1000, o->nap_ms % 1000 * 1000000}, pause = {0, 20000};
   if (o->nap_ms) nanosleep(&nap, NULL);
   switch (o->kind) {
     case COPY: memmove(o->to, o->from, o->bytes); break;
     case FILL: memset(o->to, o->byte, o->bytes + (size_t)(o->byte ? 0 : setting("FAKE_CUDA_OVERRUN", 0))); break;
     case TASK:
+      pthread_mutex_lock(&host_tasks);
       inside_task = true;
       o->task(o->argument);
       inside_task = false;
+      pthread_mutex_unlock(&host_tasks);
+      break;
+    case WAIT_FLAG:
+      while ((int32_t)(__atomic_load_n(o->flag, __ATOMIC_ACQUIRE) - o->value) < 0) nanosleep(&pause, NULL);
       break;
     default: break;
   }
@@ -448,4 +458,19 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   while (event->passed < event->recorded) pthread_cond_wait(&changed, &lock);
   pthread_mutex_unlock(&lock);
   return sticky;
+}
+
+static CUresult wait_value(CUstream stream, CUdeviceptr address, cuuint32_t value, unsigned flags) {
+  if (flags != CU_STREAM_WAIT_VALUE_GEQ) return CUDA_ERROR_INVALID_VALUE;
+  return (CUresult)push(stream, (operation){.kind = WAIT_FLAG, .flag = (const uint32_t *)(uintptr_t)address, .value = value});
+}
+
+cudaError_t cudaGetDriverEntryPointByVersion(const char *symbol, void **out, unsigned version, unsigned long long flags,
+                                             enum cudaDriverEntryPointQueryResult *how) {
+  CUresult (*found)(CUstream, CUdeviceptr, cuuint32_t, unsigned) = wait_value;
+  (void)flags;
+  if (strcmp(symbol, "cuStreamWaitValue32") != 0 || version != 11070) return cudaErrorInvalidValue;
+  memcpy(out, &found, sizeof found);
+  *how = cudaDriverEntryPointSuccess;
+  return cudaSuccess;
 }

@@ -2,6 +2,7 @@
 #include "trainer/kernels/cpu/math.h"
 #include "trainer/kernels/cpu/parallel.h"
 #include "trainer/kernels/cpu/table.h"
+#include "trainer/kernels/cpu/tree_stack.h"
 
 /* The target's column in this block, or -1. */
 static int64_t target_column(const gd_loss *a, int64_t row) {
@@ -55,6 +56,34 @@ static void gradient_row(const gd_loss *a, int64_t row) {
     vf_store_as(a->dtype, a->dlogits, at + c, vf_zero(), vf_left(c, a->columns));
 }
 
+static float tree_of_blocks(const float *leaves, int64_t stride, int32_t blocks) {
+  vf stack[TREE_STACK_DEPTH];
+  float lanes[VF_LANES];
+  int depth = 0;
+  for (int32_t block = 0; block < blocks; block++) tree_push(stack, &depth, block, vf_set1(leaves[block * stride]));
+  vf_store(lanes, tree_root(stack, depth));
+  return lanes[0];
+}
+
+/* A row while it is in the cache. */
+static void whole_row(const gd_loss *a, int64_t row) {
+  a->row_max[row] = GD_LOSS_LEAST;
+  for (int32_t block = 0; block < a->blocks; block++) {
+    gd_loss part = gd_loss_block(a, block);
+    max_row(&part, row);
+  }
+  for (int32_t block = 0; block < a->blocks; block++) {
+    gd_loss part = gd_loss_block(a, block);
+    exponentials_row(&part, row);
+  }
+  a->row_sum[row] = tree_of_blocks(a->block_sum + row, a->rows, a->blocks);
+  a->row_target[row] = tree_of_blocks(a->block_target + row, a->rows, a->blocks);
+  for (int32_t block = 0; block < a->blocks && a->dlogits; block++) {
+    gd_loss part = gd_loss_block(a, block);
+    gradient_row(&part, row);
+  }
+}
+
 static gd_status run(const gd_loss *a, const gd_cpu_context *context, void (*row_kernel)(const gd_loss *, int64_t)) {
 #pragma omp parallel num_threads(gd_parallel_threads(context->threads, a->rows * a->columns))
   {
@@ -85,6 +114,11 @@ static gd_status loss_rows_run(const gd_loss *a, const gd_cpu_context *context) 
   return GD_OK;
 }
 
+static gd_status loss_whole_run(const gd_loss *a, const gd_cpu_context *context) {
+  GD_TRY(run(a, context, whole_row));
+  return loss_rows_run(a, context);
+}
+
 static gd_status loss_sums_run(const gd_loss_sums *a, const gd_cpu_context *context) {
   (void)context;
   for (int64_t s = 0; s < a->sequences; s++) {
@@ -103,4 +137,5 @@ GD_CPU_KERNEL(loss_max, gd_loss, NULL, 0)
 GD_CPU_KERNEL(loss_exponentials, gd_loss, args->block_sum, args->rows * 4)
 GD_CPU_KERNEL(loss_gradient, gd_loss, NULL, 0) /* dlogits may be logits */
 GD_CPU_KERNEL(loss_rows, gd_loss, args->row_loss, args->rows * 4)
+GD_CPU_KERNEL(loss_whole, gd_loss, args->row_loss, args->rows * 4)
 GD_CPU_KERNEL(loss_sums, gd_loss_sums, args->sums, args->sequences * 8)

@@ -22,26 +22,28 @@ static float row_rstd(const gd_norm_args *a, int64_t at, float mean) {
   return 1.0f / sqrtf(row_sum_total(sum) / (float)a->width + a->epsilon);
 }
 
+void GD_CPU(norm_forward_row)(const gd_norm_args *a, int64_t row) {
+  int64_t at = row * a->width;
+  float mean = a->kind == GD_NORM_LAYERNORM ? row_mean(a, at) : 0.0f;
+  float rstd = row_rstd(a, at, mean);
+  if (a->mean) a->mean[row] = mean;
+  a->rstd[row] = rstd;
+  vf middle = vf_set1(mean), scale = vf_set1(rstd);
+  for (int64_t c = 0; c < a->width; c += VF_LANES) {
+    int n = vf_left(c, a->width);
+    vf x = vf_mul(vf_sub(vf_load_as(a->dtype, a->x, at + c, n), middle), scale);
+    vf weight = vf_load_as(a->dtype, a->weight, c, n);
+    vf y = a->bias ? vf_fma(x, weight, vf_load_as(a->dtype, a->bias, c, n)) : vf_mul(x, weight);
+    vf_store_as(a->dtype, a->y, at + c, y, n);
+  }
+}
+
 static gd_status norm_forward_run(const gd_norm_args *a, const gd_cpu_context *context) {
 #pragma omp parallel num_threads(gd_parallel_threads(context->threads, a->rows * a->width))
   {
     int64_t first, end;
     gd_parallel_range(a->rows, 1, &first, &end);
-    for (int64_t row = first; row < end; row++) {
-      int64_t at = row * a->width;
-      float mean = a->kind == GD_NORM_LAYERNORM ? row_mean(a, at) : 0.0f;
-      float rstd = row_rstd(a, at, mean);
-      if (a->mean) a->mean[row] = mean;
-      a->rstd[row] = rstd;
-      vf middle = vf_set1(mean), scale = vf_set1(rstd);
-      for (int64_t c = 0; c < a->width; c += VF_LANES) {
-        int n = vf_left(c, a->width);
-        vf x = vf_mul(vf_sub(vf_load_as(a->dtype, a->x, at + c, n), middle), scale);
-        vf weight = vf_load_as(a->dtype, a->weight, c, n);
-        vf y = a->bias ? vf_fma(x, weight, vf_load_as(a->dtype, a->bias, c, n)) : vf_mul(x, weight);
-        vf_store_as(a->dtype, a->y, at + c, y, n);
-      }
-    }
+    for (int64_t row = first; row < end; row++) GD_CPU(norm_forward_row)(a, row);
   }
   return GD_OK;
 }

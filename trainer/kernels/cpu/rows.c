@@ -1,5 +1,5 @@
-/* rows.c - the end of a row-parallel product or an embedding: bias, learned position, dropout, residual, one rounding; and rows
- * on their way into a cache. */
+/* rows.c - the end of a row-parallel product or an embedding: bias, learned position, dropout, residual, one rounding; the norm
+ * of a row while it is in the cache; and rows on their way into a cache for generation. */
 #include <string.h>
 
 #include "trainer/kernels/cpu/parallel.h"
@@ -28,13 +28,17 @@ static void finish_row(const gd_rows_finish *a, int64_t row, uint32_t threshold,
 }
 
 static gd_status rows_finish_run(const gd_rows_finish *a, const gd_cpu_context *context) {
+  gd_norm_args norm = gd_norm_of_rows(a);
   uint32_t threshold = gd_rng_dropout_threshold(a->dropout);
   float kept = 1.0f / (1.0f - a->dropout);
 #pragma omp parallel num_threads(gd_parallel_threads(context->threads, a->rows * a->width))
   {
     int64_t first, end;
     gd_parallel_range(a->rows, 1, &first, &end);
-    for (int64_t row = first; row < end; row++) finish_row(a, row, threshold, kept);
+    for (int64_t row = first; row < end; row++) {
+      finish_row(a, row, threshold, kept);
+      if (a->norm.y) GD_CPU(norm_forward_row)(&norm, row);
+    }
   }
   return GD_OK;
 }

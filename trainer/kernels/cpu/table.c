@@ -50,6 +50,7 @@ const gd_cpu_table GD_CPU(table) = {
             .loss_exponentials = GD_CPU(loss_exponentials),
             .loss_gradient = GD_CPU(loss_gradient),
             .loss_rows = GD_CPU(loss_rows),
+            .loss_whole = GD_CPU(loss_whole),
             .loss_sums = GD_CPU(loss_sums),
             .unit_squares = GD_CPU(unit_squares),
             .unit_nodes = GD_CPU(unit_nodes),

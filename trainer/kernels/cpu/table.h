@@ -51,6 +51,8 @@ static inline void *gd_cpu_scratch(const gd_cpu_context *context, int thread) {
 
 gd_status GD_CPU(matmul)(gd_kernels *kernels, const gd_matmul *args);
 gd_status GD_CPU(norm_forward)(gd_kernels *kernels, const gd_norm_args *args);
+/* One row of norm_forward. */
+void GD_CPU(norm_forward_row)(const gd_norm_args *args, int64_t row);
 gd_status GD_CPU(norm_backward)(gd_kernels *kernels, const gd_norm_args *args);
 gd_status GD_CPU(tree_sum)(gd_kernels *kernels, const gd_tree_sum *args);
 gd_status GD_CPU(column_sums)(gd_kernels *kernels, const gd_column_sums *args);
@@ -68,6 +70,7 @@ gd_status GD_CPU(loss_max)(gd_kernels *kernels, const gd_loss *args);
 gd_status GD_CPU(loss_exponentials)(gd_kernels *kernels, const gd_loss *args);
 gd_status GD_CPU(loss_gradient)(gd_kernels *kernels, const gd_loss *args);
 gd_status GD_CPU(loss_rows)(gd_kernels *kernels, const gd_loss *args);
+gd_status GD_CPU(loss_whole)(gd_kernels *kernels, const gd_loss *args);
 gd_status GD_CPU(loss_sums)(gd_kernels *kernels, const gd_loss_sums *args);
 gd_status GD_CPU(unit_squares)(gd_kernels *kernels, const gd_unit_squares *args);
 gd_status GD_CPU(unit_nodes)(gd_kernels *kernels, const gd_unit_nodes *args);

@@ -50,6 +50,7 @@ static const gd_kernels_ops cuda_kernels = {
     .loss_exponentials = gd_cuda_loss_exponentials,
     .loss_gradient = gd_cuda_loss_gradient,
     .loss_rows = gd_cuda_loss_rows,
+    .loss_whole = gd_cuda_loss_whole,
     .loss_sums = gd_cuda_loss_sums,
     .unit_squares = gd_cuda_unit_squares,
     .unit_nodes = gd_cuda_unit_nodes,

@@ -1,7 +1,8 @@
 /* elementwise.cu - activation, rotary positions, the end of a row-parallel product with dropout, conversion: a thread an
- * element, no sums. */
+ * element, no sums, but for the norm behind that end. */
 #include "trainer/kernels/cuda/common.cuh"
 #include "trainer/kernels/cuda/math.cuh"
+#include "trainer/kernels/cuda/norm.cuh"
 
 /* ---- GELU and SwiGLU ---- */
 
@@ -123,12 +124,41 @@ static __global__ void dropout_rows(gd_dropout_backward a, mask m) {
   store((T *)a.dx, i, load((const T *)a.dy, i) * mask_factor(&m, (uint64_t)(a.first_row * a.width + i)));
 }
 
+/* A warp a row: what is stored is what the norm reads. */
+template <typename T>
+static __global__ void finish_rows_and_norm(gd_rows_finish a, mask m, gd_norm_args norm) {
+  int64_t row = warp_row(), global_row = a.first_row + row;
+  if (row >= a.rows) return;
+  int64_t at = a.positions ? a.positions[row] : a.period > 0 ? global_row % a.period : global_row;
+  const T *table = a.table ? (const T *)a.table + at * a.width : NULL;
+  for (int64_t c = row_start(); c < a.width; c += ROW_LANES) {
+    quad x = load_quad(a.sum + row * a.width, c, a.width), bias = {}, place = {}, rest = {};
+    if (a.bias) bias = load_quad((const T *)a.bias, c, a.width);
+    if (table) place = load_quad(table, c, a.width);
+    if (a.residual) rest = load_quad((const T *)a.residual + row * a.width, c, a.width);
+    for (int i = 0; i < 4; i++) {
+      if (a.bias) x.x[i] += bias.x[i];
+      if (table) x.x[i] += place.x[i];
+      if (a.dropout > 0.0f) x.x[i] *= mask_factor(&m, (uint64_t)(global_row * a.width + c + i));
+      if (a.residual) x.x[i] += rest.x[i];
+    }
+    store_quad((T *)a.out + row * a.width, c, a.width, x);
+  }
+  normalise_row<T>(norm, row); /* a thread reads the elements that it has written */
+}
+
 gd_status gd_cuda_rows_finish(gd_kernels *kernels, const gd_rows_finish *args) {
   int64_t blocks = blocks_of(args->rows * args->width, FLAT_THREADS);
   if (blocks == 0) return GD_OK;
   GD_TRY(check_grid("rows_finish", blocks));
   cudaStream_t stream = enter(kernels);
   mask m = mask_of(&args->rng, args->dropout);
+  if (args->norm.y) {
+    gd_norm_args norm = gd_norm_of_rows(args);
+    unsigned rows = (unsigned)row_blocks(args->rows);
+    WITH_STORED(args->dtype, "rows_finish", finish_rows_and_norm<T><<<rows, FLAT_THREADS, 0, stream>>>(*args, m, norm));
+    return launched("rows_finish");
+  }
   WITH_STORED(args->dtype, "rows_finish", finish_rows<T><<<(unsigned)blocks, FLAT_THREADS, 0, stream>>>(*args, m));
   return launched("rows_finish");
 }

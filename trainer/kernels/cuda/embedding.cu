@@ -1,8 +1,8 @@
 /* embedding.cu - rows of the token table, and their gradient in canonical order without float atomics.
  *
- * Backward links the rows that hold the same token into lists in ascending order: a warp a row looks for the next row of its
- * token, so every link has one writer and the lists do not depend on timing. Then the first row of each list walks it, a thread
- * a column: chains within a leaf, the tree over all leaves with the absent ones left out. */
+ * Backward sorts the rows by token, those of a token in ascending order: chunks in shared memory, then merges, in which every
+ * key finds its own place. Then the first row of each token walks them, a thread a column: chains within a leaf, the tree over
+ * all leaves with the absent ones left out. */
 #include "trainer/kernels/cuda/common.cuh"
 
 /* Where the token's row lies among the blocks here, in elements from the start of the table; -1: not here. */
@@ -20,22 +20,58 @@ static __global__ void look_up(gd_embedding a) {
   a.out[i] = at >= 0 ? load((const T *)a.weight, at + c) + 0.0f : 0.0f;
 }
 
-/* next[row] = the next row of the same token or -1; inner[that row] = 1. A warp a row; inner starts as zero. */
-static __global__ void link_rows(gd_embedding a, int32_t *next, int32_t *inner) {
-  int64_t row = (int64_t)blockIdx.x * (FLAT_THREADS / WARP) + threadIdx.x / WARP;
-  if (row >= a.rows) return; /* the whole warp */
-  int32_t token = a.tokens[row];
-  if (table_at(&a, token) < 0) return;
-  int lane = threadIdx.x % WARP;
-  int64_t found = -1;
-  for (int64_t base = row + 1; base < a.rows && found < 0; base += WARP) {
-    bool same = base + lane < a.rows && a.tokens[base + lane] == token;
-    unsigned hits = __ballot_sync(0xffffffffu, same);
-    if (hits) found = base + __ffs((int)hits) - 1;
+enum { SORT_KEYS = 1024, SORT_THREADS = SORT_KEYS / 2 };
+
+/* The token's row among the blocks here << 32 | row; no two are the same. */
+typedef unsigned long long sort_key;
+#define TOKEN_ELSEWHERE 0xffffffffu
+
+__device__ __forceinline__ uint32_t token_of(sort_key key) {
+  return (uint32_t)(key >> 32);
+}
+
+__device__ __forceinline__ sort_key key_of(const gd_embedding *a, int64_t row) {
+  if (row >= a->rows) return ~0ull; /* behind all others */
+  int64_t token = a->tokens[row] - a->first_block * a->block_rows;
+  bool here = token >= 0 && token < a->blocks * a->block_rows;
+  return (sort_key)(here ? (uint32_t)token : TOKEN_ELSEWHERE) << 32 | (sort_key)row;
+}
+
+/* Batcher's bitonic sort of SORT_KEYS rows. */
+static __global__ void sort_chunk(gd_embedding a, sort_key *keys) {
+  __shared__ sort_key held[SORT_KEYS];
+  int64_t first = (int64_t)blockIdx.x * SORT_KEYS;
+  int thread = (int)threadIdx.x;
+  for (int i = thread; i < SORT_KEYS; i += SORT_THREADS) held[i] = key_of(&a, first + i);
+  for (int size = 2; size <= SORT_KEYS; size *= 2)
+    for (int stride = size / 2; stride > 0; stride /= 2) {
+      int low = 2 * thread - (thread & (stride - 1)), high = low + stride;
+      __syncthreads();
+      sort_key x = held[low], y = held[high];
+      if ((x > y) == ((low & size) == 0)) {
+        held[low] = y;
+        held[high] = x;
+      }
+    }
+  __syncthreads();
+  for (int i = thread; i < SORT_KEYS; i += SORT_THREADS)
+    if (first + i < a.rows) keys[first + i] = held[i];
+}
+
+/* Merges neighbouring sorted runs of `length` keys. */
+static __global__ void merge_runs(const sort_key *from, sort_key *to, int64_t count, int64_t length) {
+  int64_t i = flat_index();
+  if (i >= count) return;
+  int64_t run = i / length, other = (run ^ 1) * length, low = other, high = other + length < count ? other + length : count;
+  sort_key key = from[i];
+  while (low < high) { /* the other run's first key above this one */
+    int64_t middle = (low + high) / 2;
+    if (from[middle] < key)
+      low = middle + 1;
+    else
+      high = middle;
   }
-  if (lane != 0) return;
-  next[row] = (int32_t)found;
-  if (found >= 0) inner[found] = 1;
+  to[run / 2 * 2 * length + i % length + (low - other)] = key;
 }
 
 /* The canonical tree over numbered leaves of which some are absent: an absent leaf adds nothing and the others keep their
@@ -62,19 +98,20 @@ __device__ __forceinline__ void present_push(present_tree *t, int64_t leaf, floa
   t->last = leaf;
 }
 
-/* Block (row, column chunk); only rows that start a list work. */
+/* Block (place among the keys, column chunk); only the first key of a token works. */
 template <typename T>
-static __global__ void walk_lists(gd_embedding a, const int32_t *next, const int32_t *inner) {
-  int64_t row = blockIdx.x, c = (int64_t)blockIdx.y * FLAT_THREADS + threadIdx.x;
-  int64_t at = table_at(&a, a.tokens[row]);
-  if (at < 0 || inner[row] || c >= a.width) return;
+static __global__ void walk_keys(gd_embedding a, const sort_key *keys) {
+  int64_t i = blockIdx.x, c = (int64_t)blockIdx.y * FLAT_THREADS + threadIdx.x;
+  uint32_t token = token_of(keys[i]);
+  if (token == TOKEN_ELSEWHERE || (i > 0 && token_of(keys[i - 1]) == token) || c >= a.width) return;
   const T *dx = (const T *)a.dx;
-  float *gradient = a.gradient + at + c;
+  float *gradient = a.gradient + token / a.block_rows * a.block_stride + token % a.block_rows * a.width + c;
   present_tree tree;
   tree.depth = 0;
   float chain = 0.0f;
-  int64_t leaf = row / a.leaf_rows;
-  for (; row >= 0; row = next[row]) {
+  int64_t leaf = (int64_t)(uint32_t)keys[i] / a.leaf_rows;
+  for (; i < a.rows && token_of(keys[i]) == token; i++) {
+    int64_t row = (int64_t)(uint32_t)keys[i];
     if (row / a.leaf_rows != leaf) {
       present_push(&tree, leaf, chain);
       chain = 0.0f;
@@ -105,23 +142,36 @@ static gd_status clear_tables(const gd_embedding *a, cudaStream_t stream) {
   return GD_OK;
 }
 
+/* The sorted keys, in one of the two buffers. */
+static gd_status sort_rows(const gd_embedding *a, sort_key *keys, sort_key *others, cudaStream_t stream, sort_key **out) {
+  unsigned blocks = (unsigned)blocks_of(a->rows, FLAT_THREADS);
+  sort_chunk<<<(unsigned)blocks_of(a->rows, SORT_KEYS), SORT_THREADS, 0, stream>>>(*a, keys);
+  GD_TRY(launched("embedding_backward"));
+  for (int64_t length = SORT_KEYS; length < a->rows; length *= 2) {
+    merge_runs<<<blocks, FLAT_THREADS, 0, stream>>>(keys, others, a->rows, length);
+    GD_TRY(launched("embedding_backward"));
+    sort_key *swap = keys;
+    keys = others;
+    others = swap;
+  }
+  *out = keys;
+  return GD_OK;
+}
+
 gd_status gd_cuda_embedding_backward(gd_kernels *kernels, const gd_embedding *args) {
   const gd_cuda_state *state = gd_cuda_state_of(kernels);
   cudaStream_t stream = enter(kernels);
-  int64_t most = (int64_t)(state->scratch_bytes / (2 * sizeof(int32_t)));
+  int64_t most = (int64_t)(state->scratch_bytes / (2 * sizeof(sort_key)));
   if (args->rows > most)
     return gd_fail(GD_USAGE, "a micro-batch of %lld tokens is too long for the embedding (most: %lld)", (long long)args->rows,
                    (long long)most);
   if (!args->accumulate) GD_TRY(clear_tables(args, stream));
   if (args->rows == 0 || args->width == 0) return GD_OK;
-  int32_t *next = (int32_t *)state->scratch, *inner = next + args->rows;
-  cudaError_t error = cudaMemsetAsync(inner, 0, (size_t)args->rows * sizeof(int32_t), stream);
-  if (error != cudaSuccess) return gd_cuda_fault(error, "embedding_backward");
+  sort_key *keys = (sort_key *)state->scratch;
   int64_t chunks = blocks_of(args->width, FLAT_THREADS);
   GD_TRY(check_grid("embedding_backward", args->rows, chunks));
-  link_rows<<<(unsigned)blocks_of(args->rows, FLAT_THREADS / WARP), FLAT_THREADS, 0, stream>>>(*args, next, inner);
-  GD_TRY(launched("embedding_backward"));
+  GD_TRY(sort_rows(args, keys, keys + args->rows, stream, &keys));
   dim3 grid((unsigned)args->rows, (unsigned)chunks);
-  WITH_STORED(args->dtype, "embedding_backward", walk_lists<T><<<grid, FLAT_THREADS, 0, stream>>>(*args, next, inner));
+  WITH_STORED(args->dtype, "embedding_backward", walk_keys<T><<<grid, FLAT_THREADS, 0, stream>>>(*args, keys));
   return launched("embedding_backward");
 }

@@ -1,5 +1,5 @@
 /* loss.cu - softmax cross entropy over a vocabulary cut into blocks, in four passes: a warp a row, the gradient a block of
- * threads. */
+ * threads; or in one, where shared memory holds a row of the whole vocabulary: a block a row. */
 #include "trainer/kernels/cuda/common.cuh"
 #include "trainer/kernels/cuda/math.cuh"
 
@@ -68,6 +68,83 @@ static __global__ void row_losses(gd_loss a) {
   if (row < a.rows) a.row_loss[row] = a.weights[row] * (vf_log(a.row_sum[row]) - a.row_target[row]);
 }
 
+enum { WHOLE_THREADS = 1024, WHOLE_WARPS = WHOLE_THREADS / WARP };
+
+/* Of what the threads of a block have; the block waits for all before it goes on. */
+__device__ __forceinline__ float largest_of_block(float largest) {
+  __shared__ float of_warp[WHOLE_WARPS];
+  for (int distance = WARP / 2; distance > 0; distance /= 2)
+    largest = vf_max(__shfl_xor_sync(0xffffffffu, largest, distance), largest);
+  if (threadIdx.x % WARP == 0) of_warp[threadIdx.x / WARP] = largest;
+  __syncthreads();
+  largest = of_warp[0];
+  for (int warp = 1; warp < WHOLE_WARPS; warp++) largest = vf_max(of_warp[warp], largest);
+  return largest;
+}
+
+/* The row's own block of the vocabulary is summed by one warp, in the lanes of a row sum. */
+__device__ __forceinline__ float sum_of_held(const float *held, int64_t valid) {
+  quad sum = {};
+  for (int64_t c = row_start(); c < valid; c += ROW_LANES)
+    for (int i = 0; i < 4; i++)
+      if (c + i < valid) sum.x[i] += held[c + i];
+  return row_total(sum);
+}
+
+/* A row's logits are read once, become exponentials where they are held, and leave as gradients. */
+template <typename T>
+static __global__ void __launch_bounds__(WHOLE_THREADS) whole_rows(gd_loss a) {
+  extern __shared__ float held[];
+  __shared__ float of_row[2]; /* the target's logit less the largest, the sum */
+  int64_t row = blockIdx.x, target = (int64_t)a.targets[row] - a.first_column;
+  float largest = GD_LOSS_LEAST;
+  for (int64_t first = 0; first < a.valid_columns; first += a.columns) {
+    const float *logits = a.logits + first / a.columns * a.block_stride + row * a.ld;
+    int64_t valid = first + a.columns < a.valid_columns ? a.columns : a.valid_columns - first;
+    for (int64_t c = threadIdx.x; c < valid; c += WHOLE_THREADS) {
+      float x = logits[c];
+      held[first + c] = x;
+      largest = vf_max(x, largest);
+    }
+  }
+  largest = largest_of_block(largest) + 0.0f;
+  if (threadIdx.x == 0) of_row[0] = 0.0f;
+  __syncthreads();
+  for (int64_t c = threadIdx.x; c < a.valid_columns; c += WHOLE_THREADS) {
+    float x = held[c] - largest;
+    if (c == target) of_row[0] = x;
+    held[c] = vf_exp(x);
+  }
+  __syncthreads();
+  for (int64_t block = threadIdx.x / WARP; block < a.blocks; block += WHOLE_WARPS) {
+    int64_t valid = a.valid_columns - block * a.columns;
+    float sum = sum_of_held(held + block * a.columns, valid < a.columns ? valid : a.columns);
+    if (row_start() == 0) a.block_sum[block * a.rows + row] = sum;
+  }
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    float stack[TREE_DEPTH];
+    int depth = 0;
+    for (int64_t block = 0; block < a.blocks; block++) tree_push(stack, &depth, block, a.block_sum[block * a.rows + row]);
+    of_row[1] = tree_root(stack, depth);
+    a.row_max[row] = largest;
+    a.row_sum[row] = of_row[1];
+    a.row_target[row] = of_row[0];
+    a.row_loss[row] = a.weights[row] * (vf_log(of_row[1]) - of_row[0]);
+  }
+  __syncthreads();
+  if (!a.dlogits) return;
+  float sum = of_row[1], weight = a.weights[row];
+  for (int64_t block = 0; block < a.blocks; block++) {
+    T *dlogits = (T *)a.dlogits + block * a.dblock_stride + row * a.dld;
+    for (int64_t c = threadIdx.x; c < a.columns; c += WHOLE_THREADS) {
+      int64_t at = block * a.columns + c;
+      float d = at < a.valid_columns ? (held[at] / sum - (at == target ? 1.0f : 0.0f)) * weight : 0.0f;
+      store(dlogits, c, d);
+    }
+  }
+}
+
 /* A block a sequence: all threads fetch, the first of two warps each add a chain, of losses and of weights. */
 static __global__ void sequence_sums(gd_loss_sums a) {
   __shared__ float values[2][FLAT_THREADS];
@@ -117,6 +194,61 @@ gd_status gd_cuda_loss_rows(gd_kernels *kernels, const gd_loss *args) {
   GD_TRY(check_grid("loss_rows", blocks));
   row_losses<<<(unsigned)blocks, FLAT_THREADS, 0, enter(kernels)>>>(*args);
   return launched("loss_rows");
+}
+
+/* Where shared memory does not hold a row: the passes. */
+static gd_status whole_in_passes(gd_kernels *kernels, const gd_loss *args) {
+  cudaError_t error = cudaMemsetAsync(args->row_max, 0xFE, (size_t)args->rows * sizeof(float), enter(kernels));
+  if (error != cudaSuccess) return gd_cuda_fault(error, "loss_whole");
+  for (int32_t block = 0; block < args->blocks; block++) {
+    gd_loss a = gd_loss_block(args, block);
+    GD_TRY(gd_cuda_loss_max(kernels, &a));
+  }
+  for (int32_t block = 0; block < args->blocks; block++) {
+    gd_loss a = gd_loss_block(args, block);
+    GD_TRY(gd_cuda_loss_exponentials(kernels, &a));
+  }
+  gd_tree_sum tree = {};
+  tree.leaves = args->blocks;
+  tree.elements = tree.leaf_stride = args->rows;
+  tree.dtype = GD_FLOAT32;
+  tree.in = args->block_sum;
+  tree.out = args->row_sum;
+  GD_TRY(gd_cuda_tree_sum(kernels, &tree));
+  tree.in = args->block_target;
+  tree.out = args->row_target;
+  GD_TRY(gd_cuda_tree_sum(kernels, &tree));
+  GD_TRY(gd_cuda_loss_rows(kernels, args));
+  for (int32_t block = 0; block < args->blocks && args->dlogits; block++) {
+    gd_loss a = gd_loss_block(args, block);
+    GD_TRY(gd_cuda_loss_gradient(kernels, &a));
+  }
+  return GD_OK;
+}
+
+template <typename T>
+static gd_status whole_in_one(gd_kernels *kernels, const gd_loss *args, int bytes) {
+  cudaStream_t stream = enter(kernels);
+  cudaError_t error = cudaFuncSetAttribute(whole_rows<T>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  if (error != cudaSuccess) return gd_cuda_fault(error, "loss_whole");
+  whole_rows<T><<<(unsigned)args->rows, WHOLE_THREADS, (size_t)bytes, stream>>>(*args);
+  return launched("loss_whole");
+}
+
+gd_status gd_cuda_loss_whole(gd_kernels *kernels, const gd_loss *args) {
+  static const int64_t beside = 1024; /* what the kernel has besides, and CUDA's own */
+  int64_t bytes = args->valid_columns * (int64_t)sizeof(float);
+  int ordinal = 0, most = 0;
+  if (args->rows == 0) return GD_OK;
+  gd_cuda_device_enter(kernels->device);
+  cudaError_t error = cudaGetDevice(&ordinal);
+  if (error == cudaSuccess) error = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, ordinal);
+  if (error != cudaSuccess) return gd_cuda_fault(error, "loss_whole");
+  if (bytes == 0 || bytes + beside > most) return whole_in_passes(kernels, args);
+  GD_TRY(check_grid("loss_whole", args->rows));
+  gd_status status;
+  WITH_STORED(args->dtype, "loss_whole", status = whole_in_one<T>(kernels, args, (int)bytes));
+  return status;
 }
 
 gd_status gd_cuda_loss_sums(gd_kernels *kernels, const gd_loss_sums *args) {

@@ -102,6 +102,7 @@ GD_CHECKED gd_status gd_cuda_loss_max(gd_kernels *kernels, const gd_loss *args);
 GD_CHECKED gd_status gd_cuda_loss_exponentials(gd_kernels *kernels, const gd_loss *args);
 GD_CHECKED gd_status gd_cuda_loss_gradient(gd_kernels *kernels, const gd_loss *args);
 GD_CHECKED gd_status gd_cuda_loss_rows(gd_kernels *kernels, const gd_loss *args);
+GD_CHECKED gd_status gd_cuda_loss_whole(gd_kernels *kernels, const gd_loss *args);
 GD_CHECKED gd_status gd_cuda_loss_sums(gd_kernels *kernels, const gd_loss_sums *args);
 GD_CHECKED gd_status gd_cuda_unit_squares(gd_kernels *kernels, const gd_unit_squares *args);
 GD_CHECKED gd_status gd_cuda_unit_nodes(gd_kernels *kernels, const gd_unit_nodes *args);
