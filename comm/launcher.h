@@ -12,7 +12,8 @@
 
 typedef struct gd_sign {
   int32_t rank;
-  int32_t watchdog_ms; /* the deadline that holds now; 0: none, or this rank leaves */
+  int32_t watchdog_ms; /* the deadline that holds now; 0: none, or this rank gives no more signs */
+  int32_t leaves;      /* 1: because the job cannot go on */
   int64_t step;
   char phase[16];
 } gd_sign;

@@ -149,6 +149,7 @@ static void end_by_force(pid_t child, int64_t now, int64_t *asked_ms) {
 static gd_status run_once(const gd_run_line *line, exit_file *file, outcome *out) {
   static int stops; /* counted over restarts: who asked twice is not asked again */
   int64_t leaves_ms = 0, asked_ms = 0;
+  bool was_over = false;
   gd_run_watch watch;
   memset(out, 0, sizeof *out);
   GD_TRY(mark_start());
@@ -172,10 +173,15 @@ static gd_status run_once(const gd_run_line *line, exit_file *file, outcome *out
     if (stops == 2 && leaves_ms == 0) leaves_ms = now + LEAVE_MS;
     if (!*out->reason && gd_run_watch_is_silent(&watch, now, out->reason, sizeof out->reason))
       gd_log(GD_LOG_ERROR, "%s; ending the job", out->reason);
-    if (*out->reason || (leaves_ms && now >= leaves_ms)) end_by_force(child, now, &asked_ms);
+    bool over = gd_run_watch_is_over(&watch, now);
+    if (over && !was_over)
+      gd_log(GD_LOG_WARNING, "the ranks have left and %s waits for a host that it cannot reach: ending it", line->word[0]);
+    was_over = over;
+    if (*out->reason || over || (leaves_ms && now >= leaves_ms)) end_by_force(child, now, &asked_ms);
   }
   gd_run_watch_close(&watch);
   out->code = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : 128 + WTERMSIG(wait_status);
+  if (was_over) out->code = GD_RANK_FAILED;
   if (*out->reason) {
     out->code = GD_RANK_FAILED;
     out->said = GD_EXIT_FILE_ENDED;

@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 /* Ranks that live tell of others within 3 s after the deadline, and mpirun ends then. */
-enum { LATER_MS = 5000, AWAY_MS = 3 * GD_RUN_WATCH_TICK_MS };
+enum { LATER_MS = 5000, OVER_MS = 20000, AWAY_MS = 3 * GD_RUN_WATCH_TICK_MS };
 
 void gd_run_watch_open(gd_run_watch *watch, const char *mark, int64_t now_ms) {
   *watch = (gd_run_watch){.socket = gd_launcher_listen(mark), .heard_ms = now_ms, .looked_ms = now_ms};
@@ -22,7 +22,10 @@ bool gd_run_watch_is_silent(gd_run_watch *watch, int64_t now_ms, char *text, siz
   /* This process was stopped, too, as a batch system suspends a whole job. */
   if (now_ms - watch->looked_ms > AWAY_MS) watch->heard_ms = now_ms;
   watch->looked_ms = now_ms;
-  while (gd_launcher_hear(watch->socket, &watch->last)) watch->heard_ms = now_ms;
+  while (gd_launcher_hear(watch->socket, &watch->last)) {
+    watch->heard_ms = now_ms;
+    if (watch->last.leaves && !watch->left_ms) watch->left_ms = now_ms;
+  }
   if (watch->last.watchdog_ms <= 0 || now_ms - watch->heard_ms < watch->last.watchdog_ms + LATER_MS) return false;
   char step[32] = "";
   if (watch->last.step >= 0) snprintf(step, sizeof step, "step %lld, ", (long long)watch->last.step);
@@ -32,4 +35,8 @@ bool gd_run_watch_is_silent(gd_run_watch *watch, int64_t now_ms, char *text, siz
            "host stood still for them",
            host, (long long)((now_ms - watch->heard_ms) / 1000), watch->last.rank, step, watch->last.phase);
   return true;
+}
+
+bool gd_run_watch_is_over(const gd_run_watch *watch, int64_t now_ms) {
+  return watch->left_ms && now_ms - watch->left_ms >= OVER_MS;
 }

@@ -14,7 +14,8 @@ typedef struct gd_run_watch {
   int socket;       /* -1: nothing is watched */
   int64_t heard_ms; /* when the last sign came, or since when this process looks again */
   int64_t looked_ms;
-  gd_sign last; /* watchdog_ms 0: none yet, or the ranks leave */
+  int64_t left_ms; /* since when a rank leaves because the job cannot go on; 0: none does */
+  gd_sign last;    /* watchdog_ms 0: none yet, or no more */
 } gd_run_watch;
 
 /* Before the job starts. A fault leaves it unwatched. */
@@ -23,5 +24,7 @@ void gd_run_watch_close(gd_run_watch *watch);
 /* Asked every GD_RUN_WATCH_TICK_MS. True, with one line that says so, where no rank of this host has given a sign for their
  * deadline and 5 s. */
 bool gd_run_watch_is_silent(gd_run_watch *watch, int64_t now_ms, char *text, size_t bytes);
+/* Asked after that: ranks have left 20 s ago, and what started them has not ended: it waits for a host that it cannot reach. */
+bool gd_run_watch_is_over(const gd_run_watch *watch, int64_t now_ms);
 
 #endif

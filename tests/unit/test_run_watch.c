@@ -74,6 +74,27 @@ static void who_was_away_itself_waits_anew(void **state) {
   gd_run_watch_close(&watch);
 }
 
+static void ranks_that_left_are_not_waited_for_for_ever(void **state) {
+  (void)state;
+  gd_run_watch watch = opened();
+  gd_launcher_tell(&(gd_sign){.rank = 0, .watchdog_ms = 2000});
+  assert_int_equal(silent_at(&watch, 1, 3), 0);
+  gd_launcher_tell(&(gd_sign){.leaves = 1});
+  gd_launcher_tell(&(gd_sign){.rank = 1, .watchdog_ms = 60000}); /* of one that does not know yet */
+  assert_int_equal(silent_at(&watch, 4, 4), 0);
+  gd_launcher_tell(&(gd_sign){.leaves = 1});
+  for (int64_t s = 5; s < 50; s++) {
+    assert_int_equal(silent_at(&watch, s, s), 0);
+    assert_int_equal(gd_run_watch_is_over(&watch, s * 1000), s >= 4 + 20);
+  }
+  gd_run_watch_close(&watch);
+  watch = opened(); /* a good end is no such thing */
+  gd_launcher_tell(&(gd_sign){.rank = 0});
+  assert_int_equal(silent_at(&watch, 1, 100), 0);
+  assert_false(gd_run_watch_is_over(&watch, 100000));
+  gd_run_watch_close(&watch);
+}
+
 static void nobody_listens_or_the_name_is_too_long(void **state) {
   (void)state;
   char mark[300];
@@ -96,7 +117,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(silence_is_found_after_the_deadline),          cmocka_unit_test(any_rank_s_sign_counts),
       cmocka_unit_test(no_sign_no_deadline_or_goodbye_is_no_silence), cmocka_unit_test(who_was_away_itself_waits_anew),
-      cmocka_unit_test(nobody_listens_or_the_name_is_too_long),
+      cmocka_unit_test(ranks_that_left_are_not_waited_for_for_ever),  cmocka_unit_test(nobody_listens_or_the_name_is_too_long),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
