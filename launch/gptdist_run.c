@@ -173,11 +173,12 @@ static gd_status run_once(const gd_run_line *line, exit_file *file, outcome *out
     if (stops == 2 && leaves_ms == 0) leaves_ms = now + LEAVE_MS;
     if (!*out->reason && gd_run_watch_is_silent(&watch, now, out->reason, sizeof out->reason))
       gd_log(GD_LOG_ERROR, "%s; ending the job", out->reason);
-    bool over = gd_run_watch_is_over(&watch, now);
-    if (over && !was_over)
+    if (*out->reason || (leaves_ms && now >= leaves_ms)) end_by_force(child, now, &asked_ms);
+    if (gd_run_watch_is_over(&watch, now) && !was_over) {
       gd_log(GD_LOG_WARNING, "the ranks have left and %s waits for a host that it cannot reach: ending it", line->word[0]);
-    was_over = over;
-    if (*out->reason || over || (leaves_ms && now >= leaves_ms)) end_by_force(child, now, &asked_ms);
+      kill(-child, SIGKILL); /* asked to end, mpirun waits on */
+      was_over = true;
+    }
   }
   gd_run_watch_close(&watch);
   out->code = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : 128 + WTERMSIG(wait_status);

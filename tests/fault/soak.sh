@@ -1,0 +1,98 @@
+#!/usr/bin/env bash
+# Hours of random faults: ranks, mpirun and gptdist-run are killed, ranks are stopped, one or all, the job is asked to stop, its newest
+# checkpoint is damaged. The same line is started again until the run is done: it ends in the hash of the run that nobody disturbed.
+# The last line is JSON, with the effective time: how long the undisturbed run took, in % of how long this one took.
+#   HOURS=3 tests/fault/soak.sh [BUILD]    both runs together take about that long (build/ unless named)
+#   EVERY=120    seconds between two faults, on average      SEED=1    which faults, and when     RANKS=2
+# Not a part of tests/run.
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd) || exit 1
+set -- "${1:-$here/../../build}"
+. "$here/../numerics/lib.sh"
+RANDOM=${SEED:-1}
+ranks=${RANKS:-2} every=${EVERY:-120}
+seconds=$(awk -v h="${HOURS:-3}" 'BEGIN { printf "%d", 3600 * h }')
+settings=("parallel.tensor=$ranks" validation.interval_steps=0 checkpoint.interval_steps=200 checkpoint.keep=6 log.interval_steps=100
+  run.watchdog_s=10)
+now_ms() { date +%s%3N; }
+
+# run NAME: in the background, as often as gptdist-run can; $launcher
+run() {
+  local set=() setting
+  for setting in "${settings[@]}"; do set+=(--set "$setting"); done
+  "$bin/gptdist-run" -n "$ranks" --max-restarts 1000 --restart-pause 1s -- "$bin/gptdist-train" --config "$work/gpt2.yaml" \
+    --set "run.directory=$work/$1" "${set[@]}" >> "$work/$1.out" 2>&1 < /dev/null &
+  launcher=$!
+}
+ranks_now() { pgrep -f "gptdist-train --config .*run.directory=$work/soak( |\$)" | while read -r pid; do
+  [ "$(cat "/proc/$pid/comm" 2> /dev/null)" = gptdist-train ] && echo "$pid"; done; }
+one_rank() { ranks_now | sed -n "$((1 + RANDOM % ranks))p"; }
+starter() { pgrep -P "$launcher" -x mpirun; }
+
+# How many steps fill half of the time, by a run of a few seconds
+settings+=(run.steps=1000)
+began=$(now_ms)
+run pace
+wait $launcher || { tail -n 5 "$work/pace.out"; echo "FAILED  no run"; exit 1; }
+took=$(($(now_ms) - began))
+steps=$((seconds * 500 / took * 1000 / 200 * 200 + 200))
+settings+=("run.steps=$steps")
+began=$(now_ms)
+run whole
+wait $launcher || { tail -n 5 "$work/whole.out"; echo "FAILED  the undisturbed run"; exit 1; }
+undisturbed=$(($(now_ms) - began))
+echo "$steps steps take $((undisturbed / 1000)) s undisturbed"
+
+declare -A times=()
+faults=0 starts=1
+strike() {
+  local kinds=(kill_rank kill_rank kill_all kill_mpirun kill_launcher stop_rank stop_all ask damage) kind newest
+  kind=${kinds[$((RANDOM % ${#kinds[@]}))]}
+  local victims
+  mapfile -t victims < <(ranks_now)
+  [ ${#victims[@]} -gt 0 ] || return
+  case $kind in
+    kill_rank) victims=("$(one_rank)"); kill -KILL "${victims[@]}" ;;
+    kill_all) kill -KILL "${victims[@]}" ;;
+    kill_mpirun) kill -KILL "$(starter)" ;;
+    kill_launcher) kill -KILL "$launcher" ;;
+    stop_rank) victims=("$(one_rank)"); kill -STOP "${victims[@]}" ;;
+    stop_all) kill -STOP "${victims[@]}" ;;
+    ask) kill -USR1 "$launcher" ;;
+    damage)
+      newest=$(ls -d "$work"/soak/checkpoints/step-???????? | tail -n 1)/rank-00000.h5
+      printf '\377\377\377\377' | dd of="$newest" bs=1 seek=$((4096 + RANDOM)) conv=notrunc
+      kill -KILL "${victims[@]}"
+      ;;
+  esac 2> /dev/null
+  faults=$((faults + 1))
+  times[$kind]=$((${times[$kind]:-0} + 1))
+}
+
+began=$(now_ms)
+run soak
+next=$((SECONDS + 1 + RANDOM % (2 * every)))
+for (( ; ; )); do
+  if ! kill -0 $launcher 2> /dev/null; then
+    { wait $launcher; code=$?; } 2> /dev/null
+    [ $code -ne 0 ] || break
+    # 75: it was asked; 137: it was killed, and its job saves and leaves; 74: that one is not gone yet
+    case $code in 74 | 75 | 137) ;; *) echo "        left with $code"; tail -n 6 "$work/soak.out"; break ;; esac
+    sleep 1
+    run soak
+    starts=$((starts + 1))
+  fi
+  if [ $SECONDS -ge $next ]; then
+    strike
+    next=$((SECONDS + 1 + RANDOM % (2 * every)))
+  fi
+  sleep 0.2
+done
+disturbed=$(($(now_ms) - began))
+for kind in "${!times[@]}"; do echo "$kind: ${times[$kind]}"; done | sort
+check "it came to its end" [ $code -eq 0 ]
+check "faults struck" [ $faults -gt 0 ]
+check "the state of the undisturbed run" same_state whole soak
+check "its curve" same_curve whole soak
+evidence soak $faults $failed seed "${SEED:-1}" steps "$steps" undisturbed_s $((undisturbed / 1000)) disturbed_s $((disturbed / 1000)) \
+  starts $starts effective_percent "$(awk -v a=$undisturbed -v b=$disturbed 'BEGIN { printf "%.1f", 100 * a / b }')"
+finish
