@@ -66,10 +66,13 @@ one_call() {
   else
     chosen=$(for ((i = 0; i < 6; i++)); do echo $((RANDOM % calls + 1)); done)
   fi
+  struck_calls=0 before=$failed
   for n in $chosen; do
     check "call $n of $calls refused: EIO" one_call "$n" GD_FAULT_ERRNO=5
     check "call $n of $calls kills" one_call "$n" GD_FAULT_KILL=1
+    struck_calls=$((struck_calls + 2))
   done
+  evidence faulty_disk $struck_calls $((failed - before))
   # A start that fails or dies where it notes its data must not look like damage to the next one.
   for way in GD_FAULT_ERRNO=28 GD_FAULT_KILL=1; do
     rm -rf "$work/one"

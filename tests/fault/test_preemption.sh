@@ -46,11 +46,14 @@ saved() { # everything that was done is in a checkpoint, and nothing is left hal
 
 # shellcheck disable=SC2086
 train whole 2 gpt2 $settings || finish
+bad=0
 while read -r name script; do
+  before=$failed
   check "$name: $script: left with 75" preempted "$name" "$script"
   check "$name: the last finished step is saved" saved "$name"
   # shellcheck disable=SC2086
   train "$name" 2 gpt2 $settings && check "$name: goes on to the state of the run that was not stopped" same_state whole "$name"
+  [ $failed -eq $before ] || bad=$((bad + 1))
 done << 'SCRIPTS'
 requeue to TERM ranks; to TERM launcher
 launcher-first to TERM launcher; to TERM ranks
@@ -65,6 +68,9 @@ orphaned() {
   ranks_of orphan
   return 1
 }
+before=$failed
 check "gptdist-run is killed: the ranks leave" orphaned
 check "the last finished step is saved" saved orphan
+[ $failed -eq $before ] || bad=$((bad + 1))
+evidence preemption 5 $bad
 finish

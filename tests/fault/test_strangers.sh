@@ -28,12 +28,12 @@ ports() { # PID...: the ports on which those of them that are ranks listen
 }
 
 declare -a held=()
-visits=0
+visits=0 all_visits=0
 visit() { # PORT: so many connections of five kinds; all but the closed ones are held
   local i fd
   for ((i = 0; i < connections; i++)); do
     { exec {fd}<> "/dev/tcp/127.0.0.1/$1"; } 2> /dev/null || return
-    visits=$((visits + 1))
+    visits=$((visits + 1)) all_visits=$((all_visits + 1))
     case $((i % 5)) in
       0) ;;
       1) printf x >&"$fd" ;;
@@ -89,4 +89,5 @@ for ranks in ${RANKS:-2}; do
     echo "longest step: $(grep -oE '"ms": [0-9.]+' "$work/$name/metrics.jsonl" | sort -k2 -g | tail -1)"
   done
 done
+evidence strangers $all_visits $failed
 finish

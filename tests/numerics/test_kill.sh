@@ -43,7 +43,7 @@ for ranks in 1 2; do
   took[$ranks]=$(($(now_ms) - began))
   check "undisturbed on $ranks ranks: the same state" same_state whole "timed-$ranks"
 done
-kills=0
+kills=0 bad=0
 for ((trial = 0; trial < trials; trial++)); do
   ranks=$((1 + trial % 2))
   name=kill-$trial
@@ -67,10 +67,13 @@ for ((trial = 0; trial < trials; trial++)); do
     wait $! && break
     sleep 0.5
   done
+  before=$failed
   check "trial $trial: $ranks ranks, killed $deaths times, the same losses" same_curve whole $name
   check "trial $trial: the same state" same_state whole $name
+  [ $failed -eq $before ] || bad=$((bad + 1))
   rm -rf "${work:?}/$name"
 done
+evidence kill "$trials" $bad kills $kills
 echo "$kills kills in $trials trials"
 check "the kills hit running programs" [ $kills -ge $trials ]
 finish

@@ -4,7 +4,7 @@
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh"
 RANDOM=${SEED:-1}
-pairs=${PAIRS:-3}
+pairs=${PAIRS:-3} bad=0
 
 one_of() { # WORD...
   shift $((RANDOM % $#))
@@ -51,7 +51,8 @@ for ((pair = 1; pair <= pairs; pair++)); do
   else
     check "pair $pair: its runs" false
   fi
-  [ $failed -eq $before ] || echo "        ${settings[*]} | ${first[*]} | ${second[*]}"
+  [ $failed -eq $before ] || { bad=$((bad + 1)); echo "        ${settings[*]} | ${first[*]} | ${second[*]}"; }
   [ -n "${KEEP:-}" ] || rm -rf "${work:?}/whole-$pair" "$work/pieces-$pair"
 done
+evidence resume_random "$pairs" $bad
 finish

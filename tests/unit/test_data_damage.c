@@ -269,7 +269,7 @@ int main(int count, char **arguments) {
   printf("{\"test\": \"data_damage\", \"seed\": %ld, \"files\": %d, \"flips\": %ld, \"truncations\": %ld, \"swaps\": %ld, ",
          seed, file_count, flips, cuts, swaps);
   for (int i = 0; i < OUTCOMES; i++) printf("\"%s\": %lld, ", outcome_names[i], (long long)outcomes[i]);
-  printf("\"trials\": %lld, \"failures\": %lld, \"upper_95\": %.3g, \"seconds\": %.1f}\n", (long long)trials,
+  printf("\"trials\": %lld, \"failures\": %lld, \"bound95\": %.3g, \"seconds\": %.1f}\n", (long long)trials,
          (long long)failures, upper_bound(failures, trials), gd_machine_seconds() - start);
   must(gd_folder_remove(folder));
   return failures > 0;
