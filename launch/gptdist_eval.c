@@ -237,6 +237,7 @@ static gd_status work(void *context, gd_session *session) {
   e->first = gd_session_rank(session) == 0;
   GD_TRY(check_options(e));
   e->options.context = e->length;
+  e->options.slots = e->kind == TASK_PIQA || e->kind == TASK_HELLASWAG ? GD_TASK_ANSWERS : 1;
   GD_TRY(gd_inference_open(session, &e->options, &e->model));
   gd_status status = gd_evaluator_open(&e->model.model, &e->evaluator);
   if (status == GD_OK) status = e->kind == TASK_PERPLEXITY ? perplexity(e) : e->kind == TASK_LOGITS ? logits(e) : run_task(e);

@@ -5,92 +5,127 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A row of logits belongs to a position of a text. */
+typedef struct scored_row {
+  const gd_scored *text;
+  int64_t position;
+} scored_row;
+
 gd_status gd_evaluator_open(gd_model *model, gd_evaluator *out) {
-  size_t elems = (size_t)model->layout.spec.batch.sequence * (size_t)model->layout.spec.model.vocabulary;
-  *out = (gd_evaluator){model, malloc(elems * sizeof(float))};
-  if (!out->logits) return gd_fail(GD_NO_MEMORY, "no memory for %zu logits", elems);
-  return GD_OK;
+  size_t rows = (size_t)model->activations.rows, elems = rows * (size_t)model->layout.spec.model.vocabulary;
+  *out = (gd_evaluator){.model = model};
+  out->logits = malloc(elems * sizeof *out->logits);
+  out->tokens = malloc(rows * sizeof *out->tokens);
+  out->rows = malloc(rows * sizeof(scored_row));
+  if (out->logits && out->tokens && out->rows) return GD_OK;
+  gd_evaluator_close(out);
+  return gd_fail(GD_NO_MEMORY, "no memory for %zu logits", elems);
 }
 
 void gd_evaluator_close(gd_evaluator *evaluator) {
   free(evaluator->logits);
+  free(evaluator->tokens);
+  free(evaluator->rows);
   memset(evaluator, 0, sizeof *evaluator);
 }
 
-/* Visits the logits of passes of batch.sequence tokens: `pass` gets [rows][V]. */
-typedef gd_status pass_visit(void *context, int64_t first, int32_t rows, const float *logits);
-
-static gd_status run_passes(gd_evaluator *evaluator, const int32_t *tokens, int64_t count, pass_visit *visit, void *context) {
-  gd_model *model = evaluator->model;
-  int32_t vocabulary = model->layout.spec.model.vocabulary, chunk = model->layout.spec.batch.sequence;
+/* Whether tokens[count] fit the context and have ids of this model. */
+static gd_status check_tokens(const gd_model *model, const int32_t *tokens, int64_t count) {
+  int32_t vocabulary = model->layout.spec.model.vocabulary;
   if (count > model->cache.capacity)
     return gd_fail_user(GD_USAGE, "%lld tokens do not fit the context of %d tokens", (long long)count, model->cache.capacity);
   for (int64_t i = 0; i < count; i++)
     if (tokens[i] < 0 || tokens[i] >= vocabulary)
       return gd_fail_user(GD_BAD_DATA, "token id %d at position %lld: this model has ids 0 to %d", tokens[i], (long long)i,
                           vocabulary - 1);
-  model->cache.lengths[0] = 0;
-  for (int64_t first = 0; first < count; first += chunk) {
-    int32_t rows = count - first < chunk ? (int32_t)(count - first) : chunk;
-    gd_infer_part part = {0, rows, rows};
-    GD_TRY(gd_model_infer(model, &part, 1, tokens + first, evaluator->logits));
-    GD_TRY(visit(context, first, rows, evaluator->logits));
-  }
-  return GD_OK;
-}
-
-typedef struct row_context {
-  gd_logits_row *visit;
-  void *context;
-  int32_t vocabulary;
-} row_context;
-
-static gd_status visit_rows(void *context, int64_t first, int32_t rows, const float *logits) {
-  const row_context *c = context;
-  for (int32_t r = 0; r < rows; r++) GD_TRY(c->visit(c->context, first + r, logits + (int64_t)r * c->vocabulary));
   return GD_OK;
 }
 
 gd_status gd_evaluator_logits(gd_evaluator *evaluator, const int32_t *tokens, int64_t count, gd_logits_row *visit,
                               void *context) {
-  row_context c = {visit, context, evaluator->model->layout.spec.model.vocabulary};
-  return run_passes(evaluator, tokens, count, visit_rows, &c);
-}
-
-typedef struct score_context {
-  const int32_t *targets;
-  int64_t first;
-  double *log_likelihood;
-  bool *greedy;
-  int32_t vocabulary, threads;
-} score_context;
-
-static void score_row(const score_context *c, int64_t position, const float *logits) {
-  int32_t target = c->targets[position], best = 0;
-  double sum = 0;
-  for (int32_t i = 1; i < c->vocabulary; i++)
-    if (logits[i] > logits[best]) best = i;
-  for (int32_t i = 0; i < c->vocabulary; i++) sum += exp((double)logits[i] - (double)logits[best]);
-  c->log_likelihood[position] = (double)logits[target] - (double)logits[best] - log(sum);
-  if (c->greedy) c->greedy[position] = best == target;
-}
-
-static gd_status score_rows(void *context, int64_t first, int32_t rows, const float *logits) {
-  const score_context *c = context;
-#pragma omp parallel for num_threads(c->threads) schedule(static)
-  for (int32_t r = 0; r < rows; r++)
-    if (first + r >= c->first) score_row(c, first + r, logits + (int64_t)r * c->vocabulary);
+  gd_model *model = evaluator->model;
+  int64_t vocabulary = model->layout.spec.model.vocabulary;
+  int32_t most = (int32_t)model->activations.rows;
+  GD_TRY(check_tokens(model, tokens, count));
+  model->cache.lengths[0] = 0;
+  for (int64_t first = 0; first < count; first += most) {
+    int32_t rows = count - first < most ? (int32_t)(count - first) : most;
+    gd_infer_part part = {0, rows, rows};
+    GD_TRY(gd_model_infer(model, &part, 1, tokens + first, evaluator->logits));
+    for (int32_t r = 0; r < rows; r++) GD_TRY(visit(context, first + r, evaluator->logits + r * vocabulary));
+  }
   return GD_OK;
 }
 
-gd_status gd_evaluator_score(gd_evaluator *evaluator, const int32_t *tokens, const int32_t *targets, int64_t count,
-                             int64_t first, double *log_likelihood, bool *greedy) {
-  int32_t vocabulary = evaluator->model->layout.spec.model.vocabulary;
-  for (int64_t i = first; i < count; i++)
-    if (targets[i] < 0 || targets[i] >= vocabulary)
-      return gd_fail_user(GD_BAD_DATA, "target id %d: this model has ids 0 to %d", targets[i], vocabulary - 1);
-  score_context c = {targets, first, log_likelihood, greedy, vocabulary, evaluator->model->kernels.threads};
-  return run_passes(evaluator, tokens, count, score_rows, &c);
+/* ---- scores ---- */
+
+static void score_row(const scored_row *row, const float *logits, int32_t vocabulary) {
+  const gd_scored *t = row->text;
+  int32_t target = t->targets[row->position], best = 0;
+  double sum = 0;
+  for (int32_t i = 1; i < vocabulary; i++)
+    if (logits[i] > logits[best]) best = i;
+  for (int32_t i = 0; i < vocabulary; i++) sum += exp((double)logits[i] - (double)logits[best]);
+  t->log_likelihood[row->position] = (double)logits[target] - (double)logits[best] - log(sum);
+  if (t->greedy) t->greedy[row->position] = best == target;
+}
+
+/* Runs what is left of texts [first, count), text i in slot i, as many rows together as a pass has, and scores the rows that
+ * are asked for. */
+static gd_status run_texts(gd_evaluator *evaluator, const gd_scored *texts, int32_t first, int32_t count) {
+  gd_model *model = evaluator->model;
+  int32_t vocabulary = model->layout.spec.model.vocabulary, threads = model->kernels.threads;
+  int32_t most = (int32_t)model->activations.rows;
+  gd_infer_part parts[GD_SCORED_TEXTS];
+  int32_t *tokens = evaluator->tokens;
+  scored_row *rows = evaluator->rows;
+  while (true) {
+    int32_t part_count = 0, taken = 0, wanted = 0;
+    for (int32_t i = first; i < count && taken < most; i++) {
+      int64_t at = model->cache.lengths[i], left = texts[i].count - at;
+      int32_t now = left < most - taken ? (int32_t)left : most - taken, logit_rows = 0;
+      if (now == 0) continue;
+      memcpy(tokens + taken, texts[i].tokens + at, (size_t)now * sizeof *tokens);
+      for (int64_t p = at; p < at + now; p++) {
+        if (p < texts[i].first) continue;
+        rows[wanted++] = (scored_row){&texts[i], p};
+        logit_rows++;
+      }
+      parts[part_count++] = (gd_infer_part){i, now, logit_rows};
+      taken += now;
+    }
+    if (part_count == 0) return GD_OK;
+    GD_TRY(gd_model_infer(model, parts, part_count, tokens, evaluator->logits));
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int32_t r = 0; r < wanted; r++) score_row(&rows[r], evaluator->logits + (int64_t)r * vocabulary, vocabulary);
+  }
+}
+
+/* Tokens that two texts begin with, of those that need no score of the second. */
+static int64_t common_tokens(const gd_scored *a, const gd_scored *b) {
+  int64_t same = 0;
+  while (same < a->count && same < b->first && a->tokens[same] == b->tokens[same]) same++;
+  return same;
+}
+
+gd_status gd_evaluator_score(gd_evaluator *evaluator, const gd_scored *texts, int32_t count) {
+  gd_model *model = evaluator->model;
+  int32_t vocabulary = model->layout.spec.model.vocabulary;
+  if (count > model->cache.slots || count > GD_SCORED_TEXTS)
+    return gd_fail(GD_BUG, "%d texts to score in %d slots", count, model->cache.slots);
+  for (int32_t t = 0; t < count; t++) {
+    GD_TRY(check_tokens(model, texts[t].tokens, texts[t].count));
+    for (int64_t i = texts[t].first; i < texts[t].count; i++)
+      if (texts[t].targets[i] < 0 || texts[t].targets[i] >= vocabulary)
+        return gd_fail_user(GD_BAD_DATA, "target id %d: this model has ids 0 to %d", texts[t].targets[i], vocabulary - 1);
+  }
+  model->cache.lengths[0] = 0;
+  GD_TRY(run_texts(evaluator, texts, 0, 1));
+  for (int32_t t = 1; t < count; t++) {
+    GD_TRY(gd_model_copy_slot(model, 0, t));
+    model->cache.lengths[t] = (int32_t)common_tokens(&texts[0], &texts[t]);
+  }
+  return run_texts(evaluator, texts, 1, count);
 }
 
 /* ---- many items ---- */
@@ -154,7 +189,8 @@ gd_status gd_score_window(void *context, gd_evaluator *evaluator, int64_t item, 
   }
   double *log_likelihood = calloc((size_t)count + 1, sizeof *log_likelihood);
   if (!log_likelihood) return gd_fail(GD_NO_MEMORY, "no memory for %lld scores", (long long)count);
-  gd_status status = gd_evaluator_score(evaluator, tokens, targets, count, 0, log_likelihood, 0);
+  gd_scored text = {tokens, targets, count, 0, log_likelihood, 0};
+  gd_status status = gd_evaluator_score(evaluator, &text, 1);
   for (int64_t i = 0; i < count && status == GD_OK; i++) {
     if (source->dataset && source->batch.weights[i] == 0.0f) continue;
     sums[0] -= log_likelihood[i];

@@ -11,7 +11,9 @@
 
 typedef struct gd_evaluator {
   gd_model *model; /* opened for inference */
-  float *logits;   /* host [batch.sequence][V] */
+  float *logits;   /* host [rows of a call][V] */
+  int32_t *tokens; /* [rows of a call] */
+  void *rows;
 } gd_evaluator;
 
 GD_CHECKED gd_status gd_evaluator_open(gd_model *model, gd_evaluator *out);
@@ -25,10 +27,20 @@ typedef gd_status gd_logits_row(void *context, int64_t position, const float *lo
 GD_CHECKED gd_status gd_evaluator_logits(gd_evaluator *evaluator, const int32_t *tokens, int64_t count, gd_logits_row *visit,
                                          void *context);
 
-/* log_likelihood[i] (natural) of targets[i] after tokens[0 .. i], i in [first, count); greedy[i] (may be NULL): targets[i] was
- * the most likely token. Entries below first are left alone. Collective over tensor. */
-GD_CHECKED gd_status gd_evaluator_score(gd_evaluator *evaluator, const int32_t *tokens, const int32_t *targets, int64_t count,
-                                        int64_t first, double *log_likelihood, bool *greedy);
+/* A text and what is asked of it: log_likelihood[i] (natural) of targets[i] after tokens[0 .. i], i in [first, count);
+ * greedy[i] (may be NULL): targets[i] was the most likely token. Entries below first are left alone. */
+typedef struct gd_scored {
+  const int32_t *tokens, *targets;
+  int64_t count, first;
+  double *log_likelihood;
+  bool *greedy;
+} gd_scored;
+
+/* Scores texts[count], at most as many as the cache has slots and GD_SCORED_TEXTS, in common passes. What they begin with like
+ * the first of them is run once. Logits are made of the rows that are asked for. Each score is what it is of the text alone.
+ * GD_USAGE, GD_BAD_DATA as gd_evaluator_logits. Collective over tensor. */
+enum { GD_SCORED_TEXTS = 16 };
+GD_CHECKED gd_status gd_evaluator_score(gd_evaluator *evaluator, const gd_scored *texts, int32_t count);
 
 /* ---- many items ---- */
 
@@ -61,6 +73,8 @@ GD_CHECKED gd_status gd_score_window(void *context, gd_evaluator *evaluator, int
 /* ---- tasks of many small items, read from a JSON Lines file ---- */
 
 typedef enum gd_task_kind { GD_TASK_LAMBADA, GD_TASK_PIQA, GD_TASK_HELLASWAG } gd_task_kind;
+
+enum { GD_TASK_ANSWERS = 4 }; /* most of an item; the cache has as many slots */
 
 typedef struct gd_task gd_task;
 

@@ -7,7 +7,7 @@
 #include "io/base/json.h"
 #include "trainer/evaluate.h"
 
-enum { MAX_ANSWERS = 4 };
+enum { MAX_ANSWERS = GD_TASK_ANSWERS };
 
 typedef struct answer {
   gd_ids ids;   /* context, then the answer */
@@ -136,49 +136,59 @@ void gd_task_close(gd_task *task) {
   free(task);
 }
 
-/* Sum of the answer's log-likelihoods; a context that is too long loses its beginning. */
-static gd_status score_answer(gd_evaluator *evaluator, const answer *a, double *sum, bool *all_greedy) {
+/* What is asked of an answer: its tokens behind the context; a context that is too long loses its beginning. */
+static gd_status ask(const gd_evaluator *evaluator, const answer *a, gd_scored *out) {
   int64_t capacity = evaluator->model->cache.capacity, count = (int64_t)a->ids.count - 1, first = (int64_t)a->first - 1,
           skip = 0;
   if (count > capacity) skip = count - capacity;
   if (skip > first)
     return gd_fail_user(GD_BAD_DATA, "an answer of %zu tokens does not fit the context", a->ids.count - a->first);
-  double *log_likelihood = calloc((size_t)count, sizeof *log_likelihood);
-  bool *greedy = calloc((size_t)count, sizeof *greedy);
-  gd_status status = log_likelihood && greedy ? GD_OK : gd_fail(GD_NO_MEMORY, "no memory for %lld scores", (long long)count);
   const int32_t *ids = a->ids.ids + skip;
-  if (status == GD_OK) status = gd_evaluator_score(evaluator, ids, ids + 1, count - skip, first - skip, log_likelihood, greedy);
-  *sum = 0;
-  *all_greedy = true;
-  for (int64_t i = first - skip; i < count - skip && status == GD_OK; i++) {
-    *sum += log_likelihood[i];
-    *all_greedy = *all_greedy && greedy[i];
+  *out = (gd_scored){.tokens = ids, .targets = ids + 1, .count = count - skip, .first = first - skip};
+  out->log_likelihood = calloc((size_t)count, sizeof *out->log_likelihood);
+  out->greedy = calloc((size_t)count, sizeof *out->greedy);
+  if (out->log_likelihood && out->greedy) return GD_OK;
+  return gd_fail(GD_NO_MEMORY, "no memory for %lld scores", (long long)count);
+}
+
+/* Sums of the answers' log-likelihoods, and whether all tokens of one are the most likely ones. */
+static gd_status score_answers(gd_evaluator *evaluator, const item *it, double sums[MAX_ANSWERS], bool greedy[MAX_ANSWERS]) {
+  gd_scored texts[MAX_ANSWERS] = {{0}};
+  gd_status status = GD_OK;
+  for (int a = 0; a < it->count && status == GD_OK; a++) status = ask(evaluator, &it->answers[a], &texts[a]);
+  if (status == GD_OK) status = gd_evaluator_score(evaluator, texts, it->count);
+  for (int a = 0; a < it->count; a++) {
+    sums[a] = 0;
+    greedy[a] = true;
+    for (int64_t i = texts[a].first; i < texts[a].count && status == GD_OK; i++) {
+      sums[a] += texts[a].log_likelihood[i];
+      greedy[a] = greedy[a] && texts[a].greedy[i];
+    }
+    free(texts[a].log_likelihood);
+    free(texts[a].greedy);
   }
-  free(log_likelihood);
-  free(greedy);
   return status;
 }
 
 gd_status gd_task_score(void *context, gd_evaluator *evaluator, int64_t index, double sums[GD_SCORE_SUMS]) {
   gd_task *task = *(gd_task **)context;
   const item *it = &task->items[index];
-  double best = -INFINITY, best_by_byte = -INFINITY;
+  double best = -INFINITY, best_by_byte = -INFINITY, scores[MAX_ANSWERS];
+  bool greedy[MAX_ANSWERS];
   int chosen = 0, chosen_by_byte = 0;
+  GD_TRY(score_answers(evaluator, it, scores, greedy));
+  if (task->kind == GD_TASK_LAMBADA) {
+    sums[0] += greedy[0];
+    sums[1] -= scores[0];
+    sums[2] += (double)(it->answers[0].ids.count - it->answers[0].first);
+    return GD_OK;
+  }
   for (int i = 0; i < it->count; i++) {
-    double sum = 0;
-    bool greedy = false;
-    GD_TRY(score_answer(evaluator, &it->answers[i], &sum, &greedy));
-    if (task->kind == GD_TASK_LAMBADA) {
-      sums[0] += greedy;
-      sums[1] -= sum;
-      sums[2] += (double)(it->answers[i].ids.count - it->answers[i].first);
-      return GD_OK;
-    }
-    if (sum > best) {
-      best = sum;
+    double by_byte = scores[i] / (double)it->answers[i].bytes;
+    if (scores[i] > best) {
+      best = scores[i];
       chosen = i;
     }
-    double by_byte = sum / (double)it->answers[i].bytes;
     if (by_byte > best_by_byte) {
       best_by_byte = by_byte;
       chosen_by_byte = i;
