@@ -377,7 +377,8 @@ static void a_part_of_llama_equals_the_reference(void **state) {
 
 /* ---- the path of generation ---- */
 
-/* The same weights through the path of generation: all positions in one call, then the last half of them one at a time. */
+/* The same weights through the path of generation: all positions in one call, then the last half of them one at a time, then
+ * two texts beside each other. */
 static void run_logits(const layout_case *c, const gd_spec *spec, const char *folder, gd_device *on) {
   gd_mesh mesh;
   gd_model model;
@@ -404,6 +405,18 @@ static void run_logits(const layout_case *c, const gd_spec *spec, const char *fo
       good(gd_model_infer(&model, &(gd_infer_part){slot, 1, 1}, 1, tokens + t, logits + t * VOCABULARY));
     for (int i = 0; i < LENGTH * VOCABULARY; i++)
       close_to(c->dtype, "a logit", (double)logits[i], (double)expected[i], tolerance(c->dtype, "logits", 0));
+  }
+  /* Two texts in one call: slot 0 two tokens at a time, slot 1 one, its logits wanted every other time. */
+  model.cache.lengths[0] = model.cache.lengths[1] = 0;
+  for (int32_t t = 0; t + 1 < LENGTH; t += 2) {
+    int32_t together[] = {tokens[t], tokens[t + 1], tokens[t / 2]}, wanted = t / 2 % 2;
+    gd_infer_part parts[] = {{0, 2, 1}, {1, 1, wanted}};
+    good(gd_model_infer(&model, parts, 2, together, logits));
+    for (int i = 0; i < (1 + wanted) * VOCABULARY; i++) {
+      int row = i < VOCABULARY ? t + 1 : t / 2;
+      close_to(c->dtype, "a logit of two texts", (double)logits[i], (double)expected[row * VOCABULARY + i % VOCABULARY],
+               tolerance(c->dtype, "logits", 0));
+    }
   }
   free(expected);
   gd_model_close(&model);
