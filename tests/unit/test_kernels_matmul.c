@@ -181,6 +181,47 @@ static void an_element_does_not_depend_on_rows_columns_or_threads(void **state) 
   gd_kernels_close(&part_kernels);
 }
 
+/* Few rows, as generation has them, go another way: each row has the bits that it has among many, on every instruction set. */
+static void few_rows_have_the_bits_of_many(void **state) {
+  (void)state;
+  random_state = 17;
+  for (int isa = 0; isa < ISAS; isa++) {
+    gd_kernels kernels;
+    if (!open_isa(isa_names[isa], 2, &kernels)) continue;
+    for (int trial = 0; trial < 60; trial++) {
+      gd_dtype dtype = trial % 2 ? GD_BFLOAT16 : GD_FLOAT32;
+      gd_matmul m = {.form = GD_MATMUL_NT, .m = 40, .n = 1 + random_below(150), .k = 1 + random_below(900), .leaves = 1};
+      m.dtype = dtype;
+      m.c_dtype = trial % 3 ? GD_FLOAT32 : dtype;
+      m.lda = m.k + random_below(5);
+      m.ldb = m.k + random_below(5);
+      m.ldc = m.n + random_below(5);
+      tensor a = tensor_random(dtype, m.m * m.lda, 1.0f), b = tensor_random(dtype, m.n * m.ldb, 1.0f);
+      tensor bias = tensor_random(dtype, m.n, 1.0f), many = tensor_new(m.c_dtype, m.m * m.ldc);
+      tensor few = tensor_new(m.c_dtype, m.m * m.ldc);
+      m.a = a.data;
+      m.b = b.data;
+      m.c = many.data;
+      m.bias = random_below(2) ? bias.data : NULL;
+      assert_int_equal(kernels.ops->matmul(&kernels, &m), GD_OK);
+      int64_t row = random_below(28), bytes = (int64_t)gd_dtype_bytes(dtype), c_bytes = (int64_t)gd_dtype_bytes(m.c_dtype);
+      m.m = 1 + random_below(12);
+      m.a = (const char *)a.data + row * m.lda * bytes;
+      m.c = few.data;
+      assert_int_equal(kernels.ops->matmul(&kernels, &m), GD_OK);
+      for (int64_t i = 0; i < m.m; i++)
+        assert_same_bits((char *)few.data + i * m.ldc * c_bytes, (char *)many.data + (row + i) * m.ldc * c_bytes,
+                         (size_t)(m.n * c_bytes), "a row among few");
+      tensor_free(&a);
+      tensor_free(&b);
+      tensor_free(&bias);
+      tensor_free(&many);
+      tensor_free(&few);
+    }
+    gd_kernels_close(&kernels);
+  }
+}
+
 /* Blocks and tiles have fixed sizes in scratch memory: shapes past all of them, few rows with many columns and the reverse. */
 static void large_shapes_pass_every_block_size(void **state) {
   (void)state;
@@ -275,6 +316,7 @@ int main(void) {
                                       close_test_device),
       cmocka_unit_test_setup_teardown(an_element_does_not_depend_on_rows_columns_or_threads, open_test_device,
                                       close_test_device),
+      cmocka_unit_test_setup_teardown(few_rows_have_the_bits_of_many, open_test_device, close_test_device),
       cmocka_unit_test_setup_teardown(large_shapes_pass_every_block_size, open_test_device, close_test_device),
       cmocka_unit_test_setup_teardown(an_empty_inner_dimension_gives_zero_plus_bias, open_test_device, close_test_device),
       cmocka_unit_test_setup_teardown(an_accumulating_tree_is_refused, open_test_device, close_test_device),

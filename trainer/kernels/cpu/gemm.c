@@ -383,6 +383,15 @@ static gd_status matmul_run(const gd_matmul *m, const gd_cpu_context *context) {
   if (m->m <= 0 || m->n <= 0) return GD_OK;
   double work = (double)m->m * (double)m->n * (double)m->k * (double)m->leaves;
   int threads = work < 262144.0 ? 1 : (int)context->threads, down = 1, across = 1;
+  if (GD_CPU(gemm_is_thin)(m, GD_CPU_SCRATCH_BYTES / sizeof(float))) {
+#pragma omp parallel num_threads(threads)
+    {
+      int64_t first, end;
+      gd_parallel_range(m->n, GEMM_NR, &first, &end);
+      if (first < end) GD_CPU(gemm_thin)(m, first, end, gd_cpu_scratch(context, omp_get_thread_num()));
+    }
+    return GD_OK;
+  }
   choose_grid(m, threads, &down, &across);
 #pragma omp parallel num_threads(threads)
   {

@@ -75,6 +75,10 @@ void GD_CPU(gemm_pack_b)(const gemm_operand *b, int64_t x, int64_t count, int64_
 /* Packs rows x .. x + count of A, at most GEMM_GROUP panels, GEMM_MR * GEMM_AROW floats apart. */
 void GD_CPU(gemm_pack_a)(const gemm_operand *a, int64_t x, int64_t count, int64_t k, int64_t length, float *out);
 
+/* Whether gemm_thin takes a product, with so much scratch; then columns [first, end) of it, first a multiple of 16. */
+bool GD_CPU(gemm_is_thin)(const gd_matmul *m, size_t scratch_floats);
+void GD_CPU(gemm_thin)(const gd_matmul *m, int64_t first, int64_t end, float *scratch);
+
 /* to (+)= chain over `units` from `from` (NULL: +0), for the first `rows` rows of the panel, all GEMM_NR columns. Writes
  * gemm_micro_rows(rows) rows. */
 typedef struct gemm_micro {

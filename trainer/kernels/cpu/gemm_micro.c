@@ -1,17 +1,5 @@
 /* gemm_micro.c - the innermost loop of the matrix product: a tile of sums in registers. */
-#include "trainer/kernels/cpu/gemm.h"
-
-#define ALWAYS_INLINE inline __attribute__((always_inline))
-
-/* sum + a * b: one product, or the two of a pair. */
-static ALWAYS_INLINE vf step(bool pairs, vf a, vf b, vf sum) {
-#if defined(__AVX512BF16__)
-  if (pairs) return _mm512_dpbf16_ps(sum, (__m512bh)_mm512_castps_si512(a), (__m512bh)_mm512_castps_si512(b));
-#else
-  (void)pairs;
-#endif
-  return vf_fma(a, b, sum);
-}
+#include "trainer/kernels/cpu/gemm_load.h"
 
 /* rows, panel and pairs are constants wherever this is inlined, so the tile lives in registers. */
 static ALWAYS_INLINE void tile(const gemm_micro *call, const int rows, const gemm_panel panel, const bool pairs) {
@@ -42,7 +30,7 @@ static ALWAYS_INLINE void tile(const gemm_micro *call, const int rows, const gem
     for (int i = 0; i < rows; i++) {
       vf left = vf_set1(panel == GEMM_BY_ROWS ? a[i * GEMM_AROW] : a[i]);
 #pragma GCC unroll 4
-      for (int j = 0; j < GEMM_NV; j++) sum[i][j] = step(pairs, left, right[j], sum[i][j]);
+      for (int j = 0; j < GEMM_NV; j++) sum[i][j] = gemm_step(pairs, left, right[j], sum[i][j]);
     }
     a += panel == GEMM_BY_ROWS ? 1 : GEMM_MR;
     b += GEMM_NR;

@@ -1,25 +1,12 @@
 /* gemm_pack.c - copies of operands in the order in which the micro-kernel reads them. */
 #include "trainer/kernels/cpu/gemm.h"
+#include "trainer/kernels/cpu/gemm_load.h"
 #include "trainer/kernels/cpu/transpose.h"
-
-#define ALWAYS_INLINE inline __attribute__((always_inline))
 
 /* `units` is a constant wherever these are inlined. */
 
 static ALWAYS_INLINE const char *address(const gemm_operand *m, const gemm_units units, int64_t x, int64_t k) {
   return (const char *)m->base + (x * m->x_stride + k * m->k_stride) * gemm_element_bytes(units);
-}
-
-/* 16 units along k from p on, k contiguous, of which `left` elements are there (the rest +0). */
-static ALWAYS_INLINE vf along_k(const gemm_units units, const char *p, int64_t left) {
-  if (units == GEMM_FLOAT32) return left >= 16 ? vf_load((const float *)p) : vf_load_n((const float *)p, (int)left);
-  const gd_bfloat16 *half = (const gd_bfloat16 *)p;
-#if defined(__AVX512BF16__)
-  if (units == GEMM_PAIRS)
-    return _mm512_castsi512_ps(left >= 32 ? _mm512_loadu_si512(half)
-                                          : _mm512_maskz_loadu_epi16((__mmask32)((1u << left) - 1u), half));
-#endif
-  return left >= 16 ? vf_load_bf16(half) : vf_load_bf16_n(half, (int)left);
 }
 
 /* One unit of k for 16 neighbours along x from p on, x contiguous, of which n are there; second: the other row of a pair or
