@@ -151,7 +151,14 @@ typedef struct gd_checkpoint_spec {
 } gd_checkpoint_spec;
 
 /* What a validation measures: io/data/metric.h has names and directions. */
-typedef enum gd_metric { GD_METRIC_LOSS, GD_METRIC_ACCURACY, GD_METRIC_MACRO_F1, GD_METRICS } gd_metric;
+typedef enum gd_metric {
+  GD_METRIC_LOSS,
+  GD_METRIC_ACCURACY,
+  GD_METRIC_MACRO_F1,
+  GD_METRIC_WEIGHTED_F1,
+  GD_METRIC_MICRO_F1,
+  GD_METRICS
+} gd_metric;
 
 typedef struct gd_validation_spec {
   int64_t interval_steps; /* 0 = never */

@@ -18,8 +18,9 @@ static const gd_key_choice schedules[] = {{"cosine", GD_SCHEDULE_COSINE},     {"
                                           {"plateau", GD_SCHEDULE_PLATEAU},   {0, 0}};
 static const gd_key_choice dtypes[] = {
     {"fp32", GD_FLOAT32}, {"bf16", GD_BFLOAT16}, {"float32", GD_FLOAT32}, {"bfloat16", GD_BFLOAT16}, {0, 0}};
-static const gd_key_choice metrics[] = {
-    {"loss", GD_METRIC_LOSS}, {"accuracy", GD_METRIC_ACCURACY}, {"macro_f1", GD_METRIC_MACRO_F1}, {0, 0}};
+static const gd_key_choice metrics[] = {{"loss", GD_METRIC_LOSS},         {"accuracy", GD_METRIC_ACCURACY},
+                                        {"macro_f1", GD_METRIC_MACRO_F1}, {"weighted_f1", GD_METRIC_WEIGHTED_F1},
+                                        {"micro_f1", GD_METRIC_MICRO_F1}, {0, 0}};
 static const gd_key_choice numerics[] = {{"fast", GD_NUMERICS_FAST}, {"invariant", GD_NUMERICS_INVARIANT}, {0, 0}};
 
 #define STEPS_MAX 4294967295.0 /* a step is 32 bits of a random number's counter */

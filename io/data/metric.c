@@ -7,6 +7,8 @@ static const gd_metric_info metrics[GD_METRICS] = {
     [GD_METRIC_LOSS] = {"loss", .any_task = true},
     [GD_METRIC_ACCURACY] = {"accuracy", .higher = true, .task = GD_TASK_CLASSIFICATION},
     [GD_METRIC_MACRO_F1] = {"macro_f1", .higher = true, .task = GD_TASK_CLASSIFICATION},
+    [GD_METRIC_WEIGHTED_F1] = {"weighted_f1", .higher = true, .task = GD_TASK_CLASSIFICATION},
+    [GD_METRIC_MICRO_F1] = {"micro_f1", .higher = true, .task = GD_TASK_CLASSIFICATION},
 };
 
 const gd_metric_info *gd_metric_look(gd_metric metric) {
