@@ -14,6 +14,8 @@ gd_status gd_prompt_of_text(gd_generate *g, const char *text, size_t count, gd_i
   int32_t start = gd_tokenizer_bos(g->model.tokenizer);
   if (start >= 0) GD_TRY(gd_ids_append(out, &start, 1));
   if (count) GD_TRY(gd_tokenizer_encode(g->model.tokenizer, text, count, true, out));
+  bool twice = start >= 0 && out->count > 1 && out->ids[1] == start; /* the prompt brings it */
+  if (twice) memmove(out->ids, out->ids + 1, --out->count * sizeof *out->ids);
   start = gd_tokenizer_eot(g->model.tokenizer);
   if (!out->count && start >= 0) GD_TRY(gd_ids_append(out, &start, 1)); /* a document begins */
   if (out->count) return GD_OK;

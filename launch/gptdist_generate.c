@@ -55,7 +55,7 @@ static gd_status take_end_ids(gd_generate *g) {
   return status;
 }
 
-/* A vocabulary is often padded beyond the tokenizer's ids: nobody can read those. What ends a document ends a text. */
+/* A vocabulary is often padded beyond the tokenizer's ids: nobody can read those. What ends a document or a turn ends a text. */
 static gd_status find_marks(gd_generate *g) {
   gd_tokenizer *tokenizer = g->model.tokenizer;
   int32_t vocabulary = g->model.spec.model.vocabulary;
@@ -65,9 +65,8 @@ static gd_status find_marks(gd_generate *g) {
   if (g->end_ids) GD_TRY(take_end_ids(g));
   if (!tokenizer) return GD_OK;
   for (int32_t i = 0; i < vocabulary; i++) g->never[i] = !gd_tokenizer_has(tokenizer, i);
-  const int32_t ends[] = {gd_tokenizer_eot(tokenizer), gd_tokenizer_bos(tokenizer)};
-  for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
-    if (!g->ignore_end && !g->end_ids && ends[i] >= 0 && ends[i] < vocabulary) g->ends[ends[i]] = true;
+  for (int32_t i = 0; i < vocabulary && !g->ignore_end && !g->end_ids; i++)
+    g->ends[i] = gd_tokenizer_ends(tokenizer, i) || i == gd_tokenizer_bos(tokenizer);
   return GD_OK;
 }
 

@@ -57,3 +57,11 @@ size_t gd_utf8_unfinished(const char *text, size_t count) {
   }
   return 0;
 }
+
+bool gd_utf8_is_space(uint32_t code_point) {
+  static const uint16_t others[] = {0x20, 0x85, 0xa0, 0x1680, 0x2028, 0x2029, 0x202f, 0x205f, 0x3000};
+  if ((code_point >= 9 && code_point <= 13) || (code_point >= 0x2000 && code_point <= 0x200a)) return true;
+  for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+    if (others[i] == code_point) return true;
+  return false;
+}

@@ -14,6 +14,9 @@ size_t gd_utf8_length(const char *text, size_t count, uint32_t *code_point);
 /* Appends a code point as UTF-8. */
 GD_CHECKED gd_status gd_utf8_append(gd_bytes *out, uint32_t code_point);
 
+/* The Unicode property White_Space. */
+bool gd_utf8_is_space(uint32_t code_point);
+
 /* The length of the run of valid (*valid = true) or invalid UTF-8 at the beginning of text[count], count > 0. */
 size_t gd_utf8_run(const char *text, size_t count, bool *valid);
 

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/base/nfc.h"
 #include "io/tokenizer/merge.h"
-#include "io/tokenizer/split.h"
 #include "io/base/utf8.h"
 
 enum { CACHE_WORDS = 1 << 15, WORD_BYTES = 24, WORD_IDS = 9, SEAM_BITS = 1 << 16, PART = 128 };
@@ -21,7 +21,7 @@ typedef struct word {
 /* What one call of encode needs; contexts wait in a list between calls. */
 typedef struct context {
   struct context *next;
-  gd_splitter_state *splitter;
+  gd_splitter_state *states[GD_BPE_STEPS]; /* of each step */
   word *cache;
   gd_ids scratch;
 } context;
@@ -36,8 +36,9 @@ struct gd_bpe {
   gd_merge_map merges;
   uint64_t seams[SEAM_BITS / 64]; /* seam_bit of every merge whose right part begins with a character behind another one */
   int32_t byte_ids[256];
-  bool whole_first;
-  gd_splitter *splitter;
+  bool whole_first, nfc;
+  gd_split_step steps[GD_BPE_STEPS];
+  int32_t step_count;
   pthread_mutex_t mutex;
   context *idle;
 };
@@ -67,7 +68,7 @@ gd_status gd_bpe_open(int32_t vocabulary, gd_bpe **out) {
 
 static void context_close(context *at) {
   if (!at) return;
-  gd_splitter_state_close(at->splitter);
+  for (int i = 0; i < GD_BPE_STEPS; i++) gd_splitter_state_close(at->states[i]);
   free(at->cache);
   gd_ids_free(&at->scratch);
   free(at);
@@ -81,7 +82,7 @@ void gd_bpe_close(void *state) {
     bpe->idle = at->next;
     context_close(at);
   }
-  gd_splitter_close(bpe->splitter);
+  for (int32_t i = 0; i < bpe->step_count; i++) gd_splitter_close(bpe->steps[i].splitter);
   gd_merge_map_free(&bpe->merges);
   gd_bytes_free(&bpe->blob);
   free(bpe->offset);
@@ -184,7 +185,35 @@ gd_status gd_bpe_add_all_merges(gd_bpe *bpe, const uint32_t *rank) {
   return GD_OK;
 }
 
+static int by_rank(const void *a, const void *b) {
+  const gd_bpe_pair *x = a, *y = b;
+  if (x->rank != y->rank) return x->rank < y->rank ? -1 : 1;
+  if (x->left != y->left) return x->left < y->left ? -1 : 1;
+  return (x->right > y->right) - (x->right < y->right);
+}
+
+gd_status gd_bpe_pairs(const gd_bpe *bpe, gd_bpe_pair **out, size_t *count) {
+  *count = 0;
+  *out = malloc((bpe->merges.count + 1) * sizeof **out);
+  if (!*out) return gd_fail(GD_NO_MEMORY, "no memory for %zu merges", bpe->merges.count);
+  for (size_t i = 0; i < bpe->merges.size; i++) {
+    const gd_merge_entry *entry = &bpe->merges.entries[i];
+    if (!entry->pair) continue;
+    uint64_t pair = entry->pair - 1;
+    (*out)[(*count)++] = (gd_bpe_pair){entry->rank, (int32_t)(pair >> 32), (int32_t)(uint32_t)pair};
+  }
+  if (*count) qsort(*out, *count, sizeof **out, by_rank);
+  return GD_OK;
+}
+
 gd_status gd_bpe_finish(gd_bpe *bpe, const char *pattern, bool whole_first, int32_t unknown) {
+  gd_split_step step = {0};
+  GD_TRY(gd_splitter_open(pattern, &step.splitter));
+  return gd_bpe_finish_steps(bpe, &step, 1, false, whole_first, unknown);
+}
+
+gd_status gd_bpe_finish_steps(gd_bpe *bpe, const gd_split_step *steps, int32_t count, bool nfc, bool whole_first,
+                              int32_t unknown) {
   for (int byte = 0; byte < 256; byte++) {
     char one = (char)byte;
     int32_t id = gd_bpe_find(bpe, &one, 1);
@@ -192,7 +221,10 @@ gd_status gd_bpe_finish(gd_bpe *bpe, const char *pattern, bool whole_first, int3
     if (id < 0) memset(bpe->seams, 0xff, sizeof bpe->seams); /* "unknown" may merge with anything: nothing is a safe seam */
   }
   bpe->whole_first = whole_first;
-  return gd_splitter_open(pattern, &bpe->splitter);
+  bpe->nfc = nfc;
+  memcpy(bpe->steps, steps, (size_t)count * sizeof *steps);
+  bpe->step_count = count;
+  return GD_OK;
 }
 
 gd_status gd_bpe_merge(const gd_bpe *bpe, int32_t *ids, size_t *count) {
@@ -212,7 +244,8 @@ static gd_status context_take(gd_bpe *bpe, context **out) {
   gd_status status = GD_OK;
   if (at) at->cache = calloc(CACHE_WORDS, sizeof *at->cache);
   if (!at || !at->cache) status = gd_fail(GD_NO_MEMORY, "no memory to encode");
-  if (status == GD_OK) status = gd_splitter_state_open(bpe->splitter, &at->splitter);
+  for (int32_t i = 0; status == GD_OK && i < bpe->step_count; i++)
+    status = gd_splitter_state_open(bpe->steps[i].splitter, &at->states[i]);
   if (status != GD_OK) {
     context_close(at);
     return status;
@@ -310,25 +343,41 @@ static gd_status encode_piece(const gd_bpe *bpe, context *at, const char *bytes,
   return GD_OK;
 }
 
-static gd_status encode_in(gd_bpe *bpe, context *at, const char *bytes, size_t count, gd_ids *out) {
-  while (count) {
-    bool valid;
-    size_t run = gd_utf8_run(bytes, count, &valid);
-    if (!valid) {
-      GD_TRY(encode_piece(bpe, at, bytes, run, out));
-    } else {
-      for (size_t start = 0, end; start < run; start = end) {
-        GD_TRY(gd_splitter_next(bpe->splitter, at->splitter, bytes, run, start, &end));
-        GD_TRY(encode_piece(bpe, at, bytes + start, end - start, out));
-      }
-    }
-    bytes += run;
-    count -= run;
+/* Valid UTF-8, cut by the steps from `step` on. */
+static gd_status encode_cut(const gd_bpe *bpe, context *at, int32_t step, const char *bytes, size_t count, gd_ids *out) {
+  if (step == bpe->step_count) return encode_piece(bpe, at, bytes, count, out);
+  for (size_t start = 0, end; start < count; start = end) {
+    bool kept;
+    GD_TRY(gd_split_step_next(&bpe->steps[step], at->states[step], bytes, count, start, &end, &kept));
+    if (kept) GD_TRY(encode_cut(bpe, at, step + 1, bytes + start, end - start, out));
   }
   return GD_OK;
 }
 
-gd_status gd_bpe_encode(void *state, const char *bytes, size_t count, gd_ids *out) {
+static gd_status encode_in(gd_bpe *bpe, context *at, const char *bytes, size_t count, gd_ids *out) {
+  gd_bytes composed = {0};
+  gd_status status = GD_OK;
+  while (status == GD_OK && count) {
+    bool valid;
+    size_t run = gd_utf8_run(bytes, count, &valid);
+    if (!valid) {
+      status = encode_piece(bpe, at, bytes, run, out);
+    } else if (bpe->nfc && !gd_nfc_is(bytes, run)) {
+      composed.count = 0;
+      status = gd_nfc_append(&composed, bytes, run);
+      if (status == GD_OK) status = encode_cut(bpe, at, 0, composed.bytes, composed.count, out);
+    } else {
+      status = encode_cut(bpe, at, 0, bytes, run, out);
+    }
+    bytes += run;
+    count -= run;
+  }
+  gd_bytes_free(&composed);
+  return status;
+}
+
+gd_status gd_bpe_encode(void *state, bool first, const char *bytes, size_t count, gd_ids *out) {
+  (void)first;
   gd_bpe *bpe = state;
   context *at;
   GD_TRY(context_take(bpe, &at));

@@ -4,6 +4,7 @@
 #define GD_IO_TOKENIZER_BPE_H
 
 #include "io/tokenizer/internal.h"
+#include "io/tokenizer/split.h"
 
 typedef struct gd_bpe gd_bpe;
 
@@ -24,15 +25,26 @@ GD_CHECKED gd_status gd_bpe_add_merge(gd_bpe *bpe, int32_t left, int32_t right, 
 /* Adds every pair of tokens whose concatenation is a token, with the rank that rank[id] (NULL: the id itself) gives that. */
 GD_CHECKED gd_status gd_bpe_add_all_merges(gd_bpe *bpe, const uint32_t *rank);
 
+/* All merges, by rank, then left and right id; the caller frees *out. GD_NO_MEMORY. */
+typedef struct gd_bpe_pair {
+  uint32_t rank;
+  int32_t left, right;
+} gd_bpe_pair;
+GD_CHECKED gd_status gd_bpe_pairs(const gd_bpe *bpe, gd_bpe_pair **out, size_t *count);
+
 /* Byte-level encoding: pieces by `pattern`, bytes, merges. whole_first: a piece that is a token is taken as it is. `unknown`:
  * the id for a byte that is no token, -1: a fault. Called once, after the vocabulary is complete. */
 GD_CHECKED gd_status gd_bpe_finish(gd_bpe *bpe, const char *pattern, bool whole_first, int32_t unknown);
+/* The same with several steps, whose splitters become the vocabulary's, and text brought to NFC first. */
+enum { GD_BPE_STEPS = 16 };
+GD_CHECKED gd_status gd_bpe_finish_steps(gd_bpe *bpe, const gd_split_step *steps, int32_t count, bool nfc, bool whole_first,
+                                         int32_t unknown);
 
 /* Merges ids[count] in place; *count becomes the new length. Safe from several threads. */
 GD_CHECKED gd_status gd_bpe_merge(const gd_bpe *bpe, int32_t *ids, size_t *count);
 
 /* The functions of the kind table; state is a gd_bpe. */
-GD_CHECKED gd_status gd_bpe_encode(void *state, const char *bytes, size_t count, gd_ids *out);
+GD_CHECKED gd_status gd_bpe_encode(void *state, bool first, const char *bytes, size_t count, gd_ids *out);
 GD_CHECKED gd_status gd_bpe_decode(const void *state, int32_t previous, const int32_t *ids, size_t count, gd_bytes *out);
 
 #endif

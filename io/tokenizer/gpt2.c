@@ -1,14 +1,14 @@
-/* gpt2.c - byte-level BPE from files: GPT-2's vocab.json and merges.txt, and Hugging Face's tokenizer.json. */
+/* gpt2.c - byte-level BPE from GPT-2's vocab.json and merges.txt; reading of vocabularies and merges that tokenizer.json has,
+ * too. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "io/base/json.h"
-#include "io/tokenizer/bpe.h"
+#include "io/tokenizer/gpt2.h"
 #include "io/tokenizer/split.h"
 #include "io/base/utf8.h"
 
-static const gd_tokenizer_kind gpt2_kind = {"gpt2", true, gd_bpe_encode, gd_bpe_decode, gd_bpe_close};
+const gd_tokenizer_kind gd_gpt2_kind = {"gpt2", true, gd_bpe_encode, gd_bpe_decode, gd_bpe_close};
 
 /* The 188 bytes that print in Latin-1 stand for themselves, the others for 256, 257, ... in order. */
 static bool prints(int byte) {
@@ -57,35 +57,39 @@ static gd_status unmap(const char *text, size_t count, gd_bytes *out, bool *mapp
   return GD_OK;
 }
 
-/* `vocab` is an object text -> id. Texts outside the alphabet (added tokens) are kept as they are. */
-static gd_status read_vocab(gd_tokenizer *tokenizer, gd_bpe *bpe, const gd_json *vocab, const char *where) {
+gd_status gd_gpt2_read_vocab(const gd_tokenizer *tokenizer, gd_bpe *bpe, const gd_json *vocab, bool plain, const char *where) {
   gd_bytes raw = {0};
   gd_status status = GD_OK;
   for (const gd_json *node = gd_json_first(vocab); status == GD_OK && node; node = gd_json_next(node)) {
     const char *text = gd_json_key(node);
     int64_t id = 0;
-    bool mapped;
+    bool mapped = false;
     if (!gd_json_integer(node, &id) || id < 0 || id >= tokenizer->vocabulary) {
       status = gd_fail_user(GD_BAD_DATA, "%s: the id of \"%s\" is not a number from 0 to %d", where, text,
                             tokenizer->vocabulary - 1);
       break;
     }
-    status = unmap(text, strlen(text), &raw, &mapped);
+    if (!plain) status = unmap(text, strlen(text), &raw, &mapped);
     if (status == GD_OK && mapped) status = gd_bpe_set(bpe, (int32_t)id, raw.bytes, raw.count, true);
-    if (status == GD_OK && !mapped) status = gd_bpe_set(bpe, (int32_t)id, text, strlen(text), false);
+    if (status == GD_OK && !mapped) status = gd_bpe_set(bpe, (int32_t)id, text, strlen(text), plain);
     if (status != GD_OK) status = gd_error_context(status, "in %s, entry \"%s\"", where, text);
   }
   gd_bytes_free(&raw);
   return status;
 }
 
-/* One merge "left right" (count bytes); line < 0: an entry of a list. */
-static gd_status read_merge(gd_bpe *bpe, const char *left, size_t left_count, const char *right, size_t right_count,
-                            uint32_t rank, const char *where, int64_t line) {
+/* The bytes of a merge's part. */
+static gd_status part(const char *text, size_t count, bool plain, gd_bytes *out, bool *mapped) {
+  *mapped = true;
+  return plain ? gd_bytes_append(out, text, count) : unmap(text, count, out, mapped);
+}
+
+gd_status gd_gpt2_read_merge(gd_bpe *bpe, const char *left, size_t left_count, const char *right, size_t right_count,
+                             bool plain, uint32_t rank, const char *where, int64_t line) {
   gd_bytes a = {0}, b = {0};
   bool a_mapped = false, b_mapped = false;
-  gd_status status = unmap(left, left_count, &a, &a_mapped);
-  if (status == GD_OK) status = unmap(right, right_count, &b, &b_mapped);
+  gd_status status = part(left, left_count, plain, &a, &a_mapped);
+  if (status == GD_OK) status = part(right, right_count, plain, &b, &b_mapped);
   if (status == GD_OK) {
     int32_t left_id = a_mapped && a.count ? gd_bpe_find(bpe, a.bytes, a.count) : -1;
     int32_t right_id = b_mapped && b.count ? gd_bpe_find(bpe, b.bytes, b.count) : -1;
@@ -104,13 +108,14 @@ static gd_status read_merge(gd_bpe *bpe, const char *left, size_t left_count, co
   return status;
 }
 
-static gd_status read_merge_text(gd_bpe *bpe, const char *text, size_t count, uint32_t rank, const char *where, int64_t line) {
+gd_status gd_gpt2_read_merge_text(gd_bpe *bpe, const char *text, size_t count, bool plain, uint32_t rank, const char *where,
+                                  int64_t line) {
   const char *space = memchr(text, ' ', count);
   if (!space)
     return gd_fail_user(GD_BAD_DATA, "%s:%lld: found \"%.*s\", expected two tokens with a space between", where,
                         (long long)line, (int)(count < 40 ? count : 40), text);
   size_t left = (size_t)(space - text);
-  return read_merge(bpe, text, left, space + 1, count - left - 1, rank, where, line);
+  return gd_gpt2_read_merge(bpe, text, left, space + 1, count - left - 1, plain, rank, where, line);
 }
 
 static gd_status read_merges(gd_bpe *bpe, const gd_bytes *file, const char *where) {
@@ -123,12 +128,12 @@ static gd_status read_merges(gd_bpe *bpe, const gd_bytes *file, const char *wher
     line++;
     if (count && file->bytes[start + count - 1] == '\r') count--;
     if (!count || (line == 1 && count > 8 && memcmp(file->bytes + start, "#version", 8) == 0)) continue;
-    GD_TRY(read_merge_text(bpe, file->bytes + start, count, rank++, where, line));
+    GD_TRY(gd_gpt2_read_merge_text(bpe, file->bytes + start, count, false, rank++, where, line));
   }
   return GD_OK;
 }
 
-static gd_status largest_id(const gd_json *vocab, int64_t largest, const char *where, int32_t *vocabulary) {
+gd_status gd_gpt2_largest_id(const gd_json *vocab, int64_t largest, const char *where, int32_t *vocabulary) {
   if (!gd_json_is_object(vocab)) return gd_fail_user(GD_BAD_DATA, "%s: expected an object of texts and ids", where);
   for (const gd_json *node = gd_json_first(vocab); node; node = gd_json_next(node)) {
     int64_t id;
@@ -148,11 +153,11 @@ gd_status gd_tokenizer_build_gpt2(gd_tokenizer *tokenizer, const char *where) {
   int32_t unknown = -1;
   const gd_bytes *vocab = &tokenizer->files[0].bytes;
   gd_status status = gd_json_parse(vocab->bytes, vocab->count, where, 1, &root);
-  if (status == GD_OK) status = largest_id(root, -1, where, &tokenizer->vocabulary);
+  if (status == GD_OK) status = gd_gpt2_largest_id(root, -1, where, &tokenizer->vocabulary);
   if (status == GD_OK) status = gd_bpe_open(tokenizer->vocabulary, &bpe);
-  tokenizer->kind = &gpt2_kind;
+  tokenizer->kind = &gd_gpt2_kind;
   tokenizer->state = bpe;
-  if (status == GD_OK) status = read_vocab(tokenizer, bpe, root, where);
+  if (status == GD_OK) status = gd_gpt2_read_vocab(tokenizer, bpe, root, false, where);
   for (size_t i = 0; status == GD_OK && i < sizeof specials / sizeof *specials; i++) {
     if (!gd_json_integer(gd_json_get(root, specials[i]), &id)) continue;
     status = gd_tokenizer_add_special(tokenizer, specials[i], (int32_t)id);
@@ -163,114 +168,4 @@ gd_status gd_tokenizer_build_gpt2(gd_tokenizer *tokenizer, const char *where) {
   if (status == GD_OK) status = read_merges(bpe, &tokenizer->files[1].bytes, "merges");
   if (status == GD_OK) status = gd_bpe_finish(bpe, gd_splitter_gpt2, false, unknown);
   return status == GD_OK ? GD_OK : gd_error_context(status, "reading the tokenizer %s", where);
-}
-
-/* ---- tokenizer.json ---- */
-
-static bool has_type(const gd_json *node, const char *type) {
-  const char *found = gd_json_string(gd_json_get(node, "type"));
-  return found && strcmp(found, type) == 0;
-}
-
-static bool is_true(const gd_json *node, const char *key) {
-  bool value = false;
-  return gd_json_boolean(gd_json_get(node, key), &value) && value;
-}
-
-static gd_status unsupported(const char *where, const char *what) {
-  return gd_fail_user(GD_BAD_DATA, "%s: %s is not supported, expected byte-level BPE with a split in GPT-2's style", where,
-                      what);
-}
-
-static bool has_entries(const gd_json *node) {
-  return gd_json_is_object(node) && gd_json_first(node);
-}
-
-/* ByteLevel alone, or a sequence of one Split by a regular expression and ByteLevel. */
-static gd_status read_split(const gd_json *node, const char *where, const char **pattern) {
-  const gd_json *level = node;
-  *pattern = gd_splitter_gpt2;
-  if (has_type(node, "Sequence")) {
-    const gd_json *split = gd_json_first(gd_json_get(node, "pretokenizers"));
-    level = gd_json_next(split);
-    const char *behavior = gd_json_string(gd_json_get(split, "behavior"));
-    *pattern = gd_json_string(gd_json_get(gd_json_get(split, "pattern"), "Regex"));
-    if (!has_type(split, "Split") || !*pattern || !behavior || strcmp(behavior, "Isolated") != 0 || is_true(split, "invert") ||
-        is_true(level, "use_regex") || gd_json_next(level))
-      return unsupported(where, "its pre_tokenizer");
-  }
-  if (!has_type(level, "ByteLevel")) return unsupported(where, "its pre_tokenizer");
-  if (is_true(level, "add_prefix_space")) return unsupported(where, "add_prefix_space");
-  return GD_OK;
-}
-
-static gd_status read_merge_list(gd_bpe *bpe, const gd_json *merges, const char *where) {
-  uint32_t rank = 0;
-  for (const gd_json *node = gd_json_first(merges); node; node = gd_json_next(node), rank++) {
-    const char *text = gd_json_string(node);
-    if (text) {
-      GD_TRY(read_merge_text(bpe, text, strlen(text), rank, where, (int64_t)rank));
-      continue;
-    }
-    const char *left = gd_json_string(gd_json_first(node)), *right = gd_json_string(gd_json_next(gd_json_first(node)));
-    if (!left || !right) return gd_fail_user(GD_BAD_DATA, "%s: merge %u is no pair of texts", where, rank);
-    GD_TRY(read_merge(bpe, left, strlen(left), right, strlen(right), rank, where, (int64_t)rank));
-  }
-  return GD_OK;
-}
-
-static gd_status read_added(gd_tokenizer *tokenizer, gd_bpe *bpe, const gd_json *added, const char *where) {
-  static const char *const ends[] = {"<|endoftext|>", "<|end_of_text|>", "</s>", "<|im_end|>"};
-  size_t best = sizeof ends / sizeof *ends;
-  for (const gd_json *node = gd_json_first(added); node; node = gd_json_next(node)) {
-    const char *text = gd_json_string(gd_json_get(node, "content"));
-    int64_t id;
-    size_t length;
-    if (!text || !text[0] || !gd_json_integer(gd_json_get(node, "id"), &id) || id < 0 || id >= tokenizer->vocabulary)
-      return gd_fail_user(GD_BAD_DATA, "%s: an added token has no content or no id", where);
-    if (!gd_bpe_bytes(bpe, (int32_t)id, &length)) GD_TRY(gd_bpe_set(bpe, (int32_t)id, text, strlen(text), false));
-    GD_TRY(gd_tokenizer_add_special(tokenizer, text, (int32_t)id));
-    for (size_t i = 0; i < best; i++) {
-      if (strcmp(text, ends[i]) != 0) continue;
-      best = i;
-      tokenizer->eot = (int32_t)id;
-    }
-    if (strcmp(text, "<|begin_of_text|>") == 0) tokenizer->bos = (int32_t)id;
-  }
-  return GD_OK;
-}
-
-static gd_status build_huggingface(gd_tokenizer *tokenizer, const gd_json *root, const char *where) {
-  const gd_json *model = gd_json_get(root, "model"), *vocab = gd_json_get(model, "vocab"),
-                *added = gd_json_get(root, "added_tokens");
-  const char *type = gd_json_string(gd_json_get(model, "type")), *pattern;
-  if (!model) return gd_fail_user(GD_BAD_DATA, "%s: no \"model\" in it, expected a Hugging Face tokenizer.json", where);
-  if (type && strcmp(type, "BPE") != 0) return unsupported(where, type);
-  if (has_entries(gd_json_get(root, "normalizer"))) return unsupported(where, "its normalizer");
-  if (is_true(model, "byte_fallback")) return unsupported(where, "byte_fallback (SentencePiece)");
-  GD_TRY(read_split(gd_json_get(root, "pre_tokenizer"), where, &pattern));
-  int64_t largest = -1, id;
-  for (const gd_json *node = gd_json_first(added); node; node = gd_json_next(node))
-    if (gd_json_integer(gd_json_get(node, "id"), &id) && id > largest) largest = id;
-  GD_TRY(largest_id(vocab, largest, where, &tokenizer->vocabulary));
-  gd_bpe *bpe;
-  GD_TRY(gd_bpe_open(tokenizer->vocabulary, &bpe));
-  tokenizer->kind = &gpt2_kind;
-  tokenizer->state = bpe;
-  GD_TRY(read_vocab(tokenizer, bpe, vocab, where));
-  GD_TRY(read_added(tokenizer, bpe, added, where));
-  GD_TRY(read_merge_list(bpe, gd_json_get(model, "merges"), where));
-  int32_t unknown = -1;
-  const char *unknown_text = gd_json_string(gd_json_get(model, "unk_token"));
-  if (unknown_text && gd_json_integer(gd_json_get(vocab, unknown_text), &id)) unknown = (int32_t)id;
-  return gd_bpe_finish(bpe, pattern, is_true(model, "ignore_merges"), unknown);
-}
-
-gd_status gd_tokenizer_build_huggingface(gd_tokenizer *tokenizer, const char *where) {
-  gd_json *root = NULL;
-  const gd_bytes *file = &tokenizer->files[0].bytes;
-  gd_status status = gd_json_parse(file->bytes, file->count, where, 1, &root);
-  if (status == GD_OK) status = build_huggingface(tokenizer, root, where);
-  gd_json_free(root);
-  return status;
 }

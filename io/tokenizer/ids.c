@@ -29,14 +29,6 @@ void gd_ids_free(gd_ids *buffer) {
 }
 
 gd_status gd_tokenizer_add_special(gd_tokenizer *tokenizer, const char *text, int32_t id) {
-  size_t count = (size_t)tokenizer->special_count + 1;
-  gd_tokenizer_special *specials = realloc(tokenizer->specials, count * sizeof *specials);
-  if (specials) tokenizer->specials = specials;
-  char *copy = strdup(text);
-  if (!specials || !copy) {
-    free(copy);
-    return gd_fail(GD_NO_MEMORY, "no memory for a vocabulary");
-  }
-  specials[tokenizer->special_count++] = (gd_tokenizer_special){copy, id};
-  return GD_OK;
+  gd_special special = {.text = (char *)text, .id = id, .special = true};
+  return gd_specials_add(&tokenizer->specials, &special);
 }

@@ -9,7 +9,8 @@
 
 enum { BOS = 1, EOS = 2, FIRST_BYTE = 3, FIRST_TEXT = 259, TOKEN_BYTES = 1024 /* every cut of a token is looked up */ };
 
-static gd_status encode(void *state, const char *bytes, size_t count, gd_ids *out) {
+static gd_status encode(void *state, bool first, const char *bytes, size_t count, gd_ids *out) {
+  (void)first;
   const gd_bpe *bpe = state;
   if (!count) return GD_OK;
   GD_TRY(gd_ids_reserve(out, count + 1));

@@ -7,7 +7,8 @@
 
 /* ---- bytes: ids 0 to 255, end of text 256 ---- */
 
-static gd_status encode_bytes(void *state, const char *bytes, size_t count, gd_ids *out) {
+static gd_status encode_bytes(void *state, bool first, const char *bytes, size_t count, gd_ids *out) {
+  (void)first;
   (void)state;
   GD_TRY(gd_ids_reserve(out, count));
   for (size_t i = 0; i < count; i++) out->ids[out->count++] = (uint8_t)bytes[i];
@@ -53,7 +54,8 @@ typedef struct chars_state {
   int32_t vocabulary;
 } chars_state;
 
-static gd_status encode_chars(void *state, const char *bytes, size_t count, gd_ids *out) {
+static gd_status encode_chars(void *state, bool first, const char *bytes, size_t count, gd_ids *out) {
+  (void)first;
   const chars *table = &((const chars_state *)state)->table;
   GD_TRY(gd_ids_reserve(out, count));
   for (size_t i = 0; i < count;) {

@@ -7,7 +7,7 @@
 
 #include "io/text/stream.h"
 #include "io/base/json.h"
-#include "io/tokenizer/internal.h"
+#include "io/tokenizer/marks.h"
 #include "io/base/utf8.h"
 #include "shard/spec.h"
 
@@ -22,13 +22,14 @@ static const struct kind_files {
   gd_status (*build)(gd_tokenizer *, const char *);
   int32_t count;
   const char *files[GD_TOKENIZER_FILES];
+  bool beside; /* files beside these may say what ends a text */
 } kinds[] = {
-    {"gpt2", gd_tokenizer_build_gpt2, 2, {"vocab.json", "merges.txt"}},
-    {"tiktoken", gd_tokenizer_build_tiktoken, 1, {"ranks.tiktoken", NULL}},
-    {"hf", gd_tokenizer_build_huggingface, 1, {"huggingface.json", NULL}},
-    {"llama2c", gd_tokenizer_build_llama2c, 1, {"tokenizer.bin", NULL}},
-    {"bytes", gd_tokenizer_build_bytes, 0, {NULL, NULL}},
-    {"chars", gd_tokenizer_build_chars, 1, {"chars.txt", NULL}},
+    {"gpt2", gd_tokenizer_build_gpt2, 2, {"vocab.json", "merges.txt"}, true},
+    {"tiktoken", gd_tokenizer_build_tiktoken, 1, {"ranks.tiktoken", NULL}, false},
+    {"hf", gd_tokenizer_build_huggingface, 1, {"huggingface.json", NULL}, true},
+    {"llama2c", gd_tokenizer_build_llama2c, 1, {"tokenizer.bin", NULL}, false},
+    {"bytes", gd_tokenizer_build_bytes, 0, {NULL, NULL}, false},
+    {"chars", gd_tokenizer_build_chars, 1, {"chars.txt", NULL}, false},
 };
 
 /* ---- opening ---- */
@@ -63,16 +64,19 @@ static gd_status allocate(const struct kind_files *kind, gd_tokenizer **out) {
 
 /* gptdist-tokenizer.json of an open tokenizer. */
 static gd_status describe(const gd_tokenizer *tokenizer, gd_bytes *out) {
-  return gd_bytes_printf(out,
-                         "{\n  \"format\": \"%s\",\n  \"version\": 1,\n  \"kind\": \"%s\",\n  \"vocabulary\": %d,\n"
-                         "  \"eot\": %d,\n  \"digest\": \"%s\"\n}\n",
-                         format_name, tokenizer->spec_kind, tokenizer->vocabulary, tokenizer->eot, tokenizer->digest);
+  bool told = gd_marks_told(tokenizer);
+  GD_TRY(gd_bytes_printf(out, "{\n  \"format\": \"%s\",\n  \"version\": %d,\n  \"kind\": \"%s\",\n  \"vocabulary\": %d,\n",
+                         format_name, told ? 2 : 1, tokenizer->spec_kind, tokenizer->vocabulary));
+  GD_TRY(told ? gd_marks_write(tokenizer, out) : gd_bytes_printf(out, "  \"eot\": %d,\n", tokenizer->eot));
+  return gd_bytes_printf(out, "  \"digest\": \"%s\"\n}\n", tokenizer->digest);
 }
 
 /* What a folder says of its files. */
 typedef struct description {
   const char *path;
   gd_bytes text;
+  const gd_json *root; /* of the text */
+  int64_t version;
   char digest[GD_SHA256_HEX_BYTES];
 } description;
 
@@ -128,6 +132,12 @@ static gd_status open_files(const struct kind_files *kind, const char *const *pa
   if (status == GD_OK) status = make_digest(tokenizer);
   if (status == GD_OK && said) status = compare_digest(kind, tokenizer, paths, said);
   if (status == GD_OK) status = kind->build(tokenizer, kind->count ? paths[0] : kind->kind);
+  if (status == GD_OK) {
+    tokenizer->own_eot = tokenizer->eot;
+    tokenizer->own_bos = tokenizer->bos;
+  }
+  if (status == GD_OK && !said && kind->beside) status = gd_marks_read(tokenizer, paths[0]);
+  if (status == GD_OK && said && said->version > 1) status = gd_marks_restore(tokenizer, said->root, said->path);
   if (status == GD_OK && said) status = compare_description(tokenizer, said);
   if (status != GD_OK) {
     gd_tokenizer_close(tokenizer);
@@ -163,25 +173,26 @@ static gd_status open_gpt2(const char *folder, gd_tokenizer **out) {
 /* A description in `folder`: our own, which names the kind, or Hugging Face's where the name may be theirs. */
 static gd_status open_described(const char *folder, const char *path, bool theirs, gd_tokenizer **out) {
   gd_json *root = NULL;
-  description said = {.path = path};
+  description said = {.path = path, .version = 1};
   gd_status status = gd_file_read(path, GD_TOKENIZER_FILE_LIMIT, &said.text);
   if (status == GD_OK) status = gd_json_parse(said.text.bytes, said.text.count, path, 1, &root);
   const char *format = gd_json_string(gd_json_get(root, "format")), *name = gd_json_string(gd_json_get(root, "kind"));
   const char *digest = gd_json_string(gd_json_get(root, "digest"));
   bool ours = !theirs || (format && strcmp(format, format_name) == 0);
   const struct kind_files *kind = kind_of(ours ? (name ? name : "") : "hf", ours ? (name ? strlen(name) : 0) : 2);
-  int64_t version = 1;
-  if (status == GD_OK && ours && (!kind || !gd_json_integer(gd_json_get(root, "version"), &version) || version != 1))
+  if (status == GD_OK && ours &&
+      (!kind || !gd_json_integer(gd_json_get(root, "version"), &said.version) || said.version < 1 || said.version > 2))
     status = gd_fail_user(GD_BAD_DATA, "%s: kind \"%s\", version %lld: not known to this program", path, name ? name : "",
-                          (long long)version);
+                          (long long)said.version);
   snprintf(said.digest, sizeof said.digest, "%s", digest ? digest : "");
-  gd_json_free(root);
+  said.root = root;
   char full[GD_TOKENIZER_FILES][GD_PATH_BYTES];
   const char *paths[GD_TOKENIZER_FILES] = {full[0], full[1]};
   if (!ours) paths[0] = path;
   for (int32_t i = 0; status == GD_OK && ours && i < kind->count; i++)
     status = gd_path_join(full[i], sizeof full[i], folder, kind->files[i]);
   if (status == GD_OK) status = open_files(kind, paths, ours ? &said : NULL, out);
+  gd_json_free(root);
   gd_bytes_free(&said.text);
   return status;
 }
@@ -266,6 +277,7 @@ gd_status gd_tokenizer_from_characters(const char *text, size_t count, gd_tokeni
   free(list);
   if (status == GD_OK) status = make_digest(tokenizer);
   if (status == GD_OK) status = kind->build(tokenizer, "chars");
+  if (status == GD_OK) tokenizer->own_eot = tokenizer->own_bos = -1;
   if (status != GD_OK) {
     gd_tokenizer_close(tokenizer);
     return status;
@@ -277,8 +289,7 @@ gd_status gd_tokenizer_from_characters(const char *text, size_t count, gd_tokeni
 void gd_tokenizer_close(gd_tokenizer *tokenizer) {
   if (!tokenizer) return;
   if (tokenizer->kind) tokenizer->kind->close(tokenizer->state);
-  for (int32_t i = 0; i < tokenizer->special_count; i++) free(tokenizer->specials[i].text);
-  free(tokenizer->specials);
+  gd_specials_free(&tokenizer->specials);
   for (int32_t i = 0; i < tokenizer->file_count; i++) gd_bytes_free(&tokenizer->files[i].bytes);
   free(tokenizer);
 }
@@ -304,39 +315,49 @@ bool gd_tokenizer_cuts(const gd_tokenizer *tokenizer) {
 
 /* ---- text and ids ---- */
 
-/* The special token that comes first in the text, the longest of those at the same place; NULL: none. */
-static const gd_tokenizer_special *first_special(const gd_tokenizer *tokenizer, const char *bytes, size_t count, size_t *at) {
-  const gd_tokenizer_special *best = NULL;
-  for (int32_t i = 0; i < tokenizer->special_count; i++) {
-    const gd_tokenizer_special *special = &tokenizer->specials[i];
-    const char *found = memmem(bytes, count, special->text, strlen(special->text));
-    if (!found) continue;
-    size_t place = (size_t)(found - bytes);
-    if (best && (place > *at || (place == *at && strlen(special->text) <= strlen(best->text)))) continue;
-    best = special;
-    *at = place;
-  }
-  return best;
-}
-
 int32_t gd_tokenizer_find_special(const gd_tokenizer *tokenizer, const char *bytes, size_t count, size_t *at, size_t *length) {
-  const gd_tokenizer_special *special = first_special(tokenizer, bytes, count, at);
-  *length = special ? strlen(special->text) : 0;
+  const gd_special *special = gd_specials_find(&tokenizer->specials, bytes, count, true, at);
+  *length = special ? special->length : 0;
   return special ? special->id : -1;
 }
 
-gd_status gd_tokenizer_encode(gd_tokenizer *tokenizer, const char *bytes, size_t count, bool allow_special, gd_ids *out) {
-  while (allow_special && count) {
-    size_t at = 0;
-    const gd_tokenizer_special *special = first_special(tokenizer, bytes, count, &at);
-    if (!special) break;
-    GD_TRY(tokenizer->kind->encode(tokenizer->state, bytes, at, out));
-    GD_TRY(gd_ids_append(out, &special->id, 1));
-    at += strlen(special->text);
-    bytes += at;
-    count -= at;
+/* Length of the white space at an end of bytes[count]. */
+static size_t blank_before(const char *bytes, size_t count) {
+  size_t blank = 0;
+  for (size_t i = 0; i < count;) {
+    uint32_t code_point = 0;
+    size_t length = gd_utf8_length(bytes + i, count - i, &code_point);
+    blank = length && gd_utf8_is_space(code_point) ? blank + length : 0;
+    i += length ? length : 1;
   }
-  return tokenizer->kind->encode(tokenizer->state, bytes, count, out);
+  return blank;
+}
+
+static size_t blank_behind(const char *bytes, size_t count) {
+  size_t blank = 0;
+  while (blank < count) {
+    uint32_t code_point = 0;
+    size_t length = gd_utf8_length(bytes + blank, count - blank, &code_point);
+    if (!length || !gd_utf8_is_space(code_point)) break;
+    blank += length;
+  }
+  return blank;
+}
+
+gd_status gd_tokenizer_encode(gd_tokenizer *tokenizer, const char *bytes, size_t count, bool allow_special, gd_ids *out) {
+  bool first = true;
+  for (size_t at = 0; count; first = false) {
+    const gd_special *special = gd_specials_find(&tokenizer->specials, bytes, count, allow_special, &at);
+    if (!special) break;
+    size_t end = at + special->length;
+    if (special->lstrip) at -= blank_before(bytes, at);
+    if (special->rstrip) end += blank_behind(bytes + end, count - end);
+    if (at) GD_TRY(tokenizer->kind->encode(tokenizer->state, first, bytes, at, out));
+    GD_TRY(gd_ids_append(out, &special->id, 1));
+    bytes += end;
+    count -= end;
+  }
+  return count ? tokenizer->kind->encode(tokenizer->state, first, bytes, count, out) : GD_OK;
 }
 
 gd_status gd_tokenizer_decode(const gd_tokenizer *tokenizer, int32_t previous, const int32_t *ids, size_t count,

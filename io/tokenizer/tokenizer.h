@@ -1,14 +1,14 @@
 /* tokenizer.h - text to token ids and back. Any bytes go in; decode(encode(bytes)) == bytes for every kind but `chars` (which
- * refuses characters that its vocabulary lacks) and `llama2c` (whose format puts a space before the text).
+ * refuses characters that its vocabulary lacks), `llama2c` (whose format puts a space before the text) and what an `hf` file
+ * asks for (NFC, spaces that a token takes, unknown characters).
  *
  * SPEC is one of
  *   gpt2:DIR            byte-level BPE: encoder.json + vocab.bpe, or vocab.json + merges.txt (Radford et al. 2019)
  *   tiktoken:FILE       ranks in base64, plain or .gz, with the pattern and the special tokens of cl100k_base
- *   hf:tokenizer.json   a Hugging Face file whose model is byte-level BPE with GPT-2's split
- *   llama2c:FILE        SentencePiece BPE as llama2.c stores it
- *   bytes               256 bytes and an end-of-text id
- *   chars:FILE          the characters listed in the file
- *   DIR                 a folder written by gd_tokenizer_save (also DIR/tokenizer below it), or a gpt2 folder
+ *   hf:tokenizer.json   a Hugging Face file whose model is BPE: byte-level with Split and Digits, or with byte_fallback. What
+ * ends a turn is read from generation_config.json, config.json and tokenizer_config.json beside it llama2c:FILE SentencePiece
+ * BPE as llama2.c stores it bytes               256 bytes and an end-of-text id chars:FILE          the characters listed in
+ * the file DIR                 a folder written by gd_tokenizer_save (also DIR/tokenizer below it), or a gpt2 folder
  *
  * A folder written by gd_tokenizer_save says which bytes belong in it: the digest is compared before a file is parsed, and the
  * description must be what gd_tokenizer_save would write for these files.
@@ -50,6 +50,9 @@ const char *gd_tokenizer_name(const gd_tokenizer *tokenizer);   /* "gpt2", "tikt
 int32_t gd_tokenizer_vocabulary(const gd_tokenizer *tokenizer); /* ids are below this */
 int32_t gd_tokenizer_eot(const gd_tokenizer *tokenizer);        /* ends a document; -1: none */
 int32_t gd_tokenizer_bos(const gd_tokenizer *tokenizer);        /* begins a text where the model expects it; -1: none */
+/* Whether an id ends a text or a turn (eot does); and the ids that do, from index 0 on, -1 behind the last. */
+bool gd_tokenizer_ends(const gd_tokenizer *tokenizer, int32_t id);
+int32_t gd_tokenizer_end(const gd_tokenizer *tokenizer, int32_t index);
 const char *gd_tokenizer_digest(const gd_tokenizer *tokenizer); /* SHA-256 of kind and files, hexadecimal */
 
 /* Whether text may be cut where gd_corpus cuts it (between a letter or digit and a space or newline, before an ideograph that
@@ -76,5 +79,14 @@ bool gd_tokenizer_has(const gd_tokenizer *tokenizer, int32_t id);
 
 /* Writes gptdist-tokenizer.json (docs/formats.md) and the tokenizer's own files into the folder, which is made. */
 GD_CHECKED gd_status gd_tokenizer_save(const gd_tokenizer *tokenizer, const char *folder);
+
+/* ---- Hugging Face's files (export.c) ---- */
+
+/* Whether a tokenizer.json can say it: every kind but `chars` and `llama2c`. */
+bool gd_tokenizer_exports(const gd_tokenizer *tokenizer);
+/* tokenizer.json alone, at `path`; and with tokenizer_config.json in a folder that is there, `longest` being the tokens of the
+ * longest text. Their ids are ours. GD_IO. */
+GD_CHECKED gd_status gd_tokenizer_export_json(const gd_tokenizer *tokenizer, const char *path);
+GD_CHECKED gd_status gd_tokenizer_export(const gd_tokenizer *tokenizer, const char *folder, int32_t longest);
 
 #endif

@@ -18,7 +18,8 @@ enum { LONGEST_WORD = 256 };
 static gd_status count_part(const gd_splitter *splitter, gd_splitter_state *state, gd_words *words, const char *bytes,
                             size_t count) {
   for (size_t start = 0, end; start < count; start = end) {
-    GD_TRY(gd_splitter_next(splitter, state, bytes, count, start, &end));
+    bool matched;
+    GD_TRY(gd_splitter_next(splitter, state, bytes, count, start, &end, &matched));
     if (end - start <= LONGEST_WORD) GD_TRY(gd_words_count(words, bytes + start, end - start));
   }
   return GD_OK;
@@ -84,58 +85,20 @@ static gd_status write_texts(const gd_learned *merges, int64_t count, gd_bytes *
   return gd_bytes_printf(vocab, "\"<|endoftext|>\": %lld}\n", (long long)(256 + count));
 }
 
-/* The same for Hugging Face's `tokenizers`. Its own ByteLevel split has another \\s than ours, so the pattern is written out.
- */
-static gd_status write_huggingface(const char *path, const gd_bytes *vocab, const gd_bytes *list, int64_t end) {
-  gd_bytes out = {0};
-  gd_status status = gd_bytes_printf(
-      &out,
-      "{\"version\": \"1.0\", \"truncation\": null, \"padding\": null,\n"
-      " \"added_tokens\": [{\"id\": %lld, \"content\": \"<|endoftext|>\", \"single_word\": false, \"lstrip\": false, "
-      "\"rstrip\": false, \"normalized\": false, \"special\": true}],\n"
-      " \"normalizer\": null,\n"
-      " \"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [\n"
-      "  {\"type\": \"Split\", \"behavior\": \"Isolated\", \"invert\": false, \"pattern\": {\"Regex\": ",
-      (long long)end);
-  if (status == GD_OK) status = gd_json_quote(&out, gd_splitter_gpt2, strlen(gd_splitter_gpt2));
-  if (status == GD_OK)
-    status = gd_bytes_printf(
-        &out,
-        "}},\n"
-        "  {\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, \"use_regex\": false}]},\n"
-        " \"post_processor\": null,\n"
-        " \"decoder\": {\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, \"use_regex\": false},\n"
-        " \"model\": {\"type\": \"BPE\", \"dropout\": null, \"unk_token\": null, \"continuing_subword_prefix\": null, "
-        "\"end_of_word_suffix\": null, \"fuse_unk\": false, \"byte_fallback\": false, \"ignore_merges\": false,\n"
-        "  \"vocab\": ");
-  if (status == GD_OK) status = gd_bytes_append(&out, vocab->bytes, vocab->count);
-  if (status == GD_OK) status = gd_bytes_printf(&out, ",\n  \"merges\": [");
-  const char *line = strchr(list->bytes, '\n') + 1; /* behind "#version" */
-  for (const char *next; status == GD_OK && *line; line = next + 1) {
-    next = strchr(line, '\n');
-    if (out.bytes[out.count - 1] != '[') status = gd_bytes_append(&out, ", ", 2);
-    if (status == GD_OK) status = gd_json_quote(&out, line, (size_t)(next - line));
-  }
-  if (status == GD_OK) status = gd_bytes_printf(&out, "]}}\n");
-  if (status == GD_OK) status = gd_file_write(path, out.bytes, out.count);
-  gd_bytes_free(&out);
-  return status;
-}
-
-static gd_status write_folder(const char *folder, const gd_bytes *vocab, const gd_bytes *list, int64_t end) {
+static gd_status write_folder(const char *folder, const gd_bytes *vocab, const gd_bytes *list) {
   char path[GD_PATH_BYTES], spec[GD_PATH_BYTES + 8];
   GD_TRY(gd_folder_make(folder));
   GD_TRY(gd_path_join(path, sizeof path, folder, "vocab.json"));
   GD_TRY(gd_file_write(path, vocab->bytes, vocab->count));
   GD_TRY(gd_path_join(path, sizeof path, folder, "merges.txt"));
   GD_TRY(gd_file_write(path, list->bytes, list->count));
-  GD_TRY(gd_path_join(path, sizeof path, folder, "tokenizer.json"));
-  GD_TRY(write_huggingface(path, vocab, list, end));
   /* Opened as anybody would, it writes its own description. */
   gd_tokenizer *tokenizer;
   snprintf(spec, sizeof spec, "gpt2:%s", folder);
   GD_TRY(gd_tokenizer_open(spec, &tokenizer));
   gd_status status = gd_tokenizer_save(tokenizer, folder);
+  if (status == GD_OK) status = gd_path_join(path, sizeof path, folder, "tokenizer.json");
+  if (status == GD_OK) status = gd_tokenizer_export_json(tokenizer, path);
   gd_tokenizer_close(tokenizer);
   return status;
 }
@@ -171,7 +134,7 @@ gd_status gd_tokenizer_train(const gd_tokenizer_train_options *options, gd_token
   offset = calloc((size_t)report->merges + 258, sizeof *offset);
   if (!offset) status = gd_fail(GD_NO_MEMORY, "no memory for a vocabulary");
   if (status == GD_OK) status = write_texts(merges, report->merges, &blob, offset, &vocab, &list);
-  if (status == GD_OK) status = write_folder(options->output, &vocab, &list, 256 + report->merges);
+  if (status == GD_OK) status = write_folder(options->output, &vocab, &list);
   report->vocabulary = (int32_t)report->merges + 257;
 done:
   gd_words_close(words);

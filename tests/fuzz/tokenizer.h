@@ -4,9 +4,20 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "io/tokenizer/tokenizer.h"
 #include "tests/fuzz/fuzz.h"
+
+/* Takes away what other targets left that is read beside a tokenizer's files. */
+static inline void fuzz_alone(void) {
+  static const char *const names[] = {"config.json", "generation_config.json", "tokenizer_config.json"};
+  char path[GD_PATH_BYTES];
+  for (int i = 0; i < 3; i++) {
+    fuzz_must(gd_path_join(path, sizeof path, fuzz_folder(), names[i]));
+    (void)unlink(path);
+  }
+}
 
 /* Opens SPEC (made of `kind` and a path of the fuzzer) and, where it is accepted, encodes the text and decodes the ids.
  * `exact`: the text comes back as it was. */
@@ -20,6 +31,8 @@ static inline void fuzz_tokenizer(const char *kind, const char *path, fuzz_part 
   int32_t vocabulary = gd_tokenizer_vocabulary(tokenizer);
   fuzz_check(vocabulary > 0 && gd_tokenizer_eot(tokenizer) < vocabulary && gd_tokenizer_bos(tokenizer) < vocabulary,
              "a special token lies beyond the vocabulary");
+  for (int32_t i = 0, end; (end = gd_tokenizer_end(tokenizer, i)) >= 0; i++)
+    fuzz_check(end < vocabulary && gd_tokenizer_ends(tokenizer, end), "what ends a turn lies beyond the vocabulary");
   for (int special = 0; special < 2; special++) {
     ids.count = back.count = 0;
     if (!fuzz_accepted(gd_tokenizer_encode(tokenizer, text.bytes, text.count, special, &ids), GD_BAD_DATA)) continue;

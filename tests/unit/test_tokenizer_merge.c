@@ -66,7 +66,8 @@ static void compare(gd_tokenizer *tokenizer, const gd_splitter *splitter, gd_spl
   const gd_bpe *bpe = tokenizer->state;
   gd_ids plain = {0}, ids = {0};
   for (size_t start = 0, end; start < count; start = end) {
-    ok(gd_splitter_next(splitter, state, text, count, start, &end));
+    bool matched;
+    ok(gd_splitter_next(splitter, state, text, count, start, &end, &matched));
     merge_plainly(bpe, text + start, end - start, &plain);
   }
   ok(gd_tokenizer_encode(tokenizer, text, count, false, &ids));
