@@ -1,4 +1,5 @@
-/* gptdist_ckpt.c - gptdist-ckpt: checkpoints without training: what is in one, is it whole, its hash, how two differ. */
+/* gptdist_ckpt.c - gptdist-ckpt: checkpoints without training: what is in one, is it whole, its hash, how two differ; in
+ * from and out to Hugging Face's format. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,7 @@
 #include "io/base/files.h"
 #include "io/base/json.h"
 #include "launch/ckpt_diff.h"
+#include "launch/ckpt_huggingface.h"
 #include "launch/console.h"
 #include "launch/options.h"
 
@@ -20,6 +22,8 @@ static const char more[] =
     "  verify DIR        reads every byte of the checkpoint, or of all checkpoints of a run, and compares the digests\n"
     "  hash DIR          SHA-256 of weights, moments and run state: the same for every layout that saved them\n"
     "  diff DIR DIR      what differs, tensor by tensor\n"
+    "  import-hf HF OUT  makes a checkpoint of a Hugging Face folder: GPT-2, Llama, Mistral, Qwen2\n"
+    "  export-hf DIR OUT writes the model as a Hugging Face folder, new or empty: config.json, safetensors, tokenizer.json\n"
     "\n"
     "DIR is a checkpoint (RUN/checkpoints/step-00001000, or RUN@1000, RUN@best, RUN@last) or a run directory, whose newest "
     "whole\n"
@@ -256,32 +260,63 @@ static gd_status diff(const char *first, const char *second, bool json) {
   return status;
 }
 
+static gd_status export(const char *path, const char *folder, const char *dtype, const char *size, bool json) {
+  gd_checkpoint *checkpoint;
+  GD_TRY(open_one(path, &checkpoint));
+  gd_status status = gd_ckpt_export(checkpoint, folder, dtype, size, json);
+  gd_checkpoint_close(checkpoint);
+  return status;
+}
+
+typedef enum verb { INSPECT, VERIFY, HASH, DIFF, IMPORT, EXPORT, VERBS } verb;
+
+static gd_status find_verb(const gd_command_line *line, verb *out) {
+  static const struct {
+    const char *name;
+    int folders;
+  } verbs[VERBS] = {{"inspect", 1}, {"verify", 1}, {"hash", 1}, {"diff", 2}, {"import-hf", 2}, {"export-hf", 2}};
+  static const char expected[] = "expected inspect, verify, hash, diff, import-hf or export-hf";
+  int at = 0;
+  if (!line->arguments) return gd_fail_user(GD_USAGE, "found no verb, %s", expected);
+  while (at < VERBS && strcmp(verbs[at].name, line->argument[0]) != 0) at++;
+  if (at == VERBS) return gd_fail_user(GD_USAGE, "%s: unknown verb, %s", line->argument[0], expected);
+  if (line->arguments - 1 != verbs[at].folders)
+    return gd_fail_user(GD_USAGE, "%s: found %d folders, expected %d", verbs[at].name, line->arguments - 1, verbs[at].folders);
+  *out = (verb)at;
+  return GD_OK;
+}
+
 static gd_status run(int argc, char **argv) {
-  bool settings = false, done;
-  static const char *const verbs[] = {"inspect", "verify", "hash", "diff"};
+  bool settings = false, no_tokenizer = false, done;
+  const char *dtype = NULL, *size = "5GB";
+  verb what = VERBS;
   const gd_option options[] = {
       {"--settings", GD_OPTION_FLAG, &settings, NULL, "inspect: every key of the run file too", 0, 0},
+      {"--dtype", GD_OPTION_TEXT, &dtype, "fp32|fp16|bf16", "export-hf: of all tensors (the run's)", 0, 0},
+      {"--max-shard-size", GD_OPTION_TEXT, &size, "SIZE", "export-hf: most bytes of tensors a file (5GB)", 0, 0},
+      {"--no-tokenizer", GD_OPTION_FLAG, &no_tokenizer, NULL, "import-hf: the weights alone", 0, 0},
       {NULL, GD_OPTION_FLAG, NULL, NULL, NULL, 0, 0},
   };
   const gd_program program = {.name = "gptdist-ckpt",
                               .purpose = "checkpoints without training",
-                              .usage = "inspect|verify|hash DIR, diff DIR DIR [--json]",
+                              .usage = "inspect|verify|hash DIR, diff DIR DIR, import-hf HF OUT, export-hf DIR OUT [--json]",
                               .more = more,
                               .options = options,
                               .takes_arguments = true};
   static gd_command_line line;
   GD_TRY(gd_options_parse(&program, argc, argv, &line, &done));
   if (done) return GD_OK;
-  if (!line.arguments) return gd_fail_user(GD_USAGE, "found no verb, expected inspect, verify, hash or diff");
-  int verb = 0;
-  while (verb < 4 && strcmp(verbs[verb], line.argument[0]) != 0) verb++;
-  if (verb == 4) return gd_fail_user(GD_USAGE, "%s: unknown verb, expected inspect, verify, hash or diff", line.argument[0]);
-  if (line.arguments != (verb == 3 ? 3 : 2))
-    return gd_fail_user(GD_USAGE, "%s: found %d folders, expected %d", verbs[verb], line.arguments - 1, verb == 3 ? 2 : 1);
-  if (verb == 0) return inspect(line.argument[1], line.json, settings);
-  if (verb == 1) return verify(line.argument[1], line.json);
-  if (verb == 2) return hash(line.argument[1], line.json);
-  return diff(line.argument[1], line.argument[2], line.json);
+  GD_TRY(find_verb(&line, &what));
+  switch (what) {
+    case INSPECT: return inspect(line.argument[1], line.json, settings);
+    case VERIFY: return verify(line.argument[1], line.json);
+    case HASH: return hash(line.argument[1], line.json);
+    case DIFF: return diff(line.argument[1], line.argument[2], line.json);
+    case IMPORT: return gd_ckpt_import(line.argument[1], line.argument[2], !no_tokenizer, line.json);
+    case EXPORT: return export(line.argument[1], line.argument[2], dtype, size, line.json);
+    case VERBS: break;
+  }
+  return gd_fail(GD_BUG, "a verb without work");
 }
 
 int main(int argc, char **argv) {

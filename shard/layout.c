@@ -189,10 +189,12 @@ static gd_status add_attention(builder *b, const char *prefix, gd_layer_paramete
   part bias[3] = {{"attention.query.bias", q, 1, q}, {"attention.key.bias", kv, 1, kv}, {"attention.value.bias", kv, 1, kv}};
   part projection = {"attention.projection.weight", c, q, c};
   GD_TRY(add_parameter(b, prefix, "attention.qkv.weight", GD_CUT_COLUMN, weight, 3, false, m->init_std, 0, &layer->qkv_weight));
-  if (m->bias) GD_TRY(add_parameter(b, prefix, "attention.qkv.bias", GD_CUT_COLUMN, bias, 3, true, 0, 0, &layer->qkv_bias));
+  if (m->bias & GD_BIAS_QKV)
+    GD_TRY(add_parameter(b, prefix, "attention.qkv.bias", GD_CUT_COLUMN, bias, 3, true, 0, 0, &layer->qkv_bias));
   GD_TRY(add_parameter(b, prefix, projection.suffix, GD_CUT_ROW, &projection, 1, false, residual_std, 0,
                        &layer->projection_weight));
-  if (m->bias) GD_TRY(add_vector(b, prefix, "attention.projection.bias", GD_CUT_NONE, c, 0, &layer->projection_bias));
+  if (m->bias & GD_BIAS_PROJECTION)
+    GD_TRY(add_vector(b, prefix, "attention.projection.bias", GD_CUT_NONE, c, 0, &layer->projection_bias));
   return GD_OK;
 }
 
@@ -206,11 +208,11 @@ static gd_status add_mlp(builder *b, const char *prefix, gd_layer_parameters *la
   part down = {"mlp.down.weight", c, f, c};
   GD_TRY(add_parameter(b, prefix, gated ? "mlp.gate_up.weight" : "mlp.up.weight", GD_CUT_COLUMN, weight + !gated, 1 + gated,
                        false, m->init_std, 0, &layer->up_weight));
-  if (m->bias)
+  if (m->bias & GD_BIAS_MLP)
     GD_TRY(add_parameter(b, prefix, gated ? "mlp.gate_up.bias" : "mlp.up.bias", GD_CUT_COLUMN, bias + !gated, 1 + gated, true,
                          0, 0, &layer->up_bias));
   GD_TRY(add_parameter(b, prefix, down.suffix, GD_CUT_ROW, &down, 1, false, residual_std, 0, &layer->down_weight));
-  if (m->bias) GD_TRY(add_vector(b, prefix, "mlp.down.bias", GD_CUT_NONE, c, 0, &layer->down_bias));
+  if (m->bias & GD_BIAS_MLP) GD_TRY(add_vector(b, prefix, "mlp.down.bias", GD_CUT_NONE, c, 0, &layer->down_bias));
   return GD_OK;
 }
 

@@ -8,6 +8,18 @@ static gd_status positive(const char *key, int64_t value) {
   return gd_fail_user(GD_USAGE, "%s: found %lld, expected at least 1", key, (long long)value);
 }
 
+static gd_status check_rope(const gd_model_spec *model) {
+  const gd_rope *rope = &model->rope;
+  if (model->position == GD_POSITION_ROTARY && model->head_size % 2)
+    return gd_fail_user(GD_USAGE, "model.head_size: found %d, rotary positions need an even one", model->head_size);
+  if (rope->kind != GD_ROPE_PLAIN && model->position != GD_POSITION_ROTARY)
+    return gd_fail_user(GD_USAGE, "model.rope_kind: only rotary positions have one, and model.position is learned");
+  if (rope->kind == GD_ROPE_LLAMA3 && !(rope->high > rope->low))
+    return gd_fail_user(GD_USAGE, "model.rope_high: found %g, expected more than model.rope_low %g", (double)rope->high,
+                        (double)rope->low);
+  return GD_OK;
+}
+
 gd_status gd_spec_resolve_model(gd_spec *spec) {
   gd_model_spec *model = &spec->model;
   GD_TRY(positive("model.layers", model->layers));
@@ -30,8 +42,7 @@ gd_status gd_spec_resolve_model(gd_spec *spec) {
   if (model->heads % model->kv_heads)
     return gd_fail_user(GD_USAGE, "model.kv_heads: found %d, expected a divisor of model.heads %d", model->kv_heads,
                         model->heads);
-  if (model->position == GD_POSITION_ROTARY && model->head_size % 2)
-    return gd_fail_user(GD_USAGE, "model.head_size: found %d, rotary positions need an even one", model->head_size);
+  GD_TRY(check_rope(model));
   if (!spec->parallel.blocks) spec->parallel.blocks = spec->parallel.tensor > 0 ? spec->parallel.tensor : 1;
   if (!spec->parallel.time_blocks) spec->parallel.time_blocks = 1;
   return GD_OK;
@@ -214,7 +225,9 @@ static void layer_elements(const gd_model_spec *m, int64_t *matrices, int64_t *v
   bool gated = m->activation == GD_ACTIVATION_SWIGLU;
   *matrices = c * (q + 2 * kv) + q * c + c * f * (gated ? 3 : 2);
   *vectors = 2 * c * (m->norm == GD_NORM_LAYERNORM ? 2 : 1);
-  if (m->bias) *vectors += q + 2 * kv + c + f * (gated ? 2 : 1) + c;
+  if (m->bias & GD_BIAS_QKV) *vectors += q + 2 * kv;
+  if (m->bias & GD_BIAS_PROJECTION) *vectors += c;
+  if (m->bias & GD_BIAS_MLP) *vectors += f * (gated ? 2 : 1) + c;
 }
 
 int64_t gd_spec_parameters(const gd_spec *spec) {

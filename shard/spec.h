@@ -10,6 +10,7 @@
 
 #include "shard/base/dtype.h"
 #include "shard/base/status.h"
+#include "shard/rope.h"
 #include "shard/tensor.h"
 
 enum { GD_PATH_BYTES = 1024, GD_MAX_SOURCES = 16, GD_MAX_PATTERNS = 24, GD_UNIT_ELEMS = 1024 };
@@ -23,6 +24,8 @@ enum { GD_MAX_HEAD_SIZE = 256, GD_MAX_MICRO_TOKENS = 262144 };
 typedef enum gd_norm { GD_NORM_LAYERNORM, GD_NORM_RMSNORM } gd_norm;
 /* gelu_tanh is GPT-2's approximation (Hendrycks and Gimpel 2016); swiglu: silu(gate) * up (Shazeer 2020). */
 typedef enum gd_activation { GD_ACTIVATION_GELU_TANH, GD_ACTIVATION_GELU, GD_ACTIVATION_SWIGLU } gd_activation;
+/* Biases of linear layers, a sum of these; norm biases go with layernorm. */
+typedef enum gd_bias { GD_BIAS_NONE = 0, GD_BIAS_QKV = 1, GD_BIAS_PROJECTION = 2, GD_BIAS_MLP = 4, GD_BIAS_ALL = 7 } gd_bias;
 typedef enum gd_position { GD_POSITION_LEARNED, GD_POSITION_ROTARY } gd_position;
 
 typedef struct gd_model_spec {
@@ -37,10 +40,11 @@ typedef struct gd_model_spec {
   gd_norm norm;
   gd_activation activation;
   gd_position position;
-  bool bias;      /* biases on linear layers (norm biases go with layernorm) */
+  gd_bias bias;
   bool tied_head; /* the head is the token embedding */
   float norm_epsilon;
   float rope_theta;
+  gd_rope rope;
   float dropout;                 /* embedding, attention weights, both residual branches */
   float init_std;                /* normal(0, init_std); residual projections by 1/sqrt(2L) more (GPT-2) */
   char init_from[GD_PATH_BYTES]; /* weights only, from a checkpoint or a Hugging Face folder; "" = random */

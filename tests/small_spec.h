@@ -17,7 +17,7 @@ static inline gd_spec small_spec(bool llama, int32_t tensor_ranks, int32_t zero)
   spec.model.norm = llama ? GD_NORM_RMSNORM : GD_NORM_LAYERNORM;
   spec.model.activation = llama ? GD_ACTIVATION_SWIGLU : GD_ACTIVATION_GELU_TANH;
   spec.model.position = llama ? GD_POSITION_ROTARY : GD_POSITION_LEARNED;
-  spec.model.bias = !llama;
+  spec.model.bias = llama ? GD_BIAS_NONE : GD_BIAS_ALL;
   spec.model.tied_head = !llama;
   spec.model.init_std = 0.02f;
   spec.parallel = (gd_parallel_spec){.tensor = tensor_ranks, .pipeline = 1, .context = 1, .zero = zero};

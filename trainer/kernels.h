@@ -104,13 +104,15 @@ typedef struct gd_activation_args {
   void *dx;
 } gd_activation_args;
 
-/* Rotary positions (Su et al. 2021), halves convention: elements i and i + D/2 of a head turn by position * theta^(-2i/D). In
- * place on `heads` neighbouring heads of each row. Position of row r: positions[r], or (first_position + r % period). */
+/* Rotary positions (Su et al. 2021), halves convention: elements i and i + D/2 of a head turn by position * theta^(-2i/D), or
+ * as `rope` changes that. In place on `heads` neighbouring heads of each row. Position of row r: positions[r], or
+ * (first_position + r % period). */
 typedef struct gd_rotary {
   gd_dtype dtype;
   int64_t rows, ld;
   int32_t heads, head_size;
   float theta;
+  gd_rope rope;
   void *x;
   const int32_t *positions; /* [rows] or NULL */
   int64_t first_position, period;

@@ -29,7 +29,8 @@ static gd_status open_source(gd_session *session, const char *path, bool peek, g
     return gd_fail_user(
         GD_BAD_DATA,
         "%s: found neither a gptdist checkpoint (MANIFEST.pb, or a run's checkpoints/) nor a model folder (config.json)", path);
-  snprintf(out->tokenizer, sizeof out->tokenizer, "%s", gd_checkpoint_tokenizer(out->checkpoint));
+  if (gd_checkpoint_manifest(out->checkpoint)->tokenizer_count)
+    snprintf(out->tokenizer, sizeof out->tokenizer, "%s", gd_checkpoint_tokenizer(out->checkpoint));
   return GD_OK;
 }
 

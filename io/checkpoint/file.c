@@ -64,9 +64,16 @@ static hid_t create_dataset(hid_t file, const char *name, hid_t type, int64_t ro
   return data;
 }
 
+/* Elements of a box: those in memory, or what the feed gives. */
+static gd_status take(const gd_checkpoint_feed *feed, const gd_checkpoint_box *box, int64_t first, int64_t count, float *out) {
+  if (feed) return feed->read(feed->context, box, first, count, out);
+  memcpy(out, box->data + first, (size_t)count * sizeof *out);
+  return GD_OK;
+}
+
 /* Boxes of one kind, one behind the other, written in whole chunks: a partly written chunk would be read back to be summed. */
 static gd_status write_kind(hid_t file, const char *path, gd_checkpoint_kind kind, const gd_checkpoint_box *boxes,
-                            int32_t count, gd_stored_box *stored, float *chunk) {
+                            int32_t count, const gd_checkpoint_feed *feed, gd_stored_box *stored, float *chunk) {
   const char *name = gd_checkpoint_kind_name(kind);
   int64_t elements = 0;
   for (int32_t i = 0; i < count; i++) {
@@ -88,10 +95,10 @@ static gd_status write_kind(hid_t file, const char *path, gd_checkpoint_kind kin
     int64_t size = gd_box_elements(boxes[i].box);
     for (int64_t done = 0; status == GD_OK && done < size;) {
       int64_t piece = size - done < CHUNK_ELEMS - held ? size - done : CHUNK_ELEMS - held;
-      memcpy(chunk + held, boxes[i].data + done, (size_t)piece * sizeof *chunk);
+      status = take(feed, &boxes[i], done, piece, chunk + held);
       held += piece;
       done += piece;
-      if (held < CHUNK_ELEMS && written + held < elements) continue;
+      if (status != GD_OK || (held < CHUNK_ELEMS && written + held < elements)) continue;
       if (gd_hdf5_transfer(data, H5T_NATIVE_FLOAT, written, held, chunk, NULL) < 0) status = flush(file, path, false);
       written += held;
       held = 0;
@@ -143,7 +150,7 @@ static gd_status write_names(hid_t file, const char *path, const gd_tensor *tens
 }
 
 static gd_status write_file(const char *path, const gd_tensor *tensors, int32_t tensor_count, const gd_checkpoint_box *boxes,
-                            int32_t count, gd_stored_box *stored) {
+                            int32_t count, const gd_checkpoint_feed *feed, gd_stored_box *stored) {
   float *chunk = malloc(CHUNK_ELEMS * sizeof *chunk);
   if (!chunk) return gd_fail(GD_NO_MEMORY, "no memory for a chunk of %d elements", CHUNK_ELEMS);
   hid_t list = gd_hdf5_access(), file = list < 0 ? -1 : H5Fcreate(path, H5F_ACC_EXCL, H5P_DEFAULT, list);
@@ -155,7 +162,7 @@ static gd_status write_file(const char *path, const gd_tensor *tensors, int32_t 
   }
   gd_status status = GD_OK;
   for (int kind = 0; status == GD_OK && kind < GD_KINDS; kind++)
-    status = write_kind(file, path, (gd_checkpoint_kind)kind, boxes, count, stored, chunk);
+    status = write_kind(file, path, (gd_checkpoint_kind)kind, boxes, count, feed, stored, chunk);
   if (status == GD_OK) status = write_table(file, path, stored, count);
   if (status == GD_OK) status = write_names(file, path, tensors, tensor_count);
   if (H5Fclose(file) < 0 && status == GD_OK) status = fail_hdf5(GD_IO, path, "write");
@@ -283,13 +290,15 @@ void gd_checkpoint_file_close(gd_checkpoint_file *file) {
 
 /* ---- writing, and reading back ---- */
 
-static gd_status compare_box(gd_checkpoint_file *file, const gd_checkpoint_box *box, const gd_stored_box *stored,
-                             float *piece) {
+static gd_status compare_box(gd_checkpoint_file *file, const gd_checkpoint_box *box, const gd_checkpoint_feed *feed,
+                             const gd_stored_box *stored, float *pieces) {
+  float *piece = pieces, *wanted = pieces + CHUNK_ELEMS;
   int64_t size = gd_box_elements(box->box);
   for (int64_t done = 0; done < size;) {
     int64_t count = size - done < CHUNK_ELEMS ? size - done : CHUNK_ELEMS;
     GD_TRY(gd_checkpoint_file_read(file, box->kind, stored->offset + done, count, piece));
-    if (memcmp(piece, box->data + done, (size_t)count * sizeof *piece) != 0)
+    GD_TRY(take(feed, box, done, count, wanted));
+    if (memcmp(piece, wanted, (size_t)count * sizeof *piece) != 0)
       return gd_fail_user(GD_BAD_DATA, "other elements in /%s", gd_checkpoint_kind_name(box->kind));
     done += count;
   }
@@ -298,13 +307,14 @@ static gd_status compare_box(gd_checkpoint_file *file, const gd_checkpoint_box *
 
 /* What the disk holds is what was to be written: a digest of it alone would vouch for a bit that turned on the way, and the
  * older checkpoints go once this one is published. */
-static gd_status read_back(const char *path, const gd_checkpoint_box *boxes, int32_t count, const gd_stored_box *stored) {
+static gd_status read_back(const char *path, const gd_checkpoint_box *boxes, int32_t count, const gd_checkpoint_feed *feed,
+                           const gd_stored_box *stored) {
   gd_checkpoint_file *file = NULL;
-  float *piece = malloc(CHUNK_ELEMS * sizeof *piece);
+  float *piece = malloc(2 * CHUNK_ELEMS * sizeof *piece);
   gd_status status = piece ? gd_checkpoint_file_open(path, &file) : gd_fail(GD_NO_MEMORY, "no memory to read %s", path);
   for (int kind = 0; kind < GD_KINDS; kind++)
     for (int32_t i = 0; status == GD_OK && i < count; i++)
-      if ((int)boxes[i].kind == kind) status = compare_box(file, &boxes[i], &stored[i], piece);
+      if ((int)boxes[i].kind == kind) status = compare_box(file, &boxes[i], feed, &stored[i], piece);
   gd_checkpoint_file_close(file);
   free(piece);
   if (status != GD_BAD_DATA) return status;
@@ -314,13 +324,13 @@ static gd_status read_back(const char *path, const gd_checkpoint_box *boxes, int
 }
 
 gd_status gd_checkpoint_file_write(const char *path, const gd_tensor *tensors, int32_t tensor_count,
-                                   const gd_checkpoint_box *boxes, int32_t count, gd_stored_box *stored,
-                                   gd_manifest_file *file) {
+                                   const gd_checkpoint_box *boxes, int32_t count, const gd_checkpoint_feed *feed,
+                                   gd_stored_box *stored, gd_manifest_file *file) {
   gd_hdf5_enter();
-  gd_status status = write_file(path, tensors, tensor_count, boxes, count, stored);
+  gd_status status = write_file(path, tensors, tensor_count, boxes, count, feed, stored);
   gd_hdf5_leave();
   GD_TRY(status);
   GD_TRY(force_to_disk(path));
-  GD_TRY(read_back(path, boxes, count, stored));
+  GD_TRY(read_back(path, boxes, count, feed, stored));
   return gd_sha256_file(path, file->sha256, &file->bytes);
 }

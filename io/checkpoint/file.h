@@ -11,11 +11,19 @@
 #include "io/checkpoint/checkpoint.h"
 #include "io/checkpoint/manifest.h"
 
-/* Writes the boxes, closes, forces the file to the disk and digests what the disk then holds. file->name is set by the caller;
- * bytes and sha256 are filled. stored[count] receives where each box went (its `file` is left alone). GD_IO naming the file. */
+/* Where the elements of boxes come from that are not in memory: out[count] = elements first, first + 1, ... of the box, row by
+ * row. Asked twice, to write and to compare. */
+typedef struct gd_checkpoint_feed {
+  gd_status (*read)(void *context, const gd_checkpoint_box *box, int64_t first, int64_t count, float *out);
+  void *context;
+} gd_checkpoint_feed;
+
+/* Writes the boxes (feed NULL: what their data point to), closes, forces the file to the disk, compares and digests what the
+ * disk then holds. file->name is set by the caller; bytes and sha256 are filled. stored[count] receives where each box went
+ * (its `file` is left alone). GD_IO naming the file. */
 GD_CHECKED gd_status gd_checkpoint_file_write(const char *path, const gd_tensor *tensors, int32_t tensor_count,
-                                              const gd_checkpoint_box *boxes, int32_t count, gd_stored_box *stored,
-                                              gd_manifest_file *file);
+                                              const gd_checkpoint_box *boxes, int32_t count, const gd_checkpoint_feed *feed,
+                                              gd_stored_box *stored, gd_manifest_file *file);
 
 /* Reading elements of one kind. A window of the last chunk is kept, so ascending small reads cost one read a chunk. */
 typedef struct gd_checkpoint_file gd_checkpoint_file;

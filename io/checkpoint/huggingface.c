@@ -207,19 +207,27 @@ static gd_status read_transposed(const gd_safetensors *file, const gd_safetensor
   return status;
 }
 
-static gd_status read_box(const gd_huggingface *model, const gd_tensor *ours, const gd_checkpoint_box *wanted) {
+/* The stored tensor that one of ours lies in, with the shape that config.json gives it. */
+static gd_status find_stored(const gd_huggingface *model, const gd_tensor *ours, const gd_huggingface_rule **how,
+                             const gd_safetensor **tensor, const gd_safetensors **file) {
   char name[GD_HUGGINGFACE_NAME_BYTES];
+  *how = gd_huggingface_translate(&model->config, model->prefix, ours->name, name);
+  if (!*how) return gd_fail_user(GD_BAD_DATA, "%s: a model of this kind has no %s", model->folder, ours->name);
+  *tensor = find(model, name, file);
+  if (!*tensor) return gd_fail_user(GD_BAD_DATA, "%s: has no tensor %s (for %s)", model->folder, name, ours->name);
+  int64_t out = ours->rows * (*how)->parts, in = ours->cols;
+  int64_t rows = (*how)->transposed ? in : out, cols = (*how)->transposed ? out : in;
+  int64_t found_cols = (*tensor)->dims == 2 ? (*tensor)->shape[1] : 1;
+  if ((*tensor)->dims == ours->dims && (*tensor)->shape[0] == rows && found_cols == cols) return GD_OK;
+  return gd_fail_user(GD_BAD_DATA, "%s: %s is %" PRId64 " x %" PRId64 ", config.json makes it %" PRId64 " x %" PRId64,
+                      model->folder, name, (*tensor)->dims ? (*tensor)->shape[0] : 1, found_cols, rows, cols);
+}
+
+static gd_status read_box(const gd_huggingface *model, const gd_tensor *ours, const gd_checkpoint_box *wanted) {
   const gd_safetensors *file = NULL;
-  const gd_huggingface_rule *how = gd_huggingface_translate(&model->config, model->prefix, ours->name, name);
-  if (!how) return gd_fail_user(GD_BAD_DATA, "%s: a model of this kind has no %s", model->folder, ours->name);
-  const gd_safetensor *tensor = find(model, name, &file);
-  if (!tensor) return gd_fail_user(GD_BAD_DATA, "%s: has no tensor %s (for %s)", model->folder, name, ours->name);
-  int64_t out = ours->rows * how->parts, in = ours->cols;
-  int64_t rows = how->transposed ? in : out, cols = how->transposed ? out : in;
-  int64_t found_cols = tensor->dims == 2 ? tensor->shape[1] : 1;
-  if (tensor->dims != ours->dims || tensor->shape[0] != rows || found_cols != cols)
-    return gd_fail_user(GD_BAD_DATA, "%s: %s is %" PRId64 " x %" PRId64 ", config.json makes it %" PRId64 " x %" PRId64,
-                        model->folder, name, tensor->dims ? tensor->shape[0] : 1, found_cols, rows, cols);
+  const gd_safetensor *tensor = NULL;
+  const gd_huggingface_rule *how = NULL;
+  GD_TRY(find_stored(model, ours, &how, &tensor, &file));
   gd_box box = wanted->box;
   if (box.row < 0 || box.rows > ours->rows - box.row || box.col < 0 || box.cols > ours->cols - box.col)
     return gd_fail(GD_BUG, "a box of %s lies outside it", ours->name);
@@ -228,6 +236,24 @@ static gd_status read_box(const gd_huggingface *model, const gd_tensor *ours, co
   if (how->transposed) return read_transposed(file, tensor, box, first_out, wanted->data);
   box.row += first_out;
   return gd_safetensors_read(file, tensor, box, wanted->data);
+}
+
+gd_status gd_huggingface_dtype(const gd_huggingface *model, const gd_tensor *ours, gd_safetensors_dtype *out) {
+  const gd_safetensors *file = NULL;
+  const gd_safetensor *tensor = NULL;
+  const gd_huggingface_rule *how = NULL;
+  float nothing;
+  GD_TRY(find_stored(model, ours, &how, &tensor, &file));
+  *out = tensor->dtype;
+  return gd_safetensors_read(file, tensor, (gd_box){0}, &nothing); /* refuses what is read as no float32 */
+}
+
+bool gd_huggingface_is_bfloat16(const gd_huggingface *model) {
+  char name[GD_HUGGINGFACE_NAME_BYTES];
+  const gd_safetensors *file;
+  (void)gd_huggingface_translate(&model->config, model->prefix, "token_embedding.weight", name);
+  const gd_safetensor *table = find(model, name, &file);
+  return table && table->dtype == GD_SAFETENSORS_BF16;
 }
 
 gd_status gd_huggingface_read(const gd_huggingface *model, const gd_tensor *tensors, gd_checkpoint_box *boxes, int32_t count) {

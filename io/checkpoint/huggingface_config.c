@@ -56,8 +56,9 @@ static gd_status require(const char *path, const gd_json *root, const char *key,
 static gd_status read_gpt2(const char *path, const gd_json *root, gd_model_spec *m) {
   m->norm = GD_NORM_LAYERNORM;
   m->position = GD_POSITION_LEARNED;
-  m->bias = true;
+  m->bias = GD_BIAS_ALL;
   m->rope_theta = 10000;
+  m->rope = (gd_rope){.kind = GD_ROPE_PLAIN, .factor = 1, .low = 1, .high = 4, .original = 8192};
   GD_TRY(get_size(path, root, "vocab_size", 0, &m->vocabulary));
   GD_TRY(get_size(path, root, "n_embd", 0, &m->width));
   GD_TRY(get_size(path, root, "n_head", 0, &m->heads));
@@ -81,25 +82,72 @@ static gd_status read_gpt2(const char *path, const gd_json *root, gd_model_spec 
   return GD_OK;
 }
 
+static gd_status read_rope_kind(const char *path, const char *key, const gd_json *node, gd_rope *rope) {
+  const char *type = gd_json_string(gd_json_get(node, "rope_type"));
+  if (!type) type = gd_json_string(gd_json_get(node, "type"));
+  if (type && strcmp(type, "default") == 0) return GD_OK;
+  rope->kind = type && strcmp(type, "linear") == 0 ? GD_ROPE_LINEAR : GD_ROPE_LLAMA3;
+  if (rope->kind == GD_ROPE_LLAMA3 && (!type || strcmp(type, "llama3") != 0))
+    return gd_fail_user(GD_BAD_DATA, "%s: %s: found the rotary kind \"%.32s\", expected default, linear or llama3", path, key,
+                        type ? type : "(none)");
+  GD_TRY(get_number(path, node, "factor", 0, &rope->factor));
+  if (!(rope->factor >= 1)) return gd_fail_user(GD_BAD_DATA, "%s: %s: factor: expected a number from 1", path, key);
+  if (rope->kind == GD_ROPE_LINEAR) return GD_OK;
+  GD_TRY(get_number(path, node, "low_freq_factor", rope->low, &rope->low));
+  GD_TRY(get_number(path, node, "high_freq_factor", rope->high, &rope->high));
+  GD_TRY(get_size(path, node, "original_max_position_embeddings", rope->original, &rope->original));
+  if (rope->high > rope->low) return GD_OK;
+  return gd_fail_user(GD_BAD_DATA, "%s: %s: high_freq_factor: found %g, expected more than low_freq_factor %g", path, key,
+                      (double)rope->high, (double)rope->low);
+}
+
 /* Older files have rope_theta and rope_scaling, newer ones rope_parameters {rope_type, rope_theta}. */
 static gd_status read_rope(const char *path, const gd_json *root, gd_model_spec *m) {
+  static const char *const keys[] = {"rope_scaling", "rope_parameters"};
   GD_TRY(get_number(path, root, "rope_theta", 10000, &m->rope_theta));
-  const char *const keys[] = {"rope_scaling", "rope_parameters"};
+  m->rope = (gd_rope){.kind = GD_ROPE_PLAIN, .factor = 1, .low = 1, .high = 4, .original = m->context};
   for (int i = 0; i < 2; i++) {
     const gd_json *node = gd_json_get(root, keys[i]);
+    float share;
     if (is_null(node)) continue;
-    const char *type = gd_json_string(gd_json_get(node, "rope_type"));
-    if (!type) type = gd_json_string(gd_json_get(node, "type"));
-    if (!type || strcmp(type, "default") != 0)
-      return gd_fail_user(GD_BAD_DATA, "%s: %s: found type \"%.32s\", only plain rotary positions are supported", path, keys[i],
-                          type ? type : "(none)");
+    GD_TRY(read_rope_kind(path, keys[i], node, &m->rope));
     GD_TRY(get_number(path, node, "rope_theta", m->rope_theta, &m->rope_theta));
+    GD_TRY(get_number(path, node, "partial_rotary_factor", 1, &share));
+    if (share != 1)
+      return gd_fail_user(GD_BAD_DATA, "%s: %s: partial_rotary_factor: found %g, only 1 is supported", path, keys[i],
+                          (double)share);
   }
+  if (m->rope.kind == GD_ROPE_PLAIN) m->rope.original = 8192; /* as in a run file that does not name it */
   return GD_OK;
 }
 
-static gd_status read_llama(const char *path, const gd_json *root, gd_model_spec *m) {
-  bool attention_bias, mlp_bias;
+/* Attention to the last tokens alone. What is as wide as the context says nothing. */
+static gd_status refuse_window(const char *path, const gd_json *root, const gd_model_spec *m) {
+  int32_t window;
+  GD_TRY(get_size(path, root, "sliding_window", m->context, &window));
+  for (const gd_json *type = gd_json_first(gd_json_get(root, "layer_types")); type; type = gd_json_next(type)) {
+    const char *text = gd_json_string(type);
+    if (!text || strcmp(text, "full_attention") != 0)
+      return gd_fail_user(GD_BAD_DATA, "%s: layer_types: found \"%.32s\", expected full_attention", path, text ? text : "");
+  }
+  if (window >= m->context) return GD_OK;
+  return gd_fail_user(GD_BAD_DATA, "%s: sliding_window: found %d, expected null or at least the context of %d", path, window,
+                      m->context);
+}
+
+static gd_status read_biases(const char *path, const gd_json *root, gd_family family, gd_model_spec *m) {
+  bool attention = false, mlp = false, window = false;
+  if (family == GD_FAMILY_LLAMA) {
+    GD_TRY(get_boolean(path, root, "attention_bias", false, &attention));
+    GD_TRY(get_boolean(path, root, "mlp_bias", false, &mlp));
+  }
+  int bias = (attention ? GD_BIAS_QKV | GD_BIAS_PROJECTION : 0) | (mlp ? GD_BIAS_MLP : 0);
+  m->bias = family == GD_FAMILY_QWEN2 ? GD_BIAS_QKV : (gd_bias)bias;
+  if (family == GD_FAMILY_QWEN2) GD_TRY(get_boolean(path, root, "use_sliding_window", false, &window));
+  return window || family == GD_FAMILY_MISTRAL ? refuse_window(path, root, m) : GD_OK;
+}
+
+static gd_status read_llama(const char *path, const gd_json *root, gd_family family, gd_model_spec *m) {
   m->norm = GD_NORM_RMSNORM;
   m->position = GD_POSITION_ROTARY;
   m->activation = GD_ACTIVATION_SWIGLU;
@@ -112,11 +160,7 @@ static gd_status read_llama(const char *path, const gd_json *root, gd_model_spec
   GD_TRY(get_size(path, root, "intermediate_size", 0, &m->ffn));
   GD_TRY(get_number(path, root, "rms_norm_eps", 1e-6f, &m->norm_epsilon));
   GD_TRY(get_boolean(path, root, "tie_word_embeddings", false, &m->tied_head));
-  GD_TRY(get_boolean(path, root, "attention_bias", false, &attention_bias));
-  GD_TRY(get_boolean(path, root, "mlp_bias", false, &mlp_bias));
-  if (attention_bias != mlp_bias)
-    return gd_fail_user(GD_BAD_DATA, "%s: attention_bias and mlp_bias differ, only both or none is supported", path);
-  m->bias = attention_bias;
+  GD_TRY(read_biases(path, root, family, m));
   GD_TRY(read_rope(path, root, m));
   if (!is_null(gd_json_get(root, "head_dim"))) GD_TRY(get_size(path, root, "head_dim", 0, &m->head_size));
   const char *activation = gd_json_string(gd_json_get(root, "hidden_act"));
@@ -125,19 +169,39 @@ static gd_status read_llama(const char *path, const gd_json *root, gd_model_spec
   return GD_OK;
 }
 
-static gd_status read_all(const char *path, const gd_json *root, gd_huggingface_config *out) {
+static const struct architecture {
+  const char *type, *inner, *causal; /* model_type, and the classes without a head and with one */
+  gd_family family;
+} architectures[] = {{"gpt2", "GPT2Model", "GPT2LMHeadModel", GD_FAMILY_GPT2},
+                     {"llama", "LlamaModel", "LlamaForCausalLM", GD_FAMILY_LLAMA},
+                     {"mistral", "MistralModel", "MistralForCausalLM", GD_FAMILY_MISTRAL},
+                     {"qwen2", "Qwen2Model", "Qwen2ForCausalLM", GD_FAMILY_QWEN2}};
+
+static gd_status find_architecture(const char *path, const gd_json *root, gd_huggingface_config *out) {
   const char *name = gd_json_string(gd_json_first(gd_json_get(root, "architectures")));
   const char *type = gd_json_string(gd_json_get(root, "model_type"));
+  for (size_t i = 0; i < sizeof architectures / sizeof *architectures; i++) {
+    const struct architecture *at = &architectures[i];
+    bool found = name ? strcmp(name, at->inner) == 0 || strcmp(name, at->causal) == 0 : type && strcmp(type, at->type) == 0;
+    if (!found) continue;
+    out->family = at->family;
+    out->llama = at->family != GD_FAMILY_GPT2;
+    return GD_OK;
+  }
+  return gd_fail_user(GD_BAD_DATA,
+                      "%s: architectures: found \"%.64s\", expected GPT2Model, LlamaModel, MistralModel or Qwen2Model, or "
+                      "GPT2LMHeadModel, LlamaForCausalLM, MistralForCausalLM or Qwen2ForCausalLM",
+                      path,
+                      name   ? name
+                      : type ? type
+                             : "(none)");
+}
+
+static gd_status read_all(const char *path, const gd_json *root, gd_huggingface_config *out) {
   if (!gd_json_is_object(root)) return gd_fail_user(GD_BAD_DATA, "%s: is no JSON object", path);
-  if (!name) name = type && !strcmp(type, "gpt2") ? "GPT2Model" : type && !strcmp(type, "llama") ? "LlamaModel" : type;
-  bool gpt2 = name && (!strcmp(name, "GPT2Model") || !strcmp(name, "GPT2LMHeadModel"));
-  out->llama = name && (!strcmp(name, "LlamaForCausalLM") || !strcmp(name, "LlamaModel"));
-  if (!gpt2 && !out->llama)
-    return gd_fail_user(
-        GD_BAD_DATA, "%s: architectures: found \"%.64s\", expected GPT2Model, GPT2LMHeadModel, LlamaModel or LlamaForCausalLM",
-        path, name ? name : "(none)");
+  GD_TRY(find_architecture(path, root, out));
   gd_model_spec *m = &out->model;
-  GD_TRY(gpt2 ? read_gpt2(path, root, m) : read_llama(path, root, m));
+  GD_TRY(out->llama ? read_llama(path, root, out->family, m) : read_gpt2(path, root, m));
   if (!m->head_size && m->width % m->heads)
     return gd_fail_user(GD_BAD_DATA, "%s: a width of %d is not a multiple of %d heads", path, m->width, m->heads);
   if (!m->head_size) m->head_size = m->width / m->heads;

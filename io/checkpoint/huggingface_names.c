@@ -58,12 +58,17 @@ static const gd_huggingface_rule llama_outside[] = {
 static const char *const gpt2_harmless[] = {"attn.bias", "attn.masked_bias", 0};
 static const char *const llama_harmless[] = {"self_attn.rotary_emb.inv_freq", "rotary_emb.inv_freq", 0};
 
+const gd_huggingface_rule *gd_huggingface_rules(const gd_huggingface_config *config, bool inside) {
+  if (inside) return config->llama ? llama_layer : gpt2_layer;
+  return config->llama ? llama_outside : gpt2_outside;
+}
+
 const gd_huggingface_rule *gd_huggingface_translate(const gd_huggingface_config *config, const char *prefix, const char *ours,
                                                     char theirs[GD_HUGGINGFACE_NAME_BYTES]) {
   bool llama = config->llama;
   int layer = 0, length = 0;
   bool inside = sscanf(ours, "layers.%d.%n", &layer, &length) == 1 && length > 0;
-  const gd_huggingface_rule *rules = inside ? (llama ? llama_layer : gpt2_layer) : (llama ? llama_outside : gpt2_outside);
+  const gd_huggingface_rule *rules = gd_huggingface_rules(config, inside);
   for (; rules->ours; rules++) {
     if (strcmp(rules->ours, inside ? ours + length : ours) != 0) continue;
     if (inside)
@@ -75,9 +80,17 @@ const gd_huggingface_rule *gd_huggingface_translate(const gd_huggingface_config 
   return 0;
 }
 
-static bool is_bias(const char *name) {
-  size_t length = strlen(name);
-  return length > 5 && strcmp(name + length - 5, ".bias") == 0;
+/* Whether the model has a tensor of ours: which linear layers have biases goes by model.bias. */
+static bool has(const gd_model_spec *model, const char *ours) {
+  static const struct {
+    const char *layer;
+    gd_bias bias;
+  } biases[] = {{"attention.projection.", GD_BIAS_PROJECTION}, {"attention.", GD_BIAS_QKV}, {"mlp.", GD_BIAS_MLP}};
+  size_t length = strlen(ours);
+  if (length < 5 || strcmp(ours + length - 5, ".bias") != 0) return true;
+  for (size_t i = 0; i < sizeof biases / sizeof *biases; i++)
+    if (strncmp(ours, biases[i].layer, strlen(biases[i].layer)) == 0) return model->bias & biases[i].bias;
+  return model->norm == GD_NORM_LAYERNORM;
 }
 
 bool gd_huggingface_uses(const gd_huggingface_config *config, const char *prefix, const char *theirs) {
@@ -95,9 +108,8 @@ bool gd_huggingface_uses(const gd_huggingface_config *config, const char *prefix
   }
   for (const char *const *name = llama ? llama_harmless : gpt2_harmless; *name; name++)
     if (strcmp(*name, rest) == 0) return true;
-  const gd_huggingface_rule *rules = inside ? (llama ? llama_layer : gpt2_layer) : (llama ? llama_outside : gpt2_outside);
+  const gd_huggingface_rule *rules = gd_huggingface_rules(config, inside);
   for (; rules->ours; rules++)
-    if (strcmp(rules->theirs, rest) == 0 && strcmp(rules->ours, "head.weight") != 0)
-      return config->model.bias || !is_bias(rules->ours);
+    if (strcmp(rules->theirs, rest) == 0 && strcmp(rules->ours, "head.weight") != 0) return has(&config->model, rules->ours);
   return false;
 }

@@ -16,6 +16,9 @@ typedef struct gd_huggingface_rule {
   int32_t part, parts;       /* part of `parts` equal ones along the output */
 } gd_huggingface_rule;
 
+/* The tensors of a layer, or those outside of all layers; ends with `ours` NULL. Parts of one of theirs are neighbours. */
+const gd_huggingface_rule *gd_huggingface_rules(const gd_huggingface_config *config, bool inside);
+
 /* NULL: a tensor that such a model has not. prefix: before their names, "transformer.", "model." or "". */
 const gd_huggingface_rule *gd_huggingface_translate(const gd_huggingface_config *config, const char *prefix, const char *ours,
                                                     char theirs[GD_HUGGINGFACE_NAME_BYTES]);

@@ -12,10 +12,11 @@
 #include "manifest.pb-c.h"
 #include "shard/base/log.h"
 
-enum { KINDS = 3, MOST_TENSORS = 1 << 20, MOST_FILES = 1 << 20, MOST_BOXES = 1 << 25 };
+enum { KINDS = 3, IMPORTED_MOST = 2, MOST_TENSORS = 1 << 20, MOST_FILES = 1 << 20, MOST_BOXES = 1 << 25 };
 
 void gd_manifest_free(gd_manifest *manifest) {
   free(manifest->tensors);
+  free(manifest->imported);
   free(manifest->files);
   free(manifest->tokenizer);
   free(manifest->boxes);
@@ -143,6 +144,7 @@ static void put_tensors(pool *from, const gd_manifest *in, Gptdist__Manifest *ou
     SET(&tensors[i], rows, in->tensors[i].rows);
     SET(&tensors[i], cols, in->tensors[i].cols);
     if (in->tensors[i].frozen) SET(&tensors[i], frozen, 1);
+    if (in->imported) SET(&tensors[i], imported, in->imported[i]);
   }
   if (!from->memory) return;
   out->n_tensors = (size_t)in->tensor_count;
@@ -294,6 +296,21 @@ static gd_status get_spec(const char *path, const Gptdist__Manifest *in, gd_mani
   return GD_OK;
 }
 
+static gd_status get_imported(const char *path, const Gptdist__Manifest *in, gd_manifest *out) {
+  size_t there = 0;
+  for (size_t i = 0; i < in->n_tensors; i++) there += in->tensors[i]->has_imported ? 1 : 0;
+  if (!there) return GD_OK;
+  out->imported = calloc(in->n_tensors, sizeof *out->imported);
+  if (!out->imported) return gd_fail(GD_NO_MEMORY, "no memory for %zu tensors", in->n_tensors);
+  for (size_t i = 0; i < in->n_tensors; i++) {
+    if (!in->tensors[i]->has_imported || in->tensors[i]->imported > IMPORTED_MOST)
+      return gd_fail_user(GD_BAD_DATA, "%s: the element type that %s was imported from is missing or not known", path,
+                          out->tensors[i].name);
+    out->imported[i] = (uint8_t)in->tensors[i]->imported;
+  }
+  return GD_OK;
+}
+
 static gd_status get_tensors(const char *path, const Gptdist__Manifest *in, gd_manifest *out) {
   if (in->n_tensors > MOST_TENSORS) return gd_fail_user(GD_BAD_DATA, "%s: %zu tensors", path, in->n_tensors);
   out->tensors = calloc(in->n_tensors + 1, sizeof *out->tensors);
@@ -315,6 +332,7 @@ static gd_status get_tensors(const char *path, const Gptdist__Manifest *in, gd_m
     if (to->frozen && in->format_version < 2)
       return gd_fail_user(GD_BAD_DATA, "%s: %s is frozen, which format version 1 does not know", path, to->name);
   }
+  GD_TRY(get_imported(path, in, out));
   out->tensor_count = (int32_t)in->n_tensors;
   return GD_OK;
 }

@@ -34,6 +34,7 @@ typedef struct gd_manifest {
   gd_run_state state;
   gd_tensor *tensors; /* ascending by name */
   int32_t tensor_count;
+  uint8_t *imported; /* [tensor_count]: element type in the model folder it came from, as gd_safetensors_dtype; NULL: trained */
   gd_manifest_file *files, *tokenizer;
   int32_t file_count, tokenizer_count;
   gd_stored_box *boxes;

@@ -147,6 +147,8 @@ static gd_status read_header(gd_safetensors *file) {
     return gd_fail_user(GD_BAD_DATA, "%s: %" PRId64 " bytes are no safetensors file", file->path, (int64_t)info.st_size);
   GD_TRY(read_at(file, head, sizeof head, 0));
   for (int i = 7; i >= 0; i--) length = length << 8 | head[i];
+  if (memcmp(head, "version ", sizeof head) == 0)
+    return gd_fail_user(GD_BAD_DATA, "%s: is a pointer of Git LFS: the file itself was not downloaded", file->path);
   if (length > HEADER_LIMIT || length > (uint64_t)info.st_size - 8)
     return gd_fail_user(GD_BAD_DATA,
                         "%s: a header of %" PRIu64 " bytes in a file of %" PRId64 ": truncated, or no safetensors file",

@@ -183,8 +183,8 @@ static gd_status write_mine(gd_checkpoint_writer *writer) {
   char path[GD_PATH_BYTES];
   snprintf(writer->file.name, sizeof writer->file.name, "rank-%05d.h5", writer->rank);
   GD_TRY(gd_path_join(path, sizeof path, writer->temporary, writer->file.name));
-  GD_TRY(gd_checkpoint_file_write(path, writer->tensors, writer->tensor_count, writer->boxes, writer->count, writer->stored,
-                                  &writer->file));
+  GD_TRY(gd_checkpoint_file_write(path, writer->tensors, writer->tensor_count, writer->boxes, writer->count, NULL,
+                                  writer->stored, &writer->file));
   for (int32_t i = 0; i < writer->count; i++) writer->stored[i].file = writer->rank;
   if (writer->rank == 0) GD_TRY(copy_tokenizer(writer));
   return gd_folder_sync(writer->temporary);

@@ -8,6 +8,11 @@ static const gd_key_choice norms[] = {{"layernorm", GD_NORM_LAYERNORM}, {"rmsnor
 static const gd_key_choice activations[] = {
     {"gelu_tanh", GD_ACTIVATION_GELU_TANH}, {"gelu", GD_ACTIVATION_GELU}, {"swiglu", GD_ACTIVATION_SWIGLU}, {0, 0}};
 static const gd_key_choice positions[] = {{"learned", GD_POSITION_LEARNED}, {"rotary", GD_POSITION_ROTARY}, {0, 0}};
+static const gd_key_choice biases[] = {{"true", GD_BIAS_ALL}, {"false", GD_BIAS_NONE},
+                                       {"qkv", GD_BIAS_QKV},  {"attention", GD_BIAS_QKV | GD_BIAS_PROJECTION},
+                                       {"mlp", GD_BIAS_MLP},  {0, 0}};
+static const gd_key_choice rope_kinds[] = {
+    {"plain", GD_ROPE_PLAIN}, {"linear", GD_ROPE_LINEAR}, {"llama3", GD_ROPE_LLAMA3}, {0, 0}};
 static const gd_key_choice devices[] = {{"auto", GD_DEVICE_AUTO}, {"cpu", GD_DEVICE_CPU},     {"cuda", GD_DEVICE_CUDA},
                                         {"lazy", GD_DEVICE_LAZY}, {"eager", GD_DEVICE_EAGER}, {0, 0}};
 static const gd_key_choice orders[] = {
@@ -75,10 +80,20 @@ static const gd_config_key keys[] = {
     CHOICE(NEVER, model, norm, "layernorm", norms, "normalisation"),
     CHOICE(NEVER, model, activation, "gelu_tanh", activations, "of the mlp; gelu_tanh is GPT-2's"),
     CHOICE(NEVER, model, position, "learned", positions, "how a token knows its place"),
-    BOOL(NEVER, model, bias, "true", "biases on linear layers"),
+    CHOICE(NEVER, model, bias, "true", biases, "on linear layers: all, none, query, key and value, those and projection, mlp"),
     BOOL(NEVER, model, tied_head, "true", "the head is the token embedding"),
     ABOVE(NEVER, model, norm_epsilon, "1e-5", 0, 1, "added to the variance"),
     ABOVE(NEVER, model, rope_theta, "10000", 0, 1e12, "base of the rotary angles"),
+    {"model.rope_kind", GD_KEY_CHOICE, GD_CHANGE_NEVER, AT(model, rope.kind), "plain", 0, 0, false, false, "", rope_kinds,
+     "how rotary frequencies are stretched for a longer context"},
+    {"model.rope_factor", GD_KEY_FLOAT, GD_CHANGE_NEVER, AT(model, rope.factor), "1", 1, 1e6, false, false, "", 0,
+     "linear, llama3: slow frequencies are divided by it (linear: all)"},
+    {"model.rope_low", GD_KEY_FLOAT, GD_CHANGE_NEVER, AT(model, rope.low), "1", 0, 1e6, false, false, "turns", 0,
+     "llama3: frequencies that turn as often in rope_original, or less, are slow"},
+    {"model.rope_high", GD_KEY_FLOAT, GD_CHANGE_NEVER, AT(model, rope.high), "4", 0, 1e6, true, false, "turns", 0,
+     "llama3: those that turn as often, or more, stay as they are; between the two, a mixture"},
+    {"model.rope_original", GD_KEY_INT32, GD_CHANGE_NEVER, AT(model, rope.original), "8192", 1, 16777216, false, false,
+     "tokens", 0, "llama3: the context before it was stretched"},
     BELOW(TOLD, model, dropout, "0", 0, 1, "on embedding, attention weights and both residual branches"),
     NUMBER(FREE, FLOAT, model, init_std, "0.02", 0, 100, "", "initial weights: normal(0, init_std)"),
     STRING(FREE, model, init_from, "", "weights only, from a checkpoint or a Hugging Face folder; empty = random"),

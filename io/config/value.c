@@ -145,20 +145,25 @@ gd_status gd_config_add_source(const char *path, const char *weight_text, const 
   return GD_OK;
 }
 
-/* The words of the YAML 1.2 core schema. */
-static gd_status set_bool(const gd_config_key *key, const char *value, const char *where, void *out) {
+/* "true" or "false" for the words of the YAML 1.2 core schema, else the text itself. */
+static const char *yaml_word(const char *value) {
   static const char *const words[] = {"true", "True", "TRUE", "false", "False", "FALSE"};
   for (int i = 0; i < 6; i++)
-    if (!strcmp(value, words[i])) {
-      *(bool *)out = i < 3;
-      return GD_OK;
-    }
-  return refuse(key, value, where, 0);
+    if (!strcmp(value, words[i])) return words[i / 3 * 3];
+  return value;
+}
+
+static gd_status set_bool(const gd_config_key *key, const char *value, const char *where, void *out) {
+  const char *word = yaml_word(value);
+  bool yes = strcmp(word, "true") == 0;
+  if (!yes && strcmp(word, "false") != 0) return refuse(key, value, where, 0);
+  *(bool *)out = yes;
+  return GD_OK;
 }
 
 static gd_status set_choice(const gd_config_key *key, const char *value, const char *where, void *out) {
   for (const gd_key_choice *c = key->choices; c->name; c++) {
-    if (strcmp(c->name, value) == 0) {
+    if (strcmp(c->name, yaml_word(value)) == 0) {
       memcpy(out, &c->value, sizeof c->value);
       return GD_OK;
     }

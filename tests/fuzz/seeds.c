@@ -137,6 +137,13 @@ static const char llama_config[] =
     "\"num_key_value_heads\":1,\"num_hidden_layers\":1,\"intermediate_size\":2,\"max_position_embeddings\":4,"
     "\"rope_parameters\":{\"rope_type\":\"default\",\"rope_theta\":10000.0},\"rms_norm_eps\":1e-6}";
 
+static const char qwen2_config[] =
+    "{\"architectures\":[\"Qwen2ForCausalLM\"],\"vocab_size\":3,\"hidden_size\":2,\"num_attention_heads\":1,\"num_hidden_"
+    "layers\":1,"
+    "\"intermediate_size\":2,\"max_position_embeddings\":4,\"tie_word_embeddings\":true,\"use_sliding_window\":true,"
+    "\"sliding_window\":4,\"layer_types\":[\"full_attention\"],\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8.0,"
+    "\"low_freq_factor\":1.0,\"high_freq_factor\":4.0,\"original_max_position_embeddings\":2}}";
+
 /* Tensors of these names and shapes, one behind the other, float32. */
 typedef struct named {
   const char *name;
@@ -172,6 +179,21 @@ static const named llama_tensors[] = {{"model.embed_tokens.weight", 3, 2},
                                       {"model.norm.weight", 2, 0},
                                       {"lm_head.weight", 3, 2}};
 
+static const named qwen2_tensors[] = {{"embed_tokens.weight", 3, 2},
+                                      {"layers.0.input_layernorm.weight", 2, 0},
+                                      {"layers.0.self_attn.q_proj.weight", 2, 2},
+                                      {"layers.0.self_attn.q_proj.bias", 2, 0},
+                                      {"layers.0.self_attn.k_proj.weight", 2, 2},
+                                      {"layers.0.self_attn.k_proj.bias", 2, 0},
+                                      {"layers.0.self_attn.v_proj.weight", 2, 2},
+                                      {"layers.0.self_attn.v_proj.bias", 2, 0},
+                                      {"layers.0.self_attn.o_proj.weight", 2, 2},
+                                      {"layers.0.post_attention_layernorm.weight", 2, 0},
+                                      {"layers.0.mlp.gate_proj.weight", 2, 2},
+                                      {"layers.0.mlp.up_proj.weight", 2, 2},
+                                      {"layers.0.mlp.down_proj.weight", 2, 2},
+                                      {"norm.weight", 2, 0}};
+
 static void put_model(gd_bytes *out, const named *tensors, size_t count) {
   gd_bytes header = {0};
   size_t at = 0;
@@ -200,6 +222,10 @@ static void huggingface(fuzz_take *take, void *context) {
       "\n%%\n{\"weight_map\":{\"model.norm.weight\":\"a.safetensors\",\"lm_head.weight\":\"a.safetensors\"}}\n%%\n";
   put(&seed, index, sizeof index - 1);
   put_model(&seed, llama_tensors, sizeof llama_tensors / sizeof *llama_tensors);
+  hand_on(&seed, take, context);
+  put(&seed, qwen2_config, sizeof qwen2_config - 1);
+  put(&seed, mark, sizeof mark - 1);
+  put_model(&seed, qwen2_tensors, sizeof qwen2_tensors / sizeof *qwen2_tensors);
   hand_on(&seed, take, context);
 }
 
@@ -245,6 +271,31 @@ static void tokenizer_hf(fuzz_take *take, void *context) {
       "\"behavior\":\"Isolated\",\"invert\":false},{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false}]},"
       "\"model\":{\"type\":\"BPE\",\"unk_token\":\"b\",\"ignore_merges\":true,\"vocab\":{\"a\":0,\"b\":1,\"ab\":2},"
       "\"merges\":[\"a b\",[\"a\",\"b\"]]}}\n%%\naab ab</s>a",
+      take, context);
+  take_text(
+      "{\"added_tokens\":[{\"id\":5,\"content\":\"<x>\",\"lstrip\":true,\"rstrip\":true},{\"id\":6,\"content\":\"aa\","
+      "\"special\":"
+      "false}],\"normalizer\":{\"type\":\"NFC\"},\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{"
+      "\"SpecialToken\":{"
+      "\"id\":\"<x>\"}}]},\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{"
+      "\"Regex\":"
+      "\"(?=a)|[^\\\\S1]\"},\"behavior\":\"MergedWithNext\"},{\"type\":\"Split\",\"pattern\":{\"String\":\"1\"},\"behavior\":"
+      "\"Contiguous\",\"invert\":true},{\"type\":\"Digits\",\"individual_digits\":true},{\"type\":\"ByteLevel\"}]},"
+      "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"1\":1,\"\u0120\":2,\"\u00c3\":3,\"\u0142\":4},\"merges\":[]}}\n%%\n"
+      "{\"eos_token_id\":[5,1,99],\"eos_token\":{\"content\":\"<x>\"},\"bos_token\":\"aa\",\"add_bos_token\":true}\n%%\n"
+      "a a <x> 11 aaa\xcc\x80",
+      take, context);
+  take_text(
+      "{\"added_tokens\":[{\"id\":1,\"content\":\"<s>\"}],\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"\u2581\","
+      "\"prepend_scheme\":\"first\",\"split\":true},\"model\":{\"type\":\"BPE\",\"byte_fallback\":true,\"fuse_unk\":true,"
+      "\"unk_token\":\"<unk>\",\"ignore_merges\":true,\"vocab\":{\"<unk>\":0,\"<s>\":1,\"<0x61>\":2,\"\u2581\":3,\"b\":4,"
+      "\"\u2581b\":5},\"merges\":[\"\u2581 b\"]}}\n%%\na b<s> bcc",
+      take, context);
+  take_text(
+      "{\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Prepend\",\"prepend\":\"\u2581\"},{\"type\":"
+      "\"Replace\","
+      "\"pattern\":{\"String\":\" \"},\"content\":\"\u2581\"}]},\"model\":{\"type\":\"BPE\",\"byte_fallback\":true,"
+      "\"vocab\":{\"\u2581\":0,\"b\":1},\"merges\":[]}}\n%%\nb b",
       take, context);
 }
 

@@ -111,7 +111,7 @@ static void case_activation(side *s, const setting *set) {
   note(s, a.dx, rows * in, set->dtype);
 }
 
-/* variant: 0 positions by row, 1 given, 2 far and inverse. */
+/* variant: 0 positions by row, 1 given, 2 far and inverse, 3 as llama3 stretches them, 4 linear. */
 static void case_rotary(side *s, const setting *set) {
   gd_rotary a = {.dtype = set->dtype, .rows = 13, .ld = 200, .heads = 3, .head_size = 48, .theta = 10000.0f, .period = 5};
   a.x = input(s, 1, a.rows * a.ld, set->dtype, 1, 0);
@@ -121,6 +121,8 @@ static void case_rotary(side *s, const setting *set) {
     a.first_position = 1000000;
     a.inverse = true;
   }
+  if (set->variant == 3) a.rope = (gd_rope){GD_ROPE_LLAMA3, 8, 1, 4, 64};
+  if (set->variant == 4) a.rope = (gd_rope){GD_ROPE_LINEAR, 2.5f, 1, 4, 64};
   gpu_must(s->kernels.ops->rotary(&s->kernels, &a));
   note(s, a.x, a.rows * a.ld, set->dtype);
 }
@@ -479,7 +481,7 @@ static const struct {
              {"norm wide", case_norm_wide, 0, 4, 0, 0},
              {"sums", case_sums, 1, 12, 0, 0},
              {"activation", case_activation, 0, 15, 0, 0},
-             {"rotary", case_rotary, 0, 3, 0, 0},
+             {"rotary", case_rotary, 0, 5, 0, 0},
              {"embedding", case_embedding, 0, 4, 0, 0},
              {"rows, dropout", case_rows, 0, 64, 0, 0},
              {"cache", case_cache, 0, 2, 0, 0},

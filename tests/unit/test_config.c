@@ -118,7 +118,7 @@ static void wrong_values_say_what_was_expected(void **state) {
           "run.yaml:2: model.layers: found \"99999999999999999999\", expected an integer from 1 to 65535");
   refuses("model:\n  layers:\n", "run.yaml:2: model.layers: found no value, expected an integer from 1 to 65535");
   refuses("model:\n  layers: [1, 2]\n", "run.yaml:2: model.layers: found a list, expected a single value");
-  refuses("model:\n  bias: yes\n", "run.yaml:2: model.bias: found \"yes\", expected true or false");
+  refuses("model:\n  bias: yes\n", "run.yaml:2: model.bias: found \"yes\", expected one of true, false, qkv, attention, mlp");
   refuses("model:\n  dropout: 1\n", "run.yaml:2: model.dropout: found \"1\", expected a number from 0 to below 1");
   refuses("model:\n  dropout: nan\n", "run.yaml:2: model.dropout: found \"nan\", expected a number from 0 to below 1");
   refuses("model:\n  dropout: 0x1p-2\n", "run.yaml:2: model.dropout: found \"0x1p-2\", expected a number from 0 to below 1");
@@ -312,7 +312,7 @@ static void numbers_and_truths_are_what_yaml_calls_so(void **state) {
   assert_true(!spec.model.bias && spec.model.tied_head);
   refuses("run: {steps: 1.5}\n", "run.yaml:1: run.steps: found \"1.5\", expected an integer from 1 to 4294967295 (steps)");
   refuses("run: {steps: 1e30}\n", "run.yaml:1: run.steps: found \"1e30\", expected an integer from 1 to 4294967295 (steps)");
-  refuses("model: {bias: yes}\n", "run.yaml:1: model.bias: found \"yes\", expected true or false");
+  refuses("model: {bias: yes}\n", "run.yaml:1: model.bias: found \"yes\", expected one of true, false, qkv, attention, mlp");
 }
 
 /* What stands behind one in YAML would be cut off where a C string ends. */

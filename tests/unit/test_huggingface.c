@@ -247,16 +247,37 @@ static void test_what_is_not_supported_is_named_with_its_key(void **state) {
       {"{\"architectures\":[\"LlamaForCausalLM\"],\"hidden_size\":-4}", "vocab_size is missing"},
   };
   static const char *const more[][2] = {
-      {",\"rope_scaling\":{\"type\":\"linear\",\"factor\":2.0}", "rope_scaling: found type \"linear\""},
-      {",\"rope_parameters\":{\"rope_type\":\"llama3\"}", "rope_parameters: found type \"llama3\""},
+      {",\"rope_scaling\":{\"type\":\"dynamic\",\"factor\":2.0}",
+       "rope_scaling: found the rotary kind \"dynamic\", expected default, linear or llama3"},
+      {",\"rope_parameters\":{\"rope_type\":\"yarn\"}", "rope_parameters: found the rotary kind \"yarn\""},
+      {",\"rope_scaling\":{}", "rope_scaling: found the rotary kind \"(none)\""},
+      {",\"rope_scaling\":{\"type\":\"linear\",\"factor\":0.5}", "rope_scaling: factor: expected a number from 1"},
+      {",\"rope_scaling\":{\"rope_type\":\"llama3\"}", "rope_scaling: factor: expected a number from 1"},
+      {",\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":4,\"high_freq_factor\":4}",
+       "high_freq_factor: found 4, expected more than low_freq_factor 4"},
+      {",\"rope_parameters\":{\"rope_type\":\"default\",\"partial_rotary_factor\":0.5}",
+       "partial_rotary_factor: found 0.5, only 1"},
       {",\"hidden_act\":\"gelu\"", "hidden_act: found \"gelu\""},
       {",\"num_key_value_heads\":3", "3 key/value heads do not divide 2"},
-      {",\"attention_bias\":true", "attention_bias and mlp_bias differ"},
       {",\"rms_norm_eps\":\"tiny\"", "rms_norm_eps: expected a positive number"},
       {"", "found neither model.safetensors nor"},
   };
+  static const char mistral[] =
+      "{\"architectures\":[\"MistralForCausalLM\"],\"hidden_size\":4,\"intermediate_size\":8,"
+      "\"num_attention_heads\":2,\"num_hidden_layers\":1,\"vocab_size\":3,"
+      "\"max_position_embeddings\":64,\"sliding_window\":16}";
+  static const char qwen2[] =
+      "{\"architectures\":[\"Qwen2ForCausalLM\"],\"hidden_size\":4,\"intermediate_size\":8,"
+      "\"num_attention_heads\":2,\"num_hidden_layers\":1,\"vocab_size\":3,"
+      "\"use_sliding_window\":true,\"layer_types\":[\"sliding_attention\"]}";
   gd_huggingface *model = NULL;
   assert_int_equal(gd_huggingface_open(folder, &model), GD_USAGE);
+  write_text("config.json", mistral);
+  assert_int_equal(gd_huggingface_open(folder, &model), GD_BAD_DATA);
+  assert_non_null(strstr(gd_error_text(), "sliding_window: found 16, expected null or at least the context of 64"));
+  write_text("config.json", qwen2);
+  assert_int_equal(gd_huggingface_open(folder, &model), GD_BAD_DATA);
+  assert_non_null(strstr(gd_error_text(), "layer_types: found \"sliding_attention\""));
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     write_text("config.json", cases[i].config);
     assert_int_equal(gd_huggingface_open(folder, &model), GD_BAD_DATA);

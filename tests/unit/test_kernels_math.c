@@ -99,12 +99,41 @@ static void float64_power_logarithm_and_exponential_are_near_the_librarys(void *
 static void a_rotary_turn_is_theta_to_minus_2i_over_d(void **state) {
   (void)state;
   static const double thetas[] = {10000.0, 500000.0, 1.0, 1e6};
+  const gd_rope plain = {.kind = GD_ROPE_PLAIN};
   for (int t = 0; t < 4; t++)
     for (int i = 0; i < 64; i++) {
-      double got = (double)rotary_turn(float64_log(thetas[t]), i, 128) * 0x1p-64;
+      double got = (double)rotary_turn(float64_log(thetas[t]), &plain, i, 128) * 0x1p-64;
       double want = pow(thetas[t], -2.0 * i / 128) / 6.283185307179586;
       assert_true(fabs(got - want) <= 1e-14 * want + 0x1p-64);
     }
+}
+
+/* Llama 3.1 as transformers computes it, by wavelengths. */
+static double stretched(double frequency, const gd_rope *rope) {
+  double wavelength = 6.283185307179586 / frequency, longest = rope->original / (double)rope->low,
+         shortest = rope->original / (double)rope->high;
+  if (rope->kind == GD_ROPE_LINEAR) return frequency / (double)rope->factor;
+  if (wavelength > longest) return frequency / (double)rope->factor;
+  if (wavelength < shortest) return frequency;
+  double smooth = (rope->original / wavelength - (double)rope->low) / ((double)rope->high - (double)rope->low);
+  return (1 - smooth) * frequency / (double)rope->factor + smooth * frequency;
+}
+
+static void a_rotary_turn_is_stretched_as_linear_and_llama3_say(void **state) {
+  (void)state;
+  static const gd_rope ropes[] = {{GD_ROPE_LINEAR, 2.5f, 1, 4, 8192},
+                                  {GD_ROPE_LLAMA3, 8, 1, 4, 8192},
+                                  {GD_ROPE_LLAMA3, 32, 1, 4, 8192},
+                                  {GD_ROPE_LLAMA3, 4, 0.5f, 3, 100}};
+  int between = 0;
+  for (int r = 0; r < 4; r++)
+    for (int i = 0; i < 64; i++) {
+      double frequency = pow(500000.0, -2.0 * i / 128), want = stretched(frequency, &ropes[r]) / 6.283185307179586;
+      double got = (double)rotary_turn(float64_log(500000.0), &ropes[r], i, 128) * 0x1p-64;
+      assert_true(fabs(got - want) <= 1e-14 * want + 0x1p-64);
+      between += ropes[r].kind == GD_ROPE_LLAMA3 && want * 6.3 < frequency && want * 6.2 * (double)ropes[r].factor > frequency;
+    }
+  assert_true(between > 10);
 }
 
 static void bfloat16_rounding_is_to_nearest_even_and_keeps_nan_and_infinity(void **state) {
@@ -155,6 +184,7 @@ int main(void) {
       cmocka_unit_test(sine_and_cosine_of_a_turn_are_exact_to_their_last_bit_or_so),
       cmocka_unit_test(float64_power_logarithm_and_exponential_are_near_the_librarys),
       cmocka_unit_test(a_rotary_turn_is_theta_to_minus_2i_over_d),
+      cmocka_unit_test(a_rotary_turn_is_stretched_as_linear_and_llama3_say),
       cmocka_unit_test(bfloat16_rounding_is_to_nearest_even_and_keeps_nan_and_infinity),
       cmocka_unit_test(tails_touch_only_their_lanes),
   };

@@ -12,6 +12,8 @@
 #ifndef GD_TRAINER_KERNELS_MATH_H
 #define GD_TRAINER_KERNELS_MATH_H
 
+#include "shard/rope.h"
+
 /* c[0] + x c[1] + ... + x^(n-1) c[n-1]; n >= 1 is a constant, so the loop unrolls. */
 VF_INLINE vf vf_polynomial(vf x, const float *c, int n) {
   vf sum = vf_set1(c[n - 1]);
@@ -190,10 +192,21 @@ VF_INLINE double float64_exp(double x) {
   return float64_polynomial(r, c, 15) * power;
 }
 
-/* How far pair i of a head turns from one position to the next: theta^(-2i/D) / (2 pi), in 2^-64 of a whole turn. Times a
- * position, modulo 2^64, it is the angle: no position loses accuracy. */
-VF_INLINE uint64_t rotary_turn(double log_theta, int64_t i, int64_t head_size) {
-  double frequency = float64_exp(log_theta * (-2.0 * (double)i / (double)head_size));
+/* A rotary frequency, radians a token, as shard/rope.h changes it. */
+VF_INLINE double rotary_stretched(double frequency, const gd_rope *rope) {
+  if (rope->kind == GD_ROPE_PLAIN) return frequency;
+  double slow = frequency / (double)rope->factor;
+  if (rope->kind == GD_ROPE_LINEAR) return slow;
+  double turns = (double)rope->original * frequency / 6.283185307179586;
+  double share = (turns - (double)rope->low) / ((double)rope->high - (double)rope->low);
+  if (share <= 0.0) return slow;
+  return share >= 1.0 ? frequency : (1.0 - share) * slow + share * frequency;
+}
+
+/* How far pair i of a head turns from one position to the next: theta^(-2i/D) / (2 pi) where rope is plain, in 2^-64 of a whole
+ * turn. Times a position, modulo 2^64, it is the angle: no position loses accuracy. */
+VF_INLINE uint64_t rotary_turn(double log_theta, const gd_rope *rope, int64_t i, int64_t head_size) {
+  double frequency = rotary_stretched(float64_exp(log_theta * (-2.0 * (double)i / (double)head_size)), rope);
   return (uint64_t)(frequency / 6.283185307179586 * 0x1p64);
 }
 

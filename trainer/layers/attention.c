@@ -13,6 +13,7 @@ static gd_status rotate(gd_model *model, const gd_micro *micro, void *qkv, bool 
     gd_rotary args = {.dtype = s->dtype, .rows = micro->rows, .ld = s->qkv, .heads = s->heads + s->kv_heads};
     args.head_size = s->head_size;
     args.theta = spec->rope_theta;
+    args.rope = spec->rope;
     args.x = (char *)qkv + (size_t)(block * micro->rows * s->qkv) * s->bytes;
     args.positions = model->inference ? gd_model_kept(model, micro, GD_A_POSITIONS, 0) : 0;
     args.period = s->sequence;

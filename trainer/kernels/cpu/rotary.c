@@ -30,7 +30,7 @@ static gd_status rotary_run(const gd_rotary *a, const gd_cpu_context *context) {
     return gd_fail(GD_BUG, "rotary positions for a head of %d elements", (int)a->head_size);
   uint64_t turns[MAX_HALF];
   double log_theta = float64_log((double)a->theta);
-  for (int i = 0; i < half; i++) turns[i] = rotary_turn(log_theta, i, a->head_size);
+  for (int i = 0; i < half; i++) turns[i] = rotary_turn(log_theta, &a->rope, i, a->head_size);
 #pragma omp parallel num_threads(gd_parallel_threads(context->threads, a->rows * a->heads * a->head_size))
   {
     int64_t first, end;

@@ -58,7 +58,7 @@ static __global__ void rotate(gd_rotary a) {
   if (item >= a.rows * half) return;
   int64_t row = item / half, i = item % half;
   int64_t position = a.positions ? (int64_t)a.positions[row] : a.first_position + (a.period > 0 ? row % a.period : row);
-  uint64_t turns = rotary_turn(float64_log((double)a.theta), i, a.head_size);
+  uint64_t turns = rotary_turn(float64_log((double)a.theta), &a.rope, i, a.head_size);
   int32_t fraction = (int32_t)(uint32_t)(((uint64_t)position * turns) >> 32); /* of 2^32 = one turn */
   float sine, cosine;
   vf_sincos_turn(fraction, &sine, &cosine);
