@@ -10,7 +10,7 @@
 enum { S = 0xac00, L = 0x1100, V = 0x1161, T = 0x11a7, LS = 19, VS = 21, TS = 28, SYLLABLES = LS * VS * TS };
 
 typedef struct letter {
-  uint32_t code_point, class;
+  uint32_t code_point, order; /* its combining class */
 } letter;
 
 typedef struct letters {
@@ -77,9 +77,9 @@ static gd_status add(letters *out, uint32_t code_point) {
     out->capacity = capacity;
   }
   size_t at = out->count++;
-  letter new = {code_point, class_of(code_point)};
-  for (; new.class &&at && out->list[at - 1].class > new.class; at--) out->list[at] = out->list[at - 1];
-  out->list[at] = new;
+  letter added = {code_point, class_of(code_point)};
+  for (; added.order && at && out->list[at - 1].order > added.order; at--) out->list[at] = out->list[at - 1];
+  out->list[at] = added;
   return GD_OK;
 }
 
@@ -102,13 +102,13 @@ static void join(letters *all) {
   size_t kept = 0, starter = SIZE_MAX;
   for (size_t i = 0; i < all->count; i++) {
     letter at = all->list[i];
-    bool reaches = starter != SIZE_MAX && (kept == starter + 1 || all->list[kept - 1].class < at.class);
+    bool reaches = starter != SIZE_MAX && (kept == starter + 1 || all->list[kept - 1].order < at.order);
     uint32_t made = reaches ? compose(all->list[starter].code_point, at.code_point) : 0;
     if (made) {
       all->list[starter].code_point = made;
       continue;
     }
-    if (!at.class) starter = kept;
+    if (!at.order) starter = kept;
     all->list[kept++] = at;
   }
   all->count = kept;

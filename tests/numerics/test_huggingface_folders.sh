@@ -52,6 +52,8 @@ done
 check "the checkpoint that came in generates the same" same_text qwen qwen-back
 check "the shape is Qwen2's" grep -q '"Qwen2ForCausalLM"' qwen-hf/config.json
 "$bin/gptdist-data" prepare --tokenizer qwen-back --output own text.txt > out 2>&1 || cat out
+cp -r qwen-hf plain && sed -i 's/"rope_type": "llama3"/"rope_type": "default"/' plain/config.json
+check "without llama3 it is another model" eval '! same_text qwen-hf plain'
 check "an initial model for training, with data of its tokenizer" train begun 1 qwen "data.path=$work/own" run.steps=2 \
   "model.init_from=$work/qwen-back" validation.interval_steps=0
 

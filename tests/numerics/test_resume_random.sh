@@ -21,6 +21,9 @@ layout() {
   echo "$ranks parallel.tensor=$tensor parallel.zero=$(one_of 0 1) batch.micro=$(one_of 1 2 3) run.threads=$(one_of 1 2)"
 }
 
+linear="model.rope_kind=linear model.rope_factor=2.5"
+llama3="model.rope_kind=llama3 model.rope_factor=8 model.rope_original=16"
+
 # model: a random one of 4 canonical blocks
 model() {
   local heads size
@@ -28,8 +31,8 @@ model() {
   size=$(one_of 4 8 16)
   echo "model.layers=$(one_of 1 2 3) model.heads=$heads model.kv_heads=$(one_of 4 $heads) model.head_size=$size" \
     "model.width=$(one_of 32 48 64) model.ffn=$(one_of 64 96 176) model.context=32 model.dropout=$(one_of 0 0.1 0.3)" \
-    "model.norm=$(one_of layernorm rmsnorm) model.activation=$(one_of gelu_tanh gelu swiglu) model.bias=$(one_of true false)" \
-    "model.position=$(one_of learned rotary) model.tied_head=$(one_of true false) model.init_std=0.1" \
+    "model.norm=$(one_of layernorm rmsnorm) model.activation=$(one_of gelu_tanh gelu swiglu) model.bias=$(one_of true false qkv attention mlp)" \
+    "model.position=$(one_of learned rotary "rotary $linear" "rotary $llama3") model.tied_head=$(one_of true false) model.init_std=0.1" \
     "precision.dtype=$(one_of fp32 $half) optimizer.kind=$(one_of adamw adamw sgd) optimizer.clip=$(one_of 0 0.5)" \
     "batch.sequence=$(one_of 16 32) batch.global=12 parallel.blocks=4 run.seed=$RANDOM"
 }

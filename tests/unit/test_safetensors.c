@@ -75,6 +75,69 @@ static void test_float32_float16_and_bfloat16_are_read_as_float32(void **state) 
   gd_safetensors_close(file);
 }
 
+/* All halves, infinities too, and the floats half way between two of them, which go to the even one. */
+static void test_what_is_written_is_read_again_rounded_to_nearest_even(void **state) {
+  (void)state;
+  enum { HALVES = 1 << 15, FINITE = 0x7c00 };
+  static float values[2 * HALVES], between[FINITE - 1], found[2 * HALVES];
+  const gd_safetensor half = {.name = "h", .dtype = GD_SAFETENSORS_F16, .dims = 1, .shape = {2 * HALVES}};
+  for (int i = 0; i < 2 * HALVES; i++) {
+    int magnitude = i & 0x7fff, exponent = magnitude >> 10, fraction = magnitude & 0x3ff;
+    double value = exponent == 0    ? fraction * 0x1p-24
+                   : exponent == 31 ? (double)INFINITY
+                                    : ldexp(1024 + fraction, exponent - 25);
+    values[i] = (float)(i & 0x8000 ? -value : value);
+  }
+  for (int i = 0; i + 1 < FINITE; i++) between[i] = (float)(((double)values[i] + (double)values[i + 1]) / 2);
+  const gd_safetensor list[] = {half,
+                                {.name = "between", .dtype = GD_SAFETENSORS_F16, .dims = 1, .shape = {FINITE - 1}},
+                                {.name = "brain", .dtype = GD_SAFETENSORS_BF16, .dims = 2, .shape = {2, HALVES}},
+                                {.name = "plain", .dtype = GD_SAFETENSORS_F32, .dims = 2, .shape = {HALVES, 2}}};
+  gd_safetensors_writer *writer;
+  gd_safetensors *file;
+  assert_int_equal(unlink(path), 0);
+  assert_int_equal(gd_safetensors_create(path, list, 4, &writer), GD_OK);
+  assert_int_equal(gd_safetensors_append(writer, values, 1000), GD_OK);
+  assert_int_equal(gd_safetensors_append(writer, values + 1000, 2 * HALVES - 1000), GD_OK);
+  assert_int_equal(gd_safetensors_append(writer, between, FINITE - 1), GD_OK);
+  assert_int_equal(gd_safetensors_append(writer, values, 2 * HALVES), GD_OK);
+  assert_int_equal(gd_safetensors_finish(writer), GD_BUG); /* the last is not there yet */
+  assert_int_equal(gd_safetensors_append(writer, values, 2 * HALVES), GD_OK);
+  assert_int_equal(gd_safetensors_finish(writer), GD_OK);
+  gd_safetensors_writer_close(writer);
+  assert_int_equal(gd_safetensors_open(path, &file), GD_OK);
+  gd_box all = {0, 2 * HALVES, 0, 1};
+  assert_int_equal(gd_safetensors_read(file, gd_safetensors_find(file, "h"), all, found), GD_OK);
+  assert_memory_equal(found, values, sizeof values);
+  assert_int_equal(gd_safetensors_read(file, gd_safetensors_find(file, "plain"), (gd_box){0, HALVES, 0, 2}, found), GD_OK);
+  assert_memory_equal(found, values, sizeof values);
+  all.rows = FINITE - 1;
+  assert_int_equal(gd_safetensors_read(file, gd_safetensors_find(file, "between"), all, found), GD_OK);
+  for (int i = 0; i + 1 < FINITE; i++) assert_true(found[i] == values[i + (i & 1)]);
+  gd_safetensors_close(file);
+}
+
+static void test_a_value_that_the_dtype_cannot_hold_is_named(void **state) {
+  (void)state;
+  static const struct {
+    gd_safetensors_dtype dtype;
+    float value;
+    gd_status status;
+  } cases[] = {{GD_SAFETENSORS_F16, 65519, GD_OK},       {GD_SAFETENSORS_F16, 65520, GD_BAD_DATA},
+               {GD_SAFETENSORS_F16, -1e9f, GD_BAD_DATA}, {GD_SAFETENSORS_F16, INFINITY, GD_OK},
+               {GD_SAFETENSORS_BF16, 3.39e38f, GD_OK},   {GD_SAFETENSORS_BF16, 3.4e38f, GD_BAD_DATA},
+               {GD_SAFETENSORS_F32, 3.4e38f, GD_OK}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    const gd_safetensor one = {.name = "layers.0.x", .dtype = cases[i].dtype, .dims = 1, .shape = {1}};
+    gd_safetensors_writer *writer;
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(gd_safetensors_create(path, &one, 1, &writer), GD_OK);
+    assert_int_equal(gd_safetensors_append(writer, &cases[i].value, 1), cases[i].status);
+    if (cases[i].status != GD_OK) assert_non_null(strstr(gd_error_text(), "layers.0.x holds"));
+    gd_safetensors_writer_close(writer);
+  }
+}
+
 static void test_each_way_to_be_wrong_is_said(void **state) {
   (void)state;
   static const struct {
@@ -166,6 +229,8 @@ int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
   const struct CMUnitTest tests[] = {
       TEST(test_float32_float16_and_bfloat16_are_read_as_float32),
+      TEST(test_what_is_written_is_read_again_rounded_to_nearest_even),
+      TEST(test_a_value_that_the_dtype_cannot_hold_is_named),
       TEST(test_each_way_to_be_wrong_is_said),
       TEST(test_random_damage_never_does_worse_than_bad_data),
   };

@@ -42,8 +42,9 @@ static void parameters_are_counted_once(void **state) {
 static void the_layout_has_as_many_elements(void **state) {
   (void)state;
   const char *shapes[] = {gpt2, llama};
-  for (int i = 0; i < 2; i++) {
-    gd_spec spec = load(shapes[i]);
+  for (int i = 0; i < 16; i++) {
+    gd_spec spec = load(shapes[i % 2]);
+    spec.model.bias = (gd_bias)(i / 2); /* every set of them */
     gd_mesh mesh;
     gd_layout layout;
     int64_t elements = 0;
@@ -53,6 +54,45 @@ static void the_layout_has_as_many_elements(void **state) {
     assert_int_equal(elements, gd_spec_parameters(&spec));
     gd_layout_free(&layout);
   }
+}
+
+/* Which layers have biases, by the names that are there. */
+static void biases_are_where_the_key_says(void **state) {
+  (void)state;
+  static const struct {
+    gd_bias bias;
+    const char *there, *missing;
+  } cases[] = {{GD_BIAS_QKV, "layers.0.attention.key.bias", "layers.0.attention.projection.bias"},
+               {GD_BIAS_PROJECTION, "layers.0.attention.projection.bias", "layers.0.attention.query.bias"},
+               {GD_BIAS_MLP, "layers.0.mlp.gate.bias", "layers.0.attention.value.bias"},
+               {GD_BIAS_QKV | GD_BIAS_PROJECTION, "layers.0.attention.value.bias", "layers.0.mlp.down.bias"}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    gd_spec spec = load(llama);
+    gd_mesh mesh;
+    gd_layout layout;
+    bool there = false, missing = true;
+    spec.model.bias = cases[i].bias;
+    assert_int_equal(gd_mesh_init(&mesh, 1, 1, 1, 1), GD_OK);
+    assert_int_equal(gd_layout_create(&spec, &mesh, 0, &layout), GD_OK);
+    for (int32_t t = 0; t < layout.tensor_count; t++) {
+      there = there || strcmp(layout.tensors[t].name, cases[i].there) == 0;
+      missing = missing && strcmp(layout.tensors[t].name, cases[i].missing) != 0;
+    }
+    assert_true(there && missing);
+    gd_layout_free(&layout);
+  }
+}
+
+static void rotary_kinds_that_make_no_sense_are_refused(void **state) {
+  (void)state;
+  gd_spec spec = load(gpt2);
+  spec.model.rope.kind = GD_ROPE_LINEAR;
+  assert_int_equal(gd_spec_resolve(&spec, 1), GD_USAGE);
+  assert_non_null(strstr(gd_error_text(), "model.rope_kind: only rotary positions have one"));
+  spec = load(llama);
+  spec.model.rope = (gd_rope){GD_ROPE_LLAMA3, 8, 4, 4, 64};
+  assert_int_equal(gd_spec_resolve(&spec, 1), GD_USAGE);
+  assert_non_null(strstr(gd_error_text(), "model.rope_high: found 4, expected more than model.rope_low 4"));
 }
 
 static void the_vocabulary_is_padded_to_sixteen_a_block(void **state) {
@@ -207,6 +247,8 @@ static void time_blocks_are_as_long_as_a_chain(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(parameters_are_counted_once),
+      cmocka_unit_test(biases_are_where_the_key_says),
+      cmocka_unit_test(rotary_kinds_that_make_no_sense_are_refused),
       cmocka_unit_test(the_layout_has_as_many_elements),
       cmocka_unit_test(the_vocabulary_is_padded_to_sixteen_a_block),
       cmocka_unit_test(operations_of_a_token),
