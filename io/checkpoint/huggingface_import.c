@@ -29,10 +29,28 @@ typedef struct import {
 
 /* ---- the model ---- */
 
-static gd_status make_layout(import *i) {
+/* What a manifest says of the model is read as a run file is: numbers beyond its keys' ranges would lock the checkpoint. */
+static gd_status check_ranges(const gd_spec *spec, const char *folder) {
+  static gd_spec copy; /* large */
+  const gd_config_key *keys;
+  char text[GD_CONFIG_VALUE_BYTES], where[GD_PATH_BYTES + 64];
+  copy = *spec;
+  for (int k = 0, count = gd_config_keys(&keys); k < count; k++) {
+    if (strncmp(keys[k].name, "model.", 6) != 0) continue;
+    (void)gd_config_value(&keys[k], spec, text, sizeof text);
+    snprintf(where, sizeof where, "%s/config.json, as %s", folder, keys[k].name);
+    gd_status status = gd_config_set(&keys[k], text, where, &copy);
+    if (status == GD_USAGE) return gd_error_context(GD_BAD_DATA, "more than this program takes");
+    GD_TRY(status);
+  }
+  return GD_OK;
+}
+
+static gd_status make_layout(import *i, const char *folder) {
   gd_mesh mesh;
   gd_config_defaults(&i->spec);
   GD_TRY(gd_huggingface_spec(i->model, &i->spec));
+  GD_TRY(check_ranges(&i->spec, folder));
   i->spec.precision.dtype = gd_huggingface_is_bfloat16(i->model) ? GD_BFLOAT16 : GD_FLOAT32;
   i->spec.batch.global = i->spec.batch.micro = 1;
   i->spec.batch.sequence = i->spec.model.context < SEQUENCE ? i->spec.model.context : SEQUENCE;
@@ -174,7 +192,7 @@ gd_status gd_huggingface_import(const char *folder, const char *out, bool with_t
   memset(&i, 0, sizeof i);
   *report = (gd_huggingface_import_report){0};
   gd_status status = gd_huggingface_open(folder, &i.model);
-  if (status == GD_OK) status = make_layout(&i);
+  if (status == GD_OK) status = make_layout(&i, folder);
   if (status == GD_OK) status = look_at_tensors(&i, report);
   if (status == GD_OK && with_tokenizer) status = open_tokenizer(folder, &tokenizer);
   report->tokenizer = tokenizer != NULL;

@@ -161,6 +161,7 @@ gd_status gd_tokenizer_export(const gd_tokenizer *tokenizer, const char *folder,
   GD_TRY(gd_path_join(path, sizeof path, folder, "tokenizer_config.json"));
   gd_status status = gd_bytes_printf(&out, "{\n");
   if (status == GD_OK) status = put_special(tokenizer, "bos_token", tokenizer->bos, &out);
+  if (status == GD_OK && tokenizer->bos >= 0) status = gd_bytes_printf(&out, "  \"add_bos_token\": true,\n");
   if (status == GD_OK) status = put_special(tokenizer, "eos_token", tokenizer->eot, &out);
   if (status == GD_OK)
     status = gd_bytes_printf(&out,

@@ -101,6 +101,8 @@ check "another architecture" fails 65 'architectures: found "MambaForCausalLM", 
 cp -r llama-hf rope && sed -i 's/"rope_type": "default"/"rope_type": "yarn"/' rope/config.json
 check "another rotary kind" fails 65 'the rotary kind "yarn", expected default, linear or llama3' "$ckpt" import-hf rope never
 cp -r llama-hf fewer && sed -i 's/"num_hidden_layers": 2/"num_hidden_layers": 1/' fewer/config.json
+cp -r llama-hf huge && sed -i 's/"rope_theta": 10000.0/"rope_theta": 1e+20/' huge/config.json
+check "a number beyond ours" fails 65 'model.rope_theta: found' "$ckpt" import-hf huge never
 check "tensors left over" fails 65 'has no use for' "$ckpt" import-hf fewer never
 cp -r llama-hf more && sed -i 's/"num_hidden_layers": 2/"num_hidden_layers": 3/' more/config.json
 check "a tensor is missing" fails 65 'has no tensor model.layers.2.' "$ckpt" import-hf more never
