@@ -464,6 +464,7 @@ static void llama_equals_the_reference_in_float32(void **state) {
   (void)state;
   run_layouts("llama", GD_FLOAT32);
   run_layouts("llama_tied", GD_FLOAT32);
+  run_layouts("qwen2", GD_FLOAT32); /* its biases and rotary positions */
 }
 static void gpt2_equals_the_reference_in_bfloat16(void **state) {
   (void)state;
@@ -473,6 +474,7 @@ static void llama_equals_the_reference_in_bfloat16(void **state) {
   (void)state;
   run_layouts("llama", GD_BFLOAT16);
   run_layouts("llama_tied", GD_BFLOAT16);
+  run_layouts("qwen2", GD_BFLOAT16);
 }
 
 static int open_session(void **state) {

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Reference values for tests/numerics: an independent GPT-2 and Llama in PyTorch, in float64.
 
-Run with Debian's PyTorch (apt install python3-torch; 1.13 was used):  python3 make_reference.py
-Writes next to itself, for each shape in SHAPES:
+Run with PyTorch (Debian's python3-torch, 1.13, was used; for qwen2 2.15):  python3 make_reference.py [SHAPE...]
+Writes next to itself, for each shape in SHAPES, or those that are named:
   SHAPE/config.json, SHAPE/model.safetensors   the weights as a Hugging Face folder, F32, every value exact in bfloat16 too
   SHAPE/reference.safetensors                  all F32: tokens, targets, weights [3 * B, T] (three batches; integers as floats),
                                                logits [T, V] of the first sequence, gradients.NAME (of the mean loss of batch 0),
@@ -22,6 +22,7 @@ import json
 import math
 import os
 import struct
+import sys
 
 import torch
 
@@ -34,6 +35,9 @@ SHAPES = {
     "gpt2": dict(kind="gpt2", L=2, H=4, KV=4, C=32, F=128, tied=True, seed=1),
     "llama": dict(kind="llama", L=2, H=4, KV=2, C=24, F=64, tied=False, seed=2),
     "llama_tied": dict(kind="llama", L=1, H=4, KV=2, C=24, F=64, tied=True, seed=3),
+    # biases of query, key and value; rotary positions as Llama 3.1 stretches them, with each kind of frequency among the four
+    "qwen2": dict(kind="llama", L=1, H=4, KV=2, C=32, F=64, tied=True, seed=4, qkv_bias=True, theta=20.0,
+                  rope=dict(factor=8.0, low=1.0, high=2.0, original=16)),
 }
 
 
@@ -49,9 +53,9 @@ def make_parameters(s):
 
     bias = s["kind"] == "gpt2"
 
-    def linear(name, rows, cols):
+    def linear(name, rows, cols, biased=bias):
         add(name + ".weight", rows, cols)
-        if bias:
+        if biased:
             add(name + ".bias", rows, std=0.1)
 
     def norm(name):
@@ -65,9 +69,8 @@ def make_parameters(s):
     for l in range(s["L"]):
         n = f"layers.{l}."
         norm(n + "norm1")
-        linear(n + "attention.query", s["H"] * D, s["C"])
-        linear(n + "attention.key", s["KV"] * D, s["C"])
-        linear(n + "attention.value", s["KV"] * D, s["C"])
+        for part, heads in (("query", s["H"]), ("key", s["KV"]), ("value", s["KV"])):
+            linear(n + "attention." + part, heads * D, s["C"], bias or s.get("qkv_bias", False))
         linear(n + "attention.projection", s["C"], s["H"] * D)
         norm(n + "norm2")
         if not bias:
@@ -128,10 +131,14 @@ class Product(torch.autograd.Function):
         return da, db, None
 
 
-def rotary(x):
-    """x [B, heads, T, D]: elements i and i + D/2 turn by t * 10000^(-2i/D)."""
+def rotary(x, s):
+    """x [B, heads, T, D]: elements i and i + D/2 turn by t * theta^(-2i/D), or as Llama 3.1 stretches that."""
     half = x.shape[-1] // 2
-    frequency = 10000.0 ** (-torch.arange(half, dtype=torch.float64) / half)
+    frequency = s.get("theta", 10000.0) ** (-torch.arange(half, dtype=torch.float64) / half)
+    if "rope" in s:
+        factor, low, high, original = (s["rope"][k] for k in ("factor", "low", "high", "original"))
+        share = ((original * frequency / (2 * math.pi) - low) / (high - low)).clamp(0, 1)
+        frequency = (1 - share) * frequency / factor + share * frequency
     angle = (torch.arange(x.shape[-2], dtype=torch.float64)[:, None] * frequency).to(x.dtype)
     first, second = x[..., :half], x[..., half:]
     return torch.cat([first * angle.cos() - second * angle.sin(), second * angle.cos() + first * angle.sin()], dim=-1)
@@ -153,7 +160,7 @@ def forward(s, p, tokens, errors):
 
     def linear(x, name):
         y = product(x.reshape(-1, x.shape[-1]), p[name + ".weight"].T).view(*x.shape[:-1], -1)
-        return y + p[name + ".bias"] if gpt2 else y
+        return y + p[name + ".bias"] if name + ".bias" in p else y
 
     heads = lambda x, n: x.view(x.shape[0], T, n, D).transpose(1, 2)
     x = p["token_embedding.weight"][tokens]
@@ -168,7 +175,7 @@ def forward(s, p, tokens, errors):
         k = keep(heads(linear(y, n + "attention.key"), KV))
         v = keep(heads(linear(y, n + "attention.value"), KV))
         if not gpt2:
-            q, k = keep(rotary(q)), keep(rotary(k))
+            q, k = keep(rotary(q, s)), keep(rotary(k, s))
         k, v = (a.repeat_interleave(H // KV, dim=1) for a in (k, v))
         scores = (product(q, k.transpose(-1, -2)) / math.sqrt(D)).masked_fill(~mask, -math.inf)
         weights = keep(torch.softmax(scores, dim=-1))  # rounded to bfloat16 as an operand of the product
@@ -307,6 +314,12 @@ def hugging_face(s, p):
                   intermediate_size=s["F"], max_position_embeddings=T, num_attention_heads=s["H"], num_hidden_layers=s["L"],
                   num_key_value_heads=s["KV"], rms_norm_eps=1e-5, rope_theta=10000.0, tie_word_embeddings=s["tied"], vocab_size=V,
                   torch_dtype="float32")
+    if s.get("qkv_bias"):
+        config.update(architectures=["Qwen2ForCausalLM"], model_type="qwen2")
+    if "rope" in s:
+        config.update(rope_theta=s["theta"], rope_scaling=dict(rope_type="llama3", factor=s["rope"]["factor"],
+                      low_freq_factor=s["rope"]["low"], high_freq_factor=s["rope"]["high"],
+                      original_max_position_embeddings=s["rope"]["original"]))
     t["model.embed_tokens.weight"] = p["token_embedding.weight"]
     for l in range(s["L"]):
         for ours, theirs in (("norm1", "input_layernorm"), ("attention.query", "self_attn.q_proj"),
@@ -314,6 +327,8 @@ def hugging_face(s, p):
                              ("attention.projection", "self_attn.o_proj"), ("norm2", "post_attention_layernorm"),
                              ("mlp.gate", "mlp.gate_proj"), ("mlp.up", "mlp.up_proj"), ("mlp.down", "mlp.down_proj")):
             t[f"model.layers.{l}.{theirs}.weight"] = p[f"layers.{l}.{ours}.weight"]
+            if f"layers.{l}.{ours}.bias" in p:
+                t[f"model.layers.{l}.{theirs}.bias"] = p[f"layers.{l}.{ours}.bias"]
     t["model.norm.weight"] = p["final_norm.weight"]
     if not s["tied"]:
         t["lm_head.weight"] = p["head.weight"]
@@ -323,7 +338,8 @@ def hugging_face(s, p):
 def main():
     here = os.path.dirname(os.path.abspath(__file__))
     torch.set_num_threads(1)
-    for name, s in SHAPES.items():
+    for name in sys.argv[1:] or SHAPES:
+        s = SHAPES[name]
         folder = os.path.join(here, name)
         os.makedirs(folder, exist_ok=True)
         initial = make_parameters(s)
