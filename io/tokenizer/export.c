@@ -48,10 +48,16 @@ static gd_status text_of(const gd_tokenizer *tokenizer, int32_t id, gd_bytes *ro
   return GD_OK;
 }
 
-static gd_status put_text(const gd_tokenizer *tokenizer, int32_t id, gd_bytes *room, gd_bytes *out) {
+/* "left right", as releases of their library before 0.20 have it, too: no text that is merged has a space in it. */
+static gd_status put_pair(const gd_tokenizer *tokenizer, const gd_bpe_pair *pair, gd_bytes *room, gd_bytes *both,
+                          gd_bytes *out) {
   const char *text;
-  GD_TRY(text_of(tokenizer, id, room, &text));
-  return gd_json_quote(out, text, strlen(text));
+  both->count = 0;
+  GD_TRY(text_of(tokenizer, pair->left, room, &text));
+  GD_TRY(gd_bytes_printf(both, "%s ", text));
+  GD_TRY(text_of(tokenizer, pair->right, room, &text));
+  GD_TRY(gd_bytes_append(both, text, strlen(text)));
+  return gd_json_quote(out, both->bytes, both->count);
 }
 
 static gd_status put_added(const gd_tokenizer *tokenizer, gd_bytes *out) {
@@ -101,14 +107,13 @@ static gd_status put_merges(const gd_tokenizer *tokenizer, gd_bytes *room, gd_by
   gd_bpe_pair *pairs = NULL;
   size_t count = 0;
   if (strcmp(tokenizer->spec_kind, "bytes") != 0) GD_TRY(gd_bpe_pairs(tokenizer->state, &pairs, &count));
+  gd_bytes both = {0};
   gd_status status = gd_bytes_printf(out, "  \"merges\": [");
   for (size_t i = 0; status == GD_OK && i < count; i++) {
-    status = gd_bytes_printf(out, i ? ", [" : "[");
-    if (status == GD_OK) status = put_text(tokenizer, pairs[i].left, room, out);
-    if (status == GD_OK) status = gd_bytes_printf(out, ", ");
-    if (status == GD_OK) status = put_text(tokenizer, pairs[i].right, room, out);
-    if (status == GD_OK) status = gd_bytes_printf(out, "]");
+    status = gd_bytes_printf(out, i ? ", " : "");
+    if (status == GD_OK) status = put_pair(tokenizer, &pairs[i], room, &both, out);
   }
+  gd_bytes_free(&both);
   free(pairs);
   return status == GD_OK ? gd_bytes_printf(out, "]}}\n") : status;
 }
