@@ -260,7 +260,7 @@ static gd_status diff(const char *first, const char *second, bool json) {
   return status;
 }
 
-static gd_status export(const char *path, const char *folder, const char *dtype, const char *size, bool json) {
+static gd_status export_one(const char *path, const char *folder, const char *dtype, const char *size, bool json) {
   gd_checkpoint *checkpoint;
   GD_TRY(open_one(path, &checkpoint));
   gd_status status = gd_ckpt_export(checkpoint, folder, dtype, size, json);
@@ -313,7 +313,7 @@ static gd_status run(int argc, char **argv) {
     case HASH: return hash(line.argument[1], line.json);
     case DIFF: return diff(line.argument[1], line.argument[2], line.json);
     case IMPORT: return gd_ckpt_import(line.argument[1], line.argument[2], !no_tokenizer, line.json);
-    case EXPORT: return export(line.argument[1], line.argument[2], dtype, size, line.json);
+    case EXPORT: return export_one(line.argument[1], line.argument[2], dtype, size, line.json);
     case VERBS: break;
   }
   return gd_fail(GD_BUG, "a verb without work");

@@ -22,7 +22,7 @@ typedef struct output {
   bool transposed;
 } output;
 
-typedef struct export {
+typedef struct writing {
   const gd_checkpoint *checkpoint;
   const gd_spec *spec;
   gd_checkpoint_reader reader;
@@ -33,8 +33,7 @@ typedef struct export {
   int32_t *first;         /* the first tensor of each file, and behind the last */
   int32_t count, files;
   gd_huggingface_export_report *report;
-}
-export;
+} writing;
 
 /* ---- what goes where ---- */
 
@@ -42,7 +41,35 @@ static int compare_names(const void *key, const void *element) {
   return strcmp(key, ((const gd_tensor *)element)->name);
 }
 
-static gd_status add_output(export *e, const gd_huggingface_rule *rule, int32_t layer, gd_safetensors_dtype dtype) {
+/* A manifest's tensors are those of the model that its settings describe: what follows takes their shapes for granted. */
+static gd_status check_tensors(const writing *e) {
+  static gd_spec spec; /* large */
+  gd_mesh mesh;
+  gd_layout layout;
+  int32_t count;
+  const gd_tensor *found = gd_checkpoint_tensors(e->checkpoint, &count, NULL);
+  spec = *e->spec;
+  spec.parallel = (gd_parallel_spec){.tensor = 1, .pipeline = 1, .context = 1};
+  spec.finetune.train.count = spec.optimizer.lr_scale.count = 0;
+  GD_TRY(gd_mesh_init(&mesh, 1, 1, 1, 1));
+  gd_status status = gd_spec_resolve_model(&spec);
+  if (status == GD_USAGE) return gd_error_context(GD_BAD_DATA, "in the settings of %s", gd_checkpoint_path(e->checkpoint));
+  GD_TRY(status);
+  GD_TRY(gd_layout_create(&spec, &mesh, 0, &layout));
+  for (int32_t t = 0; status == GD_OK && t < count && t < layout.tensor_count; t++) {
+    const gd_tensor *a = &found[t], *b = &layout.tensors[t];
+    if (strcmp(a->name, b->name) != 0 || a->dims != b->dims || a->rows != b->rows || a->cols != b->cols)
+      status = gd_fail_user(GD_BAD_DATA, "%s: found %s, which is not as its settings have %s",
+                            gd_checkpoint_path(e->checkpoint), a->name, b->name);
+  }
+  if (status == GD_OK && count != layout.tensor_count)
+    status = gd_fail_user(GD_BAD_DATA, "%s: found %d tensors, its settings make %d", gd_checkpoint_path(e->checkpoint), count,
+                          layout.tensor_count);
+  gd_layout_free(&layout);
+  return status;
+}
+
+static gd_status add_output(writing *e, const gd_huggingface_rule *rule, int32_t layer, gd_safetensors_dtype dtype) {
   char ours[2 * GD_NAME_BYTES];
   int32_t tensor_count;
   const gd_tensor *list = gd_checkpoint_tensors(e->checkpoint, &tensor_count, NULL);
@@ -67,15 +94,12 @@ static gd_status add_output(export *e, const gd_huggingface_rule *rule, int32_t 
     head->bytes = tensor->rows * rule->parts * tensor->cols * gd_safetensors_dtype_bytes(dtype);
   }
   output *at = &e->outputs[e->count - 1];
-  if (at->parts != rule->part)
-    return gd_fail_user(GD_BAD_DATA, "%s: has %s, but not what stands before it in theirs", gd_checkpoint_path(e->checkpoint),
-                        ours);
   at->part[at->parts++] = (int32_t)(tensor - list);
   return GD_OK;
 }
 
 /* Each of our tensors in one output; the files: as many bytes as are allowed, one after the other. */
-static gd_status plan(export *e, const gd_huggingface_export_options *options) {
+static gd_status plan(writing *e, const gd_huggingface_export_options *options) {
   int32_t tensor_count, used = 0;
   (void)gd_checkpoint_tensors(e->checkpoint, &tensor_count, NULL);
   e->outputs = calloc((size_t)tensor_count + 1, sizeof *e->outputs);
@@ -104,7 +128,7 @@ static gd_status plan(export *e, const gd_huggingface_export_options *options) {
   return GD_OK;
 }
 
-static void file_name(const export *e, int32_t file, char out[GD_NAME_BYTES]) {
+static void file_name(const writing *e, int32_t file, char out[GD_NAME_BYTES]) {
   if (e->files == 1)
     snprintf(out, GD_NAME_BYTES, "model.safetensors");
   else
@@ -113,7 +137,7 @@ static void file_name(const export *e, int32_t file, char out[GD_NAME_BYTES]) {
 
 /* ---- tensors ---- */
 
-static gd_status read_rows(export *e, int32_t tensor, int64_t row, int64_t rows, float *out) {
+static gd_status read_rows(writing *e, int32_t tensor, int64_t row, int64_t rows, float *out) {
   int32_t count;
   const gd_tensor *list = gd_checkpoint_tensors(e->checkpoint, &count, NULL);
   gd_checkpoint_box box = {tensor, GD_KIND_WEIGHTS, {row, rows, 0, list[tensor].cols}, out};
@@ -121,7 +145,7 @@ static gd_status read_rows(export *e, int32_t tensor, int64_t row, int64_t rows,
 }
 
 /* As it lies here, a slab of rows at a time. */
-static gd_status copy_part(export *e, int32_t tensor, gd_safetensors_writer *writer) {
+static gd_status copy_part(writing *e, int32_t tensor, gd_safetensors_writer *writer) {
   int32_t count;
   const gd_tensor *ours = &gd_checkpoint_tensors(e->checkpoint, &count, NULL)[tensor];
   int64_t step = SLAB_ELEMS / ours->cols > 0 ? SLAB_ELEMS / ours->cols : 1;
@@ -138,7 +162,7 @@ static gd_status copy_part(export *e, int32_t tensor, gd_safetensors_writer *wri
 }
 
 /* [out][in] in memory, [in][out] to the file. */
-static gd_status write_transposed(export *e, const output *from, const gd_safetensor *tensor, gd_safetensors_writer *writer) {
+static gd_status write_transposed(writing *e, const output *from, const gd_safetensor *tensor, gd_safetensors_writer *writer) {
   int64_t in = tensor->shape[0], out = tensor->shape[1], rows = out / from->parts;
   float *whole = malloc((size_t)(in * out) * sizeof *whole), *line = malloc((size_t)out * sizeof *line);
   gd_status status = whole && line ? GD_OK : gd_fail(GD_NO_MEMORY, "no memory for %s", from->name);
@@ -153,7 +177,7 @@ static gd_status write_transposed(export *e, const output *from, const gd_safete
   return status;
 }
 
-static gd_status write_tensors(export *e, int32_t file) {
+static gd_status write_tensors(writing *e, int32_t file) {
   char path[GD_PATH_BYTES], name[GD_NAME_BYTES];
   gd_safetensors_writer *writer;
   int32_t first = e->first[file], end = e->first[file + 1];
@@ -174,13 +198,13 @@ static gd_status write_tensors(export *e, int32_t file) {
 
 /* ---- the files beside them ---- */
 
-static gd_status write_text(const export *e, const char *name, const gd_bytes *text) {
+static gd_status write_text(const writing *e, const char *name, const gd_bytes *text) {
   char path[GD_PATH_BYTES];
   GD_TRY(gd_path_join(path, sizeof path, e->folder, name));
   return gd_file_write(path, text->bytes, text->count);
 }
 
-static gd_status put_index(const export *e, gd_bytes *out) {
+static gd_status put_index(const writing *e, gd_bytes *out) {
   GD_TRY(gd_bytes_printf(out, "{\n  \"metadata\": {\"total_size\": %" PRId64 "},\n  \"weight_map\": {", e->report->bytes));
   for (int32_t file = 0; file < e->files; file++) {
     char name[GD_NAME_BYTES];
@@ -192,12 +216,12 @@ static gd_status put_index(const export *e, gd_bytes *out) {
 }
 
 /* What config.json calls the model's: the token embedding's. */
-static const char *dtype_text(const export *e) {
+static const char *dtype_text(const writing *e) {
   static const char *const names[] = {"float32", "float16", "bfloat16"};
   return names[e->tensors[0].dtype];
 }
 
-static gd_status write_texts(const export *e, const gd_huggingface_marks *marks) {
+static gd_status write_texts(const writing *e, const gd_huggingface_marks *marks) {
   gd_bytes config = {0}, generation = {0}, index = {0};
   gd_status status = gd_huggingface_config_write(e->spec, &e->config, marks, dtype_text(e), &config);
   if (status == GD_OK) status = gd_huggingface_generation_write(marks, &generation);
@@ -211,7 +235,7 @@ static gd_status write_texts(const export *e, const gd_huggingface_marks *marks)
   return status;
 }
 
-static gd_status write_tokenizer(const export *e, gd_huggingface_marks *marks) {
+static gd_status write_tokenizer(const writing *e, gd_huggingface_marks *marks) {
   gd_tokenizer *tokenizer;
   *marks = (gd_huggingface_marks){.begin = -1};
   if (!gd_checkpoint_manifest(e->checkpoint)->tokenizer_count) {
@@ -234,7 +258,7 @@ static gd_status write_tokenizer(const export *e, gd_huggingface_marks *marks) {
   return status;
 }
 
-static gd_status write_all(export *e) {
+static gd_status write_all(writing *e) {
   gd_huggingface_marks marks;
   gd_status status = write_tokenizer(e, &marks);
   if (status == GD_OK) status = write_texts(e, &marks);
@@ -244,10 +268,11 @@ static gd_status write_all(export *e) {
 
 gd_status gd_huggingface_export(const gd_checkpoint *checkpoint, const char *folder,
                                 const gd_huggingface_export_options *options, gd_huggingface_export_report *report) {
-  export e = {.checkpoint = checkpoint, .reader = {.checkpoint = checkpoint}, .report = report};
+  writing e = {.checkpoint = checkpoint, .reader = {.checkpoint = checkpoint}, .report = report};
   *report = (gd_huggingface_export_report){0};
   e.spec = gd_checkpoint_run_spec(checkpoint);
   gd_status status = gd_huggingface_config_from(e.spec, &e.config);
+  if (status == GD_OK) status = check_tensors(&e);
   if (status == GD_OK) status = plan(&e, options);
   if (status == GD_OK) status = gd_stage_open(folder, e.folder);
   if (status == GD_OK) status = gd_stage_close(folder, e.folder, write_all(&e));

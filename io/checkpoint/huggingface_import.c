@@ -17,7 +17,7 @@
 /* As long as a spec without data may ask for; no more than a key of the run file. */
 enum { SEQUENCE = 1024 };
 
-typedef struct import {
+typedef struct reading {
   gd_huggingface *model;
   gd_spec spec;
   gd_layout layout;
@@ -25,7 +25,7 @@ typedef struct import {
   gd_stored_box *stored;
   char folder[GD_PATH_BYTES]; /* until it is whole */
   gd_manifest manifest;
-} import;
+} reading;
 
 /* ---- the model ---- */
 
@@ -46,7 +46,7 @@ static gd_status check_ranges(const gd_spec *spec, const char *folder) {
   return GD_OK;
 }
 
-static gd_status make_layout(import *i, const char *folder) {
+static gd_status make_layout(reading *i, const char *folder) {
   gd_mesh mesh;
   gd_config_defaults(&i->spec);
   GD_TRY(gd_huggingface_spec(i->model, &i->spec));
@@ -62,7 +62,7 @@ static gd_status make_layout(import *i, const char *folder) {
 }
 
 /* All tensors are there with their shapes, before anything is written. */
-static gd_status look_at_tensors(import *i, gd_huggingface_import_report *report) {
+static gd_status look_at_tensors(reading *i, gd_huggingface_import_report *report) {
   int32_t count = i->layout.tensor_count;
   i->boxes = calloc((size_t)count, sizeof *i->boxes);
   i->stored = calloc((size_t)count, sizeof *i->stored);
@@ -84,7 +84,7 @@ static gd_status look_at_tensors(import *i, gd_huggingface_import_report *report
 
 /* A run of elements is whole rows, and at its ends parts of one. */
 static gd_status read_run(void *context, const gd_checkpoint_box *box, int64_t first, int64_t count, float *out) {
-  const import *i = context;
+  const reading *i = context;
   int64_t cols = box->box.cols;
   while (count) {
     int64_t row = first / cols, col = first % cols;
@@ -103,7 +103,7 @@ static gd_status read_run(void *context, const gd_checkpoint_box *box, int64_t f
 
 /* ---- the tokenizer ---- */
 
-static gd_status add_file(import *i, const char *folder, const char *name) {
+static gd_status add_file(reading *i, const char *folder, const char *name) {
   char path[GD_PATH_BYTES];
   gd_manifest_file *grown =
       realloc(i->manifest.tokenizer, ((size_t)i->manifest.tokenizer_count + 1) * sizeof *i->manifest.tokenizer);
@@ -121,7 +121,7 @@ static int compare_files(const void *left, const void *right) {
   return strcmp(((const gd_manifest_file *)left)->name, ((const gd_manifest_file *)right)->name);
 }
 
-static gd_status write_tokenizer(import *i, const gd_tokenizer *tokenizer) {
+static gd_status write_tokenizer(reading *i, const gd_tokenizer *tokenizer) {
   char folder[GD_PATH_BYTES];
   struct dirent *entry = NULL;
   GD_TRY(gd_path_join(folder, sizeof folder, i->folder, GD_MANIFEST_TOKENIZER));
@@ -156,7 +156,7 @@ static gd_status open_tokenizer(const char *folder, gd_tokenizer **out) {
 
 /* ---- all of it ---- */
 
-static gd_status write_all(import *i, const gd_tokenizer *tokenizer) {
+static gd_status write_all(reading *i, const gd_tokenizer *tokenizer) {
   gd_manifest *m = &i->manifest;
   char path[GD_PATH_BYTES];
   const gd_checkpoint_feed feed = {read_run, i};
@@ -187,7 +187,7 @@ static gd_status write_all(import *i, const gd_tokenizer *tokenizer) {
 
 gd_status gd_huggingface_import(const char *folder, const char *out, bool with_tokenizer,
                                 gd_huggingface_import_report *report) {
-  static import i; /* large: specs */
+  static reading i; /* large: specs */
   gd_tokenizer *tokenizer = NULL;
   memset(&i, 0, sizeof i);
   *report = (gd_huggingface_import_report){0};
