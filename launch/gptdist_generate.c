@@ -55,7 +55,8 @@ static gd_status take_end_ids(gd_generate *g) {
   return status;
 }
 
-/* A vocabulary is often padded beyond the tokenizer's ids: nobody can read those. What ends a document or a turn ends a text. */
+/* A vocabulary is often padded beyond the tokenizer's ids: nobody can read those. What ends a document or a turn ends a text.
+ */
 static gd_status find_marks(gd_generate *g) {
   gd_tokenizer *tokenizer = g->model.tokenizer;
   int32_t vocabulary = g->model.spec.model.vocabulary;
