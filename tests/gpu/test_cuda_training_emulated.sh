@@ -16,11 +16,11 @@ PLAIN=1 bash "$gpu/emulation/build" "$work/emulation" || exit 1
 cp "$bin/gptdist-train" "$emulated/"
 cp "$work/emulation/emulated.so" "$emulated/libgptdist-cuda.so"
 
-train_emulated() { # NAME CONFIG key=value...   on $ranks ranks
+train_emulated() { # NAME CONFIG key=value...   on $ranks ranks; a pass of it may take long on a machine that is busy
   local name=$1 config=$2 code
   shift 2
   bin=$emulated
-  LIMIT=300 train "$name" "${ranks:-1}" "$config" run.device=cuda "$@"
+  LIMIT=300 train "$name" "${ranks:-1}" "$config" run.device=cuda run.watchdog_s=250 "$@"
   code=$?
   bin=$cpu_programs
   [ $code -eq 0 ] && check "$name: on the emulated GPU" grep -q "emulated on the CPU" "$work/$name.out"
