@@ -48,6 +48,15 @@ typedef struct gd_written {
   double score; /* log-likelihood; of a beam its score */
 } gd_written;
 
+/* ---- generate_open.c ---- */
+
+/* The defaults of gptdist-generate. Local. */
+void gd_generate_defaults(gd_generate *g);
+/* g->model is open, for as many slots as the options ask for. GD_USAGE where ranks do not all share the model.
+ * gd_generate_close in any case. Local. */
+GD_CHECKED gd_status gd_generate_open(gd_generate *g);
+void gd_generate_close(gd_generate *g);
+
 /* ---- generate_prompt.c: all local ---- */
 
 /* Appends the ids of a text as a prompt, or those of `turns`, ready for a response. GD_USAGE, GD_BAD_DATA. */

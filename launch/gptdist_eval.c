@@ -9,6 +9,7 @@
 #include "io/base/files.h"
 #include "io/base/json.h"
 #include "launch/console.h"
+#include "launch/eval_generation.h"
 #include "launch/eval_texts.h"
 #include "launch/inference.h"
 #include "launch/options.h"
@@ -16,14 +17,24 @@
 #include "launch/signals.h"
 #include "trainer/evaluate.h"
 
-typedef enum task_kind { TASK_PERPLEXITY, TASK_LOGITS, TASK_LAMBADA, TASK_PIQA, TASK_HELLASWAG, TASKS } task_kind;
-static const char *const task_names[TASKS] = {"perplexity", "logits", "lambada", "piqa", "hellaswag"};
-#define TASK_LIST "perplexity, logits, lambada, piqa, hellaswag, bleu, rouge or exact"
+typedef enum task_kind {
+  TASK_PERPLEXITY,
+  TASK_LOGITS,
+  TASK_LAMBADA,
+  TASK_PIQA,
+  TASK_HELLASWAG,
+  TASK_GENERATION,
+  TASKS
+} task_kind;
+static const char *const task_names[TASKS] = {"perplexity", "logits", "lambada", "piqa", "hellaswag", "generation"};
+#define TASK_LIST "perplexity, logits, lambada, piqa, hellaswag, generation, bleu, rouge or exact"
 
 typedef struct eval {
   gd_inference_options options;
   gd_command_line line;
   gd_eval_texts_options texts;
+  gd_generate generate; /* of --task generation, in place of model and evaluator */
+  const char *predictions;
   const char *task, *data, *token_ids, *prompt;
   int64_t limit, length;
   task_kind kind;
@@ -232,11 +243,39 @@ static gd_status logits(eval *e) {
   return status;
 }
 
+/* ---- generation ---- */
+
+static gd_status write_and_score(eval *e) {
+  gd_eval_generation_options options = {e->data, e->predictions, e->limit, e->texts.scores, e->line.json};
+  int64_t done = 0, prompts = 0;
+  GD_TRY(gd_session_agree(e->generate.model.session, gd_generate_open(&e->generate)));
+  GD_TRY(gd_eval_generation(&e->generate, &options, &done, &prompts));
+  e->cut = done < prompts;
+  if (e->cut)
+    gd_log(GD_LOG_WARNING, "stopped by a signal: the score is that of %lld of %lld prompts", (long long)done,
+           (long long)prompts);
+  return GD_OK;
+}
+
+static gd_status generation(eval *e, gd_session *session) {
+  gd_generate *g = &e->generate;
+  g->first = e->first;
+  if (g->beams > 1) g->batch = 1; /* a search fills its slots alone */
+  g->options = e->options;
+  g->options.slots = g->batch * gd_generate_width(g);
+  GD_TRY(gd_inference_open(session, &g->options, &g->model));
+  gd_status status = write_and_score(e);
+  gd_generate_close(g);
+  gd_inference_close(&g->model);
+  return status;
+}
+
 static gd_status work(void *context, gd_session *session) {
   eval *e = context;
   e->first = gd_session_rank(session) == 0;
   GD_TRY(check_options(e));
   e->options.context = e->length;
+  if (e->kind == TASK_GENERATION) return generation(e, session);
   e->options.slots = e->kind == TASK_PIQA || e->kind == TASK_HELLASWAG ? GD_TASK_ANSWERS : 1;
   GD_TRY(gd_inference_open(session, &e->options, &e->model));
   gd_status status = gd_evaluator_open(&e->model.model, &e->evaluator);
@@ -264,12 +303,15 @@ static gd_status eval_texts(eval *e) {
 
 int main(int argc, char **argv) {
   static eval e = {.texts.scores.smooth_value = NAN}; /* large: a spec */
+  gd_generate_defaults(&e.generate);
+  e.generate.temperature = 0;
+  e.generate.max_new_tokens = 256;
   const gd_option options[] = {
       {"--checkpoint", GD_OPTION_TEXT, &e.options.checkpoint, "DIR",
        "a checkpoint, RUN@best, RUN@STEP, a run or a Hugging Face model folder", 0, 0},
       {"--task", GD_OPTION_TEXT, &e.task, "TASK", TASK_LIST, 0, 0},
       {"--data", GD_OPTION_TEXT, &e.data, "F",
-       "perplexity: a dataset (its validation split), a split or a text file; other tasks: JSON Lines", 0, 0},
+       "perplexity: a dataset (its validation), a split or a text file; generation: a split; others: JSON Lines", 0, 0},
       {"--token-ids", GD_OPTION_TEXT, &e.token_ids, "IDS", "logits: ids, \"1 2 3\"", 0, 0},
       {"--prompt", GD_OPTION_TEXT, &e.prompt, "TEXT", "logits: a text", 0, 0},
       {"--hypotheses", GD_OPTION_TEXT, &e.texts.hypotheses, "F",
@@ -286,7 +328,15 @@ int main(int argc, char **argv) {
       {"--smooth-value", GD_OPTION_NUMBER, &e.texts.scores.smooth_value, "X", "of floor (0.1) and add-k (1)", 0, 1e6},
       {"--effective-order", GD_OPTION_FLAG, &e.texts.scores.effective_order, 0,
        "bleu: leave out orders that no text is long enough for", 0, 0},
-      {"--limit", GD_OPTION_INTEGER, &e.limit, "N", "only the first N windows or items; 0 = all (0)", 0, 9e15},
+      {"--predictions", GD_OPTION_TEXT, &e.predictions, "F",
+       "generation: write prompts, texts and references there, JSON Lines", 0, 0},
+      {"--batch", GD_OPTION_INTEGER, &e.generate.batch, "B", "generation: texts at once (8)", 1, 4096},
+      {"--max-new-tokens", GD_OPTION_INTEGER, &e.generate.max_new_tokens, "N", "generation: tokens of a text (256)", 1, 1e9},
+      {"--beams", GD_OPTION_INTEGER, &e.generate.beams, "B", "generation: beam search; 1: the most likely token (1)", 1,
+       GD_MOST_BEAMS},
+      {"--length-penalty", GD_OPTION_NUMBER, &e.generate.length_penalty, "P", "of beams, as gptdist-generate has it (1)", -100,
+       100},
+      {"--limit", GD_OPTION_INTEGER, &e.limit, "N", "only the first N windows, items or prompts; 0 = all (0)", 0, 9e15},
       {"--length", GD_OPTION_INTEGER, &e.length, "N", "tokens of a window; 0 = the model's context (0)", 0, 1e8},
       {"--tensor", GD_OPTION_INTEGER, &e.options.tensor, "N", "ranks that share the model; 0 = all (0)", 0, 1e6},
       {"--tokenizer", GD_OPTION_TEXT, &e.options.tokenizer, "SPEC",
@@ -300,12 +350,15 @@ int main(int argc, char **argv) {
       .name = "gptdist-eval",
       .purpose = "scores a trained model",
       .usage =
-          "--checkpoint DIR --task perplexity|logits|lambada|piqa|hellaswag [--data F]\n"
+          "--checkpoint DIR --task perplexity|logits|lambada|piqa|hellaswag|generation [--data F]\n"
           "       gptdist-eval --task bleu|rouge|exact --hypotheses F --references F...",
       .takes_arguments = true, /* --references F F F */
       .more =
           "perplexity: windows of --length tokens, every target once, the first of each window after one token.\n"
           "Under mpirun, --tensor N ranks share the model and windows or items are dealt to the groups.\n"
+          "generation: the model writes the responses of a split prepared for sft (gptdist-data prepare --task sft), the most "
+          "likely\n"
+          "token each time, and they are scored as bleu, rouge and exact do.\n"
           "bleu, rouge and exact need no model. bleu is sacreBLEU's, rouge is rouge-score's without stemmer, exact compares as "
           "SQuAD\n"
           "does, and by the last number. Several files of references: a text may be like any of them.\n"
