@@ -11,7 +11,6 @@
 #include "launch/console.h"
 #include "launch/inference.h"
 #include "launch/options.h"
-#include "launch/train_spec.h"
 #include "launch/signals.h"
 #include "trainer/evaluate.h"
 
@@ -84,8 +83,12 @@ static gd_status open_windows(const eval *e, gd_window_source *source, gd_ids *i
                           "%s: found neither index.json nor validation/, expected a split or a dataset with a "
                           "validation split (--validation-fraction of gptdist-data prepare)",
                           e->data);
-    GD_TRY(gd_dataset_open_split(split ? e->data : path, source->length, false, true, &source->dataset));
-    GD_TRY(gd_train_spec_need_text(source->dataset, e->data));
+    GD_TRY(gd_dataset_open_split(split ? e->data : path, source->length, false, false, &source->dataset));
+    if (gd_dataset_task(source->dataset)->kind == GD_TASK_CLASSIFICATION)
+      return gd_fail_user(GD_USAGE,
+                          "%s: holds examples for classification, which have no next tokens to score; expected text or "
+                          "examples for sft",
+                          e->data);
     if (gd_dataset_vocabulary(source->dataset) > e->model.spec.model.vocabulary)
       return gd_fail_user(GD_USAGE, "%s has %d token ids, but the model only %d", e->data,
                           gd_dataset_vocabulary(source->dataset), e->model.spec.model.vocabulary);
@@ -268,7 +271,9 @@ int main(int argc, char **argv) {
       .purpose = "scores a trained model",
       .usage = "--checkpoint DIR --task perplexity|logits|lambada|piqa|hellaswag [--data F]",
       .more =
-          "perplexity: windows of --length tokens, every target once, the first of each window after one token.\n"
+          "perplexity: windows of --length tokens, every target once, the first of each window after one token; of examples "
+          "for\n"
+          "sft one each, its responses after what is before them.\n"
           "Under mpirun, --tensor N ranks share the model and windows or items are dealt to the groups.\n"
           "Ctrl-C, TERM or USR1 once: the score of what is done is printed, and the exit code is 128 + the signal's number.",
       .options = options};

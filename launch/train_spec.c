@@ -43,9 +43,23 @@ static gd_status compare_tokenizers(const gd_spec *spec, const gd_dataset *data)
   return status;
 }
 
+/* Examples of a task stand each by itself. */
+static gd_status settle_task(gd_spec *spec, const gd_dataset *data) {
+  static const gd_finetune_task kinds[] = {
+      [GD_TASK_LM] = GD_FINETUNE_LM, [GD_TASK_CLASSIFICATION] = GD_FINETUNE_CLASSIFICATION, [GD_TASK_SFT] = GD_FINETUNE_SFT};
+  static const char *const names[] = {"auto", "lm", "classification", "sft"};
+  gd_data_task_kind kind = gd_dataset_task(data)->kind;
+  if (spec->finetune.task != GD_FINETUNE_AUTO && spec->finetune.task != kinds[kind])
+    return gd_fail_user(GD_USAGE, "finetune.task: found %s, but data.path %s is for %s; drop the key, or name other data",
+                        names[spec->finetune.task], spec->data.path[0], gd_data_task_name(kind));
+  if (kind != GD_TASK_LM) spec->data.mask_documents = spec->data.reset_positions = true;
+  return GD_OK;
+}
+
 gd_status gd_train_spec_open_data(gd_spec *spec, const gd_config_origins *origins, bool first, gd_dataset **out) {
   int32_t length = spec->batch.sequence ? spec->batch.sequence : spec->model.context;
   GD_TRY(gd_dataset_open(&spec->data, length, spec->batch.order, spec->run.seed, spec->finetune.pack, out));
+  GD_TRY(gd_config_explain(settle_task(spec, *out), origins));
   int32_t vocabulary = gd_dataset_vocabulary(*out);
   if (!spec->model.vocabulary) spec->model.vocabulary = vocabulary;
   if (spec->model.vocabulary >= vocabulary)
@@ -55,11 +69,24 @@ gd_status gd_train_spec_open_data(gd_spec *spec, const gd_config_origins *origin
                            origins);
 }
 
-gd_status gd_train_spec_need_text(const gd_dataset *dataset, const char *what) {
-  const gd_data_task *task = gd_dataset_task(dataset);
-  if (task->kind == GD_TASK_LM) return GD_OK;
-  return gd_fail_user(GD_USAGE, "%s: holds examples for %s, expected plain text (gptdist-data prepare without --task)", what,
-                      gd_data_task_name(task->kind));
+gd_status gd_train_spec_need_tokens(const gd_dataset *data) {
+  if (gd_dataset_task(data)->kind != GD_TASK_CLASSIFICATION) return GD_OK;
+  return gd_fail_user(GD_USAGE, "data.path: holds examples for classification; training on them is not built yet");
+}
+
+gd_status gd_train_spec_check_validation(const gd_dataset *data, const gd_dataset *validation) {
+  const gd_data_task *task = gd_dataset_task(data), *other = gd_dataset_task(validation);
+  if (task->kind != other->kind)
+    return gd_fail_user(GD_USAGE, "data.validation: is for another task (%s) than data.path (%s)",
+                        gd_data_task_name(other->kind), gd_data_task_name(task->kind));
+  if (!gd_data_task_equal(task, other))
+    return gd_fail_user(GD_USAGE, "data.validation: has %s than data.path",
+                        task->kind == GD_TASK_SFT ? "another template" : "other labels");
+  if (strcmp(gd_dataset_tokenizer_digest(data), gd_dataset_tokenizer_digest(validation)) != 0)
+    return gd_fail_user(GD_USAGE, "data.validation: was made with tokenizer %s (%.12s), data.path with %s (%.12s)",
+                        gd_dataset_tokenizer(validation), gd_dataset_tokenizer_digest(validation), gd_dataset_tokenizer(data),
+                        gd_dataset_tokenizer_digest(data));
+  return GD_OK;
 }
 
 /* Patterns of tensor names are known to mean something once the names are there. */
@@ -86,7 +113,7 @@ gd_status gd_train_spec_plan(const gd_command_line *line, int32_t ranks, gd_spec
   bool known = spec->model.vocabulary > 0;
   gd_dataset *data = 0;
   gd_status status = spec->data.sources ? gd_train_spec_open_data(spec, origins, true, &data) : GD_OK;
-  if (status == GD_OK && data) status = gd_config_explain(gd_train_spec_need_text(data, "data.path"), origins);
+  if (status == GD_OK && data) status = gd_config_explain(gd_train_spec_need_tokens(data), origins);
   if (data) {
     gd_dataset_close(data);
     GD_TRY(status);

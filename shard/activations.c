@@ -188,6 +188,7 @@ void gd_layout_activations(const gd_layout *layout, int32_t sequences, bool back
   keep(&t, GD_A_TARGETS, "targets", "[B*T]", GD_INT32, rows, 1);
   keep(&t, GD_A_WEIGHTS, "target weights", "[B*T]", GD_FLOAT32, rows, 1);
   keep(&t, GD_A_DOCUMENTS, "document starts", "[B*T]", GD_INT32, spec->data.mask_documents ? rows : 0, 1);
+  keep_for_weights(&t, GD_A_POSITIONS, "positions", "[B*T]", GD_INT32, spec->data.reset_positions ? rows : 0);
 
   int64_t cut = tensor > 1 ? rows * c : 0; /* inference receives whole rows of every rank */
   work(&t, GD_W_GATHERED, PHASE_ALWAYS, "gathered rows", "[B*T][C]", stored, cut);

@@ -187,6 +187,7 @@ typedef enum gd_activation_id {
   GD_A_TARGETS,
   GD_A_WEIGHTS,
   GD_A_DOCUMENTS,
+  GD_A_POSITIONS,
   GD_W_GATHERED,
   GD_W_GATHERED_GRADIENT, /* [B*T][C] stored; only where tensor > 1 */
   GD_W_PARTIAL,

@@ -65,7 +65,7 @@ void gd_memory_of_training(const gd_layout *layout, gd_memory out[GD_MEMORY_IDS]
   out[GD_M_VERDICT].bytes = GD_VERDICT_BYTES;
   out[GD_M_HOST_VERDICT].bytes = 2 * GD_VERDICT_BYTES;
   out[GD_M_FLAGS].bytes = out[GD_M_HOST_FLAGS].bytes = 2 * 3 * 8;
-  int64_t batch = share * (4 * (int64_t)spec->batch.sequence + 1) * 4;
+  int64_t batch = share * (5 * (int64_t)spec->batch.sequence + 1) * 4;
   out[GD_M_HOST_BATCHES].bytes = 2 * batch;
   out[GD_M_HOST_VALIDATION_BATCH].bytes = validates ? batch : 0;
   out[GD_M_HOST_SNAPSHOT].bytes = (gd_layout_saved_units(layout) + (adam ? 2 : 1) * units) * GD_UNIT_ELEMS * 4;

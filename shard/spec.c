@@ -134,6 +134,9 @@ static gd_status resolve_batch(gd_spec *spec, int32_t data) {
   if (batch->sequence > spec->model.context)
     return gd_fail_user(GD_USAGE, "batch.sequence: found %d, expected at most model.context %d", batch->sequence,
                         spec->model.context);
+  if (spec->data.reset_positions && !spec->data.mask_documents)
+    return gd_fail_user(GD_USAGE,
+                        "data.reset_positions: needs data.mask_documents: true, or tokens would see others at their own place");
   if (batch->global % data)
     return gd_fail_user(
         GD_USAGE,

@@ -65,6 +65,7 @@ typedef struct gd_data_spec {
   float weight[GD_MAX_SOURCES];
   char validation[GD_PATH_BYTES]; /* "" = PATH[0]/validation where it exists */
   bool mask_documents;            /* attention does not look across document boundaries */
+  bool reset_positions;           /* positions begin anew in each document; with mask_documents */
   int32_t prefetch;               /* batches read ahead */
 } gd_data_spec;
 
@@ -75,7 +76,16 @@ typedef struct gd_patterns {
   float value[GD_MAX_PATTERNS];
 } gd_patterns;
 
+/* What the data must be for. */
+typedef enum gd_finetune_task {
+  GD_FINETUNE_AUTO,
+  GD_FINETUNE_LM,
+  GD_FINETUNE_CLASSIFICATION,
+  GD_FINETUNE_SFT
+} gd_finetune_task;
+
 typedef struct gd_finetune_spec {
+  gd_finetune_task task;
   gd_patterns train; /* patterns, "head", "top:K" (shard/trained.h); none: all; values are 0 */
   bool pack;         /* rows hold several examples of a task, not one */
 } gd_finetune_spec;

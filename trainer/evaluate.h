@@ -44,7 +44,8 @@ typedef bool gd_score_stop(void *context);
 GD_CHECKED gd_status gd_score_all(gd_evaluator *evaluator, int64_t items, gd_score_item *score, gd_score_stop *stop,
                                   void *context, double totals[GD_SCORE_SUMS], int64_t *done);
 
-/* ---- perplexity: windows of a split, or of one text's ids; sums 0 = -log-likelihood, 1 = targets ---- */
+/* ---- perplexity: windows of a split (of a task not packed: an example each), or of one text's ids; sums 0 = -log-likelihood,
+ * 1 = targets ---- */
 
 typedef struct gd_window_source {
   gd_dataset *dataset; /* one of the two */

@@ -139,9 +139,11 @@ typedef struct gd_embedding {
 typedef struct gd_rows_finish {
   gd_dtype dtype;
   int64_t rows, width;
-  const float *sum;  /* [rows][width] */
-  const void *bias;  /* [width] stored or NULL */
-  const void *table; /* [period][width] stored, row (first_row + r) % period; or NULL: learned positions */
+  const float *sum; /* [rows][width] */
+  const void *bias; /* [width] stored or NULL */
+  const void
+      *table; /* [..][width] stored, or NULL: learned positions; of row r that at positions[r], else (first_row + r) % period */
+  const int32_t *positions; /* [rows] or NULL */
   int64_t period;
   int64_t first_row; /* global row of row 0 (global sequence * T + t): index of the dropout mask */
   float dropout;
@@ -227,7 +229,7 @@ typedef struct gd_verdict {
   int64_t applied_steps;       /* after this step; the t of Adam's bias correction */
   int64_t bad_steps;           /* consecutive skipped ones, this included */
   double loss_sum, weight_sum; /* over the global batch, TREE over sequences */
-  double gradient_norm;        /* of the mean loss, before clipping */
+  double gradient_norm;        /* of the mean loss, before clipping; 0: no target, which is not applied either */
   float scale;                 /* clip coefficient / weight_sum: multiplies every gradient in the update */
   float bias1, bias2;          /* 1 - beta^t */
 } gd_verdict;

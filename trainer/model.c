@@ -5,18 +5,20 @@
 
 #include "trainer/layers/layers.h"
 
-gd_status gd_model_load_batch(gd_model *model, const gd_micro *micro, const int32_t *tokens, const int32_t *targets,
-                              const float *weights, const int32_t *document_starts) {
-  const gd_device_ops *ops = model->device->ops;
-  gd_stream *stream = model->device->compute;
-  size_t bytes = (size_t)micro->rows * 4;
-  GD_TRY(ops->copy(stream, gd_model_kept(model, micro, GD_A_TOKENS, 0), tokens, bytes, GD_COPY_HOST_TO_DEVICE));
-  if (targets) {
-    GD_TRY(ops->copy(stream, gd_model_kept(model, micro, GD_A_TARGETS, 0), targets, bytes, GD_COPY_HOST_TO_DEVICE));
-    GD_TRY(ops->copy(stream, gd_model_kept(model, micro, GD_A_WEIGHTS, 0), weights, bytes, GD_COPY_HOST_TO_DEVICE));
-  }
-  if (model->layout.spec.data.mask_documents && document_starts)
-    GD_TRY(ops->copy(stream, gd_model_kept(model, micro, GD_A_DOCUMENTS, 0), document_starts, bytes, GD_COPY_HOST_TO_DEVICE));
+/* A number a row, of 4 bytes. */
+static gd_status load_rows(gd_model *model, const gd_micro *micro, gd_activation_id to, const void *from) {
+  return model->device->ops->copy(model->device->compute, gd_model_kept(model, micro, to, 0), from, (size_t)micro->rows * 4,
+                                  GD_COPY_HOST_TO_DEVICE);
+}
+
+gd_status gd_model_load_batch(gd_model *model, const gd_micro *micro, const gd_batch *batch, int64_t first) {
+  const gd_data_spec *data = &model->layout.spec.data;
+  int64_t row = first * batch->length;
+  GD_TRY(load_rows(model, micro, GD_A_TOKENS, batch->tokens + row));
+  GD_TRY(load_rows(model, micro, GD_A_TARGETS, batch->targets + row));
+  GD_TRY(load_rows(model, micro, GD_A_WEIGHTS, batch->weights + row));
+  if (data->mask_documents) GD_TRY(load_rows(model, micro, GD_A_DOCUMENTS, batch->document_starts + row));
+  if (data->reset_positions) GD_TRY(load_rows(model, micro, GD_A_POSITIONS, batch->positions + row));
   return GD_OK;
 }
 
@@ -71,7 +73,7 @@ gd_status gd_model_infer(gd_model *model, const int32_t *tokens, int32_t rows, i
     return gd_fail_user(GD_USAGE, "%d tokens and %d more do not fit the context of %d tokens", model->cache.length, rows,
                         model->cache.capacity);
   gd_micro micro = {.sequences = 1, .rows = rows, .rows_here = rows, .position = model->cache.length};
-  GD_TRY(gd_model_load_batch(model, &micro, tokens, 0, 0, 0));
+  GD_TRY(load_rows(model, &micro, GD_A_TOKENS, tokens));
   GD_TRY(gd_model_forward(model, &micro, 0, model->layout.shape.layers));
   model->cache.length += rows;
   return gd_head_logits(model, &micro, logit_rows, logits);

@@ -3,12 +3,12 @@
 #ifndef GD_TRAINER_MODEL_H
 #define GD_TRAINER_MODEL_H
 
+#include "io/data/dataset.h"
 #include "trainer/arenas.h"
 
-/* Tokens (and targets, weights, document starts where used) of host arrays [sequences][T] into the activation arena. targets
- * may be NULL for inference. Local; the arrays may be reused after the compute stream has passed. */
-GD_CHECKED gd_status gd_model_load_batch(gd_model *model, const gd_micro *micro, const int32_t *tokens, const int32_t *targets,
-                                         const float *weights, const int32_t *document_starts);
+/* Sequences of a batch from `first` on, as many as the micro-batch has, into the activation arena. Local; the batch may be
+ * reused after the compute stream has passed. */
+GD_CHECKED gd_status gd_model_load_batch(gd_model *model, const gd_micro *micro, const gd_batch *batch, int64_t first);
 
 /* Layers [first_layer, first_layer + layers), the embedding before layer 0: residual[first_layer] .. residual[first_layer +
  * layers]. Collective over tensor. */

@@ -322,9 +322,16 @@ static void follow_pace(gd_run *run, double step_ms) {
 
 /* The end of a run whose steps stay bad: it says whose gradient is to blame. Weights are those that the step had, where no step
  * behind it was enqueued that was good. */
-static gd_status give_up(gd_run *run, int64_t number, int64_t bad_steps) {
+static gd_status give_up(gd_run *run, int64_t number, int64_t bad_steps, bool no_target) {
   char where[GD_NONFINITE_BYTES];
   gd_batch *its;
+  if (no_target)
+    return gd_session_agree(
+        run->session, gd_fail_user(GD_LOSS_DIVERGED,
+                                   "step %lld: its batch has no target that the loss could be of, and is the last of %lld "
+                                   "step%s in a row that were skipped; look at the data (gptdist-data at), or raise "
+                                   "guard.max_bad_steps",
+                                   (long long)number + 1, (long long)bad_steps, bad_steps == 1 ? "" : "s"));
   gd_inject_set_step(number + 1);
   GD_TRY(gd_step_batch(&run->step, number, &its));
   GD_TRY(gd_nonfinite_find(&run->step, number, its, where));
@@ -350,7 +357,9 @@ static gd_status read_step(gd_run *run) {
   event.ms = now - (began > run->read_ms ? began : run->read_ms);
   run->read_ms = now;
   follow_pace(run, event.ms);
-  event.loss = verdict->loss_sum / verdict->weight_sum;
+  event.loss = verdict->weight_sum > 0 ? verdict->loss_sum / verdict->weight_sum : 0;
+  if (verdict->weight_sum == 0 && gd_session_rank(run->session) == 0)
+    gd_log(GD_LOG_WARNING, "step %lld: its batch has no target; the step is skipped", (long long)number + 1);
   event.gradient_norm = verdict->gradient_norm;
   event.skipped = !verdict->apply;
   event.tokens_per_s = (double)spec->batch.global * spec->batch.sequence / (event.ms / 1e3);
@@ -363,7 +372,7 @@ static gd_status read_step(gd_run *run) {
   run->validated = false;
   tell(run, event);
   if (verdict->bad_steps >= spec->guard.max_bad_steps && spec->guard.max_bad_steps > 0)
-    return give_up(run, number, verdict->bad_steps);
+    return give_up(run, number, verdict->bad_steps, verdict->weight_sum == 0);
   /* A request that comes with the last step enqueued changes nothing. */
   if (result.flags[GD_FLAG_STOP] && run->enqueued < spec->run.steps) run->stop = (gd_stop)result.flags[GD_FLAG_STOP];
   /* Only a save that was in flight before this step's vote and is idle on every rank is published now. */

@@ -133,9 +133,7 @@ static gd_status begin_micro(gd_step *step, const gd_action *action, int64_t num
   micro->dropout = spec->model.dropout;
   micro->accumulate = spec->numerics == GD_NUMERICS_FAST && action->micro > 0;
   place_gradients(step, micro);
-  int64_t row = first_of(model, micro) * share->length;
-  GD_TRY(gd_model_load_batch(model, micro, share->tokens + row, share->targets + row, share->weights + row,
-                             share->document_starts + row));
+  GD_TRY(gd_model_load_batch(model, micro, share, first_of(model, micro)));
   return model->device->ops->event_record(step->loaded[number % GD_FLAGS_AHEAD], model->device->compute);
 }
 

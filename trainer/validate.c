@@ -44,15 +44,13 @@ static gd_status run_batch(gd_validator *v, int64_t first_draw, int64_t step, do
   for (int32_t i = 0; i < v->plan.count; i++) {
     const gd_action *action = &v->plan.actions[i];
     gd_deal round = gd_deal_round(spec, data, rank, action->micro);
-    int64_t first = round.first_sequence - share.first_sequence, row = first * spec->batch.sequence;
+    int64_t first = round.first_sequence - share.first_sequence;
     gd_micro micro = gd_model_micro(model, round.sequences, round.first_sequence, step);
     if (action->kind == GD_DO_HEAD) {
       GD_TRY(gd_model_loss(model, &micro, v->sums + 2 * first, false));
       continue;
     }
-    if (action->first_layer == 0)
-      GD_TRY(gd_model_load_batch(model, &micro, v->batch.tokens + row, v->batch.targets + row, v->batch.weights + row,
-                                 v->batch.document_starts + row));
+    if (action->first_layer == 0) GD_TRY(gd_model_load_batch(model, &micro, &v->batch, first));
     GD_TRY(gd_model_forward(model, &micro, action->first_layer, action->layers));
   }
   GD_TRY(model->data->ops->all_gather(model->data, device->compute, v->sums, v->all_sums, bytes));

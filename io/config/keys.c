@@ -10,6 +10,11 @@ static const gd_key_choice activations[] = {
 static const gd_key_choice positions[] = {{"learned", GD_POSITION_LEARNED}, {"rotary", GD_POSITION_ROTARY}, {0, 0}};
 static const gd_key_choice devices[] = {{"auto", GD_DEVICE_AUTO}, {"cpu", GD_DEVICE_CPU},     {"cuda", GD_DEVICE_CUDA},
                                         {"lazy", GD_DEVICE_LAZY}, {"eager", GD_DEVICE_EAGER}, {0, 0}};
+static const gd_key_choice tasks[] = {{"auto", GD_FINETUNE_AUTO},
+                                      {"lm", GD_FINETUNE_LM},
+                                      {"classification", GD_FINETUNE_CLASSIFICATION},
+                                      {"sft", GD_FINETUNE_SFT},
+                                      {0, 0}};
 static const gd_key_choice orders[] = {
     {"shuffled", GD_ORDER_SHUFFLED}, {"sequential", GD_ORDER_SEQUENTIAL}, {"random_offset", GD_ORDER_RANDOM_OFFSET}, {0, 0}};
 static const gd_key_choice optimizers[] = {{"adamw", GD_OPTIMIZER_ADAMW}, {"sgd", GD_OPTIMIZER_SGD}, {0, 0}};
@@ -81,9 +86,12 @@ static const gd_config_key keys[] = {
     {"data.path", GD_KEY_SOURCES, GD_CHANGE_TOLD, offsetof(gd_spec, data), "", 0, 0, false, false, "", 0,
      "folder(s) of gptdist-data prepare: one, or a list of {path, weight}"},
     STRING(TOLD, data, validation, "", "validation shards; empty = PATH/validation of the first source where it exists"),
-    BOOL(ASKED, data, mask_documents, "false", "attention does not look across documents"),
+    BOOL(ASKED, data, mask_documents, "false", "attention does not look across documents; of a task's data: always true"),
+    BOOL(ASKED, data, reset_positions, "false",
+         "with mask_documents: positions begin anew in each document; of a task's data: always true"),
     NUMBER(FREE, INT32, data, prefetch, "2", 1, 64, "batches", "read ahead"),
 
+    CHOICE(FREE, finetune, task, "auto", tasks, "what the data must be for; auto takes any"),
     {"finetune.train", GD_KEY_PATTERNS, GD_CHANGE_TENSORS, AT(finetune, train), "all", 0, 0, false, false, "", 0,
      "what learns: all, head, top:K (the last K layers and the head), or a list of these and of tensor names with *"},
     BOOL(ASKED, finetune, pack, "true", "of a task's data: a sequence holds several examples, not one"),
@@ -172,6 +180,8 @@ static const gd_config_alias aliases[] = {
     {"--init-method-std", "model.init_std", 0},
     {"--init-from", "model.init_from", 0},
     {"--data-path", "data.path", 0},
+    {"--reset-attention-mask", "data.mask_documents", "true"},
+    {"--reset-position-ids", "data.reset_positions", "true"},
     {"--tensor-model-parallel-size", "parallel.tensor", 0},
     {"--pipeline-model-parallel-size", "parallel.pipeline", 0},
     {"--context-parallel-size", "parallel.context", 0},

@@ -50,14 +50,15 @@ gd_status gd_batch_open(int32_t sequences, int32_t length, gd_batch *out) {
   out->targets = calloc(count, sizeof *out->targets);
   out->weights = calloc(count, sizeof *out->weights);
   out->document_starts = calloc(count, sizeof *out->document_starts);
+  out->positions = calloc(count, sizeof *out->positions);
   out->labels = calloc((size_t)sequences + 1, sizeof *out->labels);
-  if (out->tokens && out->targets && out->weights && out->document_starts && out->labels) return GD_OK;
+  if (out->tokens && out->targets && out->weights && out->document_starts && out->positions && out->labels) return GD_OK;
   gd_batch_close(out);
   return gd_fail(GD_NO_MEMORY, "no memory for a batch of %d x %d tokens", sequences, length);
 }
 
 size_t gd_batch_bytes(int32_t sequences, int32_t length) {
-  return (size_t)sequences * (4 * (size_t)length + 1) * 4;
+  return (size_t)sequences * (5 * (size_t)length + 1) * 4;
 }
 
 void gd_batch_place(void *memory, int32_t sequences, int32_t length, gd_batch *out) {
@@ -69,7 +70,8 @@ void gd_batch_place(void *memory, int32_t sequences, int32_t length, gd_batch *o
   out->targets = arrays + count;
   out->weights = (float *)memory + 2 * count;
   out->document_starts = arrays + 3 * count;
-  out->labels = arrays + 4 * count;
+  out->positions = arrays + 4 * count;
+  out->labels = arrays + 5 * count;
 }
 
 void gd_batch_close(gd_batch *batch) {
@@ -78,6 +80,7 @@ void gd_batch_close(gd_batch *batch) {
     free(batch->targets);
     free(batch->weights);
     free(batch->document_starts);
+    free(batch->positions);
     free(batch->labels);
   }
   *batch = (gd_batch){0};
@@ -514,15 +517,20 @@ static gd_status read_row(gd_dataset *dataset, int64_t draw, gd_batch *out, int3
   return GD_OK;
 }
 
+static gd_status read_any_row(gd_dataset *dataset, int64_t draw, gd_batch *out, int32_t row) {
+  const size_t begin = (size_t)row * (size_t)dataset->length;
+  GD_TRY(is_rows(dataset) ? read_documents(dataset, draw, out, row) : read_row(dataset, draw, out, row));
+  for (int32_t t = 0; t < dataset->length; t++) out->positions[begin + (size_t)t] = t - out->document_starts[begin + (size_t)t];
+  return GD_OK;
+}
+
 gd_status gd_dataset_read(gd_dataset *dataset, int64_t draw, int32_t count, gd_batch *out, int32_t first_row) {
   if (out->length != dataset->length || first_row < 0 || count < 0 || count > out->sequences - first_row || draw < 0)
     return gd_fail(GD_BUG, "rows %d + %d of %d, length %d for %d, draw %lld", first_row, count, out->sequences, out->length,
                    dataset->length, (long long)draw);
   pthread_mutex_lock(&dataset->mutex);
   gd_status status = GD_OK;
-  for (int32_t r = 0; status == GD_OK && r < count; r++)
-    status = is_rows(dataset) ? read_documents(dataset, draw + r, out, first_row + r)
-                              : read_row(dataset, draw + r, out, first_row + r);
+  for (int32_t r = 0; status == GD_OK && r < count; r++) status = read_any_row(dataset, draw + r, out, first_row + r);
   pthread_mutex_unlock(&dataset->mutex);
   return status;
 }

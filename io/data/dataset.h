@@ -31,11 +31,12 @@ typedef struct gd_batch {
   float *weights;           /* 1, or 0 where there is no target; of a task, where the next token is none */
   int32_t *document_starts; /* index in the window where the token's document begins; all 0 when documents are not masked; of a
                                task always there, and what lies behind the last document begins at its end */
+  int32_t *positions;       /* of the token in its document */
   int32_t *labels;          /* [sequences]; -1: none */
   bool borrowed;            /* the arrays lie in memory of somebody else */
 } gd_batch;
 
-/* Allocates the five arrays, zeroed. GD_NO_MEMORY. */
+/* Allocates the arrays, zeroed. GD_NO_MEMORY. */
 GD_CHECKED gd_status gd_batch_open(int32_t sequences, int32_t length, gd_batch *out);
 /* The same in the caller's memory of gd_batch_bytes, which may be such as a device copies from without waiting; 4-aligned. */
 size_t gd_batch_bytes(int32_t sequences, int32_t length);

@@ -96,6 +96,7 @@ gd_status gd_prefetch_next(gd_prefetch *prefetch, gd_batch *out) {
   memcpy(out->targets, batch->targets, count * sizeof *out->targets);
   memcpy(out->weights, batch->weights, count * sizeof *out->weights);
   memcpy(out->document_starts, batch->document_starts, count * sizeof *out->document_starts);
+  memcpy(out->positions, batch->positions, count * sizeof *out->positions);
   memcpy(out->labels, batch->labels, (size_t)batch->sequences * sizeof *out->labels);
   pthread_mutex_lock(&prefetch->mutex);
   prefetch->taken++;

@@ -129,7 +129,7 @@ static void case_embedding(side *s, const setting *set) {
   note(s, a.gradient, a.blocks * a.block_stride, GD_FLOAT32);
 }
 
-/* variant: 1 bias, 2 table, 4 dropout, 8 residual. */
+/* variant: 1 bias, 2 table, 4 dropout, 8 residual, 16 positions. */
 static void case_rows(side *s, const setting *set) {
   int64_t rows = 22, width = 70, period = 8;
   gd_rows_finish a = {.dtype = set->dtype, .rows = rows, .width = width, .first_row = 1003, .period = period};
@@ -138,6 +138,7 @@ static void case_rows(side *s, const setting *set) {
   a.out = output(s, rows * width, set->dtype);
   if (set->variant & 1) a.bias = input(s, 2, width, set->dtype, 1, 0);
   if (set->variant & 2) a.table = input(s, 3, period * width, set->dtype, 1, 0);
+  if (set->variant & 16) a.positions = integers(s, 6, rows, (uint32_t)period);
   if (set->variant & 4) a.dropout = 0.3f;
   if (set->variant & 8) a.residual = input(s, 4, rows * width, set->dtype, 1, 0);
   gpu_must(s->kernels.ops->rows_finish(&s->kernels, &a));
@@ -326,7 +327,7 @@ static const struct {
              {"activation", case_activation, 0, 15, 0, 0},
              {"rotary", case_rotary, 0, 3, 0, 0},
              {"embedding", case_embedding, 0, 3, 0, 0},
-             {"rows, dropout", case_rows, 0, 16, 0, 0},
+             {"rows, dropout", case_rows, 0, 32, 0, 0},
              {"loss", case_loss, 0, 4 * WIDTHS + 4, 0, 4},
              {"nodes", case_nodes, 0, 4, 0, 0},
              {"vote", case_vote, 0, 6, 0, 0},

@@ -104,7 +104,7 @@ expect 64 '--task: found "tagging", expected' "$data" prepare --tokenizer bytes 
 explained() { # the fault of a key has a line that says where the key is from
   "$@" >out 2>err
   [ $? = 64 ] || fail "no 64: $*"
-  grep -qF 'data.path: holds examples for classification, expected plain text' err && grep -qF 'data.path: from run.yaml:3' err || fail "$(cat err)"
+  grep -qF 'data.path: holds examples for classification; training on them is not built yet' err && grep -qF 'data.path: from run.yaml:3' err || fail "$(cat err)"
 }
 cat >run.yaml <<YAML
 run: {directory: run, steps: 2, seed: 3, device: cpu}

@@ -198,6 +198,8 @@ static void rows_finish_adds_in_order_and_drops_by_the_global_element(void **sta
   (void)state;
   enum { R = 23, C = 101, PERIOD = 8 };
   random_state = 61;
+  int32_t positions[R];
+  for (int row = 0; row < R; row++) positions[row] = (row * 5 + 3) % PERIOD;
   for (int isa = 0; isa < ISAS; isa++)
     for (int variant = 0; variant < 16; variant++) {
       gd_kernels kernels;
@@ -209,6 +211,7 @@ static void rows_finish_adds_in_order_and_drops_by_the_global_element(void **sta
       args.bias = variant & 2 ? bias.data : NULL;
       args.table = variant & 4 ? table.data : NULL;
       args.residual = variant & 8 ? residual.data : NULL;
+      args.positions = variant % 5 ? positions : NULL;
       args.dropout = variant % 3 ? 0.25f : 0.0f;
       args.rng = gd_rng_make(99, GD_RNG_DROPOUT, 3, 2, 17);
       args.out = residual.data;
@@ -218,7 +221,8 @@ static void rows_finish_adds_in_order_and_drops_by_the_global_element(void **sta
         uint64_t element = (uint64_t)((13 + row) * C + column);
         float want = sum.values[i];
         if (args.bias) want += bias.values[column];
-        if (args.table) want += table.values[(13 + row) % PERIOD * C + column];
+        int position = args.positions ? positions[row] : (13 + row) % PERIOD;
+        if (args.table) want += table.values[position * C + column];
         bool dropped = args.dropout > 0.0f && gd_rng_word(&args.rng, element) < gd_rng_dropout_threshold(args.dropout);
         if (args.dropout > 0.0f) want *= dropped ? 0.0f : 1.0f / (1.0f - args.dropout);
         if (args.residual) want += residual.values[i];

@@ -89,8 +89,9 @@ gd_work gd_work_rows_finish(const gd_rows_finish *a) {
   double stored = elements * (a->residual ? 2 : 1);
   if (a->bias) stored += (double)a->width;
   if (a->table) stored += product(period, a->width);
+  double positions = a->positions ? (double)a->rows * INDEX_BYTES : 0;
   int operations = (a->bias ? 1 : 0) + (a->table ? 1 : 0) + (a->dropout > 0 ? 1 : 0) + (a->residual ? 1 : 0);
-  return (gd_work){elements * FLOAT_BYTES + stored * bytes_of(a->dtype), elements * operations};
+  return (gd_work){elements * FLOAT_BYTES + stored * bytes_of(a->dtype) + positions, elements * operations};
 }
 
 gd_work gd_work_dropout_backward(const gd_dropout_backward *a) {

@@ -16,6 +16,8 @@ static gd_status rotate(gd_model *model, const gd_micro *micro, void *qkv, bool 
     args.x = (char *)qkv + (size_t)(block * micro->rows * s->qkv) * s->bytes;
     args.first_position = model->inference ? micro->position : 0;
     args.period = model->inference ? micro->rows : s->sequence;
+    if (model->layout.spec.data.reset_positions && !model->inference)
+      args.positions = gd_model_kept(model, micro, GD_A_POSITIONS, 0);
     args.inverse = inverse;
     GD_TRY(model->kernels.ops->rotary(&model->kernels, &args));
   }

@@ -5,8 +5,10 @@
 
 static void finish_row(const gd_rows_finish *a, int64_t row, uint32_t threshold, float kept) {
   int64_t at = row * a->width;
-  int64_t table_at = a->table ? (a->period > 0 ? (a->first_row + row) % a->period : a->first_row + row) * a->width : 0;
-  uint64_t index = (uint64_t)((a->first_row + row) * a->width); /* of the mask */
+  int64_t global_row = a->first_row + row;
+  int64_t position = a->positions ? a->positions[row] : a->period > 0 ? global_row % a->period : global_row;
+  int64_t table_at = a->table ? position * a->width : 0;
+  uint64_t index = (uint64_t)(global_row * a->width); /* of the mask */
   for (int64_t block = 0; block < a->width; block += PHILOX_ELEMS) {
     float factors[PHILOX_ELEMS];
     if (a->dropout > 0.0f) philox_dropout64(&a->rng, index + (uint64_t)block, threshold, kept, factors);

@@ -109,7 +109,10 @@ static __global__ void finish_rows(gd_rows_finish a, mask m) {
   int64_t row = i / a.width, c = i % a.width, global_row = a.first_row + row;
   float x = a.sum[i];
   if (a.bias) x += load((const T *)a.bias, c);
-  if (a.table) x += load((const T *)a.table, (a.period > 0 ? global_row % a.period : global_row) * a.width + c);
+  if (a.table) {
+    int64_t position = a.positions ? (int64_t)a.positions[row] : a.period > 0 ? global_row % a.period : global_row;
+    x += load((const T *)a.table, position * a.width + c);
+  }
   if (a.dropout > 0.0f) x *= mask_factor(&m, (uint64_t)(global_row * a.width + c));
   if (a.residual) x += load((const T *)a.residual, i);
   store((T *)a.out, i, x);
