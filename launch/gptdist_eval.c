@@ -193,16 +193,16 @@ typedef struct logits_printer {
 /* --json: the whole row with 9 significant digits; plain: the five largest. */
 static gd_status print_logits(void *context, int64_t position, const float *logits) {
   const logits_printer *p = context;
-  int32_t vocabulary = p->e->model.spec.model.vocabulary, top[5];
+  int32_t outputs = gd_model_outputs(&p->e->model.model), top[5];
   if (!p->e->first) return GD_OK;
   if (p->e->line.json) {
     printf("{\"position\":%lld,\"token\":%d,\"logits\":[", (long long)position, p->ids->ids[position]);
-    for (int32_t i = 0; i < vocabulary; i++) print_number(i ? "," : "", (double)logits[i]);
+    for (int32_t i = 0; i < outputs; i++) print_number(i ? "," : "", (double)logits[i]);
     puts("]}");
     return GD_OK;
   }
   int count = 0;
-  for (int32_t i = 0; i < vocabulary; i++) {
+  for (int32_t i = 0; i < outputs; i++) {
     int at = count < 5 ? count++ : 5;
     for (; at > 0 && logits[i] > logits[top[at - 1]]; at--)
       if (at < 5) top[at] = top[at - 1];
@@ -238,6 +238,7 @@ static gd_status work(void *context, gd_session *session) {
   e->first = gd_session_rank(session) == 0;
   GD_TRY(check_options(e));
   e->options.context = e->length;
+  e->options.any_head = e->kind == TASK_LOGITS;
   GD_TRY(gd_inference_open(session, &e->options, &e->model));
   gd_status status = gd_evaluator_open(&e->model.model, &e->evaluator);
   if (status == GD_OK) status = e->kind == TASK_PERPLEXITY ? perplexity(e) : e->kind == TASK_LOGITS ? logits(e) : run_task(e);

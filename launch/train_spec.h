@@ -11,13 +11,11 @@
 GD_CHECKED gd_status gd_train_spec_load(const gd_command_line *line, gd_spec *spec, gd_config_origins *origins);
 
 /* Opens the training data for the spec's windows; its vocabulary counts where none was given, and examples of a task stand each
- * by itself (data.mask_documents, reset_positions). first: this rank (one does) also compares the data's tokenizer with that of
- * model.init_from. Local. GD_USAGE where the data does not fit the model or is for another task than finetune.task; what
- * gd_dataset_open gives. */
+ * by itself (data.mask_documents, reset_positions); their labels say what the classifier is (model.classes, finetune.loss).
+ * first: this rank (one does) also compares the data's tokenizer with that of model.init_from. Local. GD_USAGE where the data
+ * does not fit the model or is for another task than finetune.task; what gd_dataset_open gives. */
 GD_CHECKED gd_status gd_train_spec_open_data(gd_spec *spec, const gd_config_origins *origins, bool first, gd_dataset **out);
 
-/* GD_USAGE for examples for classification, which no head takes yet. */
-GD_CHECKED gd_status gd_train_spec_need_tokens(const gd_dataset *data);
 /* Whether a validation split is of the same task, labels, template and tokenizer. Local. GD_USAGE. */
 GD_CHECKED gd_status gd_train_spec_check_validation(const gd_dataset *data, const gd_dataset *validation);
 

@@ -218,6 +218,9 @@ int64_t gd_spec_parameters(const gd_spec *spec) {
   layer_elements(m, &matrices, &vectors);
   int64_t total = m->layers * (matrices + vectors) + table;
   if (m->position == GD_POSITION_LEARNED) total += (int64_t)m->context * m->width;
-  if (!m->tied_head) total += table;
+  if (m->classes)
+    total += (int64_t)m->classes * m->width;
+  else if (!m->tied_head)
+    total += table;
   return total + m->width * (m->norm == GD_NORM_LAYERNORM ? 2 : 1);
 }

@@ -59,6 +59,8 @@ typedef struct gd_micro {
   float dropout;          /* probability; 0: none (validation, inference) */
   bool accumulate;        /* fast: add to slot 0 */
   int32_t position;       /* inference: position of the first row; rows are one sequence */
+  int32_t label_depth;    /* classifier: places of a chunk (trainer/labels.h) */
+  int64_t label_row;      /* classifier: row of its batch that is the first one here */
   int32_t node_count;
   gd_tree_node nodes[GD_TREE_MAX_NODES]; /* in time blocks of this micro-batch, as its rows lie: block s K + k */
   int32_t slots[GD_TREE_MAX_NODES];

@@ -6,7 +6,7 @@
 #include <string.h>
 
 gd_status gd_evaluator_open(gd_model *model, gd_evaluator *out) {
-  size_t elems = (size_t)model->layout.spec.batch.sequence * (size_t)model->layout.spec.model.vocabulary;
+  size_t elems = (size_t)model->layout.spec.batch.sequence * (size_t)gd_model_outputs(model);
   *out = (gd_evaluator){model, malloc(elems * sizeof(float))};
   if (!out->logits) return gd_fail(GD_NO_MEMORY, "no memory for %zu logits", elems);
   return GD_OK;
@@ -41,18 +41,18 @@ static gd_status run_passes(gd_evaluator *evaluator, const int32_t *tokens, int6
 typedef struct row_context {
   gd_logits_row *visit;
   void *context;
-  int32_t vocabulary;
+  int32_t outputs;
 } row_context;
 
 static gd_status visit_rows(void *context, int64_t first, int32_t rows, const float *logits) {
   const row_context *c = context;
-  for (int32_t r = 0; r < rows; r++) GD_TRY(c->visit(c->context, first + r, logits + (int64_t)r * c->vocabulary));
+  for (int32_t r = 0; r < rows; r++) GD_TRY(c->visit(c->context, first + r, logits + (int64_t)r * c->outputs));
   return GD_OK;
 }
 
 gd_status gd_evaluator_logits(gd_evaluator *evaluator, const int32_t *tokens, int64_t count, gd_logits_row *visit,
                               void *context) {
-  row_context c = {visit, context, evaluator->model->layout.spec.model.vocabulary};
+  row_context c = {visit, context, gd_model_outputs(evaluator->model)};
   return run_passes(evaluator, tokens, count, visit_rows, &c);
 }
 

@@ -11,13 +11,13 @@
 
 typedef struct gd_evaluator {
   gd_model *model; /* opened for inference */
-  float *logits;   /* host [batch.sequence][V] */
+  float *logits;   /* host [batch.sequence][outputs of the model] */
 } gd_evaluator;
 
 GD_CHECKED gd_status gd_evaluator_open(gd_model *model, gd_evaluator *out);
 void gd_evaluator_close(gd_evaluator *evaluator);
 
-/* Logits [V] (host) after tokens[0 .. position]. */
+/* Logits [outputs] (host: the vocabulary's, or a classifier's classes) after tokens[0 .. position]. */
 typedef gd_status gd_logits_row(void *context, int64_t position, const float *logits);
 
 /* Runs tokens[count] from an empty cache and visits the logits of every position in order. GD_USAGE when they do not fit the

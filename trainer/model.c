@@ -11,15 +11,15 @@ static gd_status load_rows(gd_model *model, const gd_micro *micro, gd_activation
                                   GD_COPY_HOST_TO_DEVICE);
 }
 
-gd_status gd_model_load_batch(gd_model *model, const gd_micro *micro, const gd_batch *batch, int64_t first) {
+gd_status gd_model_load_batch(gd_model *model, gd_micro *micro, const gd_batch *batch, const gd_labels *labels, int64_t first) {
   const gd_data_spec *data = &model->layout.spec.data;
   int64_t row = first * batch->length;
   GD_TRY(load_rows(model, micro, GD_A_TOKENS, batch->tokens + row));
-  GD_TRY(load_rows(model, micro, GD_A_TARGETS, batch->targets + row));
-  GD_TRY(load_rows(model, micro, GD_A_WEIGHTS, batch->weights + row));
+  if (!labels) GD_TRY(load_rows(model, micro, GD_A_TARGETS, batch->targets + row));
+  if (!labels) GD_TRY(load_rows(model, micro, GD_A_WEIGHTS, batch->weights + row));
   if (data->mask_documents) GD_TRY(load_rows(model, micro, GD_A_DOCUMENTS, batch->document_starts + row));
   if (data->reset_positions) GD_TRY(load_rows(model, micro, GD_A_POSITIONS, batch->positions + row));
-  return GD_OK;
+  return labels ? gd_classifier_load(model, micro, labels, first) : GD_OK;
 }
 
 /* The buckets of these parameters must have come from the ranks that updated them; what is frozen is there. */
@@ -54,10 +54,25 @@ gd_status gd_model_forward(gd_model *model, const gd_micro *micro, int32_t first
   return GD_OK;
 }
 
-gd_status gd_model_loss(gd_model *model, const gd_micro *micro, float *sums, bool gradient) {
+static gd_status await_head(gd_model *model) {
   const gd_layout *layout = &model->layout;
-  GD_TRY(await_weights(model, (int32_t[]){layout->final_norm_weight, layout->final_norm_bias, layout->head}, 3));
-  return gd_head_loss(model, micro, sums, gradient);
+  return await_weights(model, (int32_t[]){layout->final_norm_weight, layout->final_norm_bias, layout->head}, 3);
+}
+
+gd_status gd_model_loss(gd_model *model, const gd_micro *micro, float *sums, bool gradient) {
+  GD_TRY(await_head(model));
+  return model->layout.shape.classes ? gd_classifier_loss(model, micro, sums, NULL, gradient)
+                                     : gd_head_loss(model, micro, sums, gradient);
+}
+
+gd_status gd_model_classify(gd_model *model, const gd_micro *micro, float *sums, float *host_logits) {
+  GD_TRY(await_head(model));
+  return gd_classifier_loss(model, micro, sums, host_logits, false);
+}
+
+int32_t gd_model_outputs(const gd_model *model) {
+  const gd_shape *s = &model->layout.shape;
+  return (int32_t)(s->classes ? s->classes : s->vocabulary);
 }
 
 gd_status gd_model_backward(gd_model *model, const gd_micro *micro, int32_t first_layer, int32_t layers) {
@@ -76,5 +91,6 @@ gd_status gd_model_infer(gd_model *model, const int32_t *tokens, int32_t rows, i
   GD_TRY(load_rows(model, &micro, GD_A_TOKENS, tokens));
   GD_TRY(gd_model_forward(model, &micro, 0, model->layout.shape.layers));
   model->cache.length += rows;
-  return gd_head_logits(model, &micro, logit_rows, logits);
+  return model->layout.shape.classes ? gd_classifier_logits(model, &micro, logit_rows, logits)
+                                     : gd_head_logits(model, &micro, logit_rows, logits);
 }

@@ -3,12 +3,13 @@
 #ifndef GD_TRAINER_MODEL_H
 #define GD_TRAINER_MODEL_H
 
-#include "io/data/dataset.h"
 #include "trainer/arenas.h"
+#include "trainer/labels.h"
 
-/* Sequences of a batch from `first` on, as many as the micro-batch has, into the activation arena. Local; the batch may be
- * reused after the compute stream has passed. */
-GD_CHECKED gd_status gd_model_load_batch(gd_model *model, const gd_micro *micro, const gd_batch *batch, int64_t first);
+/* Sequences of a batch from `first` on, as many as the micro-batch has, into the activation arena. labels: of the whole batch,
+ * for a classifier, else NULL. Local; batch and labels may be reused after the compute stream has passed. */
+GD_CHECKED gd_status gd_model_load_batch(gd_model *model, gd_micro *micro, const gd_batch *batch, const gd_labels *labels,
+                                         int64_t first);
 
 /* Layers [first_layer, first_layer + layers), the embedding before layer 0: residual[first_layer] .. residual[first_layer +
  * layers]. Collective over tensor. */
@@ -17,9 +18,14 @@ GD_CHECKED gd_status gd_model_forward(gd_model *model, const gd_micro *micro, in
  * gradient the head's backward is done too: logits are gone and DRESIDUAL holds the gradient of residual[L], where a layer or
  * the final norm learns. Collective over tensor. */
 GD_CHECKED gd_status gd_model_loss(gd_model *model, const gd_micro *micro, float *sums, bool gradient);
+/* The same of a classifier without gradient, with host_logits as gd_classifier_loss. */
+GD_CHECKED gd_status gd_model_classify(gd_model *model, const gd_micro *micro, float *sums, float *host_logits);
 /* From DRESIDUAL: `layers` layers from first_layer down, the embedding after layer 0 where a table of it learns. Of what is
  * frozen no gradient is made. Collective over tensor. */
 GD_CHECKED gd_status gd_model_backward(gd_model *model, const gd_micro *micro, int32_t first_layer, int32_t layers);
+
+/* Logits of a row: the true vocabulary, or the classes. */
+int32_t gd_model_outputs(const gd_model *model);
 
 /* Inference: runs rows tokens (host) at positions cache.length .., appends them to the cache, and gives the logits [V] (true
  * size, host, float32, the same on every tensor rank) of the last `logit_rows` rows. rows <= batch.sequence. Collective over

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "shard/deal.h"
+#include "trainer/layers/layers.h"
 
 gd_status gd_validator_open(gd_model *model, gd_dataset *dataset, gd_validator *out) {
   const gd_spec *spec = &model->layout.spec;
@@ -13,7 +14,15 @@ gd_status gd_validator_open(gd_model *model, gd_dataset *dataset, gd_validator *
   out->dataset = dataset;
   GD_TRY(gd_plan_create_validation(&model->layout, &out->plan));
   GD_TRY(gd_model_take(model, GD_M_HOST_VALIDATION_BATCH, false, &out->batch_memory));
-  gd_batch_place(out->batch_memory, share, spec->batch.sequence, &out->batch);
+  gd_batch_shape shape = gd_dataset_batch_shape(dataset, share);
+  if (!model->layout.shape.classes) shape.documents = shape.columns = 0;
+  gd_batch_place(out->batch_memory, &shape, &out->batch);
+  if (model->layout.shape.classes) {
+    const gd_data_task *task = gd_dataset_task(dataset);
+    GD_TRY(gd_confusion_open(task->label_count, task->multiple, &out->confusion));
+    GD_TRY(gd_model_take(model, GD_M_HOST_VALIDATION_LABELS, false, &out->label_memory));
+    GD_TRY(gd_model_take(model, GD_M_HOST_VALIDATION_LOGITS, false, &out->logits));
+  }
   GD_TRY(gd_model_take(model, GD_M_VALIDATION_SUMS, false, &out->sums));
   GD_TRY(gd_model_take(model, GD_M_ALL_VALIDATION_SUMS, false, &out->all_sums));
   return gd_model_take(model, GD_M_HOST_VALIDATION, false, &out->host_sums);
@@ -27,7 +36,34 @@ void gd_validator_close(gd_validator *validator) {
   gd_model_give(validator->model, GD_M_VALIDATION_SUMS, validator->sums);
   gd_model_give(validator->model, GD_M_ALL_VALIDATION_SUMS, validator->all_sums);
   gd_model_give(validator->model, GD_M_HOST_VALIDATION, validator->host_sums);
+  gd_model_give(validator->model, GD_M_HOST_VALIDATION_LABELS, validator->label_memory);
+  gd_model_give(validator->model, GD_M_HOST_VALIDATION_LOGITS, validator->logits);
+  gd_confusion_close(&validator->confusion);
   memset(validator, 0, sizeof *validator);
+}
+
+static bool is_sigmoid(const gd_validator *v) {
+  return v->model->layout.spec.finetune.loss == GD_LABEL_LOSS_SIGMOID;
+}
+
+/* Where the logits of a sequence of the share begin. */
+static float *logits_of(const gd_validator *v, int64_t sequence) {
+  const gd_shape *s = &v->model->layout.shape;
+  return v->logits + sequence * s->chunks * v->labels.depth * s->class_stride;
+}
+
+/* The logits of the batch are there. */
+static void count_answers(gd_validator *v) {
+  const gd_shape *s = &v->model->layout.shape;
+  int64_t places = v->batch.sequences * s->chunks * v->labels.depth;
+  const int32_t *classes = v->labels.labels;
+  const float *columns = v->labels.labels;
+  for (int64_t i = 0; i < places; i++) {
+    if (v->labels.rows[i] < 0) continue;
+    float label = is_sigmoid(v) ? 0 : (float)classes[i];
+    gd_confusion_add(&v->confusion, is_sigmoid(v) ? columns + i * s->label_columns : &label, v->logits + i * s->class_stride,
+                     (int32_t)s->classes);
+  }
 }
 
 /* One global batch of windows; adds its sums in window order, so the total does not depend on who computed what. */
@@ -40,23 +76,28 @@ static gd_status run_batch(gd_validator *v, int64_t first_draw, int64_t step, do
   size_t bytes = 2 * (size_t)share.sequences * sizeof(float);
   gd_session_storage(model->session, "validation data", step);
   GD_TRY(gd_dataset_read(v->dataset, first_draw + share.first_sequence, share.sequences, &v->batch, 0));
+  if (v->label_memory) GD_TRY(gd_labels_fill(&model->layout.shape, is_sigmoid(v), &v->batch, v->label_memory, &v->labels));
   gd_session_progress(model->session, "validation", step);
   for (int32_t i = 0; i < v->plan.count; i++) {
     const gd_action *action = &v->plan.actions[i];
     gd_deal round = gd_deal_round(spec, data, rank, action->micro);
     int64_t first = round.first_sequence - share.first_sequence;
     gd_micro micro = gd_model_micro(model, round.sequences, round.first_sequence, step);
+    const gd_labels *labels = v->label_memory ? &v->labels : NULL;
+    if (labels) gd_classifier_place(model, &micro, labels, first);
     if (action->kind == GD_DO_HEAD) {
-      GD_TRY(gd_model_loss(model, &micro, v->sums + 2 * first, false));
+      GD_TRY(labels ? gd_model_classify(model, &micro, v->sums + 2 * first, logits_of(v, first))
+                    : gd_model_loss(model, &micro, v->sums + 2 * first, false));
       continue;
     }
-    if (action->first_layer == 0) GD_TRY(gd_model_load_batch(model, &micro, &v->batch, first));
+    if (action->first_layer == 0) GD_TRY(gd_model_load_batch(model, &micro, &v->batch, labels, first));
     GD_TRY(gd_model_forward(model, &micro, action->first_layer, action->layers));
   }
   GD_TRY(model->data->ops->all_gather(model->data, device->compute, v->sums, v->all_sums, bytes));
   GD_TRY(
       device->ops->copy(device->compute, v->host_sums, v->all_sums, bytes * (size_t)model->data->size, GD_COPY_DEVICE_TO_HOST));
   GD_TRY(device->ops->stream_sync(device->compute));
+  if (v->label_memory) count_answers(v);
   for (int32_t i = 0; i < spec->batch.global; i++) {
     *loss += (double)v->host_sums[2 * i];
     *targets += (double)v->host_sums[2 * i + 1];
@@ -71,10 +112,13 @@ gd_status gd_validator_run(gd_validator *validator, int64_t batches, int64_t ste
   double sum = 0, targets = 0;
   if (batches == 0 || batches > all) batches = all;
   *stopped = false;
+  if (validator->label_memory) gd_confusion_clear(&validator->confusion);
   for (int64_t i = 0; i < batches && !*stopped; i++) {
     GD_TRY(run_batch(validator, i * global, step, &sum, &targets));
     GD_TRY(poll(context, stopped));
   }
   *loss = targets > 0 ? sum / targets : 0;
+  if (validator->label_memory && !*stopped)
+    GD_TRY(gd_confusion_sum(validator->model->session, validator->model->tensor->rank == 0, &validator->confusion));
   return GD_OK;
 }

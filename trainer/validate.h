@@ -4,6 +4,7 @@
 
 #include "io/data/dataset.h"
 #include "shard/plan.h"
+#include "trainer/confusion.h"
 #include "trainer/model.h"
 
 typedef struct gd_validator {
@@ -14,6 +15,11 @@ typedef struct gd_validator {
   gd_batch batch;         /* [share][T] */
   float *sums, *all_sums; /* device: [2 * share], [2 * global] */
   float *host_sums;
+  /* Of a classifier, else zeros: */
+  void *label_memory;
+  gd_labels labels;       /* of the batch */
+  float *logits;          /* host: of the batch's documents, as gd_classifier_loss */
+  gd_confusion confusion; /* of the last run, all documents, on every rank */
 } gd_validator;
 
 GD_CHECKED gd_status gd_validator_open(gd_model *model, gd_dataset *dataset, gd_validator *out);
@@ -22,8 +28,9 @@ void gd_validator_close(gd_validator *validator);
 /* Asked between batches on every rank; the answer must be agreed. */
 typedef gd_status gd_validator_poll(void *context, bool *stop);
 
-/* Runs global batches of windows from the start of the split (batches 0: all). *loss = mean over targets; *stopped when the
- * poll said so and there is no loss. Collective over the job. */
+/* Runs global batches of windows from the start of the split (batches 0: all). *loss = mean over targets, of a classifier over
+ * documents, without class weights and label smoothing; *stopped when the poll said so and there is no loss. Collective over
+ * the job. */
 GD_CHECKED gd_status gd_validator_run(gd_validator *validator, int64_t batches, int64_t step, gd_validator_poll *poll,
                                       void *context, double *loss, bool *stopped);
 

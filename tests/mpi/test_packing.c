@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "tests/mpi/trained.h"
+#include "trainer/model.h"
 
 enum { DOCUMENTS = 8, PACKED = 4 };
 static const int32_t lengths[DOCUMENTS] = {5, 7, 3, 9, 6, 16, 2, 13}; /* of one row each: 15, 15, 16, 15 */
@@ -67,7 +68,7 @@ static void fill(trained *t, bool packed, int32_t *begins) {
 static void row_losses(trained *t, float *losses) {
   gd_micro micro = gd_model_micro(&t->model, t->batch.sequences, 0, 0);
   float sums[2 * DOCUMENTS];
-  good(gd_model_load_batch(&t->model, &micro, &t->batch, 0));
+  good(gd_model_load_batch(&t->model, &micro, &t->batch, NULL, 0));
   good(gd_model_forward(&t->model, &micro, 0, t->spec.model.layers));
   good(gd_model_loss(&t->model, &micro, sums, false));
   memcpy(losses, gd_model_workspace(&t->model, GD_W_ROW_LOSS), (size_t)micro.rows * sizeof *losses);

@@ -194,6 +194,44 @@ static void embedding_gradient_is_the_tree_over_the_leaves_that_hold_a_token(voi
     }
 }
 
+static void rows_are_picked_and_put_by_number(void **state) {
+  (void)state;
+  enum { FROM = 7, COUNT = 6, C = 33, FIRST = 10 };
+  static const int32_t index[COUNT] = {12, -1, 10, 9, 16, 17}; /* of rows 10 to 16 */
+  random_state = 77;
+  for (int d = 0; d < 2; d++) {
+    gd_kernels kernels = open_best(2);
+    gd_dtype dtype = d ? GD_BFLOAT16 : GD_FLOAT32;
+    tensor from = tensor_random(dtype, FROM * C, 1.0f), to = tensor_random(dtype, COUNT * C, 1.0f);
+    tensor back = tensor_random(dtype, FROM * C, 1.0f);
+    gd_rows_pick a = {.dtype = dtype, .count = COUNT, .width = C, .index = index, .first = FIRST, .size = FROM};
+    a.from = from.data;
+    a.to = to.data;
+    assert_int_equal(kernels.ops->rows_pick(&kernels, &a), GD_OK);
+    tensor_read(&to);
+    for (int i = 0; i < COUNT; i++)
+      for (int c = 0; c < C; c++) {
+        bool there = index[i] >= FIRST && index[i] < FIRST + FROM;
+        assert_true(to.values[i * C + c] == (there ? from.values[(index[i] - FIRST) * C + c] : 0.0f));
+      }
+    a.from = to.data;
+    a.to = back.data;
+    float old[FROM * C];
+    memcpy(old, back.values, sizeof old);
+    assert_int_equal(kernels.ops->rows_put(&kernels, &a), GD_OK);
+    tensor_read(&back);
+    for (int r = 0; r < FROM; r++)
+      for (int c = 0; c < C; c++) {
+        bool put = r == 2 || r == 0 || r == 6;
+        assert_true(back.values[r * C + c] == (put ? from.values[r * C + c] : old[r * C + c]));
+      }
+    tensor_free(&from);
+    tensor_free(&to);
+    tensor_free(&back);
+    gd_kernels_close(&kernels);
+  }
+}
+
 static void rows_finish_adds_in_order_and_drops_by_the_global_element(void **state) {
   (void)state;
   enum { R = 23, C = 101, PERIOD = 8 };
@@ -297,6 +335,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(embedding_reads_the_rows_that_are_here, open_test_device, close_test_device),
       cmocka_unit_test_setup_teardown(embedding_gradient_is_the_tree_over_the_leaves_that_hold_a_token, open_test_device,
                                       close_test_device),
+      cmocka_unit_test_setup_teardown(rows_are_picked_and_put_by_number, open_test_device, close_test_device),
       cmocka_unit_test_setup_teardown(rows_finish_adds_in_order_and_drops_by_the_global_element, open_test_device,
                                       close_test_device),
       cmocka_unit_test_setup_teardown(dropout_backward_uses_the_mask_of_the_forward_pass, open_test_device, close_test_device),

@@ -12,6 +12,7 @@ typedef struct strip {
   int64_t columns, ld; /* of a block; distance of two rows of dlogits, stored elements */
   const void *x;       /* [rows][C] stored: outputs of the final norm */
   float *logits, *block_sum, *block_target, *row_sum, *row_target;
+  float smoothing; /* of training alone */
 } strip;
 
 static strip strip_of(const gd_model *model, const gd_micro *micro, const void *x, int64_t first, int64_t rows) {
@@ -44,6 +45,8 @@ static gd_loss block_arguments(const gd_model *model, const strip *s, int32_t bl
   a.row_target = s->row_target;
   a.dlogits = a.logits;
   a.dld = s->ld;
+  a.smoothing = s->smoothing;
+  a.spread = s->smoothing / (float)model->layout.shape.vocabulary;
   a.row_loss = gd_model_workspace_float(model, GD_W_ROW_LOSS) + s->first;
   return a;
 }
@@ -132,6 +135,7 @@ static gd_status run_rows(gd_model *model, const gd_micro *micro, const void *x,
   gd_tree_counter_reset(&counter);
   for (int64_t done = 0; done < rows; done += most) {
     strip s = strip_of(model, micro, x, first + done, rows - done < most ? rows - done : most);
+    if (slot >= 0) s.smoothing = layout->spec.optimizer.label_smoothing;
     GD_TRY(gd_linear_column_forward(model, layout->head, -1, s.x, s.rows, s.logits, GD_FLOAT32));
     GD_TRY(softmax(model, &s));
     if (slot < 0) continue;

@@ -1,4 +1,6 @@
 /* rows.c - the end of a row-parallel product or an embedding: bias, learned position, dropout, residual, one rounding. */
+#include <string.h>
+
 #include "trainer/kernels/cpu/parallel.h"
 #include "trainer/kernels/cpu/philox.h"
 #include "trainer/kernels/cpu/table.h"
@@ -61,3 +63,31 @@ static gd_status dropout_backward_run(const gd_dropout_backward *a, const gd_cpu
   return GD_OK;
 }
 GD_CPU_KERNEL(dropout_backward, gd_dropout_backward, NULL, 0) /* dx may be dy */
+
+/* Rows are copied, or zeros written: bytes, whatever the dtype. */
+static gd_status rows_pick_run(const gd_rows_pick *a, const gd_cpu_context *context) {
+  (void)context;
+  size_t bytes = (size_t)a->width * gd_dtype_bytes(a->dtype);
+  for (int64_t i = 0; i < a->count; i++) {
+    int64_t row = a->index[i] - a->first;
+    char *to = (char *)a->to + (size_t)i * bytes;
+    if (a->index[i] >= 0 && row >= 0 && row < a->size)
+      memcpy(to, (const char *)a->from + (size_t)row * bytes, bytes);
+    else
+      memset(to, 0, bytes);
+  }
+  return GD_OK;
+}
+GD_CPU_KERNEL(rows_pick, gd_rows_pick, args->to, args->count * args->width * (int64_t)gd_dtype_bytes(args->dtype))
+
+static gd_status rows_put_run(const gd_rows_pick *a, const gd_cpu_context *context) {
+  (void)context;
+  size_t bytes = (size_t)a->width * gd_dtype_bytes(a->dtype);
+  for (int64_t i = 0; i < a->count; i++) {
+    int64_t row = a->index[i] - a->first;
+    if (a->index[i] >= 0 && row >= 0 && row < a->size)
+      memcpy((char *)a->to + (size_t)row * bytes, (const char *)a->from + (size_t)i * bytes, bytes);
+  }
+  return GD_OK;
+}
+GD_CPU_KERNEL(rows_put, gd_rows_pick, NULL, 0)
