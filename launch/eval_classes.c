@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "io/base/json.h"
+#include "io/data/metric.h"
 #include "trainer/scores/class_report.h"
 
 /* What was right of each example, and the scores of all. */
@@ -107,8 +108,10 @@ static comparison compare(const outcome *before, const outcome *after, int64_t e
 
 static gd_status add_metrics(const char *name, const gd_class_scores *scores, gd_bytes *out) {
   GD_TRY(gd_bytes_printf(out, "%-6s", name));
-  for (const gd_class_metric *m = gd_class_metrics; m->name; m++)
-    if (isfinite(m->value(scores))) GD_TRY(gd_bytes_printf(out, "  %s %.4f", m->name, m->value(scores)));
+  for (int m = 0; m < GD_METRICS; m++) {
+    double value = gd_class_scores_value(scores, (gd_metric)m);
+    if (isfinite(value)) GD_TRY(gd_bytes_printf(out, "  %s %.4f", gd_metric_look((gd_metric)m)->name, value));
+  }
   return gd_bytes_append(out, "\n", 1);
 }
 
@@ -135,10 +138,10 @@ static gd_status add_score(const char *name, const gd_class_score *score, gd_byt
 
 /* "loss":0.1,"accuracy":0.9,... */
 static gd_status add_members(const gd_class_scores *scores, gd_bytes *out) {
-  for (const gd_class_metric *m = gd_class_metrics; m->name; m++) {
-    double value = m->value(scores);
-    GD_TRY(gd_bytes_printf(out, isfinite(value) ? "%s\"%s\":%.9g" : "%s\"%s\":null", m == gd_class_metrics ? "" : ",", m->name,
-                           value));
+  for (int m = 0; m < GD_METRICS; m++) {
+    double value = gd_class_scores_value(scores, (gd_metric)m);
+    GD_TRY(gd_bytes_printf(out, isfinite(value) ? "%s\"%s\":%.9g" : "%s\"%s\":null", m ? "," : "",
+                           gd_metric_look((gd_metric)m)->name, value));
   }
   return GD_OK;
 }

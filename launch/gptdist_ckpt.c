@@ -17,6 +17,8 @@
 #include "launch/console.h"
 #include "launch/options.h"
 
+enum { MOST_LABELS = 16 }; /* that are printed for people */
+
 static const char more[] =
     "  inspect DIR       state, layout, files and tensors (--settings: every key of the run file too)\n"
     "  verify DIR        reads every byte of the checkpoint, or of all checkpoints of a run, and compares the digests\n"
@@ -72,6 +74,16 @@ static void print_text(const gd_checkpoint *checkpoint, bool settings) {
   printf("model            %d layers, %d heads (%d key/value), width %d, ffn %d, vocabulary %d, context %d\n",
          m->spec.model.layers, m->spec.model.heads, m->spec.model.kv_heads, m->spec.model.width, m->spec.model.ffn,
          m->spec.model.vocabulary, m->spec.model.context);
+  if (m->spec.model.classes) printf("classifier       %d outputs\n", m->spec.model.classes);
+  if (m->task.kind != GD_TASK_LM) printf("task             %s", gd_data_task_name(m->task.kind));
+  if (m->task.label_count) printf(": %d labels,", m->task.label_count);
+  for (int32_t i = 0; i < m->task.label_count && i < MOST_LABELS; i++) printf(" %s", m->task.labels[i]);
+  if (m->task.kind != GD_TASK_LM) printf("%s\n", m->task.label_count > MOST_LABELS ? " ..." : "");
+  if (m->base.path[0]) {
+    char hex[GD_SHA256_HEX_BYTES];
+    gd_sha256_hex(m->base.sha256, hex);
+    printf("base             %s (%.12s)\n", m->base.path, hex);
+  }
   printf("holds            %d tensors of %" PRId64 " elements: %s\n", m->tensor_count, total_elements(m), kinds_text(m->kinds));
   if (frozen_tensors(m)) printf("frozen           %d of them: weights alone\n", frozen_tensors(m));
   printf("written by       %d ranks: data %d, pipeline %d, context %d, tensor %d\n", m->mesh.ranks, m->mesh.size[GD_AXIS_DATA],
@@ -95,6 +107,20 @@ static void print_text(const gd_checkpoint *checkpoint, bool settings) {
     static char value[GD_CONFIG_TEXT_BYTES];
     printf("  %-32s %s\n", keys[i].name, gd_config_value(&keys[i], &m->spec, value, sizeof value));
   }
+}
+
+/* "task": as in index.json; "base". */
+static gd_status put_task(gd_bytes *out, const gd_manifest *m) {
+  size_t begin = out->count;
+  if (m->task.kind != GD_TASK_LM) GD_TRY(gd_data_task_write(&m->task, out));
+  for (size_t i = begin; i < out->count; i++)
+    if (out->bytes[i] == '\n') out->bytes[i] = ' '; /* a document a line */
+  if (!m->base.path[0]) return GD_OK;
+  char hex[GD_SHA256_HEX_BYTES];
+  gd_sha256_hex(m->base.sha256, hex);
+  GD_TRY(gd_bytes_printf(out, ", \"base\": {\"path\": "));
+  GD_TRY(gd_json_quote(out, m->base.path, strlen(m->base.path)));
+  return gd_bytes_printf(out, ", \"sha256\": \"%s\"}", hex);
 }
 
 static gd_status put_files(gd_bytes *out, const char *name, const gd_manifest_file *files, int32_t count) {
@@ -128,6 +154,7 @@ static gd_status put_json(gd_bytes *out, const gd_checkpoint *checkpoint, bool s
   GD_TRY(gd_bytes_printf(out, ", \"mesh\": {\"data\": %d, \"pipeline\": %d, \"context\": %d, \"tensor\": %d}",
                          m->mesh.size[GD_AXIS_DATA], m->mesh.size[GD_AXIS_PIPELINE], m->mesh.size[GD_AXIS_CONTEXT],
                          m->mesh.size[GD_AXIS_TENSOR]));
+  GD_TRY(put_task(out, m));
   GD_TRY(put_files(out, "files", m->files, m->file_count));
   GD_TRY(put_files(out, "tokenizer", m->tokenizer, m->tokenizer_count));
   GD_TRY(gd_bytes_printf(out, ", \"kinds\": ["));

@@ -13,7 +13,6 @@
 #include "launch/eval_texts.h"
 #include "launch/inference.h"
 #include "launch/options.h"
-#include "launch/train_spec.h"
 #include "launch/signals.h"
 #include "trainer/evaluate.h"
 
@@ -97,8 +96,12 @@ static gd_status open_windows(const eval *e, gd_window_source *source, gd_ids *i
                           "%s: found neither index.json nor validation/, expected a split or a dataset with a "
                           "validation split (--validation-fraction of gptdist-data prepare)",
                           e->data);
-    GD_TRY(gd_dataset_open_split(split ? e->data : path, source->length, false, true, &source->dataset));
-    GD_TRY(gd_train_spec_need_text(source->dataset, e->data));
+    GD_TRY(gd_dataset_open_split(split ? e->data : path, source->length, false, false, &source->dataset));
+    if (gd_dataset_task(source->dataset)->kind == GD_TASK_CLASSIFICATION)
+      return gd_fail_user(GD_USAGE,
+                          "%s: holds examples for classification, which have no next tokens to score; expected text or "
+                          "examples for sft",
+                          e->data);
     if (gd_dataset_vocabulary(source->dataset) > e->model.spec.model.vocabulary)
       return gd_fail_user(GD_USAGE, "%s has %d token ids, but the model only %d", e->data,
                           gd_dataset_vocabulary(source->dataset), e->model.spec.model.vocabulary);
@@ -203,16 +206,16 @@ typedef struct logits_printer {
 /* --json: the whole row with 9 significant digits; plain: the five largest. */
 static gd_status print_logits(void *context, int64_t position, const float *logits) {
   const logits_printer *p = context;
-  int32_t vocabulary = p->e->model.spec.model.vocabulary, top[5];
+  int32_t outputs = gd_model_outputs(&p->e->model.model), top[5];
   if (!p->e->first) return GD_OK;
   if (p->e->line.json) {
     printf("{\"position\":%lld,\"token\":%d,\"logits\":[", (long long)position, p->ids->ids[position]);
-    for (int32_t i = 0; i < vocabulary; i++) print_number(i ? "," : "", (double)logits[i]);
+    for (int32_t i = 0; i < outputs; i++) print_number(i ? "," : "", (double)logits[i]);
     puts("]}");
     return GD_OK;
   }
   int count = 0;
-  for (int32_t i = 0; i < vocabulary; i++) {
+  for (int32_t i = 0; i < outputs; i++) {
     int at = count < 5 ? count++ : 5;
     for (; at > 0 && logits[i] > logits[top[at - 1]]; at--)
       if (at < 5) top[at] = top[at - 1];
@@ -277,6 +280,7 @@ static gd_status work(void *context, gd_session *session) {
   e->options.context = e->length;
   if (e->kind == TASK_GENERATION) return generation(e, session);
   e->options.slots = e->kind == TASK_PIQA || e->kind == TASK_HELLASWAG ? GD_TASK_ANSWERS : 1;
+  e->options.any_head = e->kind == TASK_LOGITS;
   GD_TRY(gd_inference_open(session, &e->options, &e->model));
   gd_status status = gd_evaluator_open(&e->model.model, &e->evaluator);
   if (status == GD_OK) status = e->kind == TASK_PERPLEXITY ? perplexity(e) : e->kind == TASK_LOGITS ? logits(e) : run_task(e);
@@ -354,7 +358,9 @@ int main(int argc, char **argv) {
           "       gptdist-eval --task bleu|rouge|exact --hypotheses F --references F...",
       .takes_arguments = true, /* --references F F F */
       .more =
-          "perplexity: windows of --length tokens, every target once, the first of each window after one token.\n"
+          "perplexity: windows of --length tokens, every target once, the first of each window after one token; of examples "
+          "for\n"
+          "sft one each, its responses after what is before them.\n"
           "Under mpirun, --tensor N ranks share the model and windows or items are dealt to the groups.\n"
           "generation: the model writes the responses of a split prepared for sft (gptdist-data prepare --task sft), the most "
           "likely\n"

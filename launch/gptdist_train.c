@@ -76,9 +76,8 @@ static gd_status open_data(train *t) {
   gd_spec *spec = &t->spec;
   bool first = gd_session_rank(t->session) == 0;
   GD_TRY(gd_train_spec_open_data(spec, &t->origins, first, &t->data));
-  GD_TRY(gd_config_explain(gd_train_spec_need_text(t->data, "data.path"), &t->origins));
   GD_TRY(gd_dataset_open_validation(&spec->data, gd_dataset_length(t->data), spec->finetune.pack, &t->validation));
-  if (t->validation) GD_TRY(gd_config_explain(gd_train_spec_need_text(t->validation, "data.validation"), &t->origins));
+  if (t->validation) GD_TRY(gd_config_explain(gd_train_spec_check_validation(t->data, t->validation), &t->origins));
   GD_TRY(gd_config_explain(gd_train_spec_check_policy(spec, t->data, t->validation), &t->origins));
   return first ? gd_tokenizer_check(gd_dataset_tokenizer_folder(t->data), gd_dataset_tokenizer_digest(t->data)) : GD_OK;
 }

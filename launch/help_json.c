@@ -25,6 +25,7 @@ static const char *type_of(const gd_config_key *key) {
     case GD_KEY_SOURCES:
     case GD_KEY_PATTERNS: return "text or list";
     case GD_KEY_FACTORS: return "map of numbers";
+    case GD_KEY_WEIGHTS: return "text or list";
   }
   return "";
 }

@@ -93,6 +93,9 @@ static gd_status find_model(gd_inference *inference, const gd_inference_options 
     return gd_fail_user(GD_USAGE, "--checkpoint: not given; name a checkpoint, a run or a model folder");
   GD_TRY(gd_weight_source_open(inference->session, options->checkpoint, source));
   GD_TRY(make_spec(options, source, gd_session_ranks(inference->session), &inference->spec));
+  if (inference->spec.model.classes && !options->any_head)
+    return gd_fail_user(GD_USAGE, "%s: is a classifier of %d outputs, expected a language model", options->checkpoint,
+                        inference->spec.model.classes);
   GD_TRY(open_tokenizer(options, source, &inference->tokenizer));
   if (inference->tokenizer && gd_tokenizer_vocabulary(inference->tokenizer) > inference->spec.model.vocabulary)
     return gd_fail_user(GD_USAGE, "the tokenizer has %d ids, but the model only %d",

@@ -15,6 +15,7 @@ typedef struct gd_inference_options {
   const char *dtype;      /* "float32", "bfloat16"; NULL: the checkpoint's, float32 for a Hugging Face folder */
   int64_t threads;        /* a rank; 0 = the cores it may use, shared with the ranks that have the same */
   int64_t tensor;         /* 0: all ranks */
+  bool any_head;          /* a classifier will do; else it is refused */
   int64_t context;        /* capacity of a slot of the cache in tokens; 0: the model's context */
   int64_t slots;          /* of the cache; 0 = 1 */
 } gd_inference_options;

@@ -26,6 +26,7 @@ static void print_steps(const gd_plan *plan, const gd_layout *layout) {
       const gd_action *a = &plan->actions[k];
       printf("%s{\"row\": %d, \"action\": \"%s\", \"rows\": %d, \"repeats\": %d", comma(k == 0), k, gd_action_name(a->kind),
              rows, repeats);
+      if (a->kind == GD_DO_HEAD) printf(", \"head\": \"%s\"", gd_plan_head(layout));
       print_number("micro", a->micro);
       print_number("sequences", a->sequences ? a->sequences : -1);
       print_number("first_layer", a->layers ? a->first_layer : -1);

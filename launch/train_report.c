@@ -193,13 +193,17 @@ static gd_status early_line(gd_train_report *report, const gd_run_event *e) {
 
 gd_status gd_train_report_event(gd_train_report *report, const gd_run_event *e) {
   gd_metrics_line line = {.step = e->step, .tokens = e->tokens, .loss = e->loss, .ms = e->ms};
+  char accuracy[32] = "";
   switch (e->kind) {
     case GD_EVENT_STEP: return step_line(report, e);
     case GD_EVENT_VALIDATION:
-      gd_log(GD_LOG_INFO, "step %lld  validation loss %.4f  (%.1f s)%s", (long long)e->step, e->loss, e->ms / 1e3,
+      line.event = GD_METRICS_VALIDATION;
+      line.classifies = !isnan(e->accuracy);
+      line.accuracy = e->accuracy;
+      if (line.classifies) snprintf(accuracy, sizeof accuracy, "  accuracy %.4f", e->accuracy);
+      gd_log(GD_LOG_INFO, "step %lld  validation loss %.4f%s  (%.1f s)%s", (long long)e->step, e->loss, accuracy, e->ms / 1e3,
              e->best ? "  best so far" : "");
       if (e->lr_cut) gd_log(GD_LOG_INFO, "step %lld  learning rate cut to %.3g", (long long)e->step, e->lr);
-      line.event = GD_METRICS_VALIDATION;
       return tell(report, &line);
     case GD_EVENT_SAVING: line.event = GD_METRICS_CHECKPOINT; return tell(report, &line);
     case GD_EVENT_SAVED: gd_log(GD_LOG_INFO, "step %lld  checkpoint saved", (long long)e->step); return GD_OK;

@@ -1,6 +1,7 @@
 /* train_spec.c - makes the spec that trains out of run file, command line, the model to begin with and the data. */
 #include "launch/train_spec.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "io/data/metric.h"
@@ -33,6 +34,13 @@ gd_status gd_train_spec_load(const gd_command_line *line, gd_spec *spec, gd_conf
   return status == GD_OK ? gd_config_adopt_model(&brought.model, brought.model.init_from, spec, origins) : status;
 }
 
+/* The rows of a classifier to begin with are those of the data's labels. */
+static gd_status compare_labels(const gd_weight_source *source, const gd_dataset *data) {
+  const gd_manifest *manifest = source->checkpoint ? gd_checkpoint_manifest(source->checkpoint) : NULL;
+  if (!manifest || !manifest->spec.model.classes || gd_data_task_equal(&manifest->task, gd_dataset_task(data))) return GD_OK;
+  return gd_fail_user(GD_USAGE, "data.path: has other labels than the classifier of model.init_from %s", source->path);
+}
+
 /* Ids mean the same to the data as to the weights: the tokenizer kept with a checkpoint is the data's. A model folder of others
  * has no digest of ours. */
 static gd_status compare_tokenizers(const gd_spec *spec, const gd_dataset *data) {
@@ -53,6 +61,7 @@ static gd_status compare_tokenizers(const gd_spec *spec, const gd_dataset *data)
         "data.path: %s was made with tokenizer %s (%.12s), but the weights of model.init_from %s belong to %s "
         "(%.12s); prepare the data with --tokenizer %s",
         spec->data.path[0], name, digest, from, gd_tokenizer_name(tokenizer), gd_tokenizer_digest(tokenizer), source.tokenizer);
+  if (status == GD_OK) status = compare_labels(&source, data);
   if (tokenizer) gd_tokenizer_close(tokenizer);
   gd_weight_source_close(&source);
   return status;
@@ -67,10 +76,79 @@ static void settle_epochs(gd_spec *spec, const gd_dataset *data) {
   spec->run.epochs = spec->validation.interval_epochs = 0;
 }
 
+/* Outputs of the classifier that the labels of the data take, and its loss. */
+static gd_status settle_labels(gd_spec *spec, const gd_data_task *task) {
+  gd_finetune_spec *finetune = &spec->finetune;
+  int32_t labels = task->label_count, weights = finetune->class_weights.count;
+  if (finetune->loss == GD_LABEL_LOSS_AUTO) finetune->loss = task->multiple ? GD_LABEL_LOSS_SIGMOID : GD_LABEL_LOSS_SOFTMAX;
+  bool sigmoid = finetune->loss == GD_LABEL_LOSS_SIGMOID;
+  if (task->multiple && !sigmoid)
+    return gd_fail_user(GD_USAGE,
+                        "finetune.loss: found softmax, but a text of data.path may have several labels, expected sigmoid");
+  if (sigmoid && !task->multiple && labels != 2)
+    return gd_fail_user(GD_USAGE,
+                        "finetune.loss: found sigmoid, but data.path has %d labels of which a text has one, expected softmax",
+                        labels);
+  if (weights && task->multiple)
+    return gd_fail_user(GD_USAGE,
+                        "finetune.class_weights: weigh the one label of a text; a text of data.path may have several");
+  if (weights > 0 && weights != labels)
+    return gd_fail_user(GD_USAGE, "finetune.class_weights: found %d numbers, but data.path has %d labels", weights, labels);
+  int32_t classes = sigmoid && !task->multiple ? 1 : labels;
+  if (spec->model.classes && spec->model.classes != classes)
+    return gd_fail_user(GD_USAGE, "model.classes: found %d, but the %d labels of data.path take %d", spec->model.classes,
+                        labels, classes);
+  spec->model.classes = classes;
+  return GD_OK;
+}
+
+/* The weights of a list, or those of `balanced`, which are scikit-learn's. */
+static gd_status weigh_labels(const gd_class_weights *given, gd_dataset *data) {
+  const gd_data_task *task = gd_dataset_task(data);
+  size_t labels = (size_t)task->label_count;
+  int64_t *counts = calloc(labels + 1, sizeof *counts), documents = gd_dataset_documents(data);
+  float *weights = calloc(labels + 1, sizeof *weights);
+  gd_status status = counts && weights ? GD_OK : gd_fail(GD_NO_MEMORY, "no memory for %zu labels", labels);
+  if (status == GD_OK && given->count < 0) status = gd_dataset_label_counts(data, counts);
+  for (size_t i = 0; status == GD_OK && i < labels; i++) {
+    if (given->count < 0 && !counts[i])
+      status = gd_fail_user(GD_USAGE, "finetune.class_weights: found balanced, but label \"%s\" has no text in training",
+                            task->labels[i]);
+    else
+      weights[i] = given->count < 0 ? (float)((double)documents / ((double)labels * (double)counts[i])) : given->value[i];
+  }
+  if (status == GD_OK) status = gd_dataset_weigh_labels(data, weights);
+  free(counts), free(weights);
+  return status;
+}
+
+/* Examples of a task stand each by itself. */
+static gd_status settle_task(gd_spec *spec, const gd_dataset *data) {
+  static const gd_finetune_task kinds[] = {
+      [GD_TASK_LM] = GD_FINETUNE_LM, [GD_TASK_CLASSIFICATION] = GD_FINETUNE_CLASSIFICATION, [GD_TASK_SFT] = GD_FINETUNE_SFT};
+  static const char *const names[] = {"auto", "lm", "classification", "sft"};
+  gd_data_task_kind kind = gd_dataset_task(data)->kind;
+  if (spec->finetune.task != GD_FINETUNE_AUTO && spec->finetune.task != kinds[kind])
+    return gd_fail_user(GD_USAGE, "finetune.task: found %s, but data.path %s is for %s; drop the key, or name other data",
+                        names[spec->finetune.task], spec->data.path[0], gd_data_task_name(kind));
+  if (kind != GD_TASK_LM) spec->data.mask_documents = spec->data.reset_positions = true;
+  if (kind == GD_TASK_CLASSIFICATION) return settle_labels(spec, gd_dataset_task(data));
+  if (spec->model.classes)
+    return gd_fail_user(GD_USAGE, "model.classes: found %d, the outputs of a classifier, but data.path %s is for %s",
+                        spec->model.classes, spec->data.path[0], gd_data_task_name(kind));
+  if (spec->finetune.loss != GD_LABEL_LOSS_AUTO || spec->finetune.class_weights.count)
+    return gd_fail_user(GD_USAGE, "finetune.%s: is of a classifier, but data.path %s is for %s",
+                        spec->finetune.loss != GD_LABEL_LOSS_AUTO ? "loss" : "class_weights", spec->data.path[0],
+                        gd_data_task_name(kind));
+  return GD_OK;
+}
+
 gd_status gd_train_spec_open_data(gd_spec *spec, const gd_config_origins *origins, bool first, gd_dataset **out) {
   int32_t length = spec->batch.sequence ? spec->batch.sequence : spec->model.context;
   GD_TRY(gd_dataset_open(&spec->data, length, spec->batch.order, spec->run.seed, spec->finetune.pack, out));
   settle_epochs(spec, *out);
+  GD_TRY(gd_config_explain(settle_task(spec, *out), origins));
+  if (spec->finetune.class_weights.count) GD_TRY(weigh_labels(&spec->finetune.class_weights, *out));
   int32_t vocabulary = gd_dataset_vocabulary(*out);
   if (!spec->model.vocabulary) spec->model.vocabulary = vocabulary;
   if (spec->model.vocabulary >= vocabulary)
@@ -80,11 +158,19 @@ gd_status gd_train_spec_open_data(gd_spec *spec, const gd_config_origins *origin
                            origins);
 }
 
-gd_status gd_train_spec_need_text(const gd_dataset *dataset, const char *what) {
-  const gd_data_task *task = gd_dataset_task(dataset);
-  if (task->kind == GD_TASK_LM) return GD_OK;
-  return gd_fail_user(GD_USAGE, "%s: holds examples for %s, expected plain text (gptdist-data prepare without --task)", what,
-                      gd_data_task_name(task->kind));
+gd_status gd_train_spec_check_validation(const gd_dataset *data, const gd_dataset *validation) {
+  const gd_data_task *task = gd_dataset_task(data), *other = gd_dataset_task(validation);
+  if (task->kind != other->kind)
+    return gd_fail_user(GD_USAGE, "data.validation: is for another task (%s) than data.path (%s)",
+                        gd_data_task_name(other->kind), gd_data_task_name(task->kind));
+  if (!gd_data_task_equal(task, other))
+    return gd_fail_user(GD_USAGE, "data.validation: has %s than data.path",
+                        task->kind == GD_TASK_SFT ? "another template" : "other labels");
+  if (strcmp(gd_dataset_tokenizer_digest(data), gd_dataset_tokenizer_digest(validation)) != 0)
+    return gd_fail_user(GD_USAGE, "data.validation: was made with tokenizer %s (%.12s), data.path with %s (%.12s)",
+                        gd_dataset_tokenizer(validation), gd_dataset_tokenizer_digest(validation), gd_dataset_tokenizer(data),
+                        gd_dataset_tokenizer_digest(data));
+  return GD_OK;
 }
 
 gd_status gd_train_spec_check_policy(const gd_spec *spec, const gd_dataset *data, const gd_dataset *validation) {
@@ -116,7 +202,6 @@ gd_status gd_train_spec_plan(const gd_command_line *line, int32_t ranks, gd_spec
   bool known = spec->model.vocabulary > 0;
   gd_dataset *data = 0;
   gd_status status = spec->data.sources ? gd_train_spec_open_data(spec, origins, true, &data) : GD_OK;
-  if (status == GD_OK && data) status = gd_config_explain(gd_train_spec_need_text(data, "data.path"), origins);
   if (data) {
     gd_dataset_close(data);
     GD_TRY(status);

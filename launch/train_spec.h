@@ -10,13 +10,15 @@
  * hashed yet). Local, one rank's work. GD_USAGE also where a key contradicts that model; what reading the folder gives. */
 GD_CHECKED gd_status gd_train_spec_load(const gd_command_line *line, gd_spec *spec, gd_config_origins *origins);
 
-/* Opens the training data for the spec's windows; its vocabulary counts where none was given, and what is said in epochs
- * becomes steps. first: this rank (one does) also compares the data's tokenizer with that of model.init_from. Local. GD_USAGE
- * where the data does not fit the model; what gd_dataset_open gives. */
+/* Opens the training data for the spec's windows; its vocabulary counts where none was given, what is said in epochs becomes
+ * steps, and examples of a task stand each by itself (data.mask_documents, reset_positions); their labels say what the
+ * classifier is (model.classes, finetune.loss). first: this rank (one does) also compares the data's tokenizer with that of
+ * model.init_from. Local. GD_USAGE where the data does not fit the model or is for another task than finetune.task; what
+ * gd_dataset_open gives. */
 GD_CHECKED gd_status gd_train_spec_open_data(gd_spec *spec, const gd_config_origins *origins, bool first, gd_dataset **out);
 
-/* GD_USAGE for examples of a task: training and perplexity are of plain text. `what` is the key or option that named them. */
-GD_CHECKED gd_status gd_train_spec_need_text(const gd_dataset *dataset, const char *what);
+/* Whether a validation split is of the same task, labels, template and tokenizer. Local. GD_USAGE. */
+GD_CHECKED gd_status gd_train_spec_check_validation(const gd_dataset *data, const gd_dataset *validation);
 
 /* GD_USAGE: validation.metric is of other data; a key goes by validations, and there is no validation data (validation NULL).
  */

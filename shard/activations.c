@@ -140,6 +140,35 @@ static int64_t choose_head_rows(const gd_layout *layout, int64_t rows, int64_t f
   return chosen < rows ? chosen : rows;
 }
 
+/* Of a head of the vocabulary, backward; head_rows as below. */
+static void work_of_head(table *t, const gd_layout *layout, int64_t rows, int64_t head_rows) {
+  const gd_shape *s = &layout->shape;
+  work(t, GD_W_ROW_LOSS, PHASE_HEAD, "loss of a row", "[B*T]", GD_FLOAT32, rows);
+  if (head_rows == 0) head_rows = choose_head_rows(layout, rows, t->layer - t->head);
+  t->out->head_rows = head_rows;
+  work(t, GD_W_LOGITS, PHASE_HEAD, "logits", "[blocks][strip][V/R]", GD_FLOAT32, s->blocks * head_rows * s->block_vocabulary);
+  work(t, GD_W_ROW_MAX, PHASE_HEAD, "largest logit", "[strip]", GD_FLOAT32, head_rows);
+  work(t, GD_W_BLOCK_SUM, PHASE_HEAD, "sums of exp", "[R][strip]", GD_FLOAT32, s->all_blocks * head_rows);
+  work(t, GD_W_BLOCK_TARGET, PHASE_HEAD, "target logits", "[R][strip]", GD_FLOAT32, s->all_blocks * head_rows);
+  work(t, GD_W_ROW_SUM, PHASE_HEAD, "sum of exp", "[strip]", GD_FLOAT32, head_rows);
+  work(t, GD_W_ROW_TARGET, PHASE_HEAD, "target logit", "[strip]", GD_FLOAT32, head_rows);
+  work(t, GD_W_HEAD_SUMS, PHASE_HEAD, "sums of strips", "[levels][blocks][V/R][C]", GD_FLOAT32,
+       head_sums(layout, rows, head_rows) * head_gradient_elements(layout));
+}
+
+/* Of a classifier, backward. */
+static void work_of_classifier(table *t, const gd_layout *layout, int64_t documents) {
+  const gd_shape *s = &layout->shape;
+  int64_t rows = documents * s->width;
+  work(t, GD_W_ROW_LOSS, PHASE_HEAD, "loss of a document", "[documents]", GD_FLOAT32, documents);
+  work(t, GD_W_LOGITS, PHASE_HEAD, "logits", "[documents][classes]", GD_FLOAT32, documents * s->class_stride);
+  work(t, GD_W_ROW_MAX, PHASE_HEAD, "largest logit", "[documents]", GD_FLOAT32, documents);
+  work(t, GD_W_ROW_SUM, PHASE_HEAD, "sum of exp", "[documents]", GD_FLOAT32, documents);
+  work(t, GD_W_ROW_TARGET, PHASE_HEAD, "target logit", "[documents]", GD_FLOAT32, documents);
+  work(t, GD_W_PICKED, PHASE_HEAD, "last rows", "[documents][C]", s->dtype, rows);
+  work(t, GD_W_DPICKED, PHASE_HEAD, "gradient of last rows", "[documents][C]", s->dtype, layout->head_goes_back ? rows : 0);
+}
+
 void gd_layout_activations(const gd_layout *layout, int32_t sequences, bool backward, int64_t head_rows, gd_activations *out) {
   const gd_spec *spec = &layout->spec;
   const gd_shape *s = &layout->shape;
@@ -181,24 +210,38 @@ void gd_layout_activations(const gd_layout *layout, int32_t sequences, bool back
   } else {
     keep_layers_for_weights(&t, GD_A_ACTIVATED, down, "mlp activated", "[blocks][B*T][F/R]", stored, here * rows * s->ffn);
   }
-  keep_for_weights(&t, GD_A_FINAL, "final norm", "[B*T/tensor][C]", stored, some * c);
-  keep(&t, GD_A_FINAL_MEAN, "final mean", "[B*T/tensor]", GD_FLOAT32, some, 1);
-  keep(&t, GD_A_FINAL_RSTD, "final 1/std", "[B*T/tensor]", GD_FLOAT32, some, 1);
+  const bool classifies = s->classes > 0;
+  const int64_t documents = classifies ? (backward ? sequences * s->chunks * s->chunk_documents : rows) : 0;
+  const int64_t final = classifies ? documents : some, targets = classifies ? 0 : rows;
+  const char *final_rows = classifies ? "[documents][C]" : "[B*T/tensor][C]",
+             *final_row = classifies ? "[documents]" : "[B*T/tensor]";
+  out->documents = documents;
+  keep_for_weights(&t, GD_A_FINAL, "final norm", final_rows, stored, final * c);
+  keep(&t, GD_A_FINAL_MEAN, "final mean", final_row, GD_FLOAT32, final, 1);
+  keep(&t, GD_A_FINAL_RSTD, "final 1/std", final_row, GD_FLOAT32, final, 1);
   keep_for_weights(&t, GD_A_TOKENS, "tokens", "[B*T]", GD_INT32, rows);
-  keep(&t, GD_A_TARGETS, "targets", "[B*T]", GD_INT32, rows, 1);
-  keep(&t, GD_A_WEIGHTS, "target weights", "[B*T]", GD_FLOAT32, rows, 1);
+  keep(&t, GD_A_TARGETS, "targets", "[B*T]", GD_INT32, targets, 1);
+  keep(&t, GD_A_WEIGHTS, "target weights", "[B*T]", GD_FLOAT32, targets, 1);
+  if (classifies && backward) {
+    keep(&t, GD_A_LABEL_ROWS, "rows of labels", "[documents]", GD_INT32, documents, 1);
+    keep(&t, GD_A_LABELS, "labels", "[documents][columns]", GD_FLOAT32, documents * s->label_columns, 1);
+    keep(&t, GD_A_LABEL_WEIGHTS, "label weights", "[documents]", GD_FLOAT32, documents, 1);
+  }
   keep(&t, GD_A_DOCUMENTS, "document starts", "[B*T]", GD_INT32, spec->data.mask_documents ? rows : 0, 1);
   keep(&t, GD_A_SLOTS, "slots", "[rows]", GD_INT32, backward ? 0 : rows, 1);
-  keep(&t, GD_A_POSITIONS, "positions", "[rows]", GD_INT32, backward ? 0 : rows, 1);
+  keep_for_weights(&t, GD_A_POSITIONS, "positions", "[B*T]", GD_INT32, !backward || spec->data.reset_positions ? rows : 0);
 
   int64_t cut = tensor > 1 ? rows * c : 0; /* inference receives whole rows of every rank */
   work(&t, GD_W_GATHERED, PHASE_ALWAYS, "gathered rows", "[B*T][C]", stored, cut);
   work(&t, GD_W_PARTIAL, PHASE_ALWAYS, "partial sums", "[B*T][C]", GD_FLOAT32, rows * c);
   work(&t, GD_W_RECEIVED, PHASE_ALWAYS, "received sums", "[tensor][B*T/tensor][C]", GD_FLOAT32, backward ? cut : cut * tensor);
-  if (!backward) { /* whole rows, and a block of another rank */
+  if (!backward && classifies) {
+    work(&t, GD_W_LOGITS, PHASE_HEAD, "logits", "[B*T][classes]", GD_FLOAT32, rows * s->class_stride);
+  } else if (!backward) { /* whole rows, and a block of another rank */
     work(&t, GD_W_LOGITS, PHASE_HEAD, "logits", "[blocks+1][B*T][V/R]", GD_FLOAT32, (here + 1) * rows * s->block_vocabulary);
   } else {
-    int64_t leaves = tensor * gd_layout_leaves(layout, some);
+    int64_t leaves = tensor * gd_layout_leaves(layout, some), time_blocks = (int64_t)sequences * s->time_blocks;
+    if (classifies && leaves < time_blocks) leaves = time_blocks; /* those of its norm */
     int64_t widest = longest_vector(layout), there = layers_back ? 1 : 0, back = layout->head_goes_back ? some * c : 0;
     work(&t, GD_W_GATHERED_GRADIENT, PHASE_ALWAYS, "gathered gradients", "[B*T][C]", stored, there * cut);
     work(&t, GD_W_DRESIDUAL, PHASE_ALWAYS, "gradient of residual", "[B*T/tensor][C]", stored, back);
@@ -210,17 +253,10 @@ void gd_layout_activations(const gd_layout *layout, int32_t sequences, bool back
     work(&t, GD_W_DELTA, PHASE_LAYER, "row sums of dO*O", "[B][H/R][T]", GD_FLOAT32, there * rows * s->heads);
     work(&t, GD_W_DUP, PHASE_LAYER, "gradient of mlp up", "[blocks][B*T][F/R]", stored, there * here * rows * s->up);
     work(&t, GD_W_DACTIVATED, PHASE_LAYER, "gradient of activated", "[blocks][B*T][F/R]", stored, there * here * rows * s->ffn);
-    work(&t, GD_W_ROW_LOSS, PHASE_HEAD, "loss of a row", "[B*T]", GD_FLOAT32, rows);
-    if (head_rows == 0) head_rows = choose_head_rows(layout, rows, t.layer - t.head);
-    out->head_rows = head_rows;
-    work(&t, GD_W_LOGITS, PHASE_HEAD, "logits", "[blocks][strip][V/R]", GD_FLOAT32, here * head_rows * s->block_vocabulary);
-    work(&t, GD_W_ROW_MAX, PHASE_HEAD, "largest logit", "[strip]", GD_FLOAT32, head_rows);
-    work(&t, GD_W_BLOCK_SUM, PHASE_HEAD, "sums of exp", "[R][strip]", GD_FLOAT32, s->all_blocks * head_rows);
-    work(&t, GD_W_BLOCK_TARGET, PHASE_HEAD, "target logits", "[R][strip]", GD_FLOAT32, s->all_blocks * head_rows);
-    work(&t, GD_W_ROW_SUM, PHASE_HEAD, "sum of exp", "[strip]", GD_FLOAT32, head_rows);
-    work(&t, GD_W_ROW_TARGET, PHASE_HEAD, "target logit", "[strip]", GD_FLOAT32, head_rows);
-    work(&t, GD_W_HEAD_SUMS, PHASE_HEAD, "sums of strips", "[levels][blocks][V/R][C]", GD_FLOAT32,
-         head_sums(layout, rows, head_rows) * head_gradient_elements(layout));
+    if (classifies)
+      work_of_classifier(&t, layout, documents);
+    else
+      work_of_head(&t, layout, rows, head_rows);
   }
   for (int id = 0; id < GD_ACTIVATION_IDS; id++) {
     gd_activation_entry *e = &out->entries[id];

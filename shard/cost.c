@@ -51,8 +51,13 @@ static int64_t tensor_traffic_of(const gd_layout *layout, int64_t rows, int64_t 
     sums += 2;
     vectors += trained_of(layout, cut, 6);
   }
-  if (layout->head_goes_back) sums++;   /* the head's gradient */
-  if (layout->tables_trained) stored++; /* the embedding's */
+  if (layout->tables_trained) stored++; /* the embedding's gradient */
+  if (s->classes) {                     /* gathers a row a document, counted as one a chunk, and nothing else */
+    vectors -= trained_of(layout, final, 2);
+    return others * (some * s->width * ((stored - 1) * (int64_t)s->bytes + sums * 4) +
+                     vectors * gd_layout_leaves(layout, some) * s->width * 4 + some / s->chunk * s->width * (int64_t)s->bytes);
+  }
+  if (layout->head_goes_back) sums++; /* the head's gradient */
   /* Largest logits; sums of exponentials and target logits of the blocks here. */
   int64_t loss = rows * 4 + 2 * s->blocks * rows * 4;
   return others * (some * s->width * (stored * (int64_t)s->bytes + sums * 4) +
@@ -82,7 +87,8 @@ static double flops_per_token(const gd_layout *layout, double keys) {
     products += (double)(p->all_blocks * p->block_rows * p->block_cols) * (1 + (layer >= layout->lowest_layer) + p->trained);
   }
   int32_t back = m->layers - layout->lowest_layer;
-  products += (double)m->vocabulary * m->width * (1 + layout->head_goes_back + gd_layout_trains(layout, layout->head));
+  double head = m->classes ? (double)m->classes / layout->spec.batch.sequence : m->vocabulary; /* a document a sequence */
+  products += head * m->width * (1 + layout->head_goes_back + gd_layout_trains(layout, layout->head));
   return 2.0 * products + attention * (m->layers + 2.0 * back);
 }
 

@@ -253,6 +253,12 @@ static gd_status add_head(builder *b) {
   return add_vocabulary(b, "head.weight", &b->layout->head);
 }
 
+static gd_status add_classifier(builder *b) {
+  const gd_model_spec *m = &b->layout->spec.model;
+  part rows = {"classifier.weight", m->classes, m->width, m->classes};
+  return add_parameter(b, "", rows.suffix, GD_CUT_NONE, &rows, 1, false, m->init_std, 0, &b->layout->head);
+}
+
 static gd_status add_all(builder *b) {
   gd_layout *layout = b->layout;
   const gd_model_spec *m = &layout->spec.model;
@@ -266,6 +272,7 @@ static gd_status add_all(builder *b) {
     GD_TRY(add_buckets(b, i, name, add_layer));
   }
   GD_TRY(add_buckets(b, m->layers, "final_norm", add_final_norm));
+  if (m->classes) return add_buckets(b, m->layers, "classifier", add_classifier);
   layout->head = layout->token_table;
   return m->tied_head ? GD_OK : add_buckets(b, m->layers, "head", add_head);
 }
@@ -360,7 +367,7 @@ gd_status gd_layout_create(const gd_spec *spec, const gd_mesh *mesh, int32_t ran
   }
   out->gradient_bucket_count = out->bucket_count;
   out->tied_head_bucket = -1;
-  if (spec->model.tied_head && out->buckets[0].trained) add_tied_head(out);
+  if (spec->model.tied_head && !spec->model.classes && out->buckets[0].trained) add_tied_head(out);
   find_lowest(out);
   place_buckets(out);
   return GD_OK;

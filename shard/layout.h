@@ -84,7 +84,8 @@ typedef struct gd_layout {
   int32_t tied_head_bucket;      /* bucket_count, shaped like bucket 0, to which it is added; -1 = not tied, or frozen */
   gd_bucket *buckets;
 
-  int32_t token_table, position_table, final_norm_weight, final_norm_bias, head; /* head == token_table when tied */
+  /* head: == token_table when tied; of a classifier its weight */
+  int32_t token_table, position_table, final_norm_weight, final_norm_bias, head;
   gd_layer_parameters *layers;
   /* The lowest layer that backward goes through, L: none, only the head's row learns; and whether the tables behind it do. */
   int32_t lowest_layer;
@@ -187,8 +188,11 @@ typedef enum gd_activation_id {
   GD_A_TARGETS,
   GD_A_WEIGHTS,
   GD_A_DOCUMENTS,
-  GD_A_SLOTS,
-  GD_A_POSITIONS, /* inference: of each row its slot of the cache, and its position */
+  GD_A_SLOTS,      /* inference: of each row its slot of the cache */
+  GD_A_POSITIONS,  /* of each row its position: inference, and where documents begin anew */
+  GD_A_LABEL_ROWS, /* of a classifier, this and the next two: a number, or label_columns, for each of its rows */
+  GD_A_LABELS,
+  GD_A_LABEL_WEIGHTS,
   GD_W_GATHERED,
   GD_W_GATHERED_GRADIENT, /* [B*T][C] stored; only where tensor > 1 */
   GD_W_PARTIAL,
@@ -210,6 +214,8 @@ typedef enum gd_activation_id {
   GD_W_ROW_TARGET,
   GD_W_HEAD_SUMS, /* [levels][head's block_elems * blocks] float32: gradients of strips that wait for their siblings */
   GD_W_ROW_LOSS,
+  GD_W_PICKED,
+  GD_W_DPICKED, /* [rows of the classifier][C] stored: inputs of its norm, and their gradients */
   GD_ACTIVATION_IDS
 } gd_activation_id;
 
@@ -217,7 +223,8 @@ typedef struct gd_activations {
   int32_t sequences; /* most a micro-batch has */
   int64_t rows;      /* B * T */
   int64_t rows_here; /* rows / tensor: the residual stream and the norms */
-  int64_t head_rows; /* most rows of a strip of the head; backward only */
+  int64_t head_rows; /* most rows of a strip of the head; backward only, and no classifier's */
+  int64_t documents; /* most rows of a classifier: chunks x chunk_documents */
   gd_activation_entry entries[GD_ACTIVATION_IDS];
   int32_t slots;      /* micro-batches alive at once */
   int64_t slot_bytes; /* what one of them keeps */

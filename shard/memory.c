@@ -32,6 +32,9 @@ static const gd_memory names[GD_MEMORY_IDS] = {
     [GD_M_HOST_FLAGS] = {"flags on the host", GD_MEMORY_HOST, 0},
     [GD_M_HOST_BATCHES] = {"batches on the host", GD_MEMORY_HOST, 0},
     [GD_M_HOST_VALIDATION_BATCH] = {"validation batch on the host", GD_MEMORY_HOST, 0},
+    [GD_M_HOST_LABELS] = {"labels on the host", GD_MEMORY_HOST, 0},
+    [GD_M_HOST_VALIDATION_LABELS] = {"validation labels on the host", GD_MEMORY_HOST, 0},
+    [GD_M_HOST_VALIDATION_LOGITS] = {"validation logits on the host", GD_MEMORY_HOST, 0},
 };
 
 void gd_memory_of_training(const gd_layout *layout, gd_memory out[GD_MEMORY_IDS]) {
@@ -65,9 +68,15 @@ void gd_memory_of_training(const gd_layout *layout, gd_memory out[GD_MEMORY_IDS]
   out[GD_M_VERDICT].bytes = GD_VERDICT_BYTES;
   out[GD_M_HOST_VERDICT].bytes = 2 * GD_VERDICT_BYTES;
   out[GD_M_FLAGS].bytes = out[GD_M_HOST_FLAGS].bytes = 2 * 4 * 8;
-  int64_t batch = share * (4 * (int64_t)spec->batch.sequence + 1) * 4;
+  const gd_shape *s = &layout->shape;
+  int64_t documents = s->classes ? (spec->finetune.pack ? s->sequence : 1) : 0; /* most of a sequence */
+  int64_t batch = share * (5 * s->sequence + documents * (2 + s->label_columns)) * 4;
+  int64_t rows = s->classes ? share * s->chunks * s->chunk_documents : 0, labels = rows * (2 + s->label_columns) * 4;
   out[GD_M_HOST_BATCHES].bytes = 2 * batch;
   out[GD_M_HOST_VALIDATION_BATCH].bytes = validates ? batch : 0;
+  out[GD_M_HOST_LABELS].bytes = 2 * labels;
+  out[GD_M_HOST_VALIDATION_LABELS].bytes = validates ? labels : 0;
+  out[GD_M_HOST_VALIDATION_LOGITS].bytes = validates ? rows * s->class_stride * 4 : 0;
   out[GD_M_HOST_SNAPSHOT].bytes = (gd_layout_saved_units(layout) + (adam ? 2 : 1) * units) * GD_UNIT_ELEMS * 4;
 }
 

@@ -34,8 +34,12 @@ typedef enum gd_memory_id {
   GD_M_HOST_VALIDATION, /* [global][2] float32 */
   GD_M_HOST_VERDICT,    /* [2 steps] */
   GD_M_HOST_FLAGS,
-  GD_M_HOST_BATCHES,          /* [2 steps]: tokens, targets, weights, documents [share][T] and labels [share], 4 bytes each */
-  GD_M_HOST_VALIDATION_BATCH, /* one such, where there is a validation */
+  GD_M_HOST_BATCHES,           /* [2 steps]: a number of 4 bytes for each token, and what a classifier's documents have
+                                  (io/data/dataset.h) */
+  GD_M_HOST_VALIDATION_BATCH,  /* one such, where there is a validation */
+  GD_M_HOST_LABELS,            /* [2 steps]: rows, labels, weights of a classifier's rows, 4 bytes each */
+  GD_M_HOST_VALIDATION_LABELS, /* one such, where there is a validation */
+  GD_M_HOST_VALIDATION_LOGITS, /* float32, of as many */
   GD_MEMORY_IDS
 } gd_memory_id;
 

@@ -29,6 +29,10 @@ const char *gd_action_name(gd_action_kind kind) {
   return kinds[kind].name;
 }
 
+const char *gd_plan_head(const gd_layout *layout) {
+  return layout->shape.classes ? "classifier" : "lm";
+}
+
 bool gd_action_communicates(gd_action_kind kind) {
   return kinds[kind].communicates;
 }
@@ -243,7 +247,10 @@ const char *gd_plan_line(const gd_plan *plan, const gd_layout *layout, int32_t r
   if (a->waits_for == GD_WAITS_STEP_BEFORE) snprintf(waits, sizeof waits, "gathers of the step before");
   if (a->waits_for >= 0) snprintf(waits, sizeof waits, "row %d", a->waits_for);
   if (last->waits_for != a->waits_for) snprintf(waits, sizeof waits, "the row before");
-  snprintf(out, bytes, "%6d %6d  %-15s %13s %9s %9s  %-36s %6s  %s", row, repeats, gd_action_name(a->kind), micro, sequences,
-           layers, bucket, slot, waits);
+  char name[32];
+  snprintf(name, sizeof name, "%s%s%s", gd_action_name(a->kind), a->kind == GD_DO_HEAD ? " " : "",
+           a->kind == GD_DO_HEAD ? gd_plan_head(layout) : "");
+  snprintf(out, bytes, "%6d %6d  %-15s %13s %9s %9s  %-36s %6s  %s", row, repeats, name, micro, sequences, layers, bucket, slot,
+           waits);
   return out;
 }

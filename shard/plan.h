@@ -56,6 +56,8 @@ GD_CHECKED gd_status gd_plan_create_validation(const gd_layout *layout, gd_plan 
 void gd_plan_free(gd_plan *plan);
 
 const char *gd_action_name(gd_action_kind kind);
+/* Which head the head's rows are of: "lm", "classifier". */
+const char *gd_plan_head(const gd_layout *layout);
 bool gd_action_communicates(gd_action_kind kind);
 /* Whether the row works on a bucket's weights or gradients: its layers are among the row's. */
 bool gd_action_covers(const gd_action *action, const gd_layout *layout, int32_t bucket);

@@ -1,6 +1,8 @@
 /* shape.c - sizes from the spec, in one place. */
 #include "shard/shape.h"
 
+#include "shard/base/round.h"
+
 gd_shape gd_shape_of(const gd_spec *spec, int32_t tensor_rank, int32_t tensor_ranks) {
   const gd_model_spec *m = &spec->model;
   int32_t r = spec->parallel.blocks;
@@ -23,5 +25,11 @@ gd_shape gd_shape_of(const gd_spec *spec, int32_t tensor_rank, int32_t tensor_ra
   s.ffn = m->ffn / r;
   s.up = m->activation == GD_ACTIVATION_SWIGLU ? 2 * s.ffn : s.ffn;
   s.block_vocabulary = gd_spec_padded_vocabulary(spec) / r;
+  s.classes = m->classes;
+  s.label_columns = spec->finetune.loss == GD_LABEL_LOSS_SIGMOID ? s.classes : s.classes > 0;
+  s.class_stride = gd_round_up(s.classes, 16);
+  s.chunks = (int64_t)s.time_blocks * r;
+  s.chunk = s.sequence / s.chunks;
+  s.chunk_documents = spec->finetune.pack ? s.chunk : 1;
   return s;
 }

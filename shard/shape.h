@@ -24,6 +24,11 @@ typedef struct gd_shape {
   int64_t ffn;              /* F/R */
   int64_t up;               /* elements of a row that the first product of the mlp gives: F/R, or gate and up */
   int64_t block_vocabulary; /* with padding */
+  /* Of a classifier. Its rows are the last rows of the documents, chunk by chunk; empty places are zeros. */
+  int64_t classes, label_columns; /* outputs; numbers that say a document's label */
+  int64_t class_stride;           /* distance of two rows of logits, elements */
+  int64_t chunks, chunk;          /* K R of a sequence: T/(K R) rows, which one tensor rank has */
+  int64_t chunk_documents;        /* most of them in a chunk */
 } gd_shape;
 
 /* spec must be resolved; tensor_rank of tensor_ranks. Local. */

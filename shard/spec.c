@@ -145,6 +145,9 @@ static gd_status resolve_batch(gd_spec *spec, int32_t data) {
   if (batch->sequence > spec->model.context)
     return gd_fail_user(GD_USAGE, "batch.sequence: found %d, expected at most model.context %d", batch->sequence,
                         spec->model.context);
+  if (spec->data.reset_positions && !spec->data.mask_documents)
+    return gd_fail_user(GD_USAGE,
+                        "data.reset_positions: needs data.mask_documents: true, or tokens would see others at their own place");
   if (batch->global % data)
     return gd_fail_user(
         GD_USAGE,
@@ -236,6 +239,9 @@ int64_t gd_spec_parameters(const gd_spec *spec) {
   layer_elements(m, &matrices, &vectors);
   int64_t total = m->layers * (matrices + vectors) + table;
   if (m->position == GD_POSITION_LEARNED) total += (int64_t)m->context * m->width;
-  if (!m->tied_head) total += table;
+  if (m->classes)
+    total += (int64_t)m->classes * m->width;
+  else if (!m->tied_head)
+    total += table;
   return total + m->width * (m->norm == GD_NORM_LAYERNORM ? 2 : 1);
 }

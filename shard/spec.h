@@ -37,6 +37,7 @@ typedef struct gd_model_spec {
   int32_t ffn;        /* F, inner width of the mlp; 0 in the file means 4 * width */
   int32_t vocabulary; /* V, the true size; 0 in the file means the tokenizer's */
   int32_t context;    /* longest sequence, rows of the position table */
+  int32_t classes;    /* outputs of a classifier in the head's place; 0: the head of a language model */
   gd_norm norm;
   gd_activation activation;
   gd_position position;
@@ -70,6 +71,7 @@ typedef struct gd_data_spec {
   float weight[GD_MAX_SOURCES];
   char validation[GD_PATH_BYTES]; /* "" = PATH[0]/validation where it exists */
   bool mask_documents;            /* attention does not look across document boundaries */
+  bool reset_positions;           /* positions begin anew in each document; with mask_documents */
   int32_t prefetch;               /* batches read ahead */
 } gd_data_spec;
 
@@ -80,9 +82,30 @@ typedef struct gd_patterns {
   float value[GD_MAX_PATTERNS];
 } gd_patterns;
 
+/* What the data must be for. */
+typedef enum gd_finetune_task {
+  GD_FINETUNE_AUTO,
+  GD_FINETUNE_LM,
+  GD_FINETUNE_CLASSIFICATION,
+  GD_FINETUNE_SFT
+} gd_finetune_task;
+
+/* Of a classifier: cross entropy over the classes, or of each class by itself; AUTO is settled by the data. */
+typedef enum gd_label_loss { GD_LABEL_LOSS_AUTO, GD_LABEL_LOSS_SOFTMAX, GD_LABEL_LOSS_SIGMOID } gd_label_loss;
+
+/* Of the documents of a class in the loss. count 0: all weigh 1; GD_WEIGHTS_BALANCED: documents / (classes x its documents). */
+enum { GD_MAX_CLASS_WEIGHTS = 128, GD_WEIGHTS_BALANCED = -1 };
+typedef struct gd_class_weights {
+  int32_t count;
+  float value[GD_MAX_CLASS_WEIGHTS];
+} gd_class_weights;
+
 typedef struct gd_finetune_spec {
+  gd_finetune_task task;
   gd_patterns train; /* patterns, "head", "top:K" (shard/trained.h); none: all; values are 0 */
   bool pack;         /* rows hold several examples of a task, not one */
+  gd_label_loss loss;
+  gd_class_weights class_weights;
 } gd_finetune_spec;
 
 typedef enum gd_sample_order { GD_ORDER_SHUFFLED, GD_ORDER_SEQUENTIAL, GD_ORDER_RANDOM_OFFSET } gd_sample_order;
@@ -118,6 +141,7 @@ typedef struct gd_optimizer_spec {
   bool nesterov;               /* SGD: Sutskever et al. 2013 */
   float weight_decay;          /* decoupled, on matrices only */
   float clip;                  /* global gradient norm; 0 = off */
+  float label_smoothing;       /* share of a target that goes to all outputs alike, in training */
   gd_patterns lr_scale;        /* factors of the learning rate; of those that match a tensor the last counts, none: 1 */
 } gd_optimizer_spec;
 

@@ -24,7 +24,8 @@ static bool is_word(const char *pattern) {
 }
 
 static bool of_the_head(const gd_spec *spec, const char *tensor) {
-  return matches("final_norm.*", tensor) || matches(spec->model.tied_head ? "token_embedding.*" : "head.*", tensor);
+  const char *head = spec->model.classes ? "classifier.*" : spec->model.tied_head ? "token_embedding.*" : "head.*";
+  return matches("final_norm.*", tensor) || matches(head, tensor);
 }
 
 static bool trains(const gd_spec *spec, const char *pattern, const char *tensor) {

@@ -12,7 +12,7 @@
 #include "trainer/kernels.h"
 
 enum { TABLE_POINTER = sizeof(void (*)(void)) };
-static_assert(sizeof(gd_kernels_ops) == 33 * TABLE_POINTER, "name, bfloat16 and 31 functions");
+static_assert(sizeof(gd_kernels_ops) == 36 * TABLE_POINTER, "name, bfloat16 and 34 functions");
 static_assert(sizeof(gd_device_ops) == 19 * TABLE_POINTER, "name and 18 functions");
 static_assert(sizeof(gd_collectives_ops) == 10 * TABLE_POINTER, "name and 9 functions");
 

@@ -12,7 +12,7 @@ typedef struct scored_row {
 } scored_row;
 
 gd_status gd_evaluator_open(gd_model *model, gd_evaluator *out) {
-  size_t rows = (size_t)model->activations.rows, elems = rows * (size_t)model->layout.spec.model.vocabulary;
+  size_t rows = (size_t)model->activations.rows, elems = rows * (size_t)gd_model_outputs(model);
   *out = (gd_evaluator){.model = model};
   out->logits = malloc(elems * sizeof *out->logits);
   out->tokens = malloc(rows * sizeof *out->tokens);
@@ -44,7 +44,7 @@ static gd_status check_tokens(const gd_model *model, const int32_t *tokens, int6
 gd_status gd_evaluator_logits(gd_evaluator *evaluator, const int32_t *tokens, int64_t count, gd_logits_row *visit,
                               void *context) {
   gd_model *model = evaluator->model;
-  int64_t vocabulary = model->layout.spec.model.vocabulary;
+  int64_t outputs = gd_model_outputs(model);
   int32_t most = (int32_t)model->activations.rows;
   GD_TRY(check_tokens(model, tokens, count));
   model->cache.lengths[0] = 0;
@@ -52,7 +52,7 @@ gd_status gd_evaluator_logits(gd_evaluator *evaluator, const int32_t *tokens, in
     int32_t rows = count - first < most ? (int32_t)(count - first) : most;
     gd_infer_part part = {0, rows, rows};
     GD_TRY(gd_model_infer(model, &part, 1, tokens + first, evaluator->logits));
-    for (int32_t r = 0; r < rows; r++) GD_TRY(visit(context, first + r, evaluator->logits + r * vocabulary));
+    for (int32_t r = 0; r < rows; r++) GD_TRY(visit(context, first + r, evaluator->logits + r * outputs));
   }
   return GD_OK;
 }

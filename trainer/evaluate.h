@@ -11,7 +11,7 @@
 
 typedef struct gd_evaluator {
   gd_model *model; /* opened for inference */
-  float *logits;   /* host [rows of a call][V] */
+  float *logits;   /* host [rows of a call][outputs of the model] */
   int32_t *tokens; /* [rows of a call] */
   void *rows;
 } gd_evaluator;
@@ -19,7 +19,7 @@ typedef struct gd_evaluator {
 GD_CHECKED gd_status gd_evaluator_open(gd_model *model, gd_evaluator *out);
 void gd_evaluator_close(gd_evaluator *evaluator);
 
-/* Logits [V] (host) after tokens[0 .. position]. */
+/* Logits [outputs] (host: the vocabulary's, or a classifier's classes) after tokens[0 .. position]. */
 typedef gd_status gd_logits_row(void *context, int64_t position, const float *logits);
 
 /* Runs tokens[count] from an empty cache and visits the logits of every position in order. GD_USAGE when they do not fit the
@@ -56,7 +56,8 @@ typedef bool gd_score_stop(void *context);
 GD_CHECKED gd_status gd_score_all(gd_evaluator *evaluator, int64_t items, gd_score_item *score, gd_score_stop *stop,
                                   void *context, double totals[GD_SCORE_SUMS], int64_t *done);
 
-/* ---- perplexity: windows of a split, or of one text's ids; sums 0 = -log-likelihood, 1 = targets ---- */
+/* ---- perplexity: windows of a split (of a task not packed: an example each), or of one text's ids; sums 0 = -log-likelihood,
+ * 1 = targets ---- */
 
 typedef struct gd_window_source {
   gd_dataset *dataset; /* one of the two */

@@ -241,6 +241,10 @@ typedef struct gd_loss {
   void *dlogits; /* [rows][dld] stored: (exp / row_sum - onehot) * weight; padding columns +0; may be logits when float32 */
   int64_t dld;
   float *row_loss; /* loss_rows: [rows] = weight * (log(row_sum) - row_target) */
+  /* Label smoothing (Szegedy et al. 2016), 0: none: block_target is (1 - smoothing) * its own + spread * ROW SUM over the block
+   * of (logit - row_max), and the gradient (exp / row_sum - spread - (1 - smoothing) * onehot) * weight. spread: smoothing / V.
+   */
+  float smoothing, spread;
   /* loss_whole: block 0 begins at column first_column, the others follow; valid_columns of all of them together. Block j has
    * logits + j * block_stride and dlogits + j * dblock_stride (NULL: no gradient). It writes row_max, which need not be set,
    * block_sum and block_target, [blocks][rows] both, and leaves the logits undefined. */
@@ -264,6 +268,33 @@ static inline gd_loss gd_loss_block(const gd_loss *whole, int32_t block) {
   return a;
 }
 
+/* Cross entropy of each output by itself: with y = label * (1 - smoothing) + smoothing / 2 and w = weight / columns
+ *   row_loss[row] = w * ROW SUM over the columns of (max(z, 0) - z * y + log(1 + exp(-|z|)))
+ *   dlogits[row][column] = (1 / (1 + exp(-z)) - y) * w    stored; may be logits when float32, or narrower in their place */
+typedef struct gd_label_loss_args {
+  gd_dtype dtype;
+  int64_t rows, columns;
+  const float *logits; /* [rows][ld] */
+  int64_t ld;
+  const float *labels;  /* [rows][columns], 0 to 1 */
+  const float *weights; /* [rows] */
+  float smoothing;
+  float *row_loss; /* [rows] */
+  void *dlogits;   /* [rows][dld] stored; NULL: none */
+  int64_t dld;
+} gd_label_loss_args;
+
+/* Rows by number. rows_pick: to[i] = from[index[i] - first], zeros where that is no row of from's `size`. rows_put: to[index[i]
+ * - first] = from[i], where that is one of to's `size`; others are left alone, no index comes twice. */
+typedef struct gd_rows_pick {
+  gd_dtype dtype;
+  int64_t count, width;
+  const int32_t *index; /* [count] */
+  int64_t first, size;
+  const void *from;
+  void *to;
+} gd_rows_pick;
+
 /* per sequence: sums[2 s] = CHAIN over t of row_loss, sums[2 s + 1] = CHAIN over t of weights. */
 typedef struct gd_loss_sums {
   int64_t sequences, length;
@@ -279,7 +310,7 @@ typedef struct gd_verdict {
   int64_t applied_steps;       /* after this step; the t of Adam's bias correction */
   int64_t bad_steps;           /* consecutive skipped ones, this included */
   double loss_sum, weight_sum; /* over the global batch, TREE over sequences */
-  double gradient_norm;        /* of the mean loss, before clipping */
+  double gradient_norm;        /* of the mean loss, before clipping; 0: no target, which is not applied either */
   float scale;                 /* clip coefficient / weight_sum: multiplies every gradient in the update */
   float bias1, bias2;          /* 1 - beta^t */
 } gd_verdict;
@@ -371,6 +402,9 @@ typedef struct gd_kernels_ops {
   gd_status (*loss_rows)(gd_kernels *, const gd_loss *);
   gd_status (*loss_whole)(gd_kernels *, const gd_loss *);
   gd_status (*loss_sums)(gd_kernels *, const gd_loss_sums *);
+  gd_status (*label_loss)(gd_kernels *, const gd_label_loss_args *);
+  gd_status (*rows_pick)(gd_kernels *, const gd_rows_pick *);
+  gd_status (*rows_put)(gd_kernels *, const gd_rows_pick *);
   gd_status (*unit_squares)(gd_kernels *, const gd_unit_squares *);
   gd_status (*unit_nodes)(gd_kernels *, const gd_unit_nodes *);
   gd_status (*node_sums)(gd_kernels *, const gd_node_sums *);

@@ -5,19 +5,21 @@
 
 #include "trainer/layers/layers.h"
 
-gd_status gd_model_load_batch(gd_model *model, const gd_micro *micro, const int32_t *tokens, const int32_t *targets,
-                              const float *weights, const int32_t *document_starts) {
-  const gd_device_ops *ops = model->device->ops;
-  gd_stream *stream = model->device->compute;
-  size_t bytes = (size_t)micro->rows * 4;
-  GD_TRY(ops->copy(stream, gd_model_kept(model, micro, GD_A_TOKENS, 0), tokens, bytes, GD_COPY_HOST_TO_DEVICE));
-  if (targets) {
-    GD_TRY(ops->copy(stream, gd_model_kept(model, micro, GD_A_TARGETS, 0), targets, bytes, GD_COPY_HOST_TO_DEVICE));
-    GD_TRY(ops->copy(stream, gd_model_kept(model, micro, GD_A_WEIGHTS, 0), weights, bytes, GD_COPY_HOST_TO_DEVICE));
-  }
-  if (model->layout.spec.data.mask_documents && document_starts)
-    GD_TRY(ops->copy(stream, gd_model_kept(model, micro, GD_A_DOCUMENTS, 0), document_starts, bytes, GD_COPY_HOST_TO_DEVICE));
-  return GD_OK;
+/* A number a row, of 4 bytes. */
+static gd_status load_rows(gd_model *model, const gd_micro *micro, gd_activation_id to, const void *from) {
+  return model->device->ops->copy(model->device->compute, gd_model_kept(model, micro, to, 0), from, (size_t)micro->rows * 4,
+                                  GD_COPY_HOST_TO_DEVICE);
+}
+
+gd_status gd_model_load_batch(gd_model *model, gd_micro *micro, const gd_batch *batch, const gd_labels *labels, int64_t first) {
+  const gd_data_spec *data = &model->layout.spec.data;
+  int64_t row = first * batch->length;
+  GD_TRY(load_rows(model, micro, GD_A_TOKENS, batch->tokens + row));
+  if (!labels) GD_TRY(load_rows(model, micro, GD_A_TARGETS, batch->targets + row));
+  if (!labels) GD_TRY(load_rows(model, micro, GD_A_WEIGHTS, batch->weights + row));
+  if (data->mask_documents) GD_TRY(load_rows(model, micro, GD_A_DOCUMENTS, batch->document_starts + row));
+  if (data->reset_positions) GD_TRY(load_rows(model, micro, GD_A_POSITIONS, batch->positions + row));
+  return labels ? gd_classifier_load(model, micro, labels, first) : GD_OK;
 }
 
 /* The buckets of these parameters must have come from the ranks that updated them; what is frozen is there. */
@@ -52,10 +54,25 @@ gd_status gd_model_forward(gd_model *model, const gd_micro *micro, int32_t first
   return GD_OK;
 }
 
-gd_status gd_model_loss(gd_model *model, const gd_micro *micro, float *sums, bool gradient) {
+static gd_status await_head(gd_model *model) {
   const gd_layout *layout = &model->layout;
-  GD_TRY(await_weights(model, (int32_t[]){layout->final_norm_weight, layout->final_norm_bias, layout->head}, 3));
-  return gd_head_loss(model, micro, sums, gradient);
+  return await_weights(model, (int32_t[]){layout->final_norm_weight, layout->final_norm_bias, layout->head}, 3);
+}
+
+gd_status gd_model_loss(gd_model *model, const gd_micro *micro, float *sums, bool gradient) {
+  GD_TRY(await_head(model));
+  return model->layout.shape.classes ? gd_classifier_loss(model, micro, sums, NULL, gradient)
+                                     : gd_head_loss(model, micro, sums, gradient);
+}
+
+gd_status gd_model_classify(gd_model *model, const gd_micro *micro, float *sums, float *host_logits) {
+  GD_TRY(await_head(model));
+  return gd_classifier_loss(model, micro, sums, host_logits, false);
+}
+
+int32_t gd_model_outputs(const gd_model *model) {
+  const gd_shape *s = &model->layout.shape;
+  return (int32_t)(s->classes ? s->classes : s->vocabulary);
 }
 
 gd_status gd_model_backward(gd_model *model, const gd_micro *micro, int32_t first_layer, int32_t layers) {
@@ -96,12 +113,12 @@ gd_status gd_model_infer(gd_model *model, const gd_infer_part *parts, int32_t co
   GD_TRY(place_rows(model, parts, count, &rows));
   gd_micro micro = {.sequences = 1, .rows = rows, .rows_here = rows, .parts = parts, .part_count = count};
   size_t bytes = (size_t)rows * sizeof(int32_t);
-  GD_TRY(gd_model_load_batch(model, &micro, tokens, 0, 0, 0));
+  GD_TRY(load_rows(model, &micro, GD_A_TOKENS, tokens));
   GD_TRY(ops->copy(stream, gd_model_kept(model, &micro, GD_A_SLOTS, 0), model->cache.places, bytes, GD_COPY_HOST_TO_DEVICE));
   GD_TRY(ops->copy(stream, gd_model_kept(model, &micro, GD_A_POSITIONS, 0), model->cache.places + model->activations.rows,
                    bytes, GD_COPY_HOST_TO_DEVICE));
   GD_TRY(gd_model_forward(model, &micro, 0, model->layout.shape.layers));
-  GD_TRY(gd_head_logits(model, &micro, logits));
+  GD_TRY(model->layout.shape.classes ? gd_classifier_logits(model, &micro, logits) : gd_head_logits(model, &micro, logits));
   for (int32_t i = 0; i < count; i++) model->cache.lengths[parts[i].slot] += parts[i].rows;
   return ops->stream_sync(stream);
 }

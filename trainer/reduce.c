@@ -86,3 +86,7 @@ gd_status gd_reduce_local_vector(gd_model *model, const gd_micro *micro, const f
   return into_slots(model, micro, leaves, gd_layout_leaves(&model->layout, micro->rows), leaves_of_a_time_block(model),
                     parameter, block, width);
 }
+
+gd_status gd_reduce_time_blocks(gd_model *model, const gd_micro *micro, const float *leaves, int32_t parameter, int64_t width) {
+  return into_slots(model, micro, leaves, micro->sequences * model->layout.shape.time_blocks, 1, parameter, 0, width);
+}

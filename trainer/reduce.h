@@ -27,6 +27,10 @@ GD_CHECKED gd_status gd_reduce_vector(gd_model *model, const gd_micro *micro, gd
 GD_CHECKED gd_status gd_reduce_local_vector(gd_model *model, const gd_micro *micro, const float *leaves, int32_t parameter,
                                             int32_t block, int64_t width);
 
+/* The same for leaves [time block][width], a leaf each, that every tensor rank has of the whole micro-batch. Local. */
+GD_CHECKED gd_status gd_reduce_time_blocks(gd_model *model, const gd_micro *micro, const float *leaves, int32_t parameter,
+                                           int64_t width);
+
 /* ---- gradients over the data axis ---- */
 
 typedef struct gd_gradient_reducer {

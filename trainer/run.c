@@ -75,12 +75,31 @@ static gd_status checkpoint_reader(void *context, const gd_tensor *tensors, cons
   return gd_weight_source_read(&source, tensors, boxes, count, data);
 }
 
+/* Weights to begin with, upon which a classifier may be put. */
+typedef struct base {
+  gd_weight_source weights;
+  gd_model *model;
+  bool new_head;
+} base;
+
+static gd_status read_base(void *context, const gd_tensor *tensors, const gd_owned_box *boxes, int32_t count,
+                           float *const *data) {
+  base *b = context;
+  bool head = b->new_head && count > 0 && boxes[0].parameter == b->model->layout.head; /* a bucket of its own */
+  return head ? gd_model_random_weights(b->model, tensors, boxes, count, data)
+              : gd_weight_source_read(&b->weights, tensors, boxes, count, data);
+}
+
 static gd_status start_fresh(gd_run *run) {
   if (!run->spec.model.init_from[0]) return gd_model_read_weights(&run->model, gd_model_random_weights, &run->model);
-  gd_weight_source source;
-  GD_TRY(gd_weight_source_open(run->session, run->spec.model.init_from, &source));
-  gd_status status = gd_model_read_weights(&run->model, gd_weight_source_read, &source);
-  gd_weight_source_close(&source);
+  base source = {.model = &run->model};
+  gd_spec brought = run->spec;
+  GD_TRY(gd_weight_source_open(run->session, run->spec.model.init_from, &source.weights));
+  gd_status status = gd_weight_source_model(&source.weights, &brought);
+  if (status == GD_OK) status = gd_weight_source_base(&source.weights, &run->base);
+  source.new_head = run->spec.model.classes && !brought.model.classes;
+  if (status == GD_OK) status = gd_model_read_weights(&run->model, read_base, &source);
+  gd_weight_source_close(&source.weights);
   return status;
 }
 
@@ -97,8 +116,24 @@ static gd_status check_same_part(const gd_run *run, const gd_checkpoint *checkpo
   return status;
 }
 
+/* A label is a row of the classifier, and a template what a model has learnt to see. */
+static gd_status check_same_task(const gd_run *run, const gd_checkpoint *checkpoint) {
+  const gd_data_task *then = &gd_checkpoint_manifest(checkpoint)->task, *now = gd_dataset_task(run->data);
+  if (then->kind != now->kind)
+    return gd_fail_user(GD_USAGE,
+                        "data.path: is for %s, expected %s as in %s; choose another run.directory (model.init_from takes "
+                        "the weights alone), or --resume none",
+                        gd_data_task_name(now->kind), gd_data_task_name(then->kind), gd_checkpoint_path(checkpoint));
+  if (gd_data_task_equal(then, now)) return GD_OK;
+  return gd_fail_user(GD_USAGE,
+                      "data.path: has %s than %s; choose another run.directory (model.init_from takes the weights "
+                      "alone), or --resume none",
+                      now->kind == GD_TASK_SFT ? "another template" : "other labels", gd_checkpoint_path(checkpoint));
+}
+
 /* Before any memory is taken: is the checkpoint one of this run? */
 static gd_status check_same_run(const gd_run *run, const gd_checkpoint *checkpoint, const char *allowed) {
+  GD_TRY(check_same_task(run, checkpoint));
   GD_TRY(gd_config_resume(gd_checkpoint_run_spec(checkpoint), &run->spec, allowed, gd_checkpoint_path(checkpoint)));
   GD_TRY(check_same_part(run, checkpoint));
   int64_t step = gd_checkpoint_state(checkpoint)->step;
@@ -122,6 +157,7 @@ static gd_status resume(gd_run *run, gd_checkpoint *checkpoint) {
   GD_TRY(gd_snapshot_restore(&run->optimizer, checkpoint));
   run->state = *gd_checkpoint_state(checkpoint);
   gd_policy_resume(&run->spec, &run->state);
+  run->base = gd_checkpoint_manifest(checkpoint)->base;
   if (run->state.draws != run->state.step * run->spec.batch.global)
     gd_log(GD_LOG_WARNING, "batch.global changed since step %lld: the data order goes on from sample %lld of the new size",
            (long long)run->state.step, (long long)(run->state.step * run->spec.batch.global));
@@ -137,7 +173,8 @@ static gd_status open_writer(gd_run *run) {
                                    run->model.layout.tensor_count, gd_dataset_tokenizer_folder(run->data), &run->writer));
   gd_checkpoint_writer_set_tokenizer(run->writer, gd_dataset_tokenizer_digest(run->data));
   gd_checkpoint_writer_set_kernels(run->writer, run->model.kernels.ops->name);
-  return GD_OK;
+  gd_checkpoint_writer_set_base(run->writer, &run->base);
+  return gd_checkpoint_writer_set_task(run->writer, gd_dataset_task(run->data));
 }
 
 /* Everybody stops, or publishes a save, after the same step. */
@@ -294,6 +331,7 @@ static gd_status validate(gd_run *run) {
   run->validated = true;
   event.ms = now_ms() - start;
   event.loss = values[GD_METRIC_LOSS];
+  event.accuracy = values[GD_METRIC_ACCURACY];
   event.best = verdict.best;
   event.lr_cut = verdict.cut;
   event.lr = (double)gd_schedule_lr(&run->spec, run->state.lr_factor, run->state.step);
@@ -329,9 +367,16 @@ static void follow_pace(gd_run *run, double step_ms) {
 
 /* The end of a run whose steps stay bad: it says whose gradient is to blame. Weights are those that the step had, where no step
  * behind it was enqueued that was good. */
-static gd_status give_up(gd_run *run, int64_t number, int64_t bad_steps) {
+static gd_status give_up(gd_run *run, int64_t number, int64_t bad_steps, bool no_target) {
   char where[GD_NONFINITE_BYTES];
   gd_batch *its;
+  if (no_target)
+    return gd_session_agree(
+        run->session, gd_fail_user(GD_LOSS_DIVERGED,
+                                   "step %lld: its batch has no target that the loss could be of, and is the last of %lld "
+                                   "step%s in a row that were skipped; look at the data (gptdist-data at), or raise "
+                                   "guard.max_bad_steps",
+                                   (long long)number + 1, (long long)bad_steps, bad_steps == 1 ? "" : "s"));
   gd_inject_set_step(number + 1);
   GD_TRY(gd_step_batch(&run->step, number, &its));
   GD_TRY(gd_nonfinite_find(&run->step, number, its, where));
@@ -357,7 +402,9 @@ static gd_status read_step(gd_run *run) {
   event.ms = now - (began > run->read_ms ? began : run->read_ms);
   run->read_ms = now;
   follow_pace(run, event.ms);
-  event.loss = verdict->loss_sum / verdict->weight_sum;
+  event.loss = verdict->weight_sum > 0 ? verdict->loss_sum / verdict->weight_sum : 0;
+  if (verdict->weight_sum == 0 && gd_session_rank(run->session) == 0)
+    gd_log(GD_LOG_WARNING, "step %lld: its batch has no target; the step is skipped", (long long)number + 1);
   event.gradient_norm = verdict->gradient_norm;
   event.skipped = !verdict->apply;
   event.tokens_per_s = (double)spec->batch.global * spec->batch.sequence / (event.ms / 1e3);
@@ -370,7 +417,7 @@ static gd_status read_step(gd_run *run) {
   run->validated = false;
   tell(run, event);
   if (verdict->bad_steps >= spec->guard.max_bad_steps && spec->guard.max_bad_steps > 0)
-    return give_up(run, number, verdict->bad_steps);
+    return give_up(run, number, verdict->bad_steps, verdict->weight_sum == 0);
   /* A request that comes with the last step enqueued changes nothing. */
   if (result.flags[GD_FLAG_STOP] && run->enqueued < spec->run.steps) run->stop = (gd_stop)result.flags[GD_FLAG_STOP];
   /* Only a save that was in flight before this step's vote and is idle on every rank is published now. */

@@ -26,6 +26,7 @@ typedef struct gd_run_event {
   int64_t step;   /* steps done, this one included */
   int64_t tokens; /* target tokens so far */
   double loss, lr, gradient_norm;
+  double accuracy;             /* validation of a classifier, else NaN: documents that got the right answer, in all labels */
   double ms;                   /* of the step, the validation, the stall */
   double tokens_per_s, tflops; /* of the whole job, this step */
   bool skipped;                /* a non-finite step, not applied */
@@ -54,6 +55,7 @@ typedef struct gd_run {
   gd_prefetch *prefetch;
   gd_checkpoint_writer *writer;
   gd_run_state state;
+  gd_base base;       /* the weights that it began with, before all resumes */
   int64_t start_step; /* where this process began */
   int64_t enqueued;   /* steps; state.step of them have been read */
   double began_ms[GD_FLAGS_AHEAD], read_ms;

@@ -44,6 +44,7 @@ gd_status gd_weight_source_peek(const char *path, gd_weight_source *out) {
 
 gd_status gd_weight_source_model(const gd_weight_source *source, gd_spec *spec) {
   gd_model_spec before = spec->model;
+  spec->model.classes = 0;
   if (source->huggingface)
     GD_TRY(gd_huggingface_spec(source->huggingface, spec));
   else
@@ -51,6 +52,19 @@ gd_status gd_weight_source_model(const gd_weight_source *source, gd_spec *spec) 
   memcpy(spec->model.init_from, before.init_from, sizeof before.init_from);
   spec->model.dropout = before.dropout;
   return GD_OK;
+}
+
+gd_status gd_weight_source_base(const gd_weight_source *source, gd_base *out) {
+  char path[GD_PATH_BYTES];
+  gd_bytes bytes = {0};
+  *out = (gd_base){0};
+  const char *folder = source->checkpoint ? gd_checkpoint_path(source->checkpoint) : source->path;
+  GD_TRY(gd_path_join(path, sizeof path, folder, source->checkpoint ? GD_MANIFEST_NAME : "config.json"));
+  snprintf(out->path, sizeof out->path, "%s", folder);
+  gd_status status = gd_file_read(path, (size_t)1 << 30, &bytes);
+  if (status == GD_OK) status = gd_sha256_bytes(bytes.bytes, bytes.count, out->sha256);
+  gd_bytes_free(&bytes);
+  return status;
 }
 
 gd_status gd_weight_source_read(void *context, const gd_tensor *tensors, const gd_owned_box *boxes, int32_t count,

@@ -19,6 +19,8 @@ GD_CHECKED gd_status gd_weight_source_open(gd_session *session, const char *path
 GD_CHECKED gd_status gd_weight_source_peek(const char *path, gd_weight_source *out);
 /* The model section of `spec` becomes the source's (init_from and dropout are left alone). */
 GD_CHECKED gd_status gd_weight_source_model(const gd_weight_source *source, gd_spec *spec);
+/* Path and digest, for the manifests of what begins with it. Local. GD_IO, GD_NO_MEMORY. */
+GD_CHECKED gd_status gd_weight_source_base(const gd_weight_source *source, gd_base *out);
 /* A gd_weights_reader; context: the gd_weight_source. */
 GD_CHECKED gd_status gd_weight_source_read(void *context, const gd_tensor *tensors, const gd_owned_box *boxes, int32_t count,
                                            float *const *data);

@@ -38,13 +38,19 @@ static gd_status open_batches(gd_step *step) {
   gd_model *model = step->model;
   int32_t length = model->layout.spec.batch.sequence;
   int32_t share = gd_deal_share(&model->layout.spec, model->data->size, model->data->rank).sequences;
-  size_t bytes = gd_batch_bytes(share, length);
+  const gd_shape *shape = &model->layout.shape;
+  gd_batch_shape batch = {.sequences = share, .length = length};
+  if (shape->classes) batch.documents = model->layout.spec.finetune.pack ? length : 1;
+  if (shape->classes) batch.columns = (int32_t)shape->label_columns;
+  size_t bytes = gd_batch_bytes(&batch);
+  step->label_bytes = gd_labels_bytes(shape, share);
   if (model->memory[GD_M_HOST_BATCHES].bytes != (int64_t)(GD_FLAGS_AHEAD * bytes))
     return gd_fail(GD_BUG, "%lld bytes are planned for %d batches of %zu", (long long)model->memory[GD_M_HOST_BATCHES].bytes,
                    (int)GD_FLAGS_AHEAD, bytes);
   GD_TRY(gd_model_take(model, GD_M_HOST_BATCHES, false, &step->batch_memory));
+  GD_TRY(gd_model_take(model, GD_M_HOST_LABELS, false, &step->label_memory));
   for (int32_t i = 0; i < GD_FLAGS_AHEAD; i++)
-    gd_batch_place((char *)step->batch_memory + (size_t)i * bytes, share, length, &step->batches[i]);
+    gd_batch_place((char *)step->batch_memory + (size_t)i * bytes, &batch, &step->batches[i]);
   return GD_OK;
 }
 
@@ -88,6 +94,7 @@ void gd_step_close(gd_step *step) {
     gd_batch_close(&step->batches[i]);
   }
   gd_model_give(step->model, GD_M_HOST_BATCHES, step->batch_memory);
+  gd_model_give(step->model, GD_M_HOST_LABELS, step->label_memory);
   gd_model_give(step->model, GD_M_HOST_VERDICT, step->verdicts);
   gd_flags_close(&step->flags);
   free(step->done), free(step->gathered), free(step->micros);
@@ -133,9 +140,7 @@ static gd_status begin_micro(gd_step *step, const gd_action *action, int64_t num
   micro->dropout = spec->model.dropout;
   micro->accumulate = spec->numerics == GD_NUMERICS_FAST && action->micro > 0;
   place_gradients(step, micro);
-  int64_t row = first_of(model, micro) * share->length;
-  GD_TRY(gd_model_load_batch(model, micro, share->tokens + row, share->targets + row, share->weights + row,
-                             share->document_starts + row));
+  GD_TRY(gd_model_load_batch(model, micro, share, step->label_memory ? &step->labels : NULL, first_of(model, micro)));
   return model->device->ops->event_record(step->loaded[number % GD_FLAGS_AHEAD], model->device->compute);
 }
 
@@ -200,11 +205,21 @@ static gd_status reduce(gd_step *step, int32_t bucket, bool first, gd_step_look 
   return look ? look(context, step, bucket) : gd_gradient_reduce(&step->reducer, bucket, &step->counter);
 }
 
+/* Where those of the step before the last have been copied. */
+static gd_status fill_labels(gd_step *step, int64_t number, const gd_batch *share) {
+  const gd_layout *layout = &step->model->layout;
+  int32_t place = (int32_t)(number % GD_FLAGS_AHEAD);
+  GD_TRY(step->model->device->ops->event_sync(step->loaded[place]));
+  return gd_labels_fill(&layout->shape, layout->spec.finetune.loss == GD_LABEL_LOSS_SIGMOID, share,
+                        (char *)step->label_memory + place * step->label_bytes, &step->labels);
+}
+
 /* All rows, or with `look` those before the vote. */
 static gd_status walk(gd_step *step, int64_t number, const gd_batch *share, float lr, gd_step_look *look, void *context) {
   const gd_device_ops *ops = step->model->device->ops;
   bool first = true;
   gd_error_set_step(number);
+  if (step->label_memory) GD_TRY(fill_labels(step, number, share));
   gd_tree_counter_reset(&step->counter);
   for (int32_t row = 0; row < step->plan.count; row++) {
     const gd_action *action = &step->plan.actions[row];

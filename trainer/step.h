@@ -8,6 +8,7 @@
 #include "io/data/dataset.h"
 #include "shard/plan.h"
 #include "trainer/flags.h"
+#include "trainer/labels.h"
 #include "trainer/optimizer.h"
 #include "trainer/reduce.h"
 
@@ -26,6 +27,9 @@ typedef struct gd_step {
   void *batch_memory;               /* host, of the batches */
   gd_batch batches[GD_FLAGS_AHEAD]; /* step n's at n % GD_FLAGS_AHEAD */
   gd_event *loaded[GD_FLAGS_AHEAD]; /* they have been copied to the device */
+  void *label_memory;               /* host, of a classifier: those of step n at n % GD_FLAGS_AHEAD; else NULL */
+  int64_t label_bytes;
+  gd_labels labels; /* of the step that is being enqueued */
 } gd_step;
 
 /* What all ranks have agreed on in a step. */

@@ -39,6 +39,9 @@ GD_CHECKED gd_status gd_checkpoint_writer_open(gd_session *session, const char *
 void gd_checkpoint_writer_set_tokenizer(gd_checkpoint_writer *writer, const char *digest);
 /* The kernel table that made the numbers ("cpu-avx512", "cuda"), for the manifest. Local. */
 void gd_checkpoint_writer_set_kernels(gd_checkpoint_writer *writer, const char *name);
+/* What the data is for, copied, and the weights that the run began with, for the manifest. Local. GD_NO_MEMORY. */
+GD_CHECKED gd_status gd_checkpoint_writer_set_task(gd_checkpoint_writer *writer, const gd_data_task *task);
+void gd_checkpoint_writer_set_base(gd_checkpoint_writer *writer, const gd_base *base);
 /* Starts a save of my boxes (data must stay unchanged until finished). Waits for an earlier save first. Collective. */
 GD_CHECKED gd_status gd_checkpoint_save(gd_checkpoint_writer *writer, const gd_run_state *state, const gd_checkpoint_box *boxes,
                                         int32_t count);

@@ -21,6 +21,7 @@ void gd_manifest_free(gd_manifest *manifest) {
   free(manifest->tokenizer);
   free(manifest->boxes);
   free(manifest->index);
+  gd_data_task_free(&manifest->task);
   *manifest = (gd_manifest){0};
 }
 
@@ -192,7 +193,22 @@ static bool any_frozen(const gd_manifest *manifest) {
   return false;
 }
 
-static void put_all(pool *from, const gd_manifest *in, Gptdist__Manifest *out) {
+static void put_base(pool *from, const gd_manifest *in, Gptdist__Manifest *out) {
+  if (!in->base.path[0]) return;
+  Gptdist__Base *base = take(from, sizeof *base);
+  char *path = take_text(from, in->base.path);
+  uint8_t *digest = take(from, GD_SHA256_BYTES);
+  if (!from->memory) return;
+  gptdist__base__init(base);
+  memcpy(digest, in->base.sha256, GD_SHA256_BYTES);
+  base->path = path;
+  base->has_sha256 = 1;
+  base->sha256 = (ProtobufCBinaryData){GD_SHA256_BYTES, digest};
+  out->began_with = base;
+}
+
+/* task: as JSON text, "": none. */
+static void put_all(pool *from, const gd_manifest *in, const char *task, Gptdist__Manifest *out) {
   gptdist__manifest__init(out);
   SET(out, format_version, gd_run_state_waits(&in->state) ? 3 : any_frozen(in) ? 2 : 1);
   SET(out, numbers_version, (uint32_t)in->numbers_version);
@@ -205,18 +221,37 @@ static void put_all(pool *from, const gd_manifest *in, Gptdist__Manifest *out) {
   out->n_tokenizer = (size_t)in->tokenizer_count;
   out->tokenizer = put_files(from, in->tokenizer, in->tokenizer_count);
   put_boxes(from, in, out);
+  if (*task) out->task = take_text(from, task);
+  put_base(from, in, out);
+}
+
+/* "": plain text. */
+static gd_status task_text(const gd_data_task *task, gd_bytes *out) {
+  if (task->kind == GD_TASK_LM) return gd_bytes_append(out, "", 0);
+  GD_TRY(gd_data_task_write(task, out)); /* ", ..." as a part of an object */
+  out->bytes[0] = '{';
+  return gd_bytes_append(out, "}", 1);
 }
 
 gd_status gd_manifest_encode(const gd_manifest *manifest, gd_bytes *out) {
   Gptdist__Manifest message;
   pool memory = {0};
-  put_all(&memory, manifest, &message); /* counts */
-  memory.memory = malloc(memory.used + 16);
-  if (!memory.memory) return gd_fail(GD_NO_MEMORY, "no memory for a manifest of %zu bytes", memory.used);
+  gd_bytes task = {0};
+  gd_status status = task_text(&manifest->task, &task);
+  if (status == GD_OK) {
+    put_all(&memory, manifest, task.bytes, &message); /* counts */
+    memory.memory = malloc(memory.used + 16);
+    if (!memory.memory) status = gd_fail(GD_NO_MEMORY, "no memory for a manifest of %zu bytes", memory.used);
+  }
+  if (status != GD_OK) {
+    gd_bytes_free(&task);
+    return status;
+  }
   memory.used = 0;
-  put_all(&memory, manifest, &message);
+  put_all(&memory, manifest, task.bytes, &message);
+  gd_bytes_free(&task);
   size_t bytes = gptdist__manifest__get_packed_size(&message);
-  gd_status status = gd_bytes_reserve(out, bytes);
+  status = gd_bytes_reserve(out, bytes);
   if (status == GD_OK) {
     out->count += gptdist__manifest__pack(&message, (uint8_t *)out->bytes + out->count);
     out->bytes[out->count] = 0;
@@ -379,6 +414,24 @@ static gd_status get_boxes(const char *path, const Gptdist__Manifest *in, gd_man
   return status == GD_BAD_DATA ? gd_error_context(status, "in %s", path) : status;
 }
 
+static gd_status get_task(const char *path, const Gptdist__Manifest *in, gd_manifest *out) {
+  gd_json *json = NULL;
+  if (!in->task) return GD_OK;
+  gd_status status = gd_json_parse(in->task, strlen(in->task), path, 1, &json);
+  if (status == GD_OK) status = gd_data_task_read(json, path, &out->task);
+  gd_json_free(json);
+  return status;
+}
+
+static gd_status get_base(const char *path, const Gptdist__Manifest *in, gd_manifest *out) {
+  if (!in->began_with) return GD_OK;
+  if (!get_text(out->base.path, sizeof out->base.path, in->began_with->path) || !in->began_with->has_sha256 ||
+      in->began_with->sha256.len != GD_SHA256_BYTES)
+    return gd_fail_user(GD_BAD_DATA, "%s: a base without path or digest", path);
+  memcpy(out->base.sha256, in->began_with->sha256.data, GD_SHA256_BYTES);
+  return GD_OK;
+}
+
 static gd_status get_all(const char *path, const Gptdist__Manifest *in, gd_manifest *out) {
   if (!in->has_format_version) return gd_fail_user(GD_BAD_DATA, "%s: not a gptdist manifest", path);
   if (in->format_version < 1 || in->format_version > GD_MANIFEST_VERSION)
@@ -396,6 +449,8 @@ static gd_status get_all(const char *path, const Gptdist__Manifest *in, gd_manif
   }
   GD_TRY(get_state(path, in, out));
   GD_TRY(get_spec(path, in, out));
+  GD_TRY(get_task(path, in, out));
+  GD_TRY(get_base(path, in, out));
   GD_TRY(get_tensors(path, in, out));
   GD_TRY(get_files(path, in->files, in->n_files, &out->files, &out->file_count));
   GD_TRY(get_files(path, in->tokenizer, in->n_tokenizer, &out->tokenizer, &out->tokenizer_count));

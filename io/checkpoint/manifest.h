@@ -7,6 +7,7 @@
 
 #include "io/base/files.h"
 #include "io/base/sha256.h"
+#include "io/data/task.h"
 #include "shard/mesh.h"
 #include "shard/reshard.h"
 #include "shard/spec.h"
@@ -26,12 +27,20 @@ typedef struct gd_manifest_file {
   uint8_t sha256[GD_SHA256_BYTES];
 } gd_manifest_file;
 
+/* The weights that a run began with; "": random ones. */
+typedef struct gd_base {
+  char path[GD_PATH_BYTES];
+  uint8_t sha256[GD_SHA256_BYTES]; /* of its MANIFEST.pb, or of its config.json */
+} gd_base;
+
 typedef struct gd_manifest {
   char gptdist_version[32], host[64], isa[32], hdf5_version[32];
   int32_t numbers_version; /* GD_NUMBERS_VERSION of the program that wrote it */
   gd_spec spec;
   gd_mesh mesh;
   gd_run_state state;
+  gd_data_task task; /* of the data; all zeros: plain text */
+  gd_base base;
   gd_tensor *tensors; /* ascending by name */
   int32_t tensor_count;
   uint8_t *imported; /* [tensor_count]: element type in the model folder it came from, as gd_safetensors_dtype; NULL: trained */

@@ -40,6 +40,8 @@ struct gd_checkpoint_writer {
   gd_manifest_file file;
   gd_manifest_file *tokenizer; /* rank 0 */
   int32_t tokenizer_count;
+  gd_data_task task;
+  gd_base base;
   gd_error error;
 };
 
@@ -97,6 +99,15 @@ void gd_checkpoint_writer_set_kernels(gd_checkpoint_writer *writer, const char *
   snprintf(writer->kernels, sizeof writer->kernels, "%s", name);
 }
 
+gd_status gd_checkpoint_writer_set_task(gd_checkpoint_writer *writer, const gd_data_task *task) {
+  gd_data_task_free(&writer->task);
+  return gd_data_task_copy(task, &writer->task);
+}
+
+void gd_checkpoint_writer_set_base(gd_checkpoint_writer *writer, const gd_base *base) {
+  writer->base = *base;
+}
+
 void gd_checkpoint_writer_set_tokenizer(gd_checkpoint_writer *writer, const char *digest) {
   snprintf(writer->tokenizer_digest, sizeof writer->tokenizer_digest, "%s", digest);
 }
@@ -120,6 +131,7 @@ void gd_checkpoint_writer_close(gd_checkpoint_writer *writer) {
     if (gd_folder_remove(writer->temporary) != GD_OK) gd_log_fault(GD_LOG_WARNING, "%s", gd_error_text());
     drop_save(writer);
   }
+  gd_data_task_free(&writer->task);
   free(writer->tensors);
   free(writer);
 }
@@ -356,6 +368,8 @@ static gd_status set_hints(const gd_checkpoint_writer *writer) {
 /* Rank 0: manifest, rename, hints. Does not own the writer's tensors. */
 static gd_status publish(gd_checkpoint_writer *writer, gd_manifest *manifest) {
   manifest->numbers_version = GD_NUMBERS_VERSION;
+  manifest->task = writer->task; /* lent */
+  manifest->base = writer->base;
   snprintf(manifest->gptdist_version, sizeof manifest->gptdist_version, "%s", GPTDIST_VERSION);
   gethostname(manifest->host, sizeof manifest->host - 1);
   snprintf(manifest->isa, sizeof manifest->isa, "%s", writer->kernels);
@@ -377,6 +391,7 @@ static gd_status publish(gd_checkpoint_writer *writer, gd_manifest *manifest) {
   if (set_hints(writer) != GD_OK) gd_log_fault(GD_LOG_WARNING, "%s", gd_error_text());
   remove_old(writer, writer->state.step);
 done:
+  manifest->task = (gd_data_task){0};
   manifest->tensors = NULL;
   manifest->tokenizer = NULL;
   return status;

@@ -152,6 +152,7 @@ static const char *type_name(const gd_config_key *key) {
     case GD_KEY_SOURCES:
     case GD_KEY_PATTERNS: return "text or list";
     case GD_KEY_FACTORS: return "map of numbers";
+    case GD_KEY_WEIGHTS: return "none|balanced|list of numbers";
     case GD_KEY_CHOICE: break;
   }
   return "";

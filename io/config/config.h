@@ -29,6 +29,7 @@ typedef enum gd_key_type {
   GD_KEY_SOURCES,  /* data.path: one string, or a list of strings and of {path, weight}; fills sources, path, weight */
   GD_KEY_PATTERNS, /* gd_patterns: one pattern, or a list; "all" is none */
   GD_KEY_FACTORS,  /* gd_patterns: {pattern: number, ...} */
+  GD_KEY_WEIGHTS,  /* gd_class_weights: none, balanced, or a list of numbers above 0 */
 } gd_key_type;
 
 /* What a resumed run may do with a key whose value is not the checkpoint's. */

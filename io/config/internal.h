@@ -28,6 +28,10 @@ void gd_config_clear_patterns(const gd_config_key *key, gd_spec *spec);
 /* The value as YAML on one line; what stands for all tensors, or for none, is one word. */
 void gd_config_patterns_text(const gd_config_key *key, const gd_spec *spec, char *out, size_t bytes);
 
+/* Adds one number to a key of GD_KEY_WEIGHTS. GD_USAGE. */
+GD_CHECKED gd_status gd_config_add_weight(const gd_config_key *key, const char *text, const char *where, gd_spec *spec);
+void gd_config_clear_weights(const gd_config_key *key, gd_spec *spec);
+
 /* A decimal number that is finite; the shortest text that reads back as the same. */
 bool gd_config_parse_float(const char *text, float *out);
 void gd_config_float_text(float value, char *out, size_t bytes);

@@ -15,6 +15,13 @@ static const gd_key_choice rope_kinds[] = {
     {"plain", GD_ROPE_PLAIN}, {"linear", GD_ROPE_LINEAR}, {"llama3", GD_ROPE_LLAMA3}, {0, 0}};
 static const gd_key_choice devices[] = {{"auto", GD_DEVICE_AUTO}, {"cpu", GD_DEVICE_CPU},     {"cuda", GD_DEVICE_CUDA},
                                         {"lazy", GD_DEVICE_LAZY}, {"eager", GD_DEVICE_EAGER}, {0, 0}};
+static const gd_key_choice tasks[] = {{"auto", GD_FINETUNE_AUTO},
+                                      {"lm", GD_FINETUNE_LM},
+                                      {"classification", GD_FINETUNE_CLASSIFICATION},
+                                      {"sft", GD_FINETUNE_SFT},
+                                      {0, 0}};
+static const gd_key_choice label_losses[] = {
+    {"auto", GD_LABEL_LOSS_AUTO}, {"softmax", GD_LABEL_LOSS_SOFTMAX}, {"sigmoid", GD_LABEL_LOSS_SIGMOID}, {0, 0}};
 static const gd_key_choice orders[] = {
     {"shuffled", GD_ORDER_SHUFFLED}, {"sequential", GD_ORDER_SEQUENTIAL}, {"random_offset", GD_ORDER_RANDOM_OFFSET}, {0, 0}};
 static const gd_key_choice optimizers[] = {{"adamw", GD_OPTIMIZER_ADAMW}, {"sgd", GD_OPTIMIZER_SGD}, {0, 0}};
@@ -77,6 +84,7 @@ static const gd_config_key keys[] = {
     NUMBER(NEVER, INT32, model, ffn, "0", 0, 16777216, "", "inner width of the mlp; 0 = 4 * width"),
     NUMBER(NEVER, INT32, model, vocabulary, "0", 0, 16777216, "tokens", "true size, not padded; 0 = the tokenizer's"),
     NUMBER(NEVER, INT32, model, context, "1024", 1, 16777216, "tokens", "longest sequence"),
+    NUMBER(NEVER, INT32, model, classes, "0", 0, 65536, "", "outputs of a classifier in the head's place; taken from the data"),
     CHOICE(NEVER, model, norm, "layernorm", norms, "normalisation"),
     CHOICE(NEVER, model, activation, "gelu_tanh", activations, "of the mlp; gelu_tanh is GPT-2's"),
     CHOICE(NEVER, model, position, "learned", positions, "how a token knows its place"),
@@ -101,12 +109,20 @@ static const gd_config_key keys[] = {
     {"data.path", GD_KEY_SOURCES, GD_CHANGE_TOLD, offsetof(gd_spec, data), "", 0, 0, false, false, "", 0,
      "folder(s) of gptdist-data prepare: one, or a list of {path, weight}"},
     STRING(TOLD, data, validation, "", "validation shards; empty = PATH/validation of the first source where it exists"),
-    BOOL(ASKED, data, mask_documents, "false", "attention does not look across documents"),
+    BOOL(ASKED, data, mask_documents, "false", "attention does not look across documents; of a task's data: always true"),
+    BOOL(ASKED, data, reset_positions, "false",
+         "with mask_documents: positions begin anew in each document; of a task's data: always true"),
     NUMBER(FREE, INT32, data, prefetch, "2", 1, 64, "batches", "read ahead"),
 
+    CHOICE(FREE, finetune, task, "auto", tasks, "what the data must be for; auto takes any"),
     {"finetune.train", GD_KEY_PATTERNS, GD_CHANGE_TENSORS, AT(finetune, train), "all", 0, 0, false, false, "", 0,
      "what learns: all, head, top:K (the last K layers and the head), or a list of these and of tensor names with *"},
     BOOL(ASKED, finetune, pack, "true", "of a task's data: a sequence holds several examples, not one"),
+    CHOICE(
+        ASKED, finetune, loss, "auto", label_losses,
+        "of a classifier; auto: sigmoid where a text may have several labels, else softmax; sigmoid takes two labels as one"),
+    {"finetune.class_weights", GD_KEY_WEIGHTS, GD_CHANGE_TOLD, AT(finetune, class_weights), "none", 0, 1e6, false, false, "", 0,
+     "of a class's texts in the loss: none, balanced (texts / (classes x its texts)), or a list in the order of the labels"},
 
     NUMBER(FREE, INT32, parallel, tensor, "1", 1, 65536, "ranks", "ranks that share one layer"),
     NUMBER(FREE, INT32, parallel, pipeline, "1", 1, 65536, "ranks", "stages of layers"),
@@ -130,6 +146,7 @@ static const gd_config_key keys[] = {
     BOOL(TOLD, optimizer, nesterov, "false", "SGD: the step looks ahead along its momentum"),
     NUMBER(TOLD, FLOAT, optimizer, weight_decay, "0.1", 0, 100, "", "decoupled, on matrices only"),
     NUMBER(TOLD, FLOAT, optimizer, clip, "1", 0, 1e9, "", "highest global gradient norm; 0 = off"),
+    BELOW(TOLD, optimizer, label_smoothing, "0", 0, 1, "share of a target that goes to all outputs alike, in training"),
     {"optimizer.lr_scale", GD_KEY_FACTORS, GD_CHANGE_TOLD, AT(optimizer, lr_scale), "{}", 0, 1e6, false, false, "", 0,
      "factors of lr by tensor name (no head, top:K, all): {\"final_norm.*\": 5, \"layers.0.*\": 0.1}; the last that matches "
      "counts"},
@@ -204,6 +221,8 @@ static const gd_config_alias aliases[] = {
     {"--init-method-std", "model.init_std", 0},
     {"--init-from", "model.init_from", 0},
     {"--data-path", "data.path", 0},
+    {"--reset-attention-mask", "data.mask_documents", "true"},
+    {"--reset-position-ids", "data.reset_positions", "true"},
     {"--tensor-model-parallel-size", "parallel.tensor", 0},
     {"--pipeline-model-parallel-size", "parallel.pipeline", 0},
     {"--context-parallel-size", "parallel.context", 0},

@@ -35,6 +35,7 @@ static void expectation(const gd_config_key *key, char *out, size_t bytes) {
     case GD_KEY_SOURCES: snprintf(out, bytes, "a folder, or a list of {path, weight}"); return;
     case GD_KEY_PATTERNS: snprintf(out, bytes, "all, head, top:K, or a list of tensor names with * in them"); return;
     case GD_KEY_FACTORS: snprintf(out, bytes, "a map of tensor names to factors: {\"final_norm.*\": 5}"); return;
+    case GD_KEY_WEIGHTS: snprintf(out, bytes, "none, balanced, or a list of a number for each label"); return;
     case GD_KEY_CHOICE: {
       size_t used = (size_t)snprintf(out, bytes, "one of");
       for (const gd_key_choice *c = key->choices; c->name && used < bytes; c++) {
@@ -220,6 +221,11 @@ gd_status gd_config_set_scalar(const gd_config_key *key, const char *value, cons
       if (!gd_config_is_null(value)) return refuse(key, value, where, 0);
       gd_config_clear_patterns(key, spec);
       return GD_OK;
+    case GD_KEY_WEIGHTS:
+      if (strcmp(value, "none") != 0 && strcmp(value, "balanced") != 0) return refuse(key, value, where, 0);
+      gd_config_clear_weights(key, spec);
+      ((gd_class_weights *)out)->count = *value == 'b' ? GD_WEIGHTS_BALANCED : 0;
+      return GD_OK;
     default: return set_number(key, value, where, out);
   }
 }
@@ -260,6 +266,36 @@ static void sources_text(const gd_data_spec *data, char *out, size_t bytes) {
   (void)add(out, end, data->sources ? "]" : "");
 }
 
+void gd_config_clear_weights(const gd_config_key *key, gd_spec *spec) {
+  memset(field(spec, key), 0, sizeof(gd_class_weights));
+}
+
+gd_status gd_config_add_weight(const gd_config_key *key, const char *text, const char *where, gd_spec *spec) {
+  gd_class_weights *weights = field(spec, key);
+  float value;
+  if (!gd_config_parse_float(text, &value) || !(value > 0) || (double)value > key->maximum)
+    return gd_fail_user(GD_USAGE, "%s: found \"%.100s\", expected a number above 0, at most %g", where, text, key->maximum);
+  if (weights->count == GD_MAX_CLASS_WEIGHTS)
+    return gd_fail_user(GD_USAGE, "%s: found more than %d numbers, expected at most so many", where, GD_MAX_CLASS_WEIGHTS);
+  weights->value[weights->count++] = value;
+  return GD_OK;
+}
+
+static void weights_text(const gd_class_weights *weights, char *out, size_t bytes) {
+  char *end = out + bytes - 1;
+  if (weights->count <= 0) {
+    snprintf(out, bytes, "%s", weights->count ? "balanced" : "none");
+    return;
+  }
+  for (int32_t i = 0; i < weights->count; i++) {
+    char number[32];
+    gd_config_float_text(weights->value[i], number, sizeof number);
+    out = add(out, end, i ? ", " : "[");
+    out = add(out, end, number);
+  }
+  (void)add(out, end, "]");
+}
+
 const char *gd_config_value(const gd_config_key *key, const gd_spec *spec, char *out, size_t bytes) {
   const void *value = field_const(spec, key);
   switch (key->type) {
@@ -273,6 +309,7 @@ const char *gd_config_value(const gd_config_key *key, const gd_spec *spec, char 
     case GD_KEY_SOURCES: sources_text(&spec->data, out, bytes); break;
     case GD_KEY_PATTERNS:
     case GD_KEY_FACTORS: gd_config_patterns_text(key, spec, out, bytes); break;
+    case GD_KEY_WEIGHTS: weights_text(value, out, bytes); break;
   }
   return out;
 }

@@ -141,15 +141,32 @@ static gd_status read_factors(reader *r, const gd_config_key *key, const yaml_no
   return GD_OK;
 }
 
+static gd_status read_weights(reader *r, const gd_config_key *key, const yaml_node_t *list, const char *where) {
+  gd_spec *spec = r->target->spec;
+  gd_config_clear_weights(key, spec);
+  if (list->data.sequence.items.start == list->data.sequence.items.top)
+    return gd_fail_user(GD_USAGE, "%s: found an empty list, expected a number for each label", where);
+  for (yaml_node_item_t *item = list->data.sequence.items.start; item < list->data.sequence.items.top; item++) {
+    const yaml_node_t *entry = node_at(r, *item);
+    if (entry->type != YAML_SCALAR_NODE)
+      return gd_fail_user(GD_USAGE, "%s: found %s inside the list, expected a number", where, kind_of(entry));
+    GD_TRY(check_text(entry, where));
+    GD_TRY(gd_config_add_weight(key, scalar(entry), where, spec));
+  }
+  return GD_OK;
+}
+
 /* The kind of node that a key takes besides a single value; YAML_NO_NODE: none. */
 static yaml_node_type_t collection_of(const gd_config_key *key) {
   if (key->type == GD_KEY_FACTORS) return YAML_MAPPING_NODE;
-  return key->type == GD_KEY_SOURCES || key->type == GD_KEY_PATTERNS ? YAML_SEQUENCE_NODE : YAML_NO_NODE;
+  bool list = key->type == GD_KEY_SOURCES || key->type == GD_KEY_PATTERNS || key->type == GD_KEY_WEIGHTS;
+  return list ? YAML_SEQUENCE_NODE : YAML_NO_NODE;
 }
 
 /* where: of the list's entries. */
 static gd_status read_collection(reader *r, const gd_config_key *key, const yaml_node_t *node, const char *where) {
   if (key->type == GD_KEY_PATTERNS) return read_patterns(r, key, node, where);
+  if (key->type == GD_KEY_WEIGHTS) return read_weights(r, key, node, where);
   return key->type == GD_KEY_FACTORS ? read_factors(r, key, node, where) : read_sources(r, node, key->name);
 }
 
@@ -215,6 +232,7 @@ static gd_status read_value(reader *r, const char *name, const yaml_node_t *key_
     return gd_fail_user(GD_USAGE, "%s: found %s, expected %s", where, kind_of(value),
                         key->type == GD_KEY_FACTORS    ? "a map of tensor names to factors"
                         : key->type == GD_KEY_PATTERNS ? "a single value or a list"
+                        : key->type == GD_KEY_WEIGHTS  ? "none, balanced or a list"
                                                        : "a single value");
   }
   GD_TRY(check_text(value, where));

@@ -41,45 +41,55 @@ struct gd_dataset {
   int64_t check_shards;               /* all that are counted there */
   int32_t *scratch;                   /* [T + 1] */
   uint8_t *marks;                     /* [T] targets of a document */
+  float *label_weights;               /* [label_count] or NULL */
 };
 
-gd_status gd_batch_open(int32_t sequences, int32_t length, gd_batch *out) {
-  size_t count = (size_t)sequences * (size_t)length + 1;
-  *out = (gd_batch){.sequences = sequences, .length = length};
-  out->tokens = calloc(count, sizeof *out->tokens);
-  out->targets = calloc(count, sizeof *out->targets);
-  out->weights = calloc(count, sizeof *out->weights);
-  out->document_starts = calloc(count, sizeof *out->document_starts);
-  out->labels = calloc((size_t)sequences + 1, sizeof *out->labels);
-  if (out->tokens && out->targets && out->weights && out->document_starts && out->labels) return GD_OK;
-  gd_batch_close(out);
-  return gd_fail(GD_NO_MEMORY, "no memory for a batch of %d x %d tokens", sequences, length);
+/* The arrays of a token's numbers, then those of a document's. */
+static size_t numbers_of(const gd_batch_shape *shape, size_t *documents) {
+  size_t tokens = (size_t)shape->sequences * (size_t)shape->length;
+  *documents = (size_t)shape->sequences * (size_t)shape->documents;
+  return 5 * tokens + *documents * (2 + (size_t)shape->columns);
 }
 
-size_t gd_batch_bytes(int32_t sequences, int32_t length) {
-  return (size_t)sequences * (4 * (size_t)length + 1) * 4;
+size_t gd_batch_bytes(const gd_batch_shape *shape) {
+  size_t documents;
+  return numbers_of(shape, &documents) * 4;
 }
 
-void gd_batch_place(void *memory, int32_t sequences, int32_t length, gd_batch *out) {
-  size_t count = (size_t)sequences * (size_t)length;
+void gd_batch_place(void *memory, const gd_batch_shape *shape, gd_batch *out) {
+  size_t count = (size_t)shape->sequences * (size_t)shape->length, documents;
   int32_t *arrays = memory;
-  memset(memory, 0, gd_batch_bytes(sequences, length));
-  *out = (gd_batch){.sequences = sequences, .length = length, .borrowed = true};
+  float *floats = memory;
+  memset(memory, 0, numbers_of(shape, &documents) * 4);
+  *out = (gd_batch){.sequences = shape->sequences, .length = shape->length, .borrowed = true};
+  out->documents = shape->documents;
+  out->columns = shape->columns;
   out->tokens = arrays;
   out->targets = arrays + count;
-  out->weights = (float *)memory + 2 * count;
+  out->weights = floats + 2 * count;
   out->document_starts = arrays + 3 * count;
-  out->labels = arrays + 4 * count;
+  out->positions = arrays + 4 * count;
+  out->label_rows = arrays + 5 * count;
+  out->label_weights = floats + 5 * count + documents;
+  out->labels = floats + 5 * count + 2 * documents;
+  memset(out->label_rows, 0xFF, documents * sizeof *out->label_rows);
+}
+
+gd_status gd_batch_open_as(const gd_batch_shape *shape, gd_batch *out) {
+  void *memory = malloc(gd_batch_bytes(shape) + 4);
+  *out = (gd_batch){0};
+  if (!memory) return gd_fail(GD_NO_MEMORY, "no memory for a batch of %d x %d tokens", shape->sequences, shape->length);
+  gd_batch_place(memory, shape, out);
+  out->borrowed = false;
+  return GD_OK;
+}
+
+gd_status gd_batch_open(int32_t sequences, int32_t length, gd_batch *out) {
+  return gd_batch_open_as(&(gd_batch_shape){.sequences = sequences, .length = length}, out);
 }
 
 void gd_batch_close(gd_batch *batch) {
-  if (!batch->borrowed) {
-    free(batch->tokens);
-    free(batch->targets);
-    free(batch->weights);
-    free(batch->document_starts);
-    free(batch->labels);
-  }
+  if (!batch->borrowed) free(batch->tokens); /* where its memory begins */
   *batch = (gd_batch){0};
 }
 
@@ -373,7 +383,37 @@ void gd_dataset_close(gd_dataset *dataset) {
   pthread_mutex_destroy(&dataset->mutex);
   free(dataset->scratch);
   free(dataset->marks);
+  free(dataset->label_weights);
   free(dataset);
+}
+
+gd_batch_shape gd_dataset_batch_shape(const gd_dataset *dataset, int32_t sequences) {
+  gd_batch_shape shape = {.sequences = sequences, .length = dataset->length};
+  if (gd_dataset_task(dataset)->kind != GD_TASK_CLASSIFICATION) return shape;
+  shape.documents = dataset->pack ? dataset->length : 1;
+  shape.columns = gd_data_task_columns(gd_dataset_task(dataset));
+  return shape;
+}
+
+gd_status gd_dataset_label_counts(gd_dataset *dataset, int64_t *counts) {
+  memset(counts, 0, (size_t)gd_dataset_task(dataset)->label_count * sizeof *counts);
+  if (gd_data_task_columns(gd_dataset_task(dataset)) != 1) return gd_fail(GD_BUG, "counts of several labels a document");
+  for (int32_t k = 0; k < dataset->sources; k++)
+    for (int64_t d = 0; d < gd_split_info(dataset->splits[k])->documents; d++) {
+      float label;
+      GD_TRY(gd_split_labels(dataset->splits[k], d, &label));
+      counts[(int32_t)label]++;
+    }
+  return GD_OK;
+}
+
+gd_status gd_dataset_weigh_labels(gd_dataset *dataset, const float *weights) {
+  size_t count = (size_t)gd_dataset_task(dataset)->label_count;
+  free(dataset->label_weights);
+  dataset->label_weights = malloc((count + 1) * sizeof *weights);
+  if (!dataset->label_weights) return gd_fail(GD_NO_MEMORY, "no memory for the weights of %zu labels", count);
+  memcpy(dataset->label_weights, weights, count * sizeof *weights);
+  return GD_OK;
 }
 
 int32_t gd_dataset_length(const gd_dataset *dataset) {
@@ -465,6 +505,17 @@ static gd_status read_document(gd_dataset *dataset, gd_split *split, int64_t fir
   return GD_OK;
 }
 
+/* The labels of the `number`-th document of a row, whose last token is at `last`. */
+static gd_status read_labels(gd_dataset *dataset, int32_t source, int64_t document, gd_batch *out, int32_t row, int32_t number,
+                             int32_t last) {
+  size_t at = (size_t)row * (size_t)out->documents + (size_t)number;
+  float *labels = out->labels + at * (size_t)out->columns;
+  out->label_rows[at] = last;
+  GD_TRY(gd_split_labels(dataset->splits[source], document, labels));
+  out->label_weights[at] = dataset->label_weights ? dataset->label_weights[(int32_t)labels[0]] : 1;
+  return GD_OK;
+}
+
 static gd_status read_documents(gd_dataset *dataset, int64_t draw, gd_batch *out, int32_t row) {
   const size_t begin = (size_t)row * (size_t)dataset->length, size = (size_t)dataset->length;
   gd_dataset_place place = {0};
@@ -472,16 +523,17 @@ static gd_status read_documents(gd_dataset *dataset, int64_t draw, gd_batch *out
   memset(out->tokens + begin, 0, size * sizeof *out->tokens);
   memset(out->targets + begin, 0, size * sizeof *out->targets);
   memset(out->weights + begin, 0, size * sizeof *out->weights);
-  out->labels[row] = -1;
   GD_TRY(locate(dataset, draw, &place, &inside));
   const source_rows *at = &dataset->rows[place.source];
-  int32_t used = 0;
+  int32_t used = 0, documents = 0;
+  for (int32_t d = 0; d < out->documents; d++) out->label_rows[(size_t)row * (size_t)out->documents + (size_t)d] = -1;
   for (int64_t i = inside ? at->rows.first[place.window] : 0; inside && i < at->rows.first[place.window + 1]; i++) {
     const int64_t *bounds = at->starts + at->rows.example[i];
     int32_t count = (int32_t)(bounds[1] - bounds[0]);
     GD_TRY(read_document(dataset, dataset->splits[place.source], bounds[0], count, out, begin + (size_t)used));
     for (int32_t t = 0; t < count; t++) out->document_starts[begin + (size_t)(used + t)] = used;
     used += count;
+    if (out->documents) GD_TRY(read_labels(dataset, place.source, at->rows.example[i], out, row, documents++, used - 1));
   }
   for (int32_t t = used; t < dataset->length; t++) out->document_starts[begin + (size_t)t] = used;
   return GD_OK;
@@ -495,7 +547,6 @@ static gd_status read_row(gd_dataset *dataset, int64_t draw, gd_batch *out, int3
   gd_dataset_place place = {0};
   bool inside;
   memset(starts, 0, size * sizeof *starts);
-  out->labels[row] = -1;
   int64_t here = 0; /* tokens read, the last target included */
   GD_TRY(locate(dataset, draw, &place, &inside));
   if (inside) {
@@ -514,15 +565,24 @@ static gd_status read_row(gd_dataset *dataset, int64_t draw, gd_batch *out, int3
   return GD_OK;
 }
 
+static gd_status read_any_row(gd_dataset *dataset, int64_t draw, gd_batch *out, int32_t row) {
+  const size_t begin = (size_t)row * (size_t)dataset->length;
+  GD_TRY(is_rows(dataset) ? read_documents(dataset, draw, out, row) : read_row(dataset, draw, out, row));
+  for (int32_t t = 0; t < dataset->length; t++) out->positions[begin + (size_t)t] = t - out->document_starts[begin + (size_t)t];
+  return GD_OK;
+}
+
 gd_status gd_dataset_read(gd_dataset *dataset, int64_t draw, int32_t count, gd_batch *out, int32_t first_row) {
+  gd_batch_shape shape = gd_dataset_batch_shape(dataset, out->sequences);
+  if (out->documents && (out->documents != shape.documents || out->columns != shape.columns))
+    return gd_fail(GD_BUG, "a batch of %d documents of %d numbers for %d of %d", out->documents, out->columns, shape.documents,
+                   shape.columns);
   if (out->length != dataset->length || first_row < 0 || count < 0 || count > out->sequences - first_row || draw < 0)
     return gd_fail(GD_BUG, "rows %d + %d of %d, length %d for %d, draw %lld", first_row, count, out->sequences, out->length,
                    dataset->length, (long long)draw);
   pthread_mutex_lock(&dataset->mutex);
   gd_status status = GD_OK;
-  for (int32_t r = 0; status == GD_OK && r < count; r++)
-    status = is_rows(dataset) ? read_documents(dataset, draw + r, out, first_row + r)
-                              : read_row(dataset, draw + r, out, first_row + r);
+  for (int32_t r = 0; status == GD_OK && r < count; r++) status = read_any_row(dataset, draw + r, out, first_row + r);
   pthread_mutex_unlock(&dataset->mutex);
   return status;
 }

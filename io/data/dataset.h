@@ -31,15 +31,25 @@ typedef struct gd_batch {
   float *weights;           /* 1, or 0 where there is no target; of a task, where the next token is none */
   int32_t *document_starts; /* index in the window where the token's document begins; all 0 when documents are not masked; of a
                                task always there, and what lies behind the last document begins at its end */
-  int32_t *labels;          /* [sequences]; -1: none */
-  bool borrowed;            /* the arrays lie in memory of somebody else */
+  int32_t *positions;       /* of the token in its document */
+  /* Of a classification, the documents of each sequence from left to right: */
+  int32_t documents, columns; /* most that a sequence has, and numbers of each; else 0 */
+  int32_t *label_rows;        /* [sequences][documents] index of the last token in the sequence; -1 behind the last document */
+  float *labels;              /* [sequences][documents][columns] as in a shard */
+  float *label_weights;       /* [sequences][documents] in the loss */
+  bool borrowed;              /* the arrays lie in memory of somebody else */
 } gd_batch;
 
-/* Allocates the five arrays, zeroed. GD_NO_MEMORY. */
+typedef struct gd_batch_shape {
+  int32_t sequences, length, documents, columns;
+} gd_batch_shape;
+
+/* Allocates the arrays, zeroed, label_rows -1. GD_NO_MEMORY. */
 GD_CHECKED gd_status gd_batch_open(int32_t sequences, int32_t length, gd_batch *out);
+GD_CHECKED gd_status gd_batch_open_as(const gd_batch_shape *shape, gd_batch *out);
 /* The same in the caller's memory of gd_batch_bytes, which may be such as a device copies from without waiting; 4-aligned. */
-size_t gd_batch_bytes(int32_t sequences, int32_t length);
-void gd_batch_place(void *memory, int32_t sequences, int32_t length, gd_batch *out);
+size_t gd_batch_bytes(const gd_batch_shape *shape);
+void gd_batch_place(void *memory, const gd_batch_shape *shape, gd_batch *out);
 void gd_batch_close(gd_batch *batch);
 
 /* The training sources of a run file and their mixture, windows of `length` tokens. A path is a dataset folder (its train/) or
@@ -77,6 +87,13 @@ void gd_dataset_get_checked(const gd_dataset *dataset, gd_dataset_checked *out);
 void gd_dataset_close(gd_dataset *dataset);
 
 int32_t gd_dataset_length(const gd_dataset *dataset); /* T */
+/* Of batches of so many sequences that gd_dataset_read fills. */
+gd_batch_shape gd_dataset_batch_shape(const gd_dataset *dataset, int32_t sequences);
+/* Of a classification with one label a document: how many documents of all sources have each label, counts[label_count]. Reads
+ * them all. Local. */
+GD_CHECKED gd_status gd_dataset_label_counts(gd_dataset *dataset, int64_t *counts);
+/* weights[label_count], copied: what a document of each label weighs; without it 1. Not while it is read. GD_NO_MEMORY. */
+GD_CHECKED gd_status gd_dataset_weigh_labels(gd_dataset *dataset, const float *weights);
 int64_t gd_dataset_tokens(const gd_dataset *dataset); /* over all sources */
 int64_t gd_dataset_documents(const gd_dataset *dataset);
 int64_t gd_dataset_windows(
@@ -88,7 +105,8 @@ const char *gd_dataset_tokenizer(const gd_dataset *dataset);        /* its name 
 const char *gd_dataset_tokenizer_digest(const gd_dataset *dataset); /* gd_tokenizer_digest of what made the tokens */
 const char *gd_dataset_digest(const gd_dataset *dataset);           /* SHA-256 over the indexes and weights, hexadecimal */
 
-/* Rows first_row .. first_row + count - 1 of `out` receive draws draw .. draw + count - 1; out->length is the dataset's length.
+/* Rows first_row .. first_row + count - 1 of `out` receive draws draw .. draw + count - 1; `out` has the dataset's shape,
+ * or one without documents: then labels are left out.
  * Safe from several threads. GD_BAD_DATA naming file and position for a token beyond the vocabulary or a failed checksum. */
 GD_CHECKED gd_status gd_dataset_read(gd_dataset *dataset, int64_t draw, int32_t count, gd_batch *out, int32_t first_row);
 

@@ -66,8 +66,8 @@ gd_status gd_prefetch_open(gd_dataset *dataset, const gd_prefetch_plan *plan, gd
   if (!prefetch->offsets || !prefetch->ring) status = gd_fail(GD_NO_MEMORY, "no memory for a reader");
   for (int32_t row = 0; status == GD_OK && row < plan->count; row++)
     prefetch->offsets[row] = plan->offsets ? plan->offsets[row] : plan->first_offset + row;
-  for (int32_t i = 0; status == GD_OK && i < plan->depth; i++)
-    status = gd_batch_open(plan->count, gd_dataset_length(dataset), &prefetch->ring[i]);
+  gd_batch_shape shape = gd_dataset_batch_shape(dataset, plan->count);
+  for (int32_t i = 0; status == GD_OK && i < plan->depth; i++) status = gd_batch_open_as(&shape, &prefetch->ring[i]);
   if (status == GD_OK) {
     status = gd_machine_thread(&prefetch->thread, reader, prefetch, "the reader's thread");
     prefetch->started = status == GD_OK;
@@ -88,15 +88,21 @@ gd_status gd_prefetch_next(gd_prefetch *prefetch, gd_batch *out) {
   gd_error fault = prefetch->fault;
   pthread_mutex_unlock(&prefetch->mutex);
   if (!ready) return gd_error_raise(&fault);
-  if (out->sequences != batch->sequences || out->length != batch->length)
-    return gd_fail(GD_BUG, "batch of %d x %d, the reader's is %d x %d", out->sequences, out->length, batch->sequences,
-                   batch->length);
+  if (out->sequences != batch->sequences || out->length != batch->length || out->documents != batch->documents ||
+      out->columns != batch->columns)
+    return gd_fail(GD_BUG, "batch of %d x %d with %d documents of %d labels, the reader's is %d x %d with %d of %d",
+                   out->sequences, out->length, out->documents, out->columns, batch->sequences, batch->length, batch->documents,
+                   batch->columns);
   size_t count = (size_t)batch->sequences * (size_t)batch->length;
   memcpy(out->tokens, batch->tokens, count * sizeof *out->tokens);
   memcpy(out->targets, batch->targets, count * sizeof *out->targets);
   memcpy(out->weights, batch->weights, count * sizeof *out->weights);
   memcpy(out->document_starts, batch->document_starts, count * sizeof *out->document_starts);
-  memcpy(out->labels, batch->labels, (size_t)batch->sequences * sizeof *out->labels);
+  memcpy(out->positions, batch->positions, count * sizeof *out->positions);
+  count = (size_t)batch->sequences * (size_t)batch->documents;
+  memcpy(out->label_rows, batch->label_rows, count * sizeof *out->label_rows);
+  memcpy(out->labels, batch->labels, count * (size_t)batch->columns * sizeof *out->labels);
+  memcpy(out->label_weights, batch->label_weights, count * sizeof *out->label_weights);
   pthread_mutex_lock(&prefetch->mutex);
   prefetch->taken++;
   pthread_cond_broadcast(&prefetch->changed);

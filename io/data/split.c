@@ -315,13 +315,28 @@ gd_status gd_split_targets(gd_split *split, int64_t first, int64_t count, uint8_
   return read_tokens(split, first, count, NULL, targets);
 }
 
+/* A label that is none of the map's, or none at all. */
+static gd_status check_labels(const gd_split *split, const char *path, int64_t document, const float *labels) {
+  const gd_data_task *task = &split->task;
+  for (int32_t k = 0; k < split->info.columns; k++) {
+    bool good = task->multiple ? labels[k] >= 0 && labels[k] <= 1
+                               : labels[k] >= 0 && labels[k] < (float)task->label_count && labels[k] == floorf(labels[k]);
+    if (!good)
+      return gd_fail_user(GD_BAD_DATA, "%s: document %lld has the label %g, expected %s %d", path, (long long)document,
+                          (double)labels[k], task->multiple ? "0 to" : "a whole number below",
+                          task->multiple ? 1 : task->label_count);
+  }
+  return GD_OK;
+}
+
 gd_status gd_split_labels(gd_split *split, int64_t document, float *labels) {
   for (int32_t i = 0; i < split->count; i++) {
     const entry *at = &split->entries[i];
     if (document < at->first_document || document >= at->first_document + at->documents) continue;
     gd_token_shard *shard;
     GD_TRY(open_shard(split, i, &shard));
-    return gd_token_shard_labels(shard, document - at->first_document, 1, labels);
+    GD_TRY(gd_token_shard_labels(shard, document - at->first_document, 1, labels));
+    return check_labels(split, split->index, document, labels);
   }
   return gd_fail(GD_BUG, "%s: document %lld of %lld", split->folder, (long long)document, (long long)split->info.documents);
 }
@@ -383,20 +398,6 @@ gd_status gd_split_document_starts(gd_split *split, int64_t first, int64_t count
   return GD_OK;
 }
 
-/* A label that is none of the map's, or none at all. */
-static gd_status verify_labels(const gd_split *split, const char *path, int64_t document, const float *labels) {
-  const gd_data_task *task = &split->task;
-  for (int32_t k = 0; k < split->info.columns; k++) {
-    bool good = task->multiple ? labels[k] >= 0 && labels[k] <= 1
-                               : labels[k] >= 0 && labels[k] < (float)task->label_count && labels[k] == floorf(labels[k]);
-    if (!good)
-      return gd_fail_user(GD_BAD_DATA, "%s: document %lld has the label %g, expected %s %d", path, (long long)document,
-                          (double)labels[k], task->multiple ? "0 to" : "a whole number below",
-                          task->multiple ? 1 : task->label_count);
-  }
-  return GD_OK;
-}
-
 static gd_status verify_examples(gd_split *split) {
   int64_t *starts = malloc(((size_t)split->info.documents + 1) * sizeof *starts);
   uint8_t *targets = malloc(VERIFY_TOKENS);
@@ -407,10 +408,8 @@ static gd_status verify_examples(gd_split *split) {
     int64_t left = split->info.tokens - first;
     status = gd_split_targets(split, first, left < VERIFY_TOKENS ? left : VERIFY_TOKENS, targets);
   }
-  for (int64_t d = 0; status == GD_OK && split->info.columns && d < split->info.documents; d++) {
+  for (int64_t d = 0; status == GD_OK && split->info.columns && d < split->info.documents; d++)
     status = gd_split_labels(split, d, labels);
-    if (status == GD_OK) status = verify_labels(split, split->index, d, labels);
-  }
   free(starts);
   free(targets);
   free(labels);

@@ -139,6 +139,7 @@ gd_status gd_metrics_format(const gd_metrics_line *line, gd_bytes *out) {
   GD_TRY(gd_bytes_printf(out, "{\"event\": \"%s\", \"step\": %" PRId64 ", \"tokens\": %" PRId64, names[line->event], line->step,
                          line->tokens));
   if (train || validation) GD_TRY(put_number(out, "loss", line->loss));
+  if (validation && line->classifies) GD_TRY(put_number(out, "accuracy", line->accuracy));
   if (train) GD_TRY(put_number(out, "lr", line->lr));
   if (train) GD_TRY(put_number(out, "grad_norm", line->grad_norm));
   if (train || validation || line->event == GD_METRICS_CHECKPOINT) GD_TRY(put_number(out, "ms", line->ms));
@@ -157,8 +158,10 @@ gd_status gd_metrics_format(const gd_metrics_line *line, gd_bytes *out) {
 
 static gd_status draw(const gd_metrics *metrics, const gd_metrics_line *line) {
   if (!metrics->board) return GD_OK;
-  if (line->event == GD_METRICS_VALIDATION)
-    return gd_tensorboard_write(metrics->board, line->step, &(gd_scalar){"loss/validation", line->loss}, 1);
+  if (line->event == GD_METRICS_VALIDATION) {
+    const gd_scalar measured[] = {{"loss/validation", line->loss}, {"accuracy/validation", line->accuracy}};
+    return gd_tensorboard_write(metrics->board, line->step, measured, line->classifies ? 2 : 1);
+  }
   if (line->event != GD_METRICS_TRAIN) return GD_OK;
   gd_scalar scalars[MOST_SCALARS] = {{"loss/train", line->loss},
                                      {"optimizer/lr", line->lr},

@@ -240,7 +240,7 @@ static void case_cache(side *s, const setting *set) {
 
 /* variant: 0 separate dlogits, 1 over the logits; + 2: rows of odd length; + 4 times the width's number, the number after the
  * last has NaN and infinity among the logits, and those behind it are drawn. One block of a larger vocabulary, with padding. */
-static void case_loss(side *s, const setting *set) {
+static void case_loss_as(side *s, const setting *set, float smoothing) {
   int number = set->variant / 4;
   int64_t rows = 6, valid = number == WIDTHS ? 300 : width_of(number < WIDTHS ? number : number - 1);
   int64_t columns = valid + 87, ld = columns + 4;
@@ -259,6 +259,8 @@ static void case_loss(side *s, const setting *set) {
   a.block_sum = output(s, rows, GD_FLOAT32);
   a.block_target = output(s, rows, GD_FLOAT32);
   a.row_loss = output(s, rows, GD_FLOAT32);
+  a.smoothing = smoothing;
+  a.spread = smoothing / (float)valid;
   gpu_must(s->kernels.ops->loss_max(&s->kernels, &a));
   note(s, a.row_max, rows, GD_FLOAT32);
   gpu_must(s->kernels.ops->loss_exponentials(&s->kernels, &a));
@@ -328,6 +330,51 @@ static void case_loss_whole(side *s, const setting *set) {
     int64_t at = r / rows * a.dblock_stride + r % rows * a.dld;
     note(s, (char *)a.dlogits + (size_t)at * gd_dtype_bytes(set->dtype), columns, set->dtype);
   }
+}
+
+static void case_loss(side *s, const setting *set) {
+  case_loss_as(s, set, 0);
+}
+
+static void case_loss_smoothed(side *s, const setting *set) {
+  case_loss_as(s, set, 0.1f);
+}
+
+/* variant: columns; odd ones with the gradient over the logits. */
+static void case_label_loss(side *s, const setting *set) {
+  static const int64_t columns_of[] = {1, 1, 6, 20, 128, 131, 300, 517};
+  int64_t rows = 11, columns = columns_of[set->variant], ld = (columns + 15) / 16 * 16;
+  gd_label_loss_args a = {.dtype = set->dtype, .rows = rows, .columns = columns, .ld = ld, .smoothing = 0.1f};
+  float *logits = input(s, 1, rows * ld, GD_FLOAT32, 8, 0);
+  a.logits = logits;
+  a.labels = input(s, 2, rows * columns, GD_FLOAT32, 0.5f, 0.5f);
+  a.weights = input(s, 3, rows, GD_FLOAT32, 0.5f, 0.5f);
+  a.row_loss = output(s, rows, GD_FLOAT32);
+  gpu_must(s->kernels.ops->label_loss(&s->kernels, &a));
+  note(s, a.row_loss, rows, GD_FLOAT32);
+  bool in_place = set->variant & 1;
+  a.dlogits = in_place ? (void *)logits : output(s, rows * columns, set->dtype);
+  a.dld = in_place ? ld * 4 / (int64_t)gd_dtype_bytes(set->dtype) : columns;
+  gpu_must(s->kernels.ops->label_loss(&s->kernels, &a));
+  note(s, a.row_loss, rows, GD_FLOAT32);
+  for (int64_t r = 0; r < rows; r++)
+    note(s, (char *)a.dlogits + (size_t)(r * a.dld) * gd_dtype_bytes(set->dtype), columns, set->dtype);
+}
+
+/* variant: of how many rows. */
+static void case_rows_pick(side *s, const setting *set) {
+  static const int32_t index[] = {5, -1, 3, 4, 40, 2, 12, 13};
+  int64_t width = 70, size = 10;
+  gd_rows_pick a = {.dtype = set->dtype, .count = set->variant, .width = width, .first = 3, .size = size};
+  a.index = upload(s, index, sizeof index);
+  a.from = input(s, 1, size * width, set->dtype, 1, 0);
+  a.to = output(s, 8 * width, set->dtype);
+  gpu_must(s->kernels.ops->rows_pick(&s->kernels, &a));
+  note(s, a.to, set->variant * width, set->dtype);
+  a.from = a.to;
+  a.to = input(s, 2, size * width, set->dtype, 1, 0);
+  gpu_must(s->kernels.ops->rows_put(&s->kernels, &a));
+  note(s, a.to, size * width, set->dtype);
 }
 
 /* Nodes of 1 to 2048 units whose sums are so far apart that doubles round; then sums over all nodes of each cut, more of them
@@ -486,7 +533,10 @@ static const struct {
              {"rows, dropout", case_rows, 0, 64, 0, 0},
              {"cache", case_cache, 0, 2, 0, 0},
              {"loss", case_loss, 0, 4 * WIDTHS + 4, 0, 4},
+             {"loss, smoothed", case_loss_smoothed, 0, 4 * WIDTHS, 0, 0},
              {"loss whole", case_loss_whole, 0, 12, 0, 0},
+             {"loss of labels", case_label_loss, 0, 8, 0, 0},
+             {"rows by number", case_rows_pick, 0, 9, 0, 0},
              {"nodes", case_nodes, 0, 4, 0, 0},
              {"finite", case_finite, 0, 5, 0, 0},
              {"vote", case_vote, 0, 6, 0, 0},

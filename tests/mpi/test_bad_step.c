@@ -18,6 +18,7 @@
 
 typedef enum bad_kind {
   BAD_LOSS,     /* a NaN in the loss of one sequence of the last rank */
+  NO_TARGET,    /* no weight anywhere */
   BAD_GRADIENT, /* an infinity in the last rank's piece of the gradient alone */
   BAD_COPY,     /* a NaN in the last rank's copy of a gradient that others hold too and have already summed */
   FAULTS
@@ -67,6 +68,7 @@ static gd_verdict run_step(trained *t, int64_t number, int fault) {
   gd_kernels_ops hooked = *(real_ops = t->model.kernels.ops);
   fill_batch(t, number);
   if (fault == BAD_LOSS && t->model.data->rank == t->model.data->size - 1) t->batch.weights[LENGTH + 3] = NAN;
+  if (fault == NO_TARGET) memset(t->batch.weights, 0, (size_t)t->batch.sequences * LENGTH * sizeof *t->batch.weights);
   hooked.unit_squares = fault == BAD_COPY ? poisoned_copy : poisoned_squares;
   poisoned = false;
   struck = t;
@@ -129,8 +131,12 @@ static void check(const char *zero, const char *dtype, int fault) {
     v = run_step(&disturbed, bad, fault);
     all_agree(&v);
     assert_true(v.apply == 0 && v.applied_steps == 1 && v.bad_steps == bad);
-    assert_false(isfinite(fault == BAD_LOSS ? v.loss_sum : v.gradient_norm) != 0);
     same_state(&disturbed, before, true);
+    if (fault == NO_TARGET) { /* and no NaN */
+      assert_true(v.weight_sum == 0 && v.loss_sum == 0 && v.gradient_norm == 0 && v.scale == 0);
+      continue;
+    }
+    assert_false(isfinite(fault == BAD_LOSS ? v.loss_sum : v.gradient_norm) != 0);
     /* Done again, a NaN of the batch is there again; the infinity that was put into a sum is not. */
     char text[GD_NONFINITE_BYTES];
     good(gd_nonfinite_find(&disturbed.step, bad, &disturbed.batch, text));
@@ -162,6 +168,11 @@ static void a_step_with_a_bad_gradient_changes_nothing(void **state) {
   check("1", "fp32", BAD_GRADIENT);
   check("0", "bf16", BAD_GRADIENT);
 }
+static void a_step_without_a_target_changes_nothing(void **state) {
+  (void)state;
+  check("1", "fp32", NO_TARGET);
+  check("0", "bf16", NO_TARGET);
+}
 
 static void a_step_with_a_bad_copy_changes_nothing(void **state) {
   (void)state;
@@ -176,6 +187,7 @@ int main(void) {
       cmocka_unit_test(a_step_with_a_bad_loss_changes_nothing),
       cmocka_unit_test(a_step_with_a_bad_gradient_changes_nothing),
       cmocka_unit_test(a_step_with_a_bad_copy_changes_nothing),
+      cmocka_unit_test(a_step_without_a_target_changes_nothing),
   };
   return cmocka_run_group_tests(tests, open_session, close_session);
 }

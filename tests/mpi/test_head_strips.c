@@ -91,8 +91,7 @@ static gd_micro micro_of(strips *s, int32_t round) {
     micro.slots[i] = i;
   }
   micro.accumulate = s->t.spec.numerics == GD_NUMERICS_FAST && round > 0;
-  good(gd_model_load_batch(&s->t.model, &micro, s->t.batch.tokens + row, s->t.batch.targets + row, s->t.batch.weights + row,
-                           s->t.batch.document_starts + row));
+  good(gd_model_load_batch(&s->t.model, &micro, &s->t.batch, NULL, row / LENGTH));
   return micro;
 }
 

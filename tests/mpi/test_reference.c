@@ -20,7 +20,7 @@
 #include "trainer/source.h"
 #include "trainer/step.h"
 
-enum { SEQUENCES = 4, LENGTH = 16, ROWS = SEQUENCES * LENGTH, STEPS = 3, VOCABULARY = 61 };
+enum { SEQUENCES = 4, LENGTH = 16, ROWS = SEQUENCES * LENGTH, STEPS = 3, VOCABULARY = 61, DOCUMENTS = 4 };
 
 static gd_session *session;
 static gd_device *device, lazy;
@@ -81,6 +81,37 @@ static void close_to(gd_dtype dtype, const char *what, double found, double expe
   if (distance / allowed > *share) *share = distance / allowed;
 }
 
+static bool has(const char *name) {
+  return gd_safetensors_find(reference, name) != NULL;
+}
+
+/* Several documents a sequence; of a classifier its outputs, and what its loss is. */
+static void set_task(gd_spec *spec) {
+  int64_t rows, cols;
+  spec->data.mask_documents = spec->data.reset_positions = true;
+  if (!has("classifier.weight")) return;
+  float *weight = reference_tensor("classifier.weight", "", &rows, &cols);
+  free(weight);
+  spec->model.classes = (int32_t)rows;
+  spec->optimizer.label_smoothing = (float)number("smoothing", "", 0);
+  float *labels = reference_tensor("labels", "", &rows, &cols);
+  free(labels);
+  spec->finetune.loss = cols > DOCUMENTS ? GD_LABEL_LOSS_SIGMOID : GD_LABEL_LOSS_SOFTMAX;
+}
+
+/* Weights of the folder, and those of a classifier, which it has not. */
+static gd_status read_weights(void *context, const gd_tensor *tensors, const gd_owned_box *boxes, int32_t count,
+                              float *const *data) {
+  int64_t rows, cols;
+  if (count == 0 || strcmp(tensors[boxes[0].tensor].name, "classifier.weight") != 0)
+    return gd_weight_source_read(context, tensors, boxes, count, data);
+  float *weight = reference_tensor("classifier.weight", "", &rows, &cols);
+  assert_true(count == 1 && boxes[0].box.rows == rows && boxes[0].box.cols == cols);
+  memcpy(data[0], weight, (size_t)(rows * cols) * sizeof *weight);
+  free(weight);
+  return GD_OK;
+}
+
 static gd_spec make_spec(const layout_case *c, const char *folder) {
   static gd_spec spec;
   gd_config_defaults(&spec);
@@ -88,6 +119,7 @@ static gd_spec make_spec(const layout_case *c, const char *folder) {
   good(gd_weight_source_open(session, folder, &source));
   good(gd_weight_source_model(&source, &spec));
   gd_weight_source_close(&source);
+  if (has("starts")) set_task(&spec);
   spec.run.steps = STEPS;
   spec.run.threads = 1;
   spec.model.dropout = 0;
@@ -123,6 +155,29 @@ static void fill_batch(const gd_model *model, int step, gd_batch *batch) {
     batch->weights[i] = weights[first + i];
   }
   free(tokens), free(targets), free(weights);
+}
+
+/* Documents and labels of a step, this data rank's share. */
+static void fill_documents(const gd_model *model, int step, gd_batch *batch) {
+  int64_t rows, cols, sequence = (int64_t)step * SEQUENCES + (int64_t)model->data->rank * batch->sequences;
+  if (!has("starts")) return;
+  float *starts = reference_tensor("starts", "", &rows, &cols);
+  for (int32_t i = 0; i < batch->sequences * LENGTH; i++) {
+    batch->document_starts[i] = (int32_t)starts[sequence * LENGTH + i];
+    batch->positions[i] = i % LENGTH - batch->document_starts[i];
+  }
+  free(starts);
+  if (!batch->documents) return;
+  float *weights = reference_tensor("label_weights", "", &rows, &cols),
+        *ends = reference_tensor("label_rows", "", &rows, &cols);
+  float *labels = reference_tensor("labels", "", &rows, &cols);
+  for (int32_t i = 0; i < batch->sequences * DOCUMENTS; i++) {
+    int64_t from = sequence * DOCUMENTS + i, to = (int64_t)(i / DOCUMENTS) * batch->documents + i % DOCUMENTS;
+    batch->label_rows[to] = (int32_t)ends[from];
+    batch->label_weights[to] = weights[from];
+    memcpy(batch->labels + to * batch->columns, labels + from * batch->columns, (size_t)batch->columns * sizeof *labels);
+  }
+  free(weights), free(ends), free(labels);
 }
 
 /* What of the result to compare, in the float32 arena it is in. */
@@ -197,14 +252,18 @@ static void run_steps(const layout_case *c, const gd_spec *spec, const char *fol
   good(gd_mesh_init(&mesh, gd_session_ranks(session), c->tensor, 1, 1));
   good(gd_model_open(session, device, spec, &mesh, false, 0, &model));
   good(gd_weight_source_open(session, folder, &source));
-  good(gd_model_read_weights(&model, gd_weight_source_read, &source));
+  good(gd_model_read_weights(&model, read_weights, &source));
   gd_weight_source_close(&source);
   good(gd_optimizer_open(&model, &optimizer));
   good(gd_step_open(&model, &optimizer, NULL, NULL, &step));
-  good(gd_batch_open(SEQUENCES / model.data->size, LENGTH, &batch));
+  gd_batch_shape share = {.sequences = SEQUENCES / model.data->size, .length = LENGTH};
+  share.documents = spec->model.classes ? LENGTH : 0;
+  share.columns = (int32_t)model.layout.shape.label_columns;
+  good(gd_batch_open_as(&share, &batch));
   for (int s = 0; s < STEPS; s++) {
     gd_step_result result;
     fill_batch(&model, s, &batch);
+    fill_documents(&model, s, &batch);
     good(gd_step_run(&step, s, &batch, spec->optimizer.lr));
     good(gd_step_read(&step, s, &result));
     good(gd_step_wait(&step));
@@ -341,7 +400,7 @@ static void run_part(const layout_case *c) {
 }
 
 static void run_parts(const char *shape, const char *const *parts, int count) {
-  int32_t ranks = gd_session_ranks(session), most = strcmp(shape, "gpt2") == 0 ? 4 : 2; /* key/value heads */
+  int32_t ranks = gd_session_ranks(session), most = strncmp(shape, "gpt2", 4) == 0 ? 4 : 2; /* key/value heads */
   for (int32_t tensor = 1; tensor <= most && tensor <= ranks; tensor *= 2)
     for (int variant = 0; variant < 8; variant++)
       for (int part = 0; part < count; part++) {
@@ -432,7 +491,7 @@ static void run_case(const layout_case *c) {
   good(gd_safetensors_open(file, &reference));
   gd_spec spec = make_spec(c, folder);
   run_steps(c, &spec, folder);
-  if (c->zero == 0 && c->micro == SEQUENCES / (gd_session_ranks(session) / c->tensor)) {
+  if (has("logits") && c->zero == 0 && c->micro == SEQUENCES / (gd_session_ranks(session) / c->tensor)) {
     run_logits(c, &spec, folder, device);
     run_logits(c, &spec, folder, &lazy); /* shows a result that is read too soon */
   }
@@ -441,7 +500,7 @@ static void run_case(const layout_case *c) {
 
 /* Every tensor x ZeRO x micro-batch layout of the ranks. */
 static void run_layouts(const char *shape, gd_dtype dtype) {
-  int32_t ranks = gd_session_ranks(session), most = strcmp(shape, "gpt2") == 0 ? 4 : 2; /* key/value heads */
+  int32_t ranks = gd_session_ranks(session), most = strncmp(shape, "gpt2", 4) == 0 ? 4 : 2; /* key/value heads */
   for (int32_t tensor = 1; tensor <= most && tensor <= ranks; tensor *= 2) {
     int32_t share = SEQUENCES / (ranks / tensor);
     for (int32_t zero = 0; zero < 2; zero++)
@@ -477,6 +536,16 @@ static void llama_equals_the_reference_in_bfloat16(void **state) {
   run_layouts("qwen2", GD_BFLOAT16);
 }
 
+/* Documents that share sequences: targets of their own, one label each, several labels each. */
+static void tasks_equal_the_reference(void **state) {
+  (void)state;
+  static const char *const shapes[] = {"gpt2_sft", "gpt2_labels", "llama_classes"};
+  for (int i = 0; i < 3; i++) {
+    run_layouts(shapes[i], GD_FLOAT32);
+    run_layouts(shapes[i], GD_BFLOAT16);
+  }
+}
+
 static int open_session(void **state) {
   (void)state;
   gd_spec spec;
@@ -501,9 +570,13 @@ static int close_session(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(gpt2_equals_the_reference_in_float32),  cmocka_unit_test(llama_equals_the_reference_in_float32),
-      cmocka_unit_test(gpt2_equals_the_reference_in_bfloat16), cmocka_unit_test(llama_equals_the_reference_in_bfloat16),
-      cmocka_unit_test(a_part_of_gpt2_equals_the_reference),   cmocka_unit_test(a_part_of_llama_equals_the_reference),
+      cmocka_unit_test(gpt2_equals_the_reference_in_float32),
+      cmocka_unit_test(llama_equals_the_reference_in_float32),
+      cmocka_unit_test(gpt2_equals_the_reference_in_bfloat16),
+      cmocka_unit_test(llama_equals_the_reference_in_bfloat16),
+      cmocka_unit_test(tasks_equal_the_reference),
+      cmocka_unit_test(a_part_of_gpt2_equals_the_reference),
+      cmocka_unit_test(a_part_of_llama_equals_the_reference),
   };
   return cmocka_run_group_tests(tests, open_session, close_session);
 }

@@ -57,6 +57,7 @@ static inline void fill_batch(trained *t, int64_t number) {
     t->batch.targets[i] = (first + i + 1) * 37 % VOCABULARY;
     t->batch.weights[i] = 1;
     t->batch.document_starts[i] = 0;
+    t->batch.positions[i] = i % LENGTH;
   }
 }
 

@@ -124,7 +124,7 @@ expect 64 '--task: found "tagging", expected' "$data" prepare --tokenizer bytes 
 explained() { # the fault of a key has a line that says where the key is from
   "$@" >out 2>err
   [ $? = 64 ] || fail "no 64: $*"
-  grep -qF 'data.path: holds examples for classification, expected plain text' err && grep -qF 'data.path: from run.yaml:3' err || fail "$(cat err)"
+  grep -qF 'finetune.task: found sft, but data.path set is for classification' err && grep -qF 'finetune.task: from --set' err || fail "$(cat err)"
 }
 cat >run.yaml <<YAML
 run: {directory: run, steps: 2, seed: 3, device: cpu}
@@ -144,8 +144,10 @@ check "one document a row" "$data" at --config run.yaml --step 0 --json --set fi
 check "rows as text" "$data" at --config run.yaml --step 0
 has '2 documents, 2'
 expect 64 'its longest example has 14 tokens, expected at most the 8 of a sequence' "$data" at --config run.yaml --step 0 --set batch.sequence=8
-explained "$build/bin/gptdist-train" --config run.yaml
-explained "$build/bin/gptdist-train" --config run.yaml --dry-run
+explained "$build/bin/gptdist-train" --config run.yaml --set finetune.task=sft
+explained "$build/bin/gptdist-train" --config run.yaml --set finetune.task=sft --dry-run
+check "a plan" "$build/bin/gptdist-train" --config run.yaml --dry-run
+grep -qE '^ +[0-9]+ +1  head classifier ' out || fail "no classifier in the plan: $(cat out)"
 
 if [ -f "$shared/labelled/sms_spam.tsv" ]; then
   check "SMS spam" classify --columns label=1,text=2 --split 0.7,0.1,0.2 --json --output sms "$shared/labelled/sms_spam.tsv"

@@ -97,7 +97,7 @@ static int32_t check_row(const gd_batch *batch, int32_t row) {
     assert_int_equal(targets[t], tokens[0] + t + 1);
     assert_true(batch->weights[row * T + t] == 1.0f);
   }
-  assert_int_equal(batch->labels[row], -1);
+  assert_int_equal(batch->documents, 0);
   return tokens[0];
 }
 

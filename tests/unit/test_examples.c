@@ -212,7 +212,9 @@ static void check_row(gd_dataset *dataset, int64_t draw, const gd_data_task *tas
   gd_dataset_example examples[T];
   int32_t count, used = 0;
   for (int64_t d = 0; d < DOCUMENTS; d++) begins[d + 1] = begins[d] + length_of(d);
-  ok(gd_batch_open(1, T, &batch));
+  gd_batch_shape shape = gd_dataset_batch_shape(dataset, 1);
+  assert_true(shape.columns == gd_data_task_columns(task) && (shape.documents > 0) == (shape.columns > 0));
+  ok(gd_batch_open_as(&shape, &batch));
   for (int t = 0; t < T; t++) batch.tokens[t] = batch.targets[t] = batch.document_starts[t] = 77;
   ok(gd_dataset_read(dataset, draw, 1, &batch, 0));
   ok(gd_dataset_examples(dataset, draw, examples, &count));
@@ -227,12 +229,18 @@ static void check_row(gd_dataset *dataset, int64_t draw, const gd_data_task *tas
       bool target = t + 1 < examples[i].count && target_of(token + 1);
       assert_int_equal(batch.tokens[used], id_of(token));
       assert_int_equal(batch.document_starts[used], examples[i].first);
+      assert_int_equal(batch.positions[used], t);
       assert_int_equal(batch.targets[used], target ? id_of(token + 1) : 0);
       assert_true(batch.weights[used] == (target ? 1.0f : 0.0f));
     }
     if (gd_data_task_columns(task)) ok(gd_dataset_labels(dataset, &examples[i], labels));
-    for (int32_t k = 0; k < gd_data_task_columns(task); k++) assert_true(labels[k] == label_of(document, k));
+    for (int32_t k = 0; k < gd_data_task_columns(task); k++) {
+      assert_true(labels[k] == label_of(document, k));
+      assert_true(batch.labels[i * batch.columns + k] == labels[k] && batch.label_weights[i] == 1);
+      assert_int_equal(batch.label_rows[i], used - 1);
+    }
   }
+  for (int32_t i = count; i < batch.documents; i++) assert_int_equal(batch.label_rows[i], -1);
   for (int32_t t = used; t < T; t++) { /* padding: no target, a document of its own */
     assert_true(batch.weights[t] == 0.0f);
     assert_int_equal(batch.document_starts[t], used);
@@ -268,6 +276,27 @@ static void each_document_comes_once_an_epoch(void **state) {
     assert_true(k % 2 ? moved > 0 : moved == 0); /* an epoch has an order of its own */
     gd_dataset_close(dataset);
   }
+}
+
+static void a_document_weighs_what_its_label_weighs(void **state) {
+  (void)state;
+  char path[300];
+  gd_dataset *dataset;
+  gd_batch batch;
+  int64_t counts[2], expected[2] = {0};
+  write_split("rows/train", &single, (spoilt){0}, path);
+  ok(open_at("rows", T, GD_ORDER_SHUFFLED, true, &dataset));
+  ok(gd_dataset_label_counts(dataset, counts));
+  for (int64_t d = 0; d < DOCUMENTS; d++) expected[(int)label_of(d, 0)]++;
+  assert_true(counts[0] == expected[0] && counts[1] == expected[1] && counts[0] > 0 && counts[1] > 0);
+  ok(gd_dataset_weigh_labels(dataset, (const float[]){0.25f, 3}));
+  gd_batch_shape shape = gd_dataset_batch_shape(dataset, 8);
+  ok(gd_batch_open_as(&shape, &batch));
+  ok(gd_dataset_read(dataset, 0, 8, &batch, 0));
+  for (int32_t i = 0; i < 8 * batch.documents; i++)
+    if (batch.label_rows[i] >= 0) assert_true(batch.label_weights[i] == (batch.labels[i] > 0 ? 3 : 0.25f));
+  gd_batch_close(&batch);
+  gd_dataset_close(dataset);
 }
 
 /* A rank that begins in the middle, or reads the other way round, reads the same rows. */
@@ -333,9 +362,13 @@ static void what_cannot_be_read_in_rows_is_refused(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(targets_and_labels_come_back),           cmocka_unit_test(what_does_not_fit_together_is_named),
-      cmocka_unit_test(an_index_that_names_no_task_is_refused), cmocka_unit_test(each_document_comes_once_an_epoch),
-      cmocka_unit_test(rows_do_not_depend_on_who_reads_them),   cmocka_unit_test(validation_reads_each_document_once),
+      cmocka_unit_test(targets_and_labels_come_back),
+      cmocka_unit_test(what_does_not_fit_together_is_named),
+      cmocka_unit_test(an_index_that_names_no_task_is_refused),
+      cmocka_unit_test(each_document_comes_once_an_epoch),
+      cmocka_unit_test(a_document_weighs_what_its_label_weighs),
+      cmocka_unit_test(rows_do_not_depend_on_who_reads_them),
+      cmocka_unit_test(validation_reads_each_document_once),
       cmocka_unit_test(what_cannot_be_read_in_rows_is_refused),
   };
   return cmocka_run_group_tests(tests, make_folder, remove_folder);

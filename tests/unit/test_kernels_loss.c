@@ -11,6 +11,7 @@ typedef struct result {
 static float logit_values[ROWS][VALID];
 static int32_t targets[ROWS];
 static float weights[ROWS];
+static float smooth; /* label smoothing of run() */
 
 static void make_problem(void) {
   random_state = 31;
@@ -63,6 +64,8 @@ static result run(gd_kernels *kernels, gd_dtype dtype, int first, int end, bool 
     args[b].row_loss = r.loss + first;
     args[b].dlogits = (char *)r.gradient.data + (size_t)((b * ROWS + first) * LD) * gd_dtype_bytes(dtype);
     args[b].dld = LD;
+    args[b].smoothing = smooth;
+    args[b].spread = smooth / VALID;
     if (in_place) {
       args[b].dlogits = args[b].logits;
       args[b].dld = dtype == GD_BFLOAT16 ? 2 * LD : LD;
@@ -213,6 +216,92 @@ static void sums_of_exponentials_have_128_lanes(void **state) {
   }
 }
 
+/* Smoothed targets over both blocks against double. */
+static void smoothed_targets_match_double(void **state) {
+  (void)state;
+  static const float smoothing = 0.125f;
+  make_problem();
+  for (int isa = 0; isa < ISAS; isa++)
+    for (int d = 0; d < 2; d++) {
+      gd_kernels kernels;
+      if (!open_isa(isa_names[isa], 2, &kernels)) continue;
+      smooth = smoothing;
+      gd_dtype dtype = d ? GD_BFLOAT16 : GD_FLOAT32;
+      result r = run(&kernels, dtype, 0, ROWS, d);
+      smooth = 0;
+      for (int row = 0; row < ROWS; row++) {
+        double sum = 0, all = 0, e = (double)smoothing;
+        if (targets[row] < 0) continue;
+        for (int c = 0; c < VALID; c++) {
+          sum += exp((double)logit_values[row][c]);
+          all += (double)logit_values[row][c];
+        }
+        double target = (1 - e) * (double)logit_values[row][targets[row]] + e / VALID * all;
+        assert_true(fabs((double)r.loss[row] - (double)weights[row] * (log(sum) - target)) < 2e-5);
+        for (int c = 0; c < VALID; c++) {
+          int at = (c / COLUMNS * ROWS + row) * LD + c % COLUMNS;
+          double want = exp((double)logit_values[row][c]) / sum - e / VALID - (c == targets[row] ? 1 - e : 0);
+          assert_near(dtype, (double)r.gradient.values[at], (double)weights[row] * want, 1e-5, 1e-6, "a smoothed gradient", at);
+        }
+      }
+      tensor_free(&r.gradient);
+      gd_kernels_close(&kernels);
+    }
+}
+
+/* Each output by itself: values against double, the same bits on every instruction set, also over the logits. */
+static void label_loss_matches_double_also_in_place(void **state) {
+  (void)state;
+  enum { MOST = 300, STRIDE = 304, DOCUMENTS = 5 };
+  static const int widths[] = {1, 3, 130, MOST};
+  random_state = 71;
+  for (int w = 0; w < 4; w++)
+    for (int d = 0; d < 2; d++) {
+      static float logits[DOCUMENTS * STRIDE], first_loss[DOCUMENTS], labels[DOCUMENTS * MOST];
+      static float gradient[DOCUMENTS * MOST], first_gradient[DOCUMENTS * MOST];
+      const float document_weights[DOCUMENTS] = {1, 0.5f, 0, 2, 1}, smoothing = d ? 0.25f : 0;
+      gd_dtype dtype = d ? GD_BFLOAT16 : GD_FLOAT32;
+      int width = widths[w], seen = 0;
+      for (int i = 0; i < DOCUMENTS * STRIDE; i++) logits[i] = 8.0f * random_float();
+      for (int i = 0; i < DOCUMENTS * width; i++) labels[i] = (float)random_below(3) / 2;
+      for (int isa = 0; isa < ISAS; isa++) {
+        gd_kernels kernels;
+        float work[DOCUMENTS * STRIDE], loss[DOCUMENTS];
+        if (!open_isa(isa_names[isa], 2, &kernels)) continue;
+        memcpy(work, logits, sizeof work);
+        gd_label_loss_args a = {.dtype = dtype, .rows = DOCUMENTS, .columns = width, .logits = work, .ld = STRIDE};
+        a.labels = labels;
+        a.weights = document_weights;
+        a.smoothing = smoothing;
+        a.row_loss = loss;
+        assert_int_equal(kernels.ops->label_loss(&kernels, &a), GD_OK); /* without a gradient */
+        memcpy(seen ? gradient : first_loss, loss, sizeof loss);
+        a.dlogits = work;
+        a.dld = dtype == GD_BFLOAT16 ? 2 * STRIDE : STRIDE;
+        assert_int_equal(kernels.ops->label_loss(&kernels, &a), GD_OK);
+        assert_same_bits(loss, first_loss, sizeof loss, "loss of labels");
+        for (int i = 0; i < DOCUMENTS * width; i++) {
+          int64_t at = i / width * a.dld + i % width;
+          gradient[i] = dtype == GD_BFLOAT16 ? gd_bfloat16_to_float(((gd_bfloat16 *)(void *)work)[at]) : work[at];
+        }
+        if (!seen++) memcpy(first_gradient, gradient, sizeof gradient);
+        assert_same_bits(gradient, first_gradient, (size_t)(DOCUMENTS * width) * 4, "gradient of labels");
+        gd_kernels_close(&kernels);
+      }
+      for (int row = 0; row < DOCUMENTS; row++) {
+        double sum = 0, scale = (double)document_weights[row] / width;
+        for (int c = 0; c < width; c++) {
+          double z = (double)logits[row * STRIDE + c];
+          double y = (double)labels[row * width + c] * (1 - (double)smoothing) + (double)smoothing / 2;
+          sum += fmax(z, 0) - z * y + log1p(exp(-fabs(z)));
+          assert_near(dtype, (double)first_gradient[row * width + c], (1 / (1 + exp(-z)) - y) * scale, 1e-5, 1e-6,
+                      "gradient of a label", c);
+        }
+        assert_true(fabs((double)first_loss[row] - sum * scale) < 2e-5 * fmax(1, sum * scale));
+      }
+    }
+}
+
 static void a_not_a_number_reaches_the_loss(void **state) {
   (void)state;
   make_problem();
@@ -262,6 +351,8 @@ int main(void) {
       cmocka_unit_test_setup_teardown(sums_of_exponentials_have_128_lanes, open_test_device, close_test_device),
       cmocka_unit_test_setup_teardown(one_call_for_all_blocks_changes_no_bit, open_test_device, close_test_device),
       cmocka_unit_test_setup_teardown(a_not_a_number_reaches_the_loss, open_test_device, close_test_device),
+      cmocka_unit_test_setup_teardown(smoothed_targets_match_double, open_test_device, close_test_device),
+      cmocka_unit_test_setup_teardown(label_loss_matches_double_also_in_place, open_test_device, close_test_device),
       cmocka_unit_test_setup_teardown(loss_sums_are_chains_of_a_sequence, open_test_device, close_test_device),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -194,10 +194,50 @@ static void embedding_gradient_is_the_tree_over_the_leaves_that_hold_a_token(voi
     }
 }
 
+static void rows_are_picked_and_put_by_number(void **state) {
+  (void)state;
+  enum { FROM = 7, COUNT = 6, C = 33, FIRST = 10 };
+  static const int32_t index[COUNT] = {12, -1, 10, 9, 16, 17}; /* of rows 10 to 16 */
+  random_state = 77;
+  for (int d = 0; d < 2; d++) {
+    gd_kernels kernels = open_best(2);
+    gd_dtype dtype = d ? GD_BFLOAT16 : GD_FLOAT32;
+    tensor from = tensor_random(dtype, FROM * C, 1.0f), to = tensor_random(dtype, COUNT * C, 1.0f);
+    tensor back = tensor_random(dtype, FROM * C, 1.0f);
+    gd_rows_pick a = {.dtype = dtype, .count = COUNT, .width = C, .index = index, .first = FIRST, .size = FROM};
+    a.from = from.data;
+    a.to = to.data;
+    assert_int_equal(kernels.ops->rows_pick(&kernels, &a), GD_OK);
+    tensor_read(&to);
+    for (int i = 0; i < COUNT; i++)
+      for (int c = 0; c < C; c++) {
+        bool there = index[i] >= FIRST && index[i] < FIRST + FROM;
+        assert_true(to.values[i * C + c] == (there ? from.values[(index[i] - FIRST) * C + c] : 0.0f));
+      }
+    a.from = to.data;
+    a.to = back.data;
+    float old[FROM * C];
+    memcpy(old, back.values, sizeof old);
+    assert_int_equal(kernels.ops->rows_put(&kernels, &a), GD_OK);
+    tensor_read(&back);
+    for (int r = 0; r < FROM; r++)
+      for (int c = 0; c < C; c++) {
+        bool put = r == 2 || r == 0 || r == 6;
+        assert_true(back.values[r * C + c] == (put ? from.values[r * C + c] : old[r * C + c]));
+      }
+    tensor_free(&from);
+    tensor_free(&to);
+    tensor_free(&back);
+    gd_kernels_close(&kernels);
+  }
+}
+
 static void rows_finish_adds_in_order_and_drops_by_the_global_element(void **state) {
   (void)state;
   enum { R = 23, C = 101, PERIOD = 8 };
   random_state = 61;
+  int32_t positions[R];
+  for (int row = 0; row < R; row++) positions[row] = (row * 5 + 3) % PERIOD;
   for (int isa = 0; isa < ISAS; isa++)
     for (int variant = 0; variant < 16; variant++) {
       gd_kernels kernels;
@@ -209,6 +249,7 @@ static void rows_finish_adds_in_order_and_drops_by_the_global_element(void **sta
       args.bias = variant & 2 ? bias.data : NULL;
       args.table = variant & 4 ? table.data : NULL;
       args.residual = variant & 8 ? residual.data : NULL;
+      args.positions = variant % 5 ? positions : NULL;
       args.dropout = variant % 3 ? 0.25f : 0.0f;
       args.rng = gd_rng_make(99, GD_RNG_DROPOUT, 3, 2, 17);
       args.out = residual.data;
@@ -218,7 +259,8 @@ static void rows_finish_adds_in_order_and_drops_by_the_global_element(void **sta
         uint64_t element = (uint64_t)((13 + row) * C + column);
         float want = sum.values[i];
         if (args.bias) want += bias.values[column];
-        if (args.table) want += table.values[(13 + row) % PERIOD * C + column];
+        int position = args.positions ? positions[row] : (13 + row) % PERIOD;
+        if (args.table) want += table.values[position * C + column];
         bool dropped = args.dropout > 0.0f && gd_rng_word(&args.rng, element) < gd_rng_dropout_threshold(args.dropout);
         if (args.dropout > 0.0f) want *= dropped ? 0.0f : 1.0f / (1.0f - args.dropout);
         if (args.residual) want += residual.values[i];
@@ -333,6 +375,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(embedding_reads_the_rows_that_are_here, open_test_device, close_test_device),
       cmocka_unit_test_setup_teardown(embedding_gradient_is_the_tree_over_the_leaves_that_hold_a_token, open_test_device,
                                       close_test_device),
+      cmocka_unit_test_setup_teardown(rows_are_picked_and_put_by_number, open_test_device, close_test_device),
       cmocka_unit_test_setup_teardown(rows_finish_adds_in_order_and_drops_by_the_global_element, open_test_device,
                                       close_test_device),
       cmocka_unit_test_setup_teardown(a_norm_behind_rows_finish_is_that_of_what_was_stored, open_test_device,

@@ -39,6 +39,7 @@ static void value_of(const gd_config_key *key, char *out, size_t size) {
     case GD_KEY_SOURCES: snprintf(out, size, "[{path: one-%u, weight: 2.5}, two]", draw(1000000)); return;
     case GD_KEY_PATTERNS: snprintf(out, size, "[\"layers.%u.*\", head, \"*.bias\"]", draw(100)); return;
     case GD_KEY_FACTORS: snprintf(out, size, "{\"layers.%u.*\": 0.5, \"[f-h]*\": %u}", draw(100), draw(100)); return;
+    case GD_KEY_WEIGHTS: snprintf(out, size, "[%u.5, 2, 1e-3]", draw(100)); return;
     case GD_KEY_FLOAT: snprintf(out, size, "%.9g", low + (high - low) * share); return;
     default: snprintf(out, size, "%.0f", floor(low + (high - low) * share)); return;
   }

@@ -416,10 +416,10 @@ static void equal_rows_are_printed_once(void **state) {
   (void)state;
   static const char *const lines[] = {
       "0 2 forward 0-1 1 0-2 - 0 gathers of the step before",
-      "1 2 head 0-1 1 - - 0 gathers of the step before",
+      "1 2 head lm 0-1 1 - - 0 gathers of the step before",
       "2 2 backward 0-1 1 2-0 - 0",
       "6 1 forward 2 1 0-2 - 0 gathers of the step before",
-      "7 1 head 2 1 - - 0 gathers of the step before",
+      "7 1 head lm 2 1 - - 0 gathers of the step before",
       "8 2 reduce - - - tied_head - final_norm - row 7",
       "10 3 backward 2 1 2-0 - 0",
       "11 3 reduce - - - layers.2 - layers.0 - the row before",

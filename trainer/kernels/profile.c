@@ -87,6 +87,9 @@ TIMED(loss_gradient, gd_loss)
 TIMED(loss_rows, gd_loss)
 TIMED(loss_whole, gd_loss)
 TIMED(loss_sums, gd_loss_sums)
+TIMED(label_loss, gd_label_loss_args)
+TIMED(rows_pick, gd_rows_pick)
+TIMED(rows_put, gd_rows_pick)
 TIMED(unit_squares, gd_unit_squares)
 TIMED(unit_nodes, gd_unit_nodes)
 TIMED(node_sums, gd_node_sums)
@@ -161,6 +164,9 @@ static const gd_kernels_ops wrappers = {
     .loss_rows = timed_loss_rows,
     .loss_whole = timed_loss_whole,
     .loss_sums = timed_loss_sums,
+    .label_loss = timed_label_loss,
+    .rows_pick = timed_rows_pick,
+    .rows_put = timed_rows_put,
     .unit_squares = timed_unit_squares,
     .unit_nodes = timed_unit_nodes,
     .node_sums = timed_node_sums,

@@ -8,7 +8,7 @@
 #include "trainer/kernels/work.h"
 
 enum {
-  GD_PROFILE_KERNELS = 29,  /* functions of gd_kernels_ops that compute */
+  GD_PROFILE_KERNELS = 32,  /* functions of gd_kernels_ops that compute */
   GD_PROFILE_PRODUCTS = 128 /* shapes of products told apart; those that come later are summed in one row */
 };
 

@@ -174,6 +174,24 @@ gd_work gd_work_loss_sums(const gd_loss_sums *a) {
   return (gd_work){2 * (rows + (double)a->sequences) * FLOAT_BYTES, 2 * rows};
 }
 
+gd_work gd_work_label_loss(const gd_label_loss_args *a) {
+  double elements = product(a->rows, a->columns), stored = a->dlogits ? elements * bytes_of(a->dtype) : 0;
+  /* label 2, exponential, loss 5, sum; gradient: exponential, 2, less the label, weighted */
+  return (gd_work){2 * (elements + (double)a->rows) * FLOAT_BYTES + stored, elements * (a->dlogits ? 14 : 9)};
+}
+
+static gd_work moved_rows(const gd_rows_pick *a) {
+  return (gd_work){2 * product(a->count, a->width) * bytes_of(a->dtype) + (double)a->count * INDEX_BYTES, 0};
+}
+
+gd_work gd_work_rows_pick(const gd_rows_pick *a) {
+  return moved_rows(a);
+}
+
+gd_work gd_work_rows_put(const gd_rows_pick *a) {
+  return moved_rows(a);
+}
+
 gd_work gd_work_unit_squares(const gd_unit_squares *a) {
   double elements = product(a->units, GD_UNIT_ELEMS);
   return (gd_work){(elements + (double)a->units) * FLOAT_BYTES, 2 * elements};

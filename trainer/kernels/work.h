@@ -39,6 +39,9 @@ gd_work gd_work_loss_gradient(const gd_loss *a);
 gd_work gd_work_loss_rows(const gd_loss *a);
 gd_work gd_work_loss_whole(const gd_loss *a);
 gd_work gd_work_loss_sums(const gd_loss_sums *a);
+gd_work gd_work_label_loss(const gd_label_loss_args *a);
+gd_work gd_work_rows_pick(const gd_rows_pick *a);
+gd_work gd_work_rows_put(const gd_rows_pick *a);
 gd_work gd_work_unit_squares(const gd_unit_squares *a);
 /* As if every unit was in a node. */
 gd_work gd_work_unit_nodes(const gd_unit_nodes *a);

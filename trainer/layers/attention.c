@@ -15,7 +15,8 @@ static gd_status rotate(gd_model *model, const gd_micro *micro, void *qkv, bool 
     args.theta = spec->rope_theta;
     args.rope = spec->rope;
     args.x = (char *)qkv + (size_t)(block * micro->rows * s->qkv) * s->bytes;
-    args.positions = model->inference ? gd_model_kept(model, micro, GD_A_POSITIONS, 0) : 0;
+    if (model->inference || model->layout.spec.data.reset_positions)
+      args.positions = gd_model_kept(model, micro, GD_A_POSITIONS, 0);
     args.period = s->sequence;
     args.inverse = inverse;
     GD_TRY(model->kernels.ops->rotary(&model->kernels, &args));

@@ -12,6 +12,7 @@ typedef struct strip {
   int64_t columns, ld; /* of a block; distance of two rows of dlogits, stored elements */
   const void *x;       /* [rows][C] stored: outputs of the final norm */
   float *logits, *block_sum, *block_target, *row_sum, *row_target;
+  float smoothing; /* of training alone */
 } strip;
 
 static strip strip_of(const gd_model *model, const gd_micro *micro, const void *x, int64_t first, int64_t rows) {
@@ -44,6 +45,8 @@ static gd_loss block_arguments(const gd_model *model, const strip *s, int32_t bl
   a.row_target = s->row_target;
   a.dlogits = a.logits;
   a.dld = s->ld;
+  a.smoothing = s->smoothing;
+  a.spread = s->smoothing / (float)model->layout.shape.vocabulary;
   a.row_loss = gd_model_workspace_float(model, GD_W_ROW_LOSS) + s->first;
   return a;
 }
@@ -104,7 +107,7 @@ static gd_status softmax(gd_model *model, const strip *s) {
 
 /* The loss of each row, and in place of the logits their gradient. */
 static gd_status loss_of_rows(gd_model *model, const strip *s, bool gradient) {
-  if (model->tensor->size == 1) return whole(model, s, gradient);
+  if (model->tensor->size == 1 && s->smoothing == 0.0f) return whole(model, s, gradient);
   GD_TRY(softmax(model, s));
   for (int32_t block = 0; block < s->weight->blocks && gradient; block++) {
     gd_loss a = block_arguments(model, s, block);
@@ -154,6 +157,7 @@ static gd_status run_rows(gd_model *model, const gd_micro *micro, const void *x,
   gd_tree_counter_reset(&counter);
   for (int64_t done = 0; done < rows; done += most) {
     strip s = strip_of(model, micro, x, first + done, rows - done < most ? rows - done : most);
+    if (slot >= 0) s.smoothing = layout->spec.optimizer.label_smoothing;
     GD_TRY(gd_linear_column_forward(model, layout->head, -1, s.x, s.rows, s.logits, GD_FLOAT32));
     GD_TRY(loss_of_rows(model, &s, slot >= 0));
     if (slot < 0) continue;
@@ -191,7 +195,7 @@ gd_status gd_head_loss(gd_model *model, const gd_micro *micro, float *sums, bool
 }
 
 /* The residual rows whose logits are wanted come first; how many there are. */
-static gd_status gather_wanted(gd_model *model, const gd_micro *micro, int64_t *wanted) {
+gd_status gd_head_wanted(gd_model *model, const gd_micro *micro, int64_t *wanted) {
   const gd_layout *layout = &model->layout;
   size_t row = (size_t)layout->shape.width * layout->shape.bytes;
   char *residual = gd_model_kept(model, micro, GD_A_RESIDUAL, layout->shape.layers);
@@ -212,7 +216,7 @@ gd_status gd_head_logits(gd_model *model, const gd_micro *micro, float *logits) 
   const gd_device_ops *device = model->device->ops;
   gd_stream *stream = model->device->compute;
   int64_t vocabulary = layout->shape.vocabulary, rows;
-  GD_TRY(gather_wanted(model, micro, &rows));
+  GD_TRY(gd_head_wanted(model, micro, &rows));
   if (rows == 0) return GD_OK;
   gd_micro some = *micro;
   some.rows = some.rows_here = rows;

@@ -5,6 +5,7 @@
 #define GD_TRAINER_LAYERS_LAYERS_H
 
 #include "trainer/arenas.h"
+#include "trainer/labels.h"
 
 /* ---- linear.c: the one place that multiplies by a weight ---- */
 
@@ -60,6 +61,22 @@ GD_CHECKED gd_status gd_head_loss(gd_model *model, const gd_micro *micro, float 
 /* logits[rows][V] of the rows that micro->parts want, one part behind the other, host, when the compute stream has passed it;
  * inference only. */
 GD_CHECKED gd_status gd_head_logits(gd_model *model, const gd_micro *micro, float *logits);
+
+/* Of both heads, inference: the rows of the last residual that micro->parts want become its first ones; *wanted: how many. */
+GD_CHECKED gd_status gd_head_wanted(gd_model *model, const gd_micro *micro, int64_t *wanted);
+
+/* ---- classifier.c, in the head's place ---- */
+
+/* Tells a micro-batch where the places of its sequences are among those of the labels. */
+void gd_classifier_place(const gd_model *model, gd_micro *micro, const gd_labels *labels, int64_t first);
+/* Labels of as many sequences as the micro-batch has, from `first` on, into the activation arena; places them. Local; they may
+ * be reused after the compute stream has passed. */
+GD_CHECKED gd_status gd_classifier_load(gd_model *model, gd_micro *micro, const gd_labels *labels, int64_t first);
+/* As gd_head_loss: sums[sequence][2], losses and weights of its documents. host_logits (NULL: not wanted):
+ * [places][class_stride] of host memory, there when the stream has passed. */
+GD_CHECKED gd_status gd_classifier_loss(gd_model *model, const gd_micro *micro, float *sums, float *host_logits, bool gradient);
+/* As gd_head_logits: logits[rows][classes]. */
+GD_CHECKED gd_status gd_classifier_logits(gd_model *model, const gd_micro *micro, float *logits);
 
 /* residual_out = residual_in + dropout(row-parallel product + bias): the end of both branches of a layer; and the norm of it
  * that follows (NULL: none). */

@@ -29,6 +29,14 @@ void gd_class_counts_close(gd_class_counts *counts) {
   memset(counts, 0, sizeof *counts);
 }
 
+int32_t gd_class_answer(const float *logits, int32_t outputs) {
+  int32_t best = 0;
+  if (outputs == 1) return logits[0] > 0;
+  for (int32_t i = 1; i < outputs; i++)
+    if (logits[i] > logits[best]) best = i;
+  return best;
+}
+
 void gd_class_counts_add(gd_class_counts *counts, int32_t label, int32_t predicted) {
   ++*counts->examples;
   *counts->right += label == predicted;
@@ -130,26 +138,17 @@ gd_status gd_class_samples(const uint8_t *has, const uint8_t *given, int64_t exa
   return status;
 }
 
-/* ---- by name ---- */
-
-static double loss(const gd_class_scores *scores) {
-  return scores->loss;
+double gd_class_scores_value(const gd_class_scores *scores, gd_metric metric) {
+  switch (metric) {
+    case GD_METRIC_LOSS: return scores->loss;
+    case GD_METRIC_ACCURACY: return scores->accuracy;
+    case GD_METRIC_MACRO_F1: return scores->macro.f1;
+    case GD_METRIC_WEIGHTED_F1: return scores->weighted.f1;
+    case GD_METRIC_MICRO_F1: return scores->micro.f1;
+    case GD_METRICS: break;
+  }
+  return NAN;
 }
-static double accuracy(const gd_class_scores *scores) {
-  return scores->accuracy;
-}
-static double macro_f1(const gd_class_scores *scores) {
-  return scores->macro.f1;
-}
-static double weighted_f1(const gd_class_scores *scores) {
-  return scores->weighted.f1;
-}
-static double micro_f1(const gd_class_scores *scores) {
-  return scores->micro.f1;
-}
-
-const gd_class_metric gd_class_metrics[] = {
-    {"loss", loss}, {"accuracy", accuracy}, {"macro_f1", macro_f1}, {"weighted_f1", weighted_f1}, {"micro_f1", micro_f1}, {0}};
 
 /* ---- McNemar ---- */
 

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "shard/base/status.h"
+#include "shard/spec.h"
 
 /* ---- counts ---- */
 
@@ -31,6 +31,9 @@ typedef struct gd_class_counts {
 /* All zeros. classes >= 1. GD_NO_MEMORY. */
 GD_CHECKED gd_status gd_class_counts_open(int32_t classes, bool multiple, gd_class_counts *out);
 void gd_class_counts_close(gd_class_counts *counts);
+
+/* The label that logits[outputs] say: the largest, the first of equals. One output for two labels: 1 where it is above 0. */
+int32_t gd_class_answer(const float *logits, int32_t outputs);
 
 /* Adds an example of one label; both in [0, classes). */
 void gd_class_counts_add(gd_class_counts *counts, int32_t label, int32_t predicted);
@@ -58,14 +61,8 @@ void gd_class_scores_close(gd_class_scores *scores);
 GD_CHECKED gd_status gd_class_samples(const uint8_t *has, const uint8_t *given, int64_t examples, int32_t classes,
                                       gd_class_score *out);
 
-/* ---- by name ---- */
-
-typedef struct gd_class_metric {
-  const char *name;
-  double (*value)(const gd_class_scores *scores);
-} gd_class_metric;
-
-extern const gd_class_metric gd_class_metrics[]; /* ends with a NULL name: loss, accuracy, macro_f1, weighted_f1, micro_f1 */
+/* A score by its name: what a run may watch, and reports list. */
+double gd_class_scores_value(const gd_class_scores *scores, gd_metric metric);
 
 /* ---- two predictions of the same examples ---- */
 

@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
 """Reference values for tests/numerics: an independent GPT-2 and Llama in PyTorch, in float64.
 
-Run with PyTorch (Debian's python3-torch, 1.13, was used; for qwen2 2.15):  python3 make_reference.py [SHAPE...]
+Run with PyTorch (Debian's python3-torch, 1.13, was used; 2.2 for the tasks, 2.15 for qwen2):  python3 make_reference.py [SHAPE...]
 Writes next to itself, for each shape in SHAPES, or those that are named:
   SHAPE/config.json, SHAPE/model.safetensors   the weights as a Hugging Face folder, F32, every value exact in bfloat16 too
   SHAPE/reference.safetensors                  all F32: tokens, targets, weights [3 * B, T] (three batches; integers as floats),
                                                logits [T, V] of the first sequence, gradients.NAME (of the mean loss of batch 0),
                                                updated.NAME (parameters after three AdamW steps, one batch each), and what
                                                reference.json says: loss_mean [3], ..., summed.gradients.NAME [2], ...
+                                               of a task also starts [3 * B, T], the index where each token's document begins;
+                                               of a classifier classifier.weight [classes, C] to begin with, and label_rows,
+                                               labels and label_weights of the documents of each sequence, [3 * B, DOCUMENTS]
+                                               (labels: [3 * B, DOCUMENTS * classes] where each class is by itself)
   SHAPE/reference.json                         loss sums, target counts, gradient norms, settings, sensitivities, for people
 
 Sensitivities: how far the results move when roundings do. Two kinds of error are put in, at their largest size, signs random:
@@ -38,7 +42,12 @@ SHAPES = {
     # biases of query, key and value; rotary positions as Llama 3.1 stretches them, with each kind of frequency among the four
     "qwen2": dict(kind="llama", L=1, H=4, KV=2, C=32, F=64, tied=True, seed=4, qkv_bias=True, theta=20.0,
                   rope=dict(factor=8.0, low=1.0, high=2.0, original=16)),
+    # Tasks: several documents a sequence, each by itself. classes: cross entropy over them; labels: each by itself.
+    "gpt2_sft": dict(kind="gpt2", L=1, H=4, KV=4, C=16, F=32, tied=True, seed=4, task="sft"),
+    "gpt2_labels": dict(kind="gpt2", L=1, H=4, KV=4, C=16, F=32, tied=True, seed=5, task="labels", classes=3, smoothing=0.1),
+    "llama_classes": dict(kind="llama", L=1, H=4, KV=2, C=16, F=32, tied=True, seed=6, task="classes", classes=5, smoothing=0.2),
 }
+DOCUMENTS = 4  # of a sequence, at most
 
 
 def make_parameters(s):
@@ -80,6 +89,8 @@ def make_parameters(s):
     norm("final_norm")
     if not s["tied"]:
         add("head.weight", V, s["C"])
+    if "classes" in s:
+        add("classifier.weight", s["classes"], s["C"])
     return p
 
 
@@ -131,21 +142,24 @@ class Product(torch.autograd.Function):
         return da, db, None
 
 
-def rotary(x, s):
-    """x [B, heads, T, D]: elements i and i + D/2 turn by t * theta^(-2i/D), or as Llama 3.1 stretches that."""
+def rotary(x, positions, s):
+    """x [B, heads, T, D], positions [B, T]: elements i and i + D/2 turn by position * theta^(-2i/D), or as Llama 3.1 stretches that."""
     half = x.shape[-1] // 2
     frequency = s.get("theta", 10000.0) ** (-torch.arange(half, dtype=torch.float64) / half)
     if "rope" in s:
         factor, low, high, original = (s["rope"][k] for k in ("factor", "low", "high", "original"))
         share = ((original * frequency / (2 * math.pi) - low) / (high - low)).clamp(0, 1)
         frequency = (1 - share) * frequency / factor + share * frequency
-    angle = (torch.arange(x.shape[-2], dtype=torch.float64)[:, None] * frequency).to(x.dtype)
+    angle = (positions.double()[:, None, :, None] * frequency).to(x.dtype)
     first, second = x[..., :half], x[..., half:]
     return torch.cat([first * angle.cos() - second * angle.sin(), second * angle.cos() + first * angle.sin()], dim=-1)
 
 
-def forward(s, p, tokens, errors):
-    """tokens [B, T] -> logits [B, T, V]."""
+def forward(s, p, tokens, errors, starts=None, rows=None):
+    """tokens [B, T] -> logits [B, T, V]. starts [B, T]: where each token's document begins. rows: numbers b * T + t of those whose
+    logits [rows, classes] a classifier gives."""
+    starts = torch.zeros_like(tokens) if starts is None else starts
+    positions = torch.arange(tokens.shape[1]) - starts
     gpt2 = s["kind"] == "gpt2"
     H, KV, D = s["H"], s["KV"], s["C"] // s["H"]
     keep = lambda x: Stored.apply(x, errors, True)
@@ -165,9 +179,9 @@ def forward(s, p, tokens, errors):
     heads = lambda x, n: x.view(x.shape[0], T, n, D).transpose(1, 2)
     x = p["token_embedding.weight"][tokens]
     if gpt2:
-        x = x + p["position_embedding.weight"][:T]
+        x = x + p["position_embedding.weight"][positions]
     x = keep(x)
-    mask = torch.ones(T, T, dtype=torch.bool).tril()
+    mask = torch.ones(T, T, dtype=torch.bool).tril() & (torch.arange(T) >= starts[:, None, :, None])
     for l in range(s["L"]):
         n = f"layers.{l}."
         y = norm(x, n + "norm1")
@@ -175,7 +189,7 @@ def forward(s, p, tokens, errors):
         k = keep(heads(linear(y, n + "attention.key"), KV))
         v = keep(heads(linear(y, n + "attention.value"), KV))
         if not gpt2:
-            q, k = keep(rotary(q, s)), keep(rotary(k, s))
+            q, k = keep(rotary(q, positions, s)), keep(rotary(k, positions, s))
         k, v = (a.repeat_interleave(H // KV, dim=1) for a in (k, v))
         scores = (product(q, k.transpose(-1, -2)) / math.sqrt(D)).masked_fill(~mask, -math.inf)
         weights = keep(torch.softmax(scores, dim=-1))  # rounded to bfloat16 as an operand of the product
@@ -189,6 +203,9 @@ def forward(s, p, tokens, errors):
             gate, up = keep(linear(y, n + "mlp.gate")), keep(linear(y, n + "mlp.up"))
             activated = gate * torch.sigmoid(gate) * up
         x = keep(x + linear(keep(activated), n + "mlp.down"))
+    if rows is not None:
+        x = norm(x.reshape(-1, x.shape[-1])[rows], "final_norm")
+        return Stored.apply(product(x, p["classifier.weight"].T), errors, False)
     x = norm(x, "final_norm")
     # The logits stay float32, their gradient is stored: a relative error of the gradient alone.
     head = p["token_embedding.weight" if s["tied"] else "head.weight"]
@@ -196,8 +213,23 @@ def forward(s, p, tokens, errors):
     return Stored.apply(logits, errors, False)
 
 
+def classifier_loss(s, p, batch, errors):
+    documents = batch["label_weights"] > 0
+    rows = (batch["label_rows"] + T * torch.arange(B)[:, None])[documents]
+    logits = forward(s, p, batch["tokens"], errors, batch["starts"], rows)
+    labels, weights = batch["labels"][documents], batch["label_weights"][documents].to(logits.dtype)
+    if s["task"] == "classes":
+        losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none", label_smoothing=s["smoothing"])
+    else:
+        soft = labels.to(logits.dtype) * (1 - s["smoothing"]) + s["smoothing"] / 2
+        losses = torch.nn.functional.binary_cross_entropy_with_logits(logits, soft, reduction="none").mean(-1)
+    return (losses * weights).sum() / weights.sum(), logits[None]
+
+
 def mean_loss(s, p, batch, errors):
-    logits = forward(s, p, batch["tokens"], errors)
+    if "classes" in s:
+        return classifier_loss(s, p, batch, errors)
+    logits = forward(s, p, batch["tokens"], errors, batch.get("starts"))
     rows = torch.nn.functional.cross_entropy(logits.reshape(-1, V), batch["targets"].reshape(-1), reduction="none")
     weights = batch["weights"].reshape(-1).to(rows.dtype)
     return (rows * weights).sum() / weights.sum(), logits
@@ -226,7 +258,7 @@ def train(s, initial, batches, dtype, errors=Errors()):
         for t in master.values():
             t.grad.mul_(scale)
         optimizer.step()
-        count = int(batch["weights"].sum())
+        count = batch["label_weights" if "classes" in s else "weights"].sum().item()
         out["loss_sum"].append(loss.item() * count)
         out["targets"].append(count)
         out["gradient_norm"].append(norm.item())
@@ -335,6 +367,31 @@ def hugging_face(s, p):
     return config, t
 
 
+def make_documents(s, batch, g):
+    """Cuts each sequence into documents; what is behind the last one is padding. Replaces the weights: no target is in another
+    document."""
+    starts, rows = torch.zeros(B, T, dtype=torch.long), torch.full((B, DOCUMENTS), -1)
+    used = torch.zeros(B, T, dtype=torch.bool)
+    for b in range(B):
+        at = 0
+        for d in range(DOCUMENTS):
+            length = int(torch.randint(1, 8, (1,), generator=g))
+            if at + length > T:
+                break
+            starts[b, at : at + length] = at
+            used[b, at : at + length - 1] = True
+            at += length
+            rows[b, d] = at - 1
+        starts[b, at:] = at
+    batch.update(starts=starts, weights=batch["weights"] * used)
+    if "classes" in s:
+        classes = s["classes"]
+        weights = torch.randint(1, 5, (B, DOCUMENTS), generator=g) / 2
+        labels = (torch.randint(0, classes, (B, DOCUMENTS), generator=g) if s["task"] == "classes" else
+                  torch.randint(0, 2, (B, DOCUMENTS, classes), generator=g))
+        batch.update(label_rows=rows, label_weights=weights * (rows >= 0), labels=labels)
+
+
 def main():
     here = os.path.dirname(os.path.abspath(__file__))
     torch.set_num_threads(1)
@@ -349,6 +406,8 @@ def main():
             text = torch.randint(0, V, (B, T + 1), generator=g)
             weights = (torch.rand(B, T, generator=g) > 0.15).float()
             batches.append(dict(tokens=text[:, :-1], targets=text[:, 1:], weights=weights))
+            if "task" in s:
+                make_documents(s, batches[-1], g)
         result = train(s, initial, batches, torch.float64)
         single = train(s, initial, batches, torch.float32)
         config, tensors = hugging_face(s, initial)
@@ -357,7 +416,13 @@ def main():
             f.write("\n")
         write_safetensors(os.path.join(folder, "model.safetensors"), tensors)
         stored = {k: torch.cat([b[k] for b in batches]) for k in ("tokens", "targets", "weights")}
-        stored["logits"] = result["logits"]
+        if "task" not in s:
+            stored["logits"] = result["logits"]
+        for key in batches[0].keys() - stored.keys():
+            stored[key] = torch.cat([b[key] for b in batches]).reshape(STEPS * B, -1)
+        if "classes" in s:
+            stored["classifier.weight"] = initial["classifier.weight"]
+            stored["smoothing"] = torch.tensor([s["smoothing"]])
         stored.update({"gradients." + n: t for n, t in result["gradients"].items()})
         stored.update({"updated." + n: t for n, t in result["updated"].items()})
         text = dict(batch=B, sequence=T, steps=STEPS, loss_sum=result["loss_sum"],

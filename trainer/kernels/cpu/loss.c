@@ -24,30 +24,36 @@ static void max_row(const gd_loss *a, int64_t row) {
 static void exponentials_row(const gd_loss *a, int64_t row) {
   float *logits = a->logits + row * a->ld;
   int64_t target = target_column(a, row);
-  a->block_target[row] = target >= 0 ? logits[target] - a->row_max[row] : 0.0f;
-  row_sum sum = row_sum_zero();
+  float its = target >= 0 ? logits[target] - a->row_max[row] : 0.0f;
+  row_sum sum = row_sum_zero(), all = row_sum_zero();
   vf largest = vf_set1(a->row_max[row]);
   ROW_FOR_VECTORS(v, c, a->valid_columns) {
     int n = vf_left(c, a->valid_columns);
-    vf e = vf_exp(vf_sub(vf_load_as(GD_FLOAT32, logits, c, n), largest));
+    vf x = vf_sub(vf_load_as(GD_FLOAT32, logits, c, n), largest), e = vf_exp(x);
+    if (a->smoothing > 0.0f) all.lanes[v] = vf_add(all.lanes[v], vf_first_n(x, vf_zero(), n));
     vf_store_as(GD_FLOAT32, logits, c, e, n);
     sum.lanes[v] = vf_add(sum.lanes[v], vf_first_n(e, vf_zero(), n));
   }
   a->block_sum[row] = row_sum_total(sum);
+  if (a->smoothing > 0.0f) {
+    float share = (1.0f - a->smoothing) * its, spread = a->spread * row_sum_total(all);
+    its = share + spread;
+  }
+  a->block_target[row] = its;
 }
 
 /* dlogits may be the row's own memory, also when it is narrower: a store never passes the loads. */
 static void gradient_row(const gd_loss *a, int64_t row) {
   const float *e = a->logits + row * a->ld;
   int64_t target = target_column(a, row), at = row * a->dld;
-  vf sum = vf_set1(a->row_sum[row]), weight = vf_set1(a->weights[row]);
+  vf sum = vf_set1(a->row_sum[row]), weight = vf_set1(a->weights[row]), spread = vf_set1(a->spread);
   for (int64_t c = 0; c < a->valid_columns; c += VF_LANES) {
     int n = vf_left(c, a->valid_columns);
-    vf p = vf_div(vf_load_as(GD_FLOAT32, e, c, n), sum);
+    vf p = vf_sub(vf_div(vf_load_as(GD_FLOAT32, e, c, n), sum), spread);
     if (target >= c && target < c + n) {
       float lanes[VF_LANES];
       vf_store(lanes, p);
-      lanes[target - c] -= 1.0f;
+      lanes[target - c] -= 1.0f - a->smoothing;
       p = vf_load(lanes);
     }
     vf_store_as(a->dtype, a->dlogits, at + c, vf_mul(p, weight), n);
@@ -133,9 +139,43 @@ static gd_status loss_sums_run(const gd_loss_sums *a, const gd_cpu_context *cont
   return GD_OK;
 }
 
+static void label_loss_row(const gd_label_loss_args *a, int64_t row) {
+  float weight = a->weights[row] / (float)a->columns;
+  vf keep = vf_set1(1.0f - a->smoothing), half = vf_set1(0.5f * a->smoothing), w = vf_set1(weight), one = vf_set1(1.0f);
+  row_sum sum = row_sum_zero();
+  ROW_FOR_VECTORS(v, c, a->columns) {
+    int n = vf_left(c, a->columns);
+    vf z = vf_load_as(GD_FLOAT32, a->logits, row * a->ld + c, n);
+    vf y = vf_add(vf_mul(vf_load_as(GD_FLOAT32, a->labels, row * a->columns + c, n), keep), half);
+    vf e = vf_exp(vf_sub(vf_zero(), vf_max(z, vf_neg(z))));
+    vf loss = vf_add(vf_sub(vf_max(z, vf_zero()), vf_mul(z, y)), vf_log(vf_add(one, e)));
+    sum.lanes[v] = vf_add(sum.lanes[v], vf_first_n(loss, vf_zero(), n));
+  }
+  a->row_loss[row] = weight * row_sum_total(sum);
+  /* In ascending order: a store of narrower elements over the logits never passes the loads. */
+  for (int64_t c = 0; a->dlogits && c < a->columns; c += VF_LANES) {
+    int n = vf_left(c, a->columns);
+    vf z = vf_load_as(GD_FLOAT32, a->logits, row * a->ld + c, n);
+    vf y = vf_add(vf_mul(vf_load_as(GD_FLOAT32, a->labels, row * a->columns + c, n), keep), half);
+    vf p = vf_div(one, vf_add(one, vf_exp(vf_neg(z))));
+    vf_store_as(a->dtype, a->dlogits, row * a->dld + c, vf_mul(vf_sub(p, y), w), n);
+  }
+}
+
+static gd_status label_loss_run(const gd_label_loss_args *a, const gd_cpu_context *context) {
+#pragma omp parallel num_threads(gd_parallel_threads(context->threads, a->rows * a->columns))
+  {
+    int64_t first, end;
+    gd_parallel_range(a->rows, 1, &first, &end);
+    for (int64_t row = first; row < end; row++) label_loss_row(a, row);
+  }
+  return GD_OK;
+}
+
 GD_CPU_KERNEL(loss_max, gd_loss, NULL, 0)
 GD_CPU_KERNEL(loss_exponentials, gd_loss, args->block_sum, args->rows * 4)
 GD_CPU_KERNEL(loss_gradient, gd_loss, NULL, 0) /* dlogits may be logits */
 GD_CPU_KERNEL(loss_rows, gd_loss, args->row_loss, args->rows * 4)
 GD_CPU_KERNEL(loss_whole, gd_loss, args->row_loss, args->rows * 4)
 GD_CPU_KERNEL(loss_sums, gd_loss_sums, args->sums, args->sequences * 8)
+GD_CPU_KERNEL(label_loss, gd_label_loss_args, args->row_loss, args->rows * 4)

@@ -88,7 +88,7 @@ static gd_status vote_run(const gd_vote *a, const gd_cpu_context *context) {
   v->weight_sum = tree(a->sequence_sums + 1, 2, a->sequences);
   double squares = 0.0;
   for (int32_t t = 0; t < a->tensors; t++) squares += a->squares[t];
-  v->gradient_norm = a->bad && *a->bad ? (double)NAN : sqrt(squares) / v->weight_sum;
+  v->gradient_norm = a->bad && *a->bad ? (double)NAN : v->weight_sum > 0.0 ? sqrt(squares) / v->weight_sum : 0.0;
   bool good = isfinite(v->loss_sum) && isfinite(v->gradient_norm) && v->weight_sum > 0.0;
   if (a->calls && (*a->calls & GD_CALLS_SUM_MASK)) good = false;
   v->apply = good;

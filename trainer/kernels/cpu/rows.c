@@ -1,5 +1,5 @@
 /* rows.c - the end of a row-parallel product or an embedding: bias, learned position, dropout, residual, one rounding; the norm
- * of a row while it is in the cache; and rows on their way into a cache for generation. */
+ * of a row while it is in the cache; rows by number; and rows on their way into a cache for generation. */
 #include <string.h>
 
 #include "trainer/kernels/cpu/parallel.h"
@@ -82,3 +82,30 @@ static gd_status cache_rows_run(const gd_cache_rows *a, const gd_cpu_context *co
   return GD_OK;
 }
 GD_CPU_KERNEL(cache_rows, gd_cache_rows, NULL, 0) /* other rows of the cache stay */
+/* Rows are copied, or zeros written: bytes, whatever the dtype. */
+static gd_status rows_pick_run(const gd_rows_pick *a, const gd_cpu_context *context) {
+  (void)context;
+  size_t bytes = (size_t)a->width * gd_dtype_bytes(a->dtype);
+  for (int64_t i = 0; i < a->count; i++) {
+    int64_t row = a->index[i] - a->first;
+    char *to = (char *)a->to + (size_t)i * bytes;
+    if (a->index[i] >= 0 && row >= 0 && row < a->size)
+      memcpy(to, (const char *)a->from + (size_t)row * bytes, bytes);
+    else
+      memset(to, 0, bytes);
+  }
+  return GD_OK;
+}
+GD_CPU_KERNEL(rows_pick, gd_rows_pick, args->to, args->count * args->width * (int64_t)gd_dtype_bytes(args->dtype))
+
+static gd_status rows_put_run(const gd_rows_pick *a, const gd_cpu_context *context) {
+  (void)context;
+  size_t bytes = (size_t)a->width * gd_dtype_bytes(a->dtype);
+  for (int64_t i = 0; i < a->count; i++) {
+    int64_t row = a->index[i] - a->first;
+    if (a->index[i] >= 0 && row >= 0 && row < a->size)
+      memcpy((char *)a->to + (size_t)row * bytes, (const char *)a->from + (size_t)i * bytes, bytes);
+  }
+  return GD_OK;
+}
+GD_CPU_KERNEL(rows_put, gd_rows_pick, NULL, 0)

@@ -81,6 +81,43 @@ gd_status gd_cuda_rotary(gd_kernels *kernels, const gd_rotary *args) {
   return launched("rotary");
 }
 
+/* ---- rows by number ---- */
+
+template <typename T>
+static __global__ void pick_rows(gd_rows_pick a) {
+  int64_t i = flat_index();
+  if (i >= a.count * a.width) return;
+  int64_t index = a.index[i / a.width], row = index - a.first;
+  bool there = index >= 0 && row >= 0 && row < a.size;
+  ((T *)a.to)[i] = there ? ((const T *)a.from)[row * a.width + i % a.width] : T();
+}
+
+template <typename T>
+static __global__ void put_rows(gd_rows_pick a) {
+  int64_t i = flat_index();
+  if (i >= a.count * a.width) return;
+  int64_t index = a.index[i / a.width], row = index - a.first;
+  if (index >= 0 && row >= 0 && row < a.size) ((T *)a.to)[row * a.width + i % a.width] = ((const T *)a.from)[i];
+}
+
+gd_status gd_cuda_rows_pick(gd_kernels *kernels, const gd_rows_pick *args) {
+  int64_t blocks = blocks_of(args->count * args->width, FLAT_THREADS);
+  if (blocks == 0) return GD_OK;
+  GD_TRY(check_grid("rows_pick", blocks));
+  cudaStream_t stream = enter(kernels);
+  WITH_STORED(args->dtype, "rows_pick", pick_rows<T><<<(unsigned)blocks, FLAT_THREADS, 0, stream>>>(*args));
+  return launched("rows_pick");
+}
+
+gd_status gd_cuda_rows_put(gd_kernels *kernels, const gd_rows_pick *args) {
+  int64_t blocks = blocks_of(args->count * args->width, FLAT_THREADS);
+  if (blocks == 0) return GD_OK;
+  GD_TRY(check_grid("rows_put", blocks));
+  cudaStream_t stream = enter(kernels);
+  WITH_STORED(args->dtype, "rows_put", put_rows<T><<<(unsigned)blocks, FLAT_THREADS, 0, stream>>>(*args));
+  return launched("rows_put");
+}
+
 /* ---- dropout ---- */
 
 /* What the mask of one dropout is made of; threshold 0 keeps all. */

@@ -30,20 +30,27 @@ static __global__ void exponentials(gd_loss a) {
   if (row >= a.rows) return;
   int64_t target = target_column(&a, row);
   float *logits = a.logits + row * a.ld, largest = a.row_max[row];
-  if (row_start() == 0 && target < 0) a.block_target[row] = 0.0f;
-  quad sum = {};
+  quad sum = {}, all = {}, its = {}; /* its: the target's, and zeros */
   for (int64_t c = row_start(); c < a.valid_columns; c += ROW_LANES) {
     quad q = load_quad(logits, c, a.valid_columns);
     for (int i = 0; i < 4; i++) {
       float x = q.x[i] - largest;
-      if (c + i == target) a.block_target[row] = x;
+      if (c + i == target) its.x[i] = x;
       q.x[i] = vf_exp(x);
-      if (c + i < a.valid_columns) sum.x[i] += q.x[i];
+      if (c + i >= a.valid_columns) continue;
+      sum.x[i] += q.x[i];
+      all.x[i] += x;
     }
     store_quad(logits, c, a.valid_columns, q);
   }
-  float total = row_total(sum);
-  if (row_start() == 0) a.block_sum[row] = total;
+  float total = row_total(sum), target_logit = row_total(its);
+  if (a.smoothing > 0.0f) {
+    float share = (1.0f - a.smoothing) * target_logit, spread = a.spread * row_total(all);
+    target_logit = share + spread;
+  }
+  if (row_start() > 0) return;
+  a.block_sum[row] = total;
+  a.block_target[row] = target_logit;
 }
 
 /* dlogits may be the row's own memory, also when it is narrower: a chunk is read by all threads before any of it is written,
@@ -57,7 +64,7 @@ static __global__ void gradients(gd_loss a) {
   for (int64_t first = 0; first < a.columns; first += FLAT_THREADS) {
     int64_t c = first + threadIdx.x;
     float d = 0.0f;
-    if (c < a.valid_columns) d = (e[c] / sum - (c == target ? 1.0f : 0.0f)) * weight;
+    if (c < a.valid_columns) d = (e[c] / sum - a.spread - (c == target ? 1.0f - a.smoothing : 0.0f)) * weight;
     __syncthreads();
     if (c < a.columns) store(dlogits, c, d);
   }
@@ -164,6 +171,31 @@ static __global__ void sequence_sums(gd_loss_sums a) {
   if (thread % WARP == 0 && which < 2) a.sums[2 * blockIdx.x + which] = sum;
 }
 
+/* A narrower gradient may go over the logits of its row: a warp has read its columns before it writes any. */
+template <typename T>
+static __global__ void label_losses(gd_label_loss_args a) {
+  int64_t row = warp_row();
+  if (row >= a.rows) return;
+  const float *logits = a.logits + row * a.ld, *labels = a.labels + row * a.columns;
+  T *dlogits = (T *)a.dlogits + row * a.dld;
+  float weight = a.weights[row] / (float)a.columns, keep = 1.0f - a.smoothing, half = 0.5f * a.smoothing;
+  quad sum = {};
+  for (int64_t first = 0; first < a.columns; first += ROW_LANES) {
+    int64_t c = first + row_start();
+    quad q = load_quad(logits, c, a.columns);
+    __syncwarp();
+    for (int i = 0; i < 4; i++) {
+      if (c + i >= a.columns) continue;
+      float z = q.x[i], y = labels[c + i] * keep + half;
+      float loss = vf_max(z, 0.0f) - z * y + vf_log(1.0f + vf_exp(0.0f - vf_max(z, -z)));
+      sum.x[i] += loss;
+      if (a.dlogits) store(dlogits, c + i, (1.0f / (1.0f + vf_exp(-z)) - y) * weight);
+    }
+  }
+  float total = row_total(sum);
+  if (row_start() == 0) a.row_loss[row] = weight * total;
+}
+
 gd_status gd_cuda_loss_max(gd_kernels *kernels, const gd_loss *args) {
   if (args->rows == 0) return GD_OK;
   int64_t blocks = row_blocks(args->rows);
@@ -256,4 +288,13 @@ gd_status gd_cuda_loss_sums(gd_kernels *kernels, const gd_loss_sums *args) {
   GD_TRY(check_grid("loss_sums", args->sequences));
   sequence_sums<<<(unsigned)args->sequences, FLAT_THREADS, 0, enter(kernels)>>>(*args);
   return launched("loss_sums");
+}
+
+gd_status gd_cuda_label_loss(gd_kernels *kernels, const gd_label_loss_args *args) {
+  if (args->rows == 0) return GD_OK;
+  int64_t blocks = row_blocks(args->rows);
+  GD_TRY(check_grid("label_loss", blocks));
+  cudaStream_t stream = enter(kernels);
+  WITH_STORED(args->dtype, "label_loss", label_losses<T><<<(unsigned)blocks, FLAT_THREADS, 0, stream>>>(*args));
+  return launched("label_loss");
 }

@@ -92,7 +92,7 @@ static __global__ void decide(gd_vote a) {
     for (int t = 0; t < count && i == 0; t++) squares += sums[t];
   }
   if (i > 0) return;
-  v.gradient_norm = a.bad && *a.bad ? (double)NAN : sqrt(squares) / v.weight_sum;
+  v.gradient_norm = a.bad && *a.bad ? (double)NAN : v.weight_sum > 0.0 ? sqrt(squares) / v.weight_sum : 0.0;
   bool good = isfinite(v.loss_sum) && isfinite(v.gradient_norm) && v.weight_sum > 0.0;
   if (a.calls && (*a.calls & GD_CALLS_SUM_MASK)) good = false;
   v.apply = good;

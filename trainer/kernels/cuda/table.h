@@ -104,6 +104,9 @@ GD_CHECKED gd_status gd_cuda_loss_gradient(gd_kernels *kernels, const gd_loss *a
 GD_CHECKED gd_status gd_cuda_loss_rows(gd_kernels *kernels, const gd_loss *args);
 GD_CHECKED gd_status gd_cuda_loss_whole(gd_kernels *kernels, const gd_loss *args);
 GD_CHECKED gd_status gd_cuda_loss_sums(gd_kernels *kernels, const gd_loss_sums *args);
+GD_CHECKED gd_status gd_cuda_label_loss(gd_kernels *kernels, const gd_label_loss_args *args);
+GD_CHECKED gd_status gd_cuda_rows_pick(gd_kernels *kernels, const gd_rows_pick *args);
+GD_CHECKED gd_status gd_cuda_rows_put(gd_kernels *kernels, const gd_rows_pick *args);
 GD_CHECKED gd_status gd_cuda_unit_squares(gd_kernels *kernels, const gd_unit_squares *args);
 GD_CHECKED gd_status gd_cuda_unit_nodes(gd_kernels *kernels, const gd_unit_nodes *args);
 GD_CHECKED gd_status gd_cuda_node_sums(gd_kernels *kernels, const gd_node_sums *args);
