@@ -10,6 +10,8 @@
 #include "io/base/json.h"
 #include "launch/console.h"
 #include "launch/eval_generation.h"
+#include "launch/eval_classes.h"
+#include "launch/eval_labels.h"
 #include "launch/eval_texts.h"
 #include "launch/inference.h"
 #include "launch/options.h"
@@ -22,19 +24,20 @@ typedef enum task_kind {
   TASK_LAMBADA,
   TASK_PIQA,
   TASK_HELLASWAG,
+  TASK_CLASSIFICATION,
   TASK_GENERATION,
   TASKS
 } task_kind;
-static const char *const task_names[TASKS] = {"perplexity", "logits", "lambada", "piqa", "hellaswag", "generation"};
-#define TASK_LIST "perplexity, logits, lambada, piqa, hellaswag, generation, bleu, rouge or exact"
+static const char *const task_names[TASKS] = {"perplexity", "logits",         "lambada",   "piqa",
+                                              "hellaswag",  "classification", "generation"};
+#define TASK_LIST "perplexity, logits, lambada, piqa, hellaswag, classification, generation, bleu, rouge or exact"
 
 typedef struct eval {
   gd_inference_options options;
   gd_command_line line;
   gd_eval_texts_options texts;
   gd_generate generate; /* of --task generation, in place of model and evaluator */
-  const char *predictions;
-  const char *task, *data, *token_ids, *prompt;
+  const char *task, *data, *token_ids, *prompt, *compare, *predictions;
   int64_t limit, length;
   task_kind kind;
   bool first; /* rank 0 */
@@ -273,6 +276,66 @@ static gd_status generation(eval *e, gd_session *session) {
   return status;
 }
 
+/* ---- classification ---- */
+
+static gd_predictions answers(const gd_eval_labels *labels) {
+  return (gd_predictions){gd_dataset_task(labels->dataset), labels->done, labels->labels, labels->probabilities, labels->loss};
+}
+
+static gd_status tell_answers(const eval *e, const gd_predictions *now, const gd_predictions *before) {
+  gd_bytes text = {0}, lines = {0};
+  gd_status status = e->line.json ? gd_eval_classes_json(now, before, &text) : gd_eval_classes_text(now, before, &text);
+  if (status == GD_OK && e->predictions) status = gd_eval_classes_lines(now, &lines);
+  if (status == GD_OK && e->predictions) status = gd_file_replace(e->predictions, lines.bytes, lines.count);
+  if (status == GD_OK) fputs(text.bytes, stdout);
+  gd_bytes_free(&text);
+  gd_bytes_free(&lines);
+  return status;
+}
+
+static gd_status ask_classifier(eval *e, const char *checkpoint, gd_eval_labels *labels) {
+  GD_TRY(gd_session_agree(e->model.session, gd_eval_labels_check(labels, checkpoint, &e->model)));
+  GD_TRY(gd_eval_labels_run(labels, &e->evaluator, stop_asked));
+  note_cut(e, labels->done, labels->examples, "documents");
+  return GD_OK;
+}
+
+/* The model of --compare takes the place of the one that was asked. */
+static gd_status ask_earlier(eval *e, gd_eval_labels *labels) {
+  gd_session *session = e->model.session;
+  gd_evaluator_close(&e->evaluator);
+  gd_inference_close(&e->model);
+  e->options.checkpoint = e->compare;
+  GD_TRY(gd_inference_open(session, &e->options, &e->model));
+  GD_TRY(gd_session_agree(session, gd_evaluator_open(&e->model.model, &e->evaluator)));
+  return ask_classifier(e, e->compare, labels);
+}
+
+static gd_status classification(eval *e) {
+  gd_eval_labels labels = {0};
+  gd_predictions now = {0}, before = {0};
+  float *kept = 0;
+  gd_session *session = e->model.session;
+  gd_status status = gd_eval_labels_open(session, e->data, e->model.model.cache.capacity, e->limit, &labels);
+  if (status == GD_OK) status = ask_classifier(e, e->options.checkpoint, &labels);
+  if (status == GD_OK) now = answers(&labels);
+  if (status == GD_OK && e->compare && !e->cut) {
+    size_t bytes = (size_t)labels.examples * (size_t)now.task->label_count * sizeof *kept;
+    kept = malloc(bytes);
+    status = gd_session_agree(session, kept ? GD_OK : gd_fail(GD_NO_MEMORY, "no memory for two answers"));
+    if (status == GD_OK) memcpy(kept, labels.probabilities, bytes);
+    now.probabilities = kept;
+    if (status == GD_OK) status = ask_earlier(e, &labels);
+    before = answers(&labels);
+  }
+  bool both = before.examples > 0 && before.examples == now.examples;
+  if (status == GD_OK && now.examples > 0)
+    status = gd_session_agree(session, e->first ? tell_answers(e, &now, both ? &before : 0) : GD_OK);
+  gd_eval_labels_close(&labels);
+  free(kept);
+  return status;
+}
+
 static gd_status work(void *context, gd_session *session) {
   eval *e = context;
   e->first = gd_session_rank(session) == 0;
@@ -280,10 +343,12 @@ static gd_status work(void *context, gd_session *session) {
   e->options.context = e->length;
   if (e->kind == TASK_GENERATION) return generation(e, session);
   e->options.slots = e->kind == TASK_PIQA || e->kind == TASK_HELLASWAG ? GD_TASK_ANSWERS : 1;
-  e->options.any_head = e->kind == TASK_LOGITS;
+  e->options.any_head = e->kind == TASK_LOGITS || e->kind == TASK_CLASSIFICATION;
   GD_TRY(gd_inference_open(session, &e->options, &e->model));
   gd_status status = gd_evaluator_open(&e->model.model, &e->evaluator);
-  if (status == GD_OK) status = e->kind == TASK_PERPLEXITY ? perplexity(e) : e->kind == TASK_LOGITS ? logits(e) : run_task(e);
+  static gd_status (*const tasks[TASKS])(eval * e) = {
+      [TASK_PERPLEXITY] = perplexity, [TASK_LOGITS] = logits, [TASK_CLASSIFICATION] = classification};
+  if (status == GD_OK) status = tasks[e->kind] ? tasks[e->kind](e) : run_task(e);
   gd_evaluator_close(&e->evaluator);
   gd_inference_close(&e->model);
   return status;
@@ -315,7 +380,7 @@ int main(int argc, char **argv) {
        "a checkpoint, RUN@best, RUN@STEP, a run or a Hugging Face model folder", 0, 0},
       {"--task", GD_OPTION_TEXT, &e.task, "TASK", TASK_LIST, 0, 0},
       {"--data", GD_OPTION_TEXT, &e.data, "F",
-       "perplexity: a dataset, a split or a text file; generation: a split; other tasks: JSON Lines", 0, 0},
+       "perplexity: a dataset, a split or a text file; classification, generation: a split; others: JSON Lines", 0, 0},
       {"--token-ids", GD_OPTION_TEXT, &e.token_ids, "IDS", "logits: ids, \"1 2 3\"", 0, 0},
       {"--prompt", GD_OPTION_TEXT, &e.prompt, "TEXT", "logits: a text", 0, 0},
       {"--hypotheses", GD_OPTION_TEXT, &e.texts.hypotheses, "F",
@@ -332,15 +397,18 @@ int main(int argc, char **argv) {
       {"--smooth-value", GD_OPTION_NUMBER, &e.texts.scores.smooth_value, "X", "of floor (0.1) and add-k (1)", 0, 1e6},
       {"--effective-order", GD_OPTION_FLAG, &e.texts.scores.effective_order, 0,
        "bleu: leave out orders that no text is long enough for", 0, 0},
-      {"--predictions", GD_OPTION_TEXT, &e.predictions, "F",
-       "generation: write prompts, texts and references there, JSON Lines", 0, 0},
+      {"--compare", GD_OPTION_TEXT, &e.compare, "DIR", "classification: an earlier checkpoint, whose scores are put beside", 0,
+       0},
+      {"--predictions", GD_OPTION_TEXT, &e.predictions, "F", "classification, generation: write each answer there, JSON Lines",
+       0, 0},
       {"--batch", GD_OPTION_INTEGER, &e.generate.batch, "B", "generation: texts at once (8)", 1, 4096},
       {"--max-new-tokens", GD_OPTION_INTEGER, &e.generate.max_new_tokens, "N", "generation: tokens of a text (256)", 1, 1e9},
       {"--beams", GD_OPTION_INTEGER, &e.generate.beams, "B", "generation: beam search; 1: the most likely token (1)", 1,
        GD_MOST_BEAMS},
       {"--length-penalty", GD_OPTION_NUMBER, &e.generate.length_penalty, "P", "of beams, as gptdist-generate has it (1)", -100,
        100},
-      {"--limit", GD_OPTION_INTEGER, &e.limit, "N", "only the first N windows, items or prompts; 0 = all (0)", 0, 9e15},
+      {"--limit", GD_OPTION_INTEGER, &e.limit, "N", "only the first N windows, items, documents or prompts; 0 = all (0)", 0,
+       9e15},
       {"--length", GD_OPTION_INTEGER, &e.length, "N", "tokens of a window; 0 = the model's context (0)", 0, 1e8},
       {"--tensor", GD_OPTION_INTEGER, &e.options.tensor, "N", "ranks that share the model; 0 = all (0)", 0, 1e6},
       {"--tokenizer", GD_OPTION_TEXT, &e.options.tokenizer, "SPEC",
@@ -354,7 +422,7 @@ int main(int argc, char **argv) {
       .name = "gptdist-eval",
       .purpose = "scores a trained model",
       .usage =
-          "--checkpoint DIR --task perplexity|logits|lambada|piqa|hellaswag|generation [--data F]\n"
+          "--checkpoint DIR --task perplexity|logits|lambada|piqa|hellaswag|classification|generation [--data F]\n"
           "       gptdist-eval --task bleu|rouge|exact --hypotheses F --references F...",
       .takes_arguments = true, /* --references F F F */
       .more =
@@ -365,6 +433,7 @@ int main(int argc, char **argv) {
           "generation: the model writes the responses of a split prepared for sft (gptdist-data prepare --task sft), the most "
           "likely\n"
           "token each time, and they are scored as bleu, rouge and exact do.\n"
+          "classification: the report of scikit-learn and the confusion matrix; with --compare also McNemar's exact test.\n"
           "bleu, rouge and exact need no model. bleu is sacreBLEU's, rouge is rouge-score's without stemmer, exact compares as "
           "SQuAD\n"
           "does, and by the last number. Several files of references: a text may be like any of them.\n"
