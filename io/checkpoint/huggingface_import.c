@@ -175,6 +175,7 @@ static gd_status write_all(reading *i, const gd_tokenizer *tokenizer) {
   m->spec = i->spec;
   m->mesh = i->layout.mesh;
   m->task = *gd_huggingface_task(i->model); /* lent */
+  m->task.longest = i->spec.model.context;  /* of data nothing is known: the longest that the model takes */
   m->state = (gd_run_state){.best_validation = (double)INFINITY, .best_step = -1, .validated_step = -1, .lr_factor = 1};
   m->tensors = i->layout.tensors;
   m->tensor_count = m->box_count = i->layout.tensor_count;
