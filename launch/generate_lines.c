@@ -273,7 +273,7 @@ static gd_status run(lines *l) {
     for (int64_t i = 0; i < g->batch; i++) busy = busy || l->in_groups[i];
   }
   double seconds = gd_machine_seconds() - start;
-  if (g->first)
+  if (g->first && l->texts > 0)
     gd_log(GD_LOG_INFO, "%lld texts of %lld tokens in %.2f s (%.1f tokens/s, prompts and waiting included)",
            (long long)l->texts, (long long)l->tokens, seconds, seconds > 0 ? (double)l->tokens / seconds : 0.0);
   if (l->bad == 0) return GD_OK;

@@ -77,9 +77,13 @@ static gd_status open_data(train *t) {
   bool first = gd_session_rank(t->session) == 0;
   GD_TRY(gd_train_spec_open_data(spec, &t->origins, first, &t->data));
   GD_TRY(gd_dataset_open_validation(&spec->data, gd_dataset_length(t->data), spec->finetune.pack, &t->validation));
-  if (t->validation) GD_TRY(gd_config_explain(gd_train_spec_check_validation(t->data, t->validation), &t->origins));
-  GD_TRY(gd_config_explain(gd_train_spec_check_policy(spec, t->data, t->validation), &t->origins));
   return first ? gd_tokenizer_check(gd_dataset_tokenizer_folder(t->data), gd_dataset_tokenizer_digest(t->data)) : GD_OK;
+}
+
+/* Whether validation data and keys fit the training data. */
+static gd_status check_fit(const train *t) {
+  if (t->validation) GD_TRY(gd_config_explain(gd_train_spec_check_validation(t->data, t->validation), &t->origins));
+  return gd_config_explain(gd_train_spec_check_policy(&t->spec, t->data, t->validation), &t->origins);
 }
 
 /* A relative path, or one on a host's own disk, may lead each rank somewhere else. All ranks find the same. */
@@ -199,6 +203,7 @@ static gd_status prepare(train *t) {
   gd_session_set_watchdog(session, t->spec.run.watchdog_s < 0 ? GD_DEADLINE_LEAST_S : t->spec.run.watchdog_s);
   GD_TRY(gd_session_agree(session, open_data(t)));
   GD_TRY(check_same_data(t));
+  GD_TRY(gd_session_agree(session, check_fit(t)));
   gd_dataset *const datasets[] = {t->data, t->validation};
   if (!t->spec.run.threads) t->spec.run.threads = gd_session_threads(session);
   GD_TRY(gd_session_agree(session, gd_train_spec_resolve(&t->spec, &t->origins, gd_session_ranks(session))));

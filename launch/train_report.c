@@ -191,18 +191,27 @@ static gd_status early_line(gd_train_report *report, const gd_run_event *e) {
   return status;
 }
 
+/* Of a classifier, accuracy and macro F1 stand for its scores. */
+static void tell_validation(const gd_run_event *e) {
+  static const gd_metric told[] = {GD_METRIC_ACCURACY, GD_METRIC_MACRO_F1};
+  char scores[96] = "";
+  size_t used = 0;
+  for (size_t i = 0; i < sizeof told / sizeof *told; i++)
+    if (!isnan(e->scores[told[i]]))
+      used +=
+          (size_t)snprintf(scores + used, sizeof scores - used, "  %s %.4f", gd_metric_look(told[i])->name, e->scores[told[i]]);
+  gd_log(GD_LOG_INFO, "step %lld  validation loss %.4f%s  (%.1f s)%s", (long long)e->step, e->loss, scores, e->ms / 1e3,
+         e->best ? "  best so far" : "");
+}
+
 gd_status gd_train_report_event(gd_train_report *report, const gd_run_event *e) {
   gd_metrics_line line = {.step = e->step, .tokens = e->tokens, .loss = e->loss, .ms = e->ms};
-  char accuracy[32] = "";
   switch (e->kind) {
     case GD_EVENT_STEP: return step_line(report, e);
     case GD_EVENT_VALIDATION:
       line.event = GD_METRICS_VALIDATION;
-      line.classifies = !isnan(e->accuracy);
-      line.accuracy = e->accuracy;
-      if (line.classifies) snprintf(accuracy, sizeof accuracy, "  accuracy %.4f", e->accuracy);
-      gd_log(GD_LOG_INFO, "step %lld  validation loss %.4f%s  (%.1f s)%s", (long long)e->step, e->loss, accuracy, e->ms / 1e3,
-             e->best ? "  best so far" : "");
+      line.scores = e->scores;
+      tell_validation(e);
       if (e->lr_cut) gd_log(GD_LOG_INFO, "step %lld  learning rate cut to %.3g", (long long)e->step, e->lr);
       return tell(report, &line);
     case GD_EVENT_SAVING: line.event = GD_METRICS_CHECKPOINT; return tell(report, &line);

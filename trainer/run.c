@@ -331,7 +331,7 @@ static gd_status validate(gd_run *run) {
   run->validated = true;
   event.ms = now_ms() - start;
   event.loss = values[GD_METRIC_LOSS];
-  event.accuracy = values[GD_METRIC_ACCURACY];
+  memcpy(event.scores, values, sizeof event.scores);
   event.best = verdict.best;
   event.lr_cut = verdict.cut;
   event.lr = (double)gd_schedule_lr(&run->spec, run->state.lr_factor, run->state.step);

@@ -26,7 +26,7 @@ typedef struct gd_run_event {
   int64_t step;   /* steps done, this one included */
   int64_t tokens; /* target tokens so far */
   double loss, lr, gradient_norm;
-  double accuracy;             /* validation of a classifier, else NaN: documents that got the right answer, in all labels */
+  double scores[GD_METRICS];   /* validation: by gd_metric; NaN: what its task has not */
   double ms;                   /* of the step, the validation, the stall */
   double tokens_per_s, tflops; /* of the whole job, this step */
   bool skipped;                /* a non-finite step, not applied */

@@ -140,7 +140,7 @@ static gd_status settle_head(gd_huggingface *model) {
   bool equal = true;
   const gd_safetensors *file;
   const gd_safetensor *head = find(model, "lm_head.weight", &file);
-  if (!model->config.model.tied_head || !head) return GD_OK;
+  if (!model->config.model.tied_head || !head || model->config.model.classes) return GD_OK;
   GD_TRY(compare_head(model, file, head, &equal));
   model->own_head = !equal;
   model->config.model.tied_head = equal;
@@ -173,7 +173,12 @@ void gd_huggingface_close(gd_huggingface *model) {
     free(model->shards[i].name);
   }
   free(model->shards);
+  gd_huggingface_config_free(&model->config);
   free(model);
+}
+
+const gd_data_task *gd_huggingface_task(const gd_huggingface *model) {
+  return &model->config.task;
 }
 
 gd_status gd_huggingface_spec(const gd_huggingface *model, gd_spec *spec) {

@@ -18,6 +18,9 @@ GD_CHECKED gd_status gd_huggingface_open(const char *folder, gd_huggingface **ou
 /* Fills spec->model but init_from, dropout and init_std; leaves the rest alone. Says in the log when the head was untied. */
 GD_CHECKED gd_status gd_huggingface_spec(const gd_huggingface *model, gd_spec *spec);
 
+/* A classifier's labels; of other models all zeros. Lives as long as the model. */
+const gd_data_task *gd_huggingface_task(const gd_huggingface *model);
+
 /* Fills boxes (indices into `tensors`, kind weights) as gd_checkpoint_read does. GD_BAD_DATA naming the tensor that is missing
  * or has another shape. */
 GD_CHECKED gd_status gd_huggingface_read(const gd_huggingface *model, const gd_tensor *tensors, gd_checkpoint_box *boxes,

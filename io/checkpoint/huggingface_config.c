@@ -2,6 +2,7 @@
 #include "io/checkpoint/huggingface_config.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { CONFIG_LIMIT = 16 << 20 };
@@ -169,28 +170,74 @@ static gd_status read_llama(const char *path, const gd_json *root, gd_family fam
   return GD_OK;
 }
 
+/* model_type, and the classes without a head, with one, with a classifier */
 static const struct architecture {
-  const char *type, *inner, *causal; /* model_type, and the classes without a head and with one */
+  const char *type, *inner, *causal, *classifier;
   gd_family family;
-} architectures[] = {{"gpt2", "GPT2Model", "GPT2LMHeadModel", GD_FAMILY_GPT2},
-                     {"llama", "LlamaModel", "LlamaForCausalLM", GD_FAMILY_LLAMA},
-                     {"mistral", "MistralModel", "MistralForCausalLM", GD_FAMILY_MISTRAL},
-                     {"qwen2", "Qwen2Model", "Qwen2ForCausalLM", GD_FAMILY_QWEN2}};
+} architectures[] = {{"gpt2", "GPT2Model", "GPT2LMHeadModel", "GPT2ForSequenceClassification", GD_FAMILY_GPT2},
+                     {"llama", "LlamaModel", "LlamaForCausalLM", "LlamaForSequenceClassification", GD_FAMILY_LLAMA},
+                     {"mistral", "MistralModel", "MistralForCausalLM", "MistralForSequenceClassification", GD_FAMILY_MISTRAL},
+                     {"qwen2", "Qwen2Model", "Qwen2ForCausalLM", "Qwen2ForSequenceClassification", GD_FAMILY_QWEN2}};
+
+/* id2label: {"0": "ham", "1": "spam"}; left out: LABEL_0 and LABEL_1. */
+static gd_status read_labels(const char *path, const gd_json *root, gd_data_task *task) {
+  const gd_json *map = gd_json_get(root, "id2label");
+  char key[16], preset[24];
+  for (const gd_json *at = gd_json_first(map); at; at = gd_json_next(at)) task->label_count++;
+  if (is_null(map)) task->label_count = 2;
+  if (!task->label_count || task->label_count > GD_TASK_LABELS)
+    return gd_fail_user(GD_BAD_DATA, "%s: id2label: expected 1 to %d labels", path, GD_TASK_LABELS);
+  int32_t count = task->label_count;
+  task->label_count = 0; /* those that are there to be freed */
+  task->labels = calloc((size_t)count, sizeof *task->labels);
+  if (!task->labels) return gd_fail(GD_NO_MEMORY, "no memory for %d labels", count);
+  for (int32_t i = 0; i < count; i++) {
+    snprintf(key, sizeof key, "%d", i);
+    snprintf(preset, sizeof preset, "LABEL_%d", i);
+    const char *label = is_null(map) ? preset : gd_json_string(gd_json_get(map, key));
+    if (!label || !label[0] || gd_data_task_find_label(task, label) >= 0)
+      return gd_fail_user(GD_BAD_DATA, "%s: id2label: expected a label of its own for each of \"0\" to \"%d\"", path,
+                          count - 1);
+    task->labels[i] = strdup(label);
+    if (!task->labels[i]) return gd_fail(GD_NO_MEMORY, "no memory for %d labels", count);
+    task->label_count++;
+  }
+  return GD_OK;
+}
+
+static gd_status read_task(const char *path, const gd_json *root, gd_huggingface_config *out) {
+  const char *type = gd_json_string(gd_json_get(root, "problem_type"));
+  gd_data_task *task = &out->task;
+  task->kind = GD_TASK_CLASSIFICATION;
+  GD_TRY(read_labels(path, root, task));
+  task->multiple = type && strcmp(type, "multi_label_classification") == 0;
+  out->model.classes = task->label_count;
+  bool known = task->multiple || (task->label_count > 1 && (!type || strcmp(type, "single_label_classification") == 0));
+  if (known) return GD_OK;
+  return gd_fail_user(GD_BAD_DATA,
+                      "%s: problem_type: found \"%.32s\" with %d label%s, expected multi_label_classification, or "
+                      "single_label_classification with two or more",
+                      path, type ? type : "(none)", task->label_count, task->label_count == 1 ? "" : "s");
+}
 
 static gd_status find_architecture(const char *path, const gd_json *root, gd_huggingface_config *out) {
   const char *name = gd_json_string(gd_json_first(gd_json_get(root, "architectures")));
   const char *type = gd_json_string(gd_json_get(root, "model_type"));
   for (size_t i = 0; i < sizeof architectures / sizeof *architectures; i++) {
     const struct architecture *at = &architectures[i];
-    bool found = name ? strcmp(name, at->inner) == 0 || strcmp(name, at->causal) == 0 : type && strcmp(type, at->type) == 0;
+    bool classifier = name && strcmp(name, at->classifier) == 0;
+    bool found = name ? classifier || strcmp(name, at->inner) == 0 || strcmp(name, at->causal) == 0
+                      : type && strcmp(type, at->type) == 0;
     if (!found) continue;
+    out->task.kind = classifier ? GD_TASK_CLASSIFICATION : GD_TASK_LM;
     out->family = at->family;
     out->llama = at->family != GD_FAMILY_GPT2;
     return GD_OK;
   }
   return gd_fail_user(GD_BAD_DATA,
-                      "%s: architectures: found \"%.64s\", expected GPT2Model, LlamaModel, MistralModel or Qwen2Model, or "
-                      "GPT2LMHeadModel, LlamaForCausalLM, MistralForCausalLM or Qwen2ForCausalLM",
+                      "%s: architectures: found \"%.64s\", expected GPT2Model, LlamaModel, MistralModel or Qwen2Model, "
+                      "GPT2LMHeadModel, LlamaForCausalLM, MistralForCausalLM or Qwen2ForCausalLM, or one of their "
+                      "ForSequenceClassification",
                       path,
                       name   ? name
                       : type ? type
@@ -202,6 +249,7 @@ static gd_status read_all(const char *path, const gd_json *root, gd_huggingface_
   GD_TRY(find_architecture(path, root, out));
   gd_model_spec *m = &out->model;
   GD_TRY(out->llama ? read_llama(path, root, out->family, m) : read_gpt2(path, root, m));
+  if (out->task.kind == GD_TASK_CLASSIFICATION) GD_TRY(read_task(path, root, out));
   if (!m->head_size && m->width % m->heads)
     return gd_fail_user(GD_BAD_DATA, "%s: a width of %d is not a multiple of %d heads", path, m->width, m->heads);
   if (!m->head_size) m->head_size = m->width / m->heads;
@@ -220,4 +268,8 @@ gd_status gd_huggingface_config_read(const char *folder, gd_huggingface_config *
   gd_status status = read_all(path, root, out);
   gd_json_free(root);
   return status;
+}
+
+void gd_huggingface_config_free(gd_huggingface_config *config) {
+  gd_data_task_free(&config->task);
 }

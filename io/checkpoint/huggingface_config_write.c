@@ -36,16 +36,47 @@ static const char *misfit(const gd_model_spec *m, gd_family *family) {
   return one_width && m->head_size == m->width / m->heads ? NULL : "model.norm layernorm with a model.head_size of its own";
 }
 
-gd_status gd_huggingface_config_from(const gd_spec *spec, gd_huggingface_config *out) {
+gd_status gd_huggingface_config_from(const gd_spec *spec, const gd_data_task *task, gd_huggingface_config *out) {
   memset(out, 0, sizeof *out);
   out->model = spec->model;
   const char *what = misfit(&out->model, &out->family);
   out->llama = out->family != GD_FAMILY_GPT2;
-  if (!what) return GD_OK;
+  if (!what && out->model.classes && task->kind != GD_TASK_CLASSIFICATION)
+    return gd_fail_user(GD_BAD_DATA, "found a classifier without labels in its manifest");
+  if (!what) return out->model.classes ? gd_data_task_copy(task, &out->task) : GD_OK;
   return gd_fail_user(GD_BAD_DATA,
                       "found a model that transformers has no architecture for (%s), expected the shape of GPT-2 (layernorm, "
                       "learned positions, gelu, biases) or Llama (rmsnorm, rotary positions, swiglu)",
                       what);
+}
+
+/* The labels by number; of two that share one output, the second is what it tells. */
+static gd_status put_labels(gd_bytes *out, const gd_huggingface_config *config, bool by_name) {
+  const gd_data_task *task = &config->task;
+  int32_t classes = config->model.classes, first = task->label_count - classes;
+  GD_TRY(gd_bytes_printf(out, "  \"%s\": {", by_name ? "label2id" : "id2label"));
+  for (int32_t i = 0; i < classes; i++) {
+    const char *label = task->labels[first + i];
+    GD_TRY(gd_bytes_printf(out, i ? ", " : ""));
+    if (!by_name) GD_TRY(gd_bytes_printf(out, "\"%d\": ", i));
+    GD_TRY(gd_json_quote(out, label, strlen(label)));
+    if (by_name) GD_TRY(gd_bytes_printf(out, ": %d", i));
+  }
+  return gd_bytes_printf(out, "},\n");
+}
+
+static gd_status put_architecture(gd_bytes *out, const gd_huggingface_config *config) {
+  static const char *const classes[] = {"GPT2", "Llama", "Mistral", "Qwen2"}, *const types[] = {"gpt2", "llama", "mistral",
+                                                                                                "qwen2"};
+  bool classifier = config->model.classes > 0;
+  const char *head = classifier ? "ForSequenceClassification" : config->llama ? "ForCausalLM" : "LMHeadModel";
+  GD_TRY(gd_bytes_printf(out, "  \"architectures\": [\"%s%s\"],\n  \"model_type\": \"%s\",\n", classes[config->family], head,
+                         types[config->family]));
+  if (!classifier) return GD_OK;
+  bool several = config->task.multiple || config->task.label_count != config->model.classes;
+  GD_TRY(put_labels(out, config, false));
+  GD_TRY(put_labels(out, config, true));
+  return gd_bytes_printf(out, "  \"problem_type\": \"%s_label_classification\",\n", several ? "multi" : "single");
 }
 
 static gd_status put_gpt2(gd_bytes *out, const gd_spec *spec) {
@@ -62,7 +93,6 @@ static gd_status put_gpt2(gd_bytes *out, const gd_spec *spec) {
       {"layer_norm_epsilon", "model.norm_epsilon"},
       {NULL, NULL},
   };
-  GD_TRY(gd_bytes_printf(out, "  \"architectures\": [\"GPT2LMHeadModel\"],\n  \"model_type\": \"gpt2\",\n"));
   GD_TRY(put_keys(out, keys, spec));
   return gd_bytes_printf(out, "  \"activation_function\": \"%s\",\n",
                          spec->model.activation == GD_ACTIVATION_GELU ? "gelu" : "gelu_new");
@@ -101,8 +131,6 @@ static gd_status put_llama(gd_bytes *out, const gd_spec *spec, gd_family family)
   };
   const gd_model_spec *m = &spec->model;
   bool qwen2 = family == GD_FAMILY_QWEN2;
-  GD_TRY(gd_bytes_printf(out, "  \"architectures\": [\"%sForCausalLM\"],\n  \"model_type\": \"%s\",\n",
-                         qwen2 ? "Qwen2" : "Llama", qwen2 ? "qwen2" : "llama"));
   GD_TRY(put_keys(out, keys, spec));
   GD_TRY(gd_bytes_printf(out, "  \"rope_scaling\": "));
   GD_TRY(m->rope.kind == GD_ROPE_PLAIN ? gd_bytes_printf(out, "null,\n") : put_rope(out, spec, false));
@@ -121,9 +149,12 @@ static gd_status put_id(gd_bytes *out, const char *key, int32_t id) {
 gd_status gd_huggingface_config_write(const gd_spec *spec, const gd_huggingface_config *config,
                                       const gd_huggingface_marks *marks, const char *dtype, gd_bytes *out) {
   GD_TRY(gd_bytes_printf(out, "{\n"));
+  GD_TRY(put_architecture(out, config));
   GD_TRY(config->llama ? put_llama(out, spec, config->family) : put_gpt2(out, spec));
   GD_TRY(put_id(out, "bos_token_id", marks->begin));
   GD_TRY(put_id(out, "eos_token_id", marks->end_count ? marks->ends[0] : -1));
+  /* What pads a batch: texts to be classified do not end with it. */
+  if (config->model.classes) GD_TRY(put_id(out, "pad_token_id", marks->end_count ? marks->ends[0] : -1));
   return gd_bytes_printf(
       out, "  \"tie_word_embeddings\": %s,\n  \"torch_dtype\": \"%s\",\n  \"dtype\": \"%s\",\n  \"use_cache\": true\n}\n",
       spec->model.tied_head ? "true" : "false", dtype, dtype);

@@ -271,12 +271,13 @@ gd_status gd_huggingface_export(const gd_checkpoint *checkpoint, const char *fol
   writing e = {.checkpoint = checkpoint, .reader = {.checkpoint = checkpoint}, .report = report};
   *report = (gd_huggingface_export_report){0};
   e.spec = gd_checkpoint_run_spec(checkpoint);
-  gd_status status = gd_huggingface_config_from(e.spec, &e.config);
+  gd_status status = gd_huggingface_config_from(e.spec, &gd_checkpoint_manifest(checkpoint)->task, &e.config);
   if (status == GD_OK) status = check_tensors(&e);
   if (status == GD_OK) status = plan(&e, options);
   if (status == GD_OK) status = gd_stage_open(folder, e.folder);
   if (status == GD_OK) status = gd_stage_close(folder, e.folder, write_all(&e));
   gd_checkpoint_reader_close(&e.reader);
+  gd_huggingface_config_free(&e.config);
   free(e.outputs);
   free(e.tensors);
   free(e.first);

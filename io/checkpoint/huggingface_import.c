@@ -174,12 +174,15 @@ static gd_status write_all(reading *i, const gd_tokenizer *tokenizer) {
   gd_checkpoint_file_library(m->hdf5_version);
   m->spec = i->spec;
   m->mesh = i->layout.mesh;
+  m->task = *gd_huggingface_task(i->model); /* lent */
+  m->task.longest = i->spec.model.context;  /* of data nothing is known: the longest that the model takes */
   m->state = (gd_run_state){.best_validation = (double)INFINITY, .best_step = -1, .validated_step = -1, .lr_factor = 1};
   m->tensors = i->layout.tensors;
   m->tensor_count = m->box_count = i->layout.tensor_count;
   m->boxes = i->stored;
   gd_status status = gd_manifest_check_boxes(m);
   if (status == GD_OK) status = gd_manifest_write(m, i->folder);
+  m->task = (gd_data_task){0};
   m->tensors = NULL; /* the layout's */
   m->boxes = NULL;
   return status;

@@ -24,9 +24,13 @@ static const gd_huggingface_rule gpt2_layer[] = {
     {0},
 };
 static const gd_huggingface_rule gpt2_outside[] = {
-    {"token_embedding.weight", "wte.weight", false, 0, 1}, {"position_embedding.weight", "wpe.weight", false, 0, 1},
-    {"final_norm.weight", "ln_f.weight", false, 0, 1},     {"final_norm.bias", "ln_f.bias", false, 0, 1},
-    {"head.weight", "lm_head.weight", false, 0, 1},        {0},
+    {"token_embedding.weight", "wte.weight", false, 0, 1},
+    {"position_embedding.weight", "wpe.weight", false, 0, 1},
+    {"final_norm.weight", "ln_f.weight", false, 0, 1},
+    {"final_norm.bias", "ln_f.bias", false, 0, 1},
+    {"head.weight", "lm_head.weight", false, 0, 1},
+    {"classifier.weight", "score.weight", false, 0, 1},
+    {0},
 };
 static const gd_huggingface_rule llama_layer[] = {
     {"norm1.weight", "input_layernorm.weight", false, 0, 1},
@@ -51,6 +55,7 @@ static const gd_huggingface_rule llama_outside[] = {
     {"token_embedding.weight", "embed_tokens.weight", false, 0, 1},
     {"final_norm.weight", "norm.weight", false, 0, 1},
     {"head.weight", "lm_head.weight", false, 0, 1},
+    {"classifier.weight", "score.weight", false, 0, 1},
     {0},
 };
 
@@ -63,6 +68,11 @@ const gd_huggingface_rule *gd_huggingface_rules(const gd_huggingface_config *con
   return config->llama ? llama_outside : gpt2_outside;
 }
 
+/* The head and the classifier stand beside the model, not in it. */
+static bool is_beside(const char *ours) {
+  return strcmp(ours, "head.weight") == 0 || strcmp(ours, "classifier.weight") == 0;
+}
+
 const gd_huggingface_rule *gd_huggingface_translate(const gd_huggingface_config *config, const char *prefix, const char *ours,
                                                     char theirs[GD_HUGGINGFACE_NAME_BYTES]) {
   bool llama = config->llama;
@@ -73,8 +83,8 @@ const gd_huggingface_rule *gd_huggingface_translate(const gd_huggingface_config 
     if (strcmp(rules->ours, inside ? ours + length : ours) != 0) continue;
     if (inside)
       snprintf(theirs, GD_HUGGINGFACE_NAME_BYTES, "%s%s.%d.%s", prefix, llama ? "layers" : "h", layer, rules->theirs);
-    else /* the head stands beside the model, not in it */
-      snprintf(theirs, GD_HUGGINGFACE_NAME_BYTES, "%s%s", strcmp(ours, "head.weight") ? prefix : "", rules->theirs);
+    else
+      snprintf(theirs, GD_HUGGINGFACE_NAME_BYTES, "%s%s", is_beside(ours) ? "" : prefix, rules->theirs);
     return rules;
   }
   return 0;
@@ -95,7 +105,8 @@ static bool has(const gd_model_spec *model, const char *ours) {
 
 bool gd_huggingface_uses(const gd_huggingface_config *config, const char *prefix, const char *theirs) {
   bool llama = config->llama;
-  if (strcmp(theirs, "lm_head.weight") == 0) return true; /* the head, or the same as the embedding */
+  if (strcmp(theirs, "lm_head.weight") == 0) return !config->model.classes; /* the head, or the same as the embedding */
+  if (strcmp(theirs, "score.weight") == 0) return config->model.classes > 0;
   if (strncmp(theirs, prefix, strlen(prefix)) != 0) return false;
   const char *rest = theirs + strlen(prefix);
   int layer = 0, length = 0;

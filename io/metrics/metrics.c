@@ -3,11 +3,13 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "io/base/append.h"
 #include "io/base/json.h"
+#include "io/data/metric.h"
 #include "io/metrics/tensorboard.h"
 #include "shard/base/log.h"
 #include "shard/spec.h"
@@ -139,7 +141,8 @@ gd_status gd_metrics_format(const gd_metrics_line *line, gd_bytes *out) {
   GD_TRY(gd_bytes_printf(out, "{\"event\": \"%s\", \"step\": %" PRId64 ", \"tokens\": %" PRId64, names[line->event], line->step,
                          line->tokens));
   if (train || validation) GD_TRY(put_number(out, "loss", line->loss));
-  if (validation && line->classifies) GD_TRY(put_number(out, "accuracy", line->accuracy));
+  for (int m = GD_METRIC_LOSS + 1; validation && line->scores && m < GD_METRICS; m++)
+    if (isfinite(line->scores[m])) GD_TRY(put_number(out, gd_metric_look((gd_metric)m)->name, line->scores[m]));
   if (train) GD_TRY(put_number(out, "lr", line->lr));
   if (train) GD_TRY(put_number(out, "grad_norm", line->grad_norm));
   if (train || validation || line->event == GD_METRICS_CHECKPOINT) GD_TRY(put_number(out, "ms", line->ms));
@@ -159,8 +162,15 @@ gd_status gd_metrics_format(const gd_metrics_line *line, gd_bytes *out) {
 static gd_status draw(const gd_metrics *metrics, const gd_metrics_line *line) {
   if (!metrics->board) return GD_OK;
   if (line->event == GD_METRICS_VALIDATION) {
-    const gd_scalar measured[] = {{"loss/validation", line->loss}, {"accuracy/validation", line->accuracy}};
-    return gd_tensorboard_write(metrics->board, line->step, measured, line->classifies ? 2 : 1);
+    gd_scalar measured[GD_METRICS] = {{"loss/validation", line->loss}};
+    char of[GD_METRICS][32];
+    int count = 1;
+    for (int m = GD_METRIC_LOSS + 1; line->scores && m < GD_METRICS; m++) {
+      if (!isfinite(line->scores[m])) continue;
+      snprintf(of[m], sizeof of[m], "%s/validation", gd_metric_look((gd_metric)m)->name);
+      measured[count++] = (gd_scalar){of[m], line->scores[m]};
+    }
+    return gd_tensorboard_write(metrics->board, line->step, measured, count);
   }
   if (line->event != GD_METRICS_TRAIN) return GD_OK;
   gd_scalar scalars[MOST_SCALARS] = {{"loss/train", line->loss},

@@ -15,7 +15,7 @@
 typedef enum gd_metrics_event {
   GD_METRICS_START,      /* step tokens */
   GD_METRICS_TRAIN,      /* all fields */
-  GD_METRICS_VALIDATION, /* step tokens loss ms; of a classifier accuracy */
+  GD_METRICS_VALIDATION, /* step tokens loss ms, and `scores` */
   GD_METRICS_CHECKPOINT, /* step tokens ms */
   GD_METRICS_PROFILE,    /* step tokens, and `fields` */
   GD_METRICS_END,        /* step tokens */
@@ -27,8 +27,8 @@ typedef struct gd_metrics_line {
   gd_metrics_event event;
   int64_t step, tokens;
   double loss, lr, grad_norm;
-  bool classifies; /* validation: accuracy is meant */
-  double accuracy; /* share of the documents, 0 to 1 */
+  const double
+      *scores; /* validation: [GD_METRICS] by gd_metric, what is NaN is not there, and the loss stands above; NULL: none */
   double ms, tokens_per_s, tflops;
   double mfu; /* share of the measured peak, 0 to 1; not finite: unknown */
   int64_t memory_bytes;

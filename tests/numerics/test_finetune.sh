@@ -59,7 +59,7 @@ small="schedule.kind=constant schedule.warmup_steps=0 validation.batches=0 valid
 # shellcheck disable=SC2086
 {
   train learnt 1 gpt2 data.path=$work/colours $small run.steps=40
-  check "every text of training gets its label" grep -q '"validation".*"accuracy": 1,' "$work/learnt/metrics.jsonl"
+  check "every text of training gets its label" grep -q '"validation".*"accuracy": 1, "macro_f1": 1, "weighted_f1": 1, "micro_f1": 1,' "$work/learnt/metrics.jsonl"
   train several 1 gpt2 data.path=$work/weather $small run.steps=60
   check "and each of several labels" grep -q '"validation".*"accuracy": 1,' "$work/several/metrics.jsonl"
   train heart 1 llama data.path=$work/pairs $small run.steps=${STEPS:-150} optimizer.lr=0.005
@@ -123,4 +123,8 @@ done
 check "... and labels" eval '[ '$?' -eq 64 ] && grep -qF "holds examples for classification, which have no next tokens to score" "$work/log"'
 "$bin/gptdist-eval" --checkpoint "$work/learnt" --task logits --prompt "abred" --json > "$work/log" 2>&1
 check "the logits of a classifier are those of its classes" grep -qE '"logits":\[[^,]+,[^,]+,[^,]+\]\}' "$work/log"
+"$bin/gptdist-ckpt" export-hf "$work/learnt" "$work/folder" --dtype float32 > "$work/export.log" 2>&1
+check "it goes out as a folder of a classifier" grep -q '"GPT2ForSequenceClassification"' "$work/folder/config.json"
+"$bin/gptdist-eval" --checkpoint "$work/folder" --task logits --prompt "abred" --json > "$work/log.folder" 2>&1
+check "which gives the same logits" cmp "$work/log" "$work/log.folder"
 finish
