@@ -380,7 +380,7 @@ int main(int argc, char **argv) {
        "a checkpoint, RUN@best, RUN@STEP, a run or a Hugging Face model folder", 0, 0},
       {"--task", GD_OPTION_TEXT, &e.task, "TASK", TASK_LIST, 0, 0},
       {"--data", GD_OPTION_TEXT, &e.data, "F",
-       "perplexity: a dataset, a split or a text file; classification, generation: a split; others: JSON Lines", 0, 0},
+       "perplexity: a dataset, a split, a text; classification, generation: a split; others: JSON Lines", 0, 0},
       {"--token-ids", GD_OPTION_TEXT, &e.token_ids, "IDS", "logits: ids, \"1 2 3\"", 0, 0},
       {"--prompt", GD_OPTION_TEXT, &e.prompt, "TEXT", "logits: a text", 0, 0},
       {"--hypotheses", GD_OPTION_TEXT, &e.texts.hypotheses, "F",
