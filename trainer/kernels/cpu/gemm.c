@@ -6,7 +6,6 @@
  * of panels pack A and multiply. While a round multiplies, memory that the next packings will read is on its way.
  */
 #include "trainer/kernels/cpu/gemm.h"
-#include "trainer/kernels/cpu/gemm_ahead.h"
 #include "trainer/kernels/cpu/parallel.h"
 #include "trainer/kernels/cpu/tree_stack.h"
 
@@ -15,7 +14,6 @@ enum {
   B_FLOATS = GEMM_B_UNITS + 16 * GEMM_NC,
   EDGE_FLOATS = GEMM_MR * GEMM_NR,
   GROUP_ROWS = GEMM_GROUP * GEMM_MR,
-  SUM_LINES = GEMM_MR * 3,
   AHEAD_LINES = 64,      /* of each operand, fetched during one register tile */
   SHORT_LEAF_ROWS = 288, /* rows of a block whose leaves are short: the tiles at work stay in the second-level cache */
   SHORT_LEAF_UNITS = 512,
@@ -169,25 +167,37 @@ static gemm_operand b_of(const job *j, const packing *r) {
   return gemm_from(&j->b, r->outer * j->m->b_leaf_stride);
 }
 
-/* What gemm_pack_b, and gemm_pack_a of the group from row i of the block on, will read for a round. */
-static gemm_ahead b_ahead(const job *j, const packing *r) {
-  gemm_operand b = b_of(j, r);
-  return gemm_ahead_of(&b, r->at.n, r->at.columns, first_k(j, r), r->length);
+/* Columns or rows x .. x + count of an operand, k .. k + length: what a packing reads. */
+static gemm_ahead ahead_of(gemm_operand m, int64_t x, int64_t count, int64_t k, int64_t length) {
+  int64_t bytes = gemm_element_bytes(m.units);
+  const char *first = (const char *)m.base + (x * m.x_stride + k * m.k_stride) * bytes;
+  if (m.along_k) return gemm_ahead_of(first, count, m.x_stride * bytes, length * bytes);
+  return gemm_ahead_of(first, length, m.k_stride * bytes, count * bytes);
 }
 
-static gemm_ahead a_ahead(const job *j, const packing *r, int64_t i) {
-  gemm_operand a = a_of(j, r);
-  return gemm_ahead_of(&a, r->at.m + i, at_most(r->at.rows - i, GROUP_ROWS), first_k(j, r), r->length);
+/* What gemm_pack_b, and gemm_pack_a of the group from row i of the block on, will read for a round; during so many tiles. */
+static gemm_ahead b_ahead(const job *j, const packing *r, int64_t tiles) {
+  gemm_ahead a = ahead_of(b_of(j, r), r->at.n, r->at.columns, first_k(j, r), r->length);
+  a.a_tile = at_most(a.left / tiles + 1, AHEAD_LINES);
+  return a;
 }
 
-/* The lines of the sums that the register tile at (i, x) of a block goes on with. The tiles of a tree are in that cache. */
+static gemm_ahead a_ahead(const job *j, const packing *r, int64_t i, int64_t tiles) {
+  gemm_ahead a = ahead_of(a_of(j, r), r->at.m + i, at_most(r->at.rows - i, GROUP_ROWS), first_k(j, r), r->length);
+  a.a_tile = at_most(a.left / tiles + 1, AHEAD_LINES);
+  return a;
+}
+
+/* The sums that the register tile at (i, x) of a block goes on with. The tiles of a tree are in that cache. */
 static gemm_ahead sums_of(const job *j, block at, target t, int64_t i, int64_t x) {
   const gd_matmul *m = j->m;
-  if (j->tree || i >= at.rows || (!t.load && !t.from)) return (gemm_ahead){.rows = 0};
+  if (j->tree || i >= at.rows || (!t.load && !t.from)) return (gemm_ahead){.left = 0};
   int64_t rows = at_most(at.rows - i, GEMM_MR), width = at_most(at.columns - x, GEMM_NR) * (int64_t)sizeof(float);
   int64_t ld = t.load ? m->ldc : j->tile_ld;
   const float *from = t.load ? (const float *)m->c + (at.m + i) * ld + at.n + x : t.from + i * ld + x;
-  return (gemm_ahead){(const char *)from, rows, ld * (int64_t)sizeof *from, width, 0};
+  gemm_ahead a = gemm_ahead_of(from, rows, ld * (int64_t)sizeof *from, width);
+  a.a_tile = a.left;
+  return a;
 }
 
 /* All register tiles of a block for one round of packing; B is packed. next: the round after it, or NULL. While the tiles
@@ -198,33 +208,27 @@ static void multiply(const job *j, const packing *r, const packing *next, target
   int64_t elems = gemm_unit_elems(j->a.units), panel_floats = gemm_b_panel(j->b.units, r->length);
   int64_t across = (at.columns + GEMM_NR - 1) / GEMM_NR, down = (at.rows + GEMM_MR - 1) / GEMM_MR;
   gemm_operand a = a_of(j, r);
-  gemm_ahead of_a = {.rows = 0}, of_b = next ? b_ahead(j, next) : of_a;
-  int64_t a_lines = 0, b_lines = gemm_ahead_lines(&of_b) / (across * down) + 1;
   gemm_micro call = {
       .panel = j->panel, .pairs = j->a.units == GEMM_PAIRS, .units = (r->length + elems - 1) / elems, .add = t.add};
+  gemm_ahead *of_sums = call.ahead, *of_a = call.ahead + 1, *of_b = call.ahead + 2;
+  if (next) *of_b = b_ahead(j, next, across * down);
   for (int64_t i = 0; i < at.rows; i += GEMM_MR) {
     int rows = (int)at_most(at.rows - i, GEMM_MR);
     int64_t in_group = i / GEMM_MR % GEMM_GROUP;
     if (in_group == 0) {
       GD_CPU(gemm_pack_a)(&a, at.m + i, at_most(at.rows - i, GROUP_ROWS), first_k(j, r), r->length, j->a_pack);
+      int64_t tiles = across * at_most(GEMM_GROUP, down - i / GEMM_MR);
       if (i + GROUP_ROWS < at.rows) {
-        of_a = a_ahead(j, r, i + GROUP_ROWS);
+        *of_a = a_ahead(j, r, i + GROUP_ROWS, tiles);
       } else if (next) {
-        of_a = a_ahead(j, next, 0);
+        *of_a = a_ahead(j, next, 0, tiles);
       }
-      a_lines = gemm_ahead_lines(&of_a) / (across * at_most(GEMM_GROUP, down - i / GEMM_MR)) + 1;
     }
     call.a = j->a_pack + in_group * (GEMM_MR * GEMM_AROW);
     for (int64_t x = 0; x < at.columns; x += GEMM_NR) {
       int64_t columns = at_most(at.columns - x, GEMM_NR);
-      const char *list[SUM_LINES + 2 * AHEAD_LINES];
       bool wraps = x + GEMM_NR >= at.columns;
-      gemm_ahead of_sums = sums_of(j, at, t, wraps ? i + GEMM_MR : i, wraps ? 0 : x + GEMM_NR);
-      const char **end = gemm_ahead_take(&of_sums, SUM_LINES, list);
-      end = gemm_ahead_take(&of_a, at_most(a_lines, AHEAD_LINES), end);
-      end = gemm_ahead_take(&of_b, at_most(b_lines, AHEAD_LINES), end);
-      call.ahead = list;
-      call.ahead_end = end;
+      *of_sums = sums_of(j, at, t, wraps ? i + GEMM_MR : i, wraps ? 0 : x + GEMM_NR);
       call.b = j->b_pack + x / GEMM_NR * panel_floats;
       call.from = NULL;
       if (t.to) {

@@ -8,15 +8,18 @@
 #ifndef GD_TRAINER_KERNELS_CPU_GEMM_H
 #define GD_TRAINER_KERNELS_CPU_GEMM_H
 
+#include "trainer/kernels/cpu/gemm_ahead.h"
 #include "trainer/kernels/cpu/simd.h"
 #include "trainer/kernels/cpu/table.h"
 
+/* GEMM_B_UNITS: most units of B packed at a time, more columns where a round of k is short. They fill three quarters of the
+ * second-level cache (1 MB where there is AVX-512, half of that elsewhere): A is packed once for each such block of columns. */
 #if defined(GD_SIMD_AVX512)
-enum { GEMM_MR = 12, GEMM_NV = 2 };
+enum { GEMM_MR = 12, GEMM_NV = 2, GEMM_B_UNITS = 196608 };
 #elif defined(GD_SIMD_AVX2)
-enum { GEMM_MR = 6, GEMM_NV = 1 };
+enum { GEMM_MR = 6, GEMM_NV = 1, GEMM_B_UNITS = 98304 };
 #else
-enum { GEMM_MR = 4, GEMM_NV = 1 };
+enum { GEMM_MR = 4, GEMM_NV = 1, GEMM_B_UNITS = 98304 };
 #endif
 
 enum {
@@ -24,8 +27,8 @@ enum {
   GEMM_KU = 384,            /* most units of k packed at a time */
   GEMM_AROW = GEMM_KU + 16, /* units between rows of an A panel packed by rows: not a power of two */
   GEMM_GROUP = 4,           /* A panels packed at a time */
-  GEMM_B_UNITS = 98304,     /* most units of B packed at a time: more columns where a round of k is short */
   GEMM_NC = 512,            /* most columns of B packed at a time */
+  GEMM_STREAMS = 3,         /* memory that is fetched while a register tile multiplies: sums, A, B */
 };
 
 typedef enum gemm_units { GEMM_FLOAT32, GEMM_EXPANDED, GEMM_PAIRS } gemm_units; /* EXPANDED: bfloat16 widened to float32 */
@@ -82,7 +85,7 @@ void GD_CPU(gemm_thin)(const gd_matmul *m, int64_t first, int64_t end, float *sc
 /* to (+)= chain over `units` from `from` (NULL: +0), for the first `rows` rows of the panel, all GEMM_NR columns. Writes
  * gemm_micro_rows(rows) rows. */
 typedef struct gemm_micro {
-  const char *const *ahead, *const *ahead_end; /* lines to fetch into the second-level cache meanwhile, one a unit */
+  gemm_ahead ahead[GEMM_STREAMS]; /* to fetch into the second-level cache meanwhile, one after the other, a line a unit */
   gemm_panel panel;
   bool pairs;
   int64_t units;
@@ -96,6 +99,6 @@ typedef struct gemm_micro {
 
 /* How many rows a micro-kernel for `rows` rows works on (at least rows, at most GEMM_MR). */
 int GD_CPU(gemm_micro_rows)(int rows);
-void GD_CPU(gemm_micro)(const gemm_micro *call, int rows);
+void GD_CPU(gemm_micro)(gemm_micro *call, int rows);
 
 #endif

@@ -1,8 +1,16 @@
 /* gemm_micro.c - the innermost loop of the matrix product: a tile of sums in registers. */
 #include "trainer/kernels/cpu/gemm_load.h"
 
+/* Without a branch on where a row ends: such a branch is mispredicted, and sums wait for it. */
+static ALWAYS_INLINE void fetch(gemm_ahead *a) {
+  __builtin_prefetch((const void *)a->at, 0, 2);
+  a->row--;
+  a->at += (uintptr_t)(a->row ? GEMM_LINE : a->jump);
+  a->row = a->row ? a->row : a->lines;
+}
+
 /* rows, panel and pairs are constants wherever this is inlined, so the tile lives in registers. */
-static ALWAYS_INLINE void tile(const gemm_micro *call, const int rows, const gemm_panel panel, const bool pairs) {
+static ALWAYS_INLINE void tile(gemm_micro *call, const int rows, const gemm_panel panel, const bool pairs) {
   vf sum[GEMM_MR][GEMM_NV];
   if (call->from) {
 #pragma GCC unroll 16
@@ -20,20 +28,30 @@ static ALWAYS_INLINE void tile(const gemm_micro *call, const int rows, const gem
 #pragma GCC unroll 4
     for (int j = 0; j < GEMM_NV; j++) __builtin_prefetch(call->to + i * call->to_ld + j * VF_LANES, 1, 3);
   const float *a = call->a, *b = call->b;
-  const char *const *ahead = call->ahead;
-  for (int64_t u = call->units; u > 0; u--) {
-    if (ahead != call->ahead_end) __builtin_prefetch(*ahead++, 0, 2);
-    vf right[GEMM_NV];
+  gemm_ahead nothing = {.at = (uintptr_t)b, .row = 1, .lines = 1, .left = call->units, .a_tile = call->units};
+  int64_t left = call->units;
+  for (int s = 0; s <= GEMM_STREAMS; s++) {
+    gemm_ahead *stream = s < GEMM_STREAMS ? call->ahead + s : &nothing, now = *stream;
+    int64_t units = now.a_tile < now.left ? now.a_tile : now.left;
+    if (left < units) units = left;
+    left -= units;
+    stream->left -= units;
+    for (int64_t u = units; u > 0; u--) {
+      fetch(&now);
+      vf right[GEMM_NV];
 #pragma GCC unroll 4
-    for (int j = 0; j < GEMM_NV; j++) right[j] = vf_load(b + j * VF_LANES);
+      for (int j = 0; j < GEMM_NV; j++) right[j] = vf_load(b + j * VF_LANES);
 #pragma GCC unroll 16
-    for (int i = 0; i < rows; i++) {
-      vf left = vf_set1(panel == GEMM_BY_ROWS ? a[i * GEMM_AROW] : a[i]);
+      for (int i = 0; i < rows; i++) {
+        vf value = vf_set1(panel == GEMM_BY_ROWS ? a[i * GEMM_AROW] : a[i]);
 #pragma GCC unroll 4
-      for (int j = 0; j < GEMM_NV; j++) sum[i][j] = gemm_step(pairs, left, right[j], sum[i][j]);
+        for (int j = 0; j < GEMM_NV; j++) sum[i][j] = gemm_step(pairs, value, right[j], sum[i][j]);
+      }
+      a += panel == GEMM_BY_ROWS ? 1 : GEMM_MR;
+      b += GEMM_NR;
     }
-    a += panel == GEMM_BY_ROWS ? 1 : GEMM_MR;
-    b += GEMM_NR;
+    stream->at = now.at;
+    stream->row = now.row;
   }
 #pragma GCC unroll 16
   for (int i = 0; i < rows; i++)
@@ -53,20 +71,20 @@ static ALWAYS_INLINE void tile(const gemm_micro *call, const int rows, const gem
 #define FOR_ROWS(X) X(1) X(4)
 #endif
 
-typedef void kernel(const gemm_micro *);
+typedef void kernel(gemm_micro *);
 
-#define DEFINE(rows)                                          \
-  static void by_rows_##rows(const gemm_micro *call) {        \
-    tile(call, rows, GEMM_BY_ROWS, false);                    \
-  }                                                           \
-  static void by_units_##rows(const gemm_micro *call) {       \
-    tile(call, rows, GEMM_BY_UNITS, false);                   \
-  }                                                           \
-  static void pairs_by_rows_##rows(const gemm_micro *call) {  \
-    tile(call, rows, GEMM_BY_ROWS, true);                     \
-  }                                                           \
-  static void pairs_by_units_##rows(const gemm_micro *call) { \
-    tile(call, rows, GEMM_BY_UNITS, true);                    \
+#define DEFINE(rows)                                    \
+  static void by_rows_##rows(gemm_micro *call) {        \
+    tile(call, rows, GEMM_BY_ROWS, false);              \
+  }                                                     \
+  static void by_units_##rows(gemm_micro *call) {       \
+    tile(call, rows, GEMM_BY_UNITS, false);             \
+  }                                                     \
+  static void pairs_by_rows_##rows(gemm_micro *call) {  \
+    tile(call, rows, GEMM_BY_ROWS, true);               \
+  }                                                     \
+  static void pairs_by_units_##rows(gemm_micro *call) { \
+    tile(call, rows, GEMM_BY_UNITS, true);              \
   }
 FOR_ROWS(DEFINE)
 
@@ -77,7 +95,7 @@ int GD_CPU(gemm_micro_rows)(int rows) {
   return GEMM_MR;
 }
 
-void GD_CPU(gemm_micro)(const gemm_micro *call, int rows) {
+void GD_CPU(gemm_micro)(gemm_micro *call, int rows) {
   kernel *chosen = NULL;
 #define PICK(count)                                                                                \
   if (!chosen && rows <= count)                                                                    \
