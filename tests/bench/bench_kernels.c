@@ -29,6 +29,7 @@ static const shape shapes[] = {
     {"TN 50304 768 256", GD_MATMUL_TN, 50304, 768, 256, 1, 0},
     {"TN 50304 384 1024 (strip)", GD_MATMUL_TN, 50304, 384, 1024, 1, 0},
     {"NN 1024 384 50304 (strip)", GD_MATMUL_NN, 1024, 384, 50304, 1, 0},
+    {"TN 25152 384, 4 leaves of 256", GD_MATMUL_TN, 25152, 384, 256, 4, 0},
     {"NT 2048 1152 384", GD_MATMUL_NT, 2048, 1152, 384, 1, 0},
     {"NT 2048 96 384 (a block)", GD_MATMUL_NT, 2048, 96, 384, 1, 0},
     {"TN 1152 384, 8 leaves of 256", GD_MATMUL_TN, 1152, 384, 256, 8, 0},
@@ -47,9 +48,9 @@ static double now(void) {
   return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static void *filled(gd_dtype dtype, int64_t elems) {
-  void *data = malloc((size_t)elems * gd_dtype_bytes(dtype));
-  if (!data) exit(71);
+static void *filled(gd_device *device, gd_dtype dtype, int64_t elems) {
+  void *data = NULL;
+  if (device->ops->alloc(device, (size_t)elems * gd_dtype_bytes(dtype), &data) != GD_OK) exit(71);
   for (int64_t i = 0; i < elems; i++) {
     float x = (float)(i * 7919 % 1000) * 0.001f - 0.5f;
     if (dtype == GD_BFLOAT16) {
@@ -61,7 +62,7 @@ static void *filled(gd_dtype dtype, int64_t elems) {
   return data;
 }
 
-static void bench_product(gd_kernels *kernels, const shape *s, gd_dtype dtype, double peak) {
+static void bench_product(gd_device *device, gd_kernels *kernels, const shape *s, gd_dtype dtype, double peak) {
   int64_t k = s->k * s->leaves;
   gd_matmul m = {.form = s->form, .m = s->m, .n = s->n, .k = s->k, .leaves = s->leaves, .k_leaf = s->k_leaf, .dtype = dtype};
   m.c_dtype = s->form == GD_MATMUL_TN ? GD_FLOAT32 : dtype;
@@ -70,7 +71,7 @@ static void bench_product(gd_kernels *kernels, const shape *s, gd_dtype dtype, d
   m.ldc = s->n;
   m.a_leaf_stride = s->m * s->k;
   m.b_leaf_stride = s->n * s->k;
-  void *a = filled(dtype, s->m * k), *b = filled(dtype, s->n * k), *c = filled(GD_FLOAT32, s->m * s->n);
+  void *a = filled(device, dtype, s->m * k), *b = filled(device, dtype, s->n * k), *c = filled(device, GD_FLOAT32, s->m * s->n);
   m.a = a;
   m.b = b;
   m.c = c;
@@ -87,9 +88,9 @@ static void bench_product(gd_kernels *kernels, const shape *s, gd_dtype dtype, d
   printf("%-32s %-9s %9.3f ms %8.1f GFLOP/s", s->name, gd_dtype_name(dtype), best * 1e3, flops / best * 1e-9);
   if (peak > 0.0) printf(" %5.1f %% of peak", flops / best / peak * 100.0);
   printf(" %7.1f GB/s\n", bytes / best * 1e-9);
-  free(a);
-  free(b);
-  free(c);
+  device->ops->free(device, a);
+  device->ops->free(device, b);
+  device->ops->free(device, c);
 }
 
 int main(int argc, char **argv) {
@@ -107,7 +108,7 @@ int main(int argc, char **argv) {
     double peak = gd_kernels_peak_flops(dtype, threads);
     printf("%s, %d threads, %s: peak %.1f GFLOP/s\n", kernels.ops->name, (int)threads, gd_dtype_name(dtype), peak * 1e-9);
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
-      if (strstr(shapes[i].name, part)) bench_product(&kernels, &shapes[i], dtype, peak);
+      if (strstr(shapes[i].name, part)) bench_product(&device, &kernels, &shapes[i], dtype, peak);
   }
   gd_kernels_close(&kernels);
   device.ops->close(&device);
