@@ -265,7 +265,8 @@ def train(settings, tensors, batches, weights, dtype):
     """(loss, gradient norm before it is clipped) of each step."""
     model = Model(settings, tensors, dtype)
     tied = "lm_head.weight" not in tensors and "score.weight" not in tensors
-    learning = [(tensor.requires_grad_(), factor(settings, our_name(name))) for name, tensor in model.p.items() if learns(settings, our_name(name), tied)]
+    learning = [(tensor.requires_grad_(), factor(settings, our_name(name))) for name, tensor in model.p.items()
+                if learns(settings, our_name(name), tied)]
     optimizer, clip, out = Optimizer(settings, learning), settings.number("optimizer.clip"), []
     for step, batch in enumerate(batches):
         for tensor, _ in learning:
@@ -324,8 +325,8 @@ def compare(programs, folder, prepared):
         rates = [apart(event["lr"], rate(settings, step)) for step, event in enumerate(ours)]
         good = len(ours) == len(batches) == settings.count("run.steps") and losses[0] <= FIRST and max(losses + norms) <= ALL and max(rates) <= FIRST
         failed += not good
-        print(f"{'ok     ' if good else 'FAILED '} {os.path.basename(folder)}, {str(dtype)[6:]}: {len(theirs)} steps, loss {theirs[0][0]:.4f} to {theirs[-1][0]:.4f}; "
-              f"apart by {losses[0]:.1e} in the first loss, {max(losses):.1e} in any, {max(norms):.1e} in a gradient norm", flush=True)
+        print(f"{'ok     ' if good else 'FAILED '} {os.path.basename(folder)}, {str(dtype)[6:]}: {len(theirs)} steps, "
+              f"loss {theirs[0][0]:.4f} to {theirs[-1][0]:.4f}; apart by {losses[0]:.1e} in the first loss, {max(losses):.1e} in any, {max(norms):.1e} in a gradient norm", flush=True)
         for step, (event, (loss, norm)) in enumerate(zip(ours, theirs)):
             if not good:
                 print(f"        step {step + 1}: loss {event['loss']} and {loss:.9g}, gradient norm {event['grad_norm']} and {norm:.9g}, "
