@@ -74,9 +74,10 @@ void gd_train_plan_json(const gd_spec *spec, const gd_layout *layout, const gd_p
     printf("null");
   }
   printf(", \"snapshot_bytes\": %" PRId64 ", \"checkpoint_bytes\": %" PRId64 ", \"step_tokens\": %" PRId64
-         ", \"step_flops\": %.9g, \"data_bytes_sent\": %" PRId64 ", \"tensor_bytes_sent\": %" PRId64 ", \"step_rows\": %d",
+         ", \"step_flops\": %.9g, \"data_bytes_sent\": %" PRId64 ", \"tensor_bytes_sent\": %" PRId64
+         ", \"document_bytes_sent\": %" PRId64 ", \"step_rows\": %d",
          memory[GD_M_HOST_SNAPSHOT].bytes, cost.checkpoint_bytes, cost.step_tokens, cost.step_flops, cost.data_traffic_bytes,
-         cost.tensor_traffic_bytes, plan->count);
+         cost.tensor_traffic_bytes, cost.document_traffic_bytes, plan->count);
   print_steps(plan, layout);
   printf("}\n");
 }

@@ -52,10 +52,10 @@ static int64_t tensor_traffic_of(const gd_layout *layout, int64_t rows, int64_t 
     vectors += trained_of(layout, cut, 6);
   }
   if (layout->tables_trained) stored++; /* the embedding's gradient */
-  if (s->classes) {                     /* gathers a row a document, counted as one a chunk, and nothing else */
+  if (s->classes) {                     /* its head gathers rows of documents, and nothing else */
     vectors -= trained_of(layout, final, 2);
     return others * (some * s->width * ((stored - 1) * (int64_t)s->bytes + sums * 4) +
-                     vectors * gd_layout_leaves(layout, some) * s->width * 4 + some / s->chunk * s->width * (int64_t)s->bytes);
+                     vectors * gd_layout_leaves(layout, some) * s->width * 4);
   }
   if (layout->head_goes_back) sums++; /* the head's gradient */
   /* Largest logits; sums of exponentials and target logits of the blocks here. */
@@ -73,6 +73,14 @@ static int64_t tensor_traffic(const gd_layout *layout) {
     bytes += tensor_traffic_of(layout, rows, rows / layout->mesh.size[GD_AXIS_TENSOR]);
   }
   return bytes;
+}
+
+/* A classifier's head: the places of each chunk here, one a document, go to the other ranks. */
+static int64_t document_traffic(const gd_layout *layout) {
+  const gd_shape *s = &layout->shape;
+  int32_t data = layout->mesh.size[GD_AXIS_DATA], tensor = layout->mesh.size[GD_AXIS_TENSOR];
+  int64_t chunks = gd_deal_share(&layout->spec, data, layout->coordinates[GD_AXIS_DATA]).sequences * s->chunks / tensor;
+  return s->classes ? (tensor - 1) * chunks * s->width * (int64_t)s->bytes : 0;
 }
 
 /* Each query with so many keys. Each product with a weight comes forward, backward where something below it learns, and once
@@ -110,5 +118,6 @@ void gd_cost_of(const gd_layout *layout, gd_cost *out) {
   out->step_tokens = (int64_t)spec->batch.global * spec->batch.sequence;
   out->step_flops = gd_cost_flops_per_token(layout) * (double)out->step_tokens;
   out->data_traffic_bytes = data_traffic(layout) + norm.data_nodes * 8;
-  out->tensor_traffic_bytes = tensor_traffic(layout) + norm.tensor_nodes * 8;
+  out->document_traffic_bytes = document_traffic(layout);
+  out->tensor_traffic_bytes = tensor_traffic(layout) + out->document_traffic_bytes + norm.tensor_nodes * 8;
 }

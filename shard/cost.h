@@ -12,6 +12,9 @@ typedef struct gd_cost {
   /* sent by this rank a step, as comm/collectives.h counts what a call means */
   int64_t data_traffic_bytes;   /* over the data axis: gradients, parameters, losses, nodes of the gradient norm */
   int64_t tensor_traffic_bytes; /* over the tensor axis: rows of activations and partial sums, leaves of vectors, such nodes */
+  /* of them, of a classifier: rows of documents, as if no chunk (T/(K R) rows) had more than one that ends in it. So much again
+   * for each further one of the fullest chunk of the step's share, which the data decides where sequences are packed */
+  int64_t document_traffic_bytes;
 } gd_cost;
 
 /* Floating point operations of forward and backward for one token. Where all is trained: 6 * matrix parameters + 12 * L * H * D

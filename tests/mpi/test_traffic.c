@@ -20,7 +20,27 @@ static int64_t sent_of(gd_group *group) {
   return bytes;
 }
 
-static void check_layout(const char *text, const gd_config_override *overrides, int count) {
+/* In this rank's first sequence `depth` documents end with chunk 3 (modulo their number), one row after the other; in each of
+ * its other sequences one does, in the last row. */
+static void fill_documents(trained *t, int32_t depth) {
+  const gd_shape *s = &t->model.layout.shape;
+  gd_batch_shape shape = {.sequences = t->batch.sequences, .length = LENGTH, .documents = LENGTH};
+  shape.columns = (int32_t)s->label_columns;
+  gd_batch_close(&t->batch);
+  good(gd_batch_open_as(&shape, &t->batch));
+  fill_batch(t, 0);
+  for (int32_t i = 0; i < t->batch.sequences; i++) {
+    int32_t *rows = t->batch.label_rows + i * LENGTH;
+    int32_t many = i == 0 ? depth : 1, end = i == 0 ? (int32_t)((3 % s->chunks + 1) * s->chunk) : LENGTH;
+    for (int32_t d = 0; d < many; d++) {
+      rows[d] = end - many + d;
+      t->batch.label_weights[i * LENGTH + d] = 1;
+    }
+  }
+}
+
+/* depth: of a classifier, 0: none. */
+static void check_layout(const char *text, const gd_config_override *overrides, int count, int32_t depth) {
   static trained t;
   gd_cost cost;
   char where[256] = "";
@@ -30,6 +50,8 @@ static void check_layout(const char *text, const gd_config_override *overrides, 
     snprintf(where + strlen(where), sizeof where - strlen(where), "%s=%s ", overrides[i].key, overrides[i].value);
   gd_cost_of(&t.model.layout, &cost);
   fill_batch(&t, 0);
+  if (depth) fill_documents(&t, depth);
+  if (depth > 1) cost.tensor_traffic_bytes += (depth - 1) * cost.document_traffic_bytes;
   (void)sent_of(t.model.data), (void)sent_of(t.model.tensor), (void)sent_of(t.model.world);
   good(gd_step_run(&t.step, 0, &t.batch, 1e-3f));
   (void)verdict_of(&t, 0);
@@ -63,7 +85,7 @@ static void a_step_sends_what_is_planned(void **state) {
           {"--set", "numerics", variant & 2 ? "invariant" : "fast"},
           {"--set", "batch.micro", variant & 4 ? "2" : "0"},
       };
-      check_layout(variant & 4 ? llama : gpt2, overrides, sizeof overrides / sizeof *overrides);
+      check_layout(variant & 4 ? llama : gpt2, overrides, sizeof overrides / sizeof *overrides, 0);
     }
   }
 }
@@ -87,13 +109,39 @@ static void a_step_of_a_part_sends_what_is_planned(void **state) {
           {"--set", "batch.micro", variant & 2 ? "2" : "0"},
           {"--set", "finetune.train", (variant & 2 ? of_llama : of_gpt2)[variant / 4]},
       };
-      check_layout(variant & 2 ? llama : gpt2, overrides, sizeof overrides / sizeof *overrides);
+      check_layout(variant & 2 ? llama : gpt2, overrides, sizeof overrides / sizeof *overrides, 0);
+    }
+  }
+}
+
+/* A classifier gathers a place for each document of the fullest chunk, whatever micro-batch it is in. */
+static void a_step_of_a_classifier_sends_what_is_planned(void **state) {
+  (void)state;
+  int32_t ranks = gd_session_ranks(session);
+  for (int32_t tensor = 1; tensor <= 4; tensor *= 2) {
+    if (ranks % tensor) continue;
+    for (int variant = 0; variant < 16; variant++) {
+      char axis[16];
+      int32_t depth = variant & 8 ? variant & 4 ? 4 : 2 : 1;
+      snprintf(axis, sizeof axis, "%d", tensor);
+      const gd_config_override overrides[] = {
+          {"--set", "parallel.tensor", axis},
+          {"--set", "model.classes", "3"},
+          {"--set", "finetune.loss", variant & 2 ? "sigmoid" : "softmax"},
+          {"--set", "finetune.pack", depth > 1 ? "true" : "false"},
+          {"--set", "precision.dtype", variant & 1 ? "bf16" : "fp32"},
+          {"--set", "numerics", variant & 2 ? "invariant" : "fast"},
+          {"--set", "batch.micro", variant & 4 ? "2" : "0"},
+          {"--set", "finetune.train", variant & 1 ? "all" : "[classifier.*, \"*.bias\"]"},
+      };
+      check_layout(gpt2, overrides, sizeof overrides / sizeof *overrides, depth);
     }
   }
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(a_step_sends_what_is_planned),
-                                     cmocka_unit_test(a_step_of_a_part_sends_what_is_planned)};
+                                     cmocka_unit_test(a_step_of_a_part_sends_what_is_planned),
+                                     cmocka_unit_test(a_step_of_a_classifier_sends_what_is_planned)};
   return cmocka_run_group_tests(tests, open_session, close_session);
 }

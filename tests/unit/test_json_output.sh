@@ -60,7 +60,7 @@ expect 3+ 'event=start:step,tokens event=train:step,tokens,loss,lr,grad_norm,ms,
 python3 - <<'END' || { echo 'FAILED: stdout of training is not metrics.jsonl'; failed=1; }
 assert open("out").read() == open("run/metrics.jsonl").read()
 END
-expect 1 event,parameters,vocabulary,padded_vocabulary,ranks,data,tensor,zero,blocks,threads,dtype,numerics,sequences,micro,sequence,memory_bytes,gpu_bytes,snapshot_bytes,checkpoint_bytes,step_tokens,step_flops,data_bytes_sent,tensor_bytes_sent,step_rows \
+expect 1 event,parameters,vocabulary,padded_vocabulary,ranks,data,tensor,zero,blocks,threads,dtype,numerics,sequences,micro,sequence,memory_bytes,gpu_bytes,snapshot_bytes,checkpoint_bytes,step_tokens,step_flops,data_bytes_sent,tensor_bytes_sent,document_bytes_sent,step_rows \
   train "${settings[@]}" --dry-run --json
 for program in train data generate eval ckpt run; do
   expect 60+ key,type,unit,default,help,options $program --help-config --json
