@@ -25,6 +25,7 @@ struct gd_train_report {
   bool torn;        /* the last of them was taken in part */
   int64_t checked;  /* token shards compared before the first step, here and below of this host */
   double work, ms;  /* of all steps but the first, which is slower: 1e9 operations, and the time of the job */
+  int64_t steps;    /* so many */
 };
 
 /* To stdout, whole; what it does not take (a file on a full disk) is lost, and told. */
@@ -117,6 +118,7 @@ static gd_status step_line(gd_train_report *report, const gd_run_event *e) {
   if (e->step > report->run->start_step + 1) {
     report->work += e->tflops * e->ms;
     report->ms += e->ms;
+    report->steps++;
   }
   bool due = spec->log.interval_steps > 0 && e->step % spec->log.interval_steps == 0;
   if (!due && e->step != report->run->start_step + 1 && e->step != spec->run.steps && !e->skipped) return GD_OK;
@@ -139,7 +141,8 @@ static void tell_share(const gd_train_report *report) {
   const gd_layout *layout = &report->run->model.layout;
   if (report->ms <= 0) return;
   double peak = report->peak_flops, tflops = report->work / report->ms;
-  double all = gd_cost_flops_per_token(layout), causal = gd_cost_causal_flops_per_token(layout);
+  double all = 1e9 * report->work / ((double)report->steps * spec->batch.global * spec->batch.sequence);
+  double causal = all - gd_cost_flops_per_token(layout) + gd_cost_causal_flops_per_token(layout);
   if (peak > 0)
     gd_log(GD_LOG_INFO,
            "MFU %.3g%% of a peak of %.4g TFLOP/s (%s, %s); %.4g GFLOP a token, attention as if each saw all; with causal "

@@ -58,7 +58,7 @@ static int64_t tensor_traffic_of(const gd_layout *layout, int64_t rows, int64_t 
                      vectors * gd_layout_leaves(layout, some) * s->width * 4);
   }
   if (layout->head_goes_back) sums++; /* the head's gradient */
-  /* Largest logits; sums of exponentials and target logits of the blocks here. */
+  /* Largest logits; sums of exponentials and target logits of the blocks here; as if all rows had a target. */
   int64_t loss = rows * 4 + 2 * s->blocks * rows * 4;
   return others * (some * s->width * (stored * (int64_t)s->bytes + sums * 4) +
                    vectors * gd_layout_leaves(layout, some) * s->width * 4 + loss);
@@ -83,8 +83,12 @@ static int64_t document_traffic(const gd_layout *layout) {
   return s->classes ? (tensor - 1) * chunks * s->width * (int64_t)s->bytes : 0;
 }
 
-/* Each query with so many keys. Each product with a weight comes forward, backward where something below it learns, and once
- * more where itself it does. */
+/* Each product with a weight comes forward, backward where something below it learns, and once more where itself it does. */
+static double head_flops(const gd_layout *layout, double outputs) {
+  return 2.0 * outputs * layout->spec.model.width * (1 + layout->head_goes_back + gd_layout_trains(layout, layout->head));
+}
+
+/* Each query with so many keys. */
 static double flops_per_token(const gd_layout *layout, double keys) {
   const gd_model_spec *m = &layout->spec.model;
   double products = 0, attention = 4.0 * m->heads * m->head_size * keys;
@@ -95,9 +99,12 @@ static double flops_per_token(const gd_layout *layout, double keys) {
     products += (double)(p->all_blocks * p->block_rows * p->block_cols) * (1 + (layer >= layout->lowest_layer) + p->trained);
   }
   int32_t back = m->layers - layout->lowest_layer;
-  double head = m->classes ? (double)m->classes / layout->spec.batch.sequence : m->vocabulary; /* a document a sequence */
-  products += head * m->width * (1 + layout->head_goes_back + gd_layout_trains(layout, layout->head));
-  return 2.0 * products + attention * (m->layers + 2.0 * back);
+  double outputs = m->classes ? (double)m->classes / layout->spec.batch.sequence : m->vocabulary; /* a document a sequence */
+  return 2.0 * products + head_flops(layout, outputs) + attention * (m->layers + 2.0 * back);
+}
+
+double gd_cost_head_flops_per_token(const gd_layout *layout) {
+  return layout->spec.model.classes ? 0 : head_flops(layout, layout->spec.model.vocabulary);
 }
 
 double gd_cost_flops_per_token(const gd_layout *layout) {

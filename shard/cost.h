@@ -20,6 +20,8 @@ typedef struct gd_cost {
 /* Floating point operations of forward and backward for one token. Where all is trained: 6 * matrix parameters + 12 * L * H * D
  * * T (Chowdhery et al. 2022, PaLM, appendix B), the embedding look-up not counted, the head counted. */
 double gd_cost_flops_per_token(const gd_layout *layout);
+/* Of them, the head's: a token that has no target needs none. 0: a classifier, whose head is counted by documents. */
+double gd_cost_head_flops_per_token(const gd_layout *layout);
 /* The same with the keys alone that a causal query sees: (T + 1) / 2 in place of T. */
 double gd_cost_causal_flops_per_token(const gd_layout *layout);
 

@@ -70,8 +70,9 @@ typedef struct gd_micro {
   bool accumulate;            /* fast: add to slot 0 */
   const gd_infer_part *parts; /* inference: whose the rows are */
   int32_t part_count;
-  int32_t label_depth; /* classifier: places of a chunk (trainer/labels.h) */
-  int64_t label_row;   /* classifier: row of its batch that is the first one here */
+  const float *target_weights; /* [rows], host: where they are 0 the head has nothing to do; NULL: not known */
+  int32_t label_depth;         /* classifier: places of a chunk (trainer/labels.h) */
+  int64_t label_row;           /* classifier: row of its batch that is the first one here */
   int32_t node_count;
   gd_tree_node nodes[GD_TREE_MAX_NODES]; /* in time blocks of this micro-batch, as its rows lie: block s K + k */
   int32_t slots[GD_TREE_MAX_NODES];

@@ -19,7 +19,9 @@ gd_status gd_model_load_batch(gd_model *model, gd_micro *micro, const gd_batch *
   if (!labels) GD_TRY(load_rows(model, micro, GD_A_WEIGHTS, batch->weights + row));
   if (data->mask_documents) GD_TRY(load_rows(model, micro, GD_A_DOCUMENTS, batch->document_starts + row));
   if (data->reset_positions) GD_TRY(load_rows(model, micro, GD_A_POSITIONS, batch->positions + row));
-  return labels ? gd_classifier_load(model, micro, labels, first) : GD_OK;
+  if (labels) return gd_classifier_load(model, micro, labels, first);
+  micro->target_weights = batch->weights + row;
+  return GD_OK;
 }
 
 /* The buckets of these parameters must have come from the ranks that updated them; what is frozen is there. */

@@ -7,7 +7,8 @@
 #include "trainer/labels.h"
 
 /* Sequences of a batch from `first` on, as many as the micro-batch has, into the activation arena. labels: of the whole batch,
- * for a classifier, else NULL. Local; batch and labels may be reused after the compute stream has passed. */
+ * for a classifier, else NULL. Local; batch and labels may be reused after the compute stream has passed; the head's call reads
+ * the batch's target weights too. */
 GD_CHECKED gd_status gd_model_load_batch(gd_model *model, gd_micro *micro, const gd_batch *batch, const gd_labels *labels,
                                          int64_t first);
 

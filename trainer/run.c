@@ -229,6 +229,7 @@ gd_status gd_run_open(gd_session *session, gd_device *device, const gd_spec *spe
     GD_TRY(gd_optimizer_open(&out->model, &out->optimizer));
   }
   out->token_flops = gd_cost_flops_per_token(&out->model.layout);
+  out->head_flops = gd_cost_head_flops_per_token(&out->model.layout);
   out->start_step = out->enqueued = out->state.step;
   if (spec->log.profile && gd_session_rank(session) == 0) GD_TRY(gd_profile_open(&out->model.kernels, &out->profile));
   GD_TRY(gd_step_open(&out->model, &out->optimizer, ask_flags, out, &out->step));
@@ -407,8 +408,9 @@ static gd_status read_step(gd_run *run) {
     gd_log(GD_LOG_WARNING, "step %lld: its batch has no target; the step is skipped", (long long)number + 1);
   event.gradient_norm = verdict->gradient_norm;
   event.skipped = !verdict->apply;
-  event.tokens_per_s = (double)spec->batch.global * spec->batch.sequence / (event.ms / 1e3);
-  event.tflops = event.tokens_per_s * run->token_flops / 1e12;
+  double tokens = (double)spec->batch.global * spec->batch.sequence, untaught = 1 - verdict->weight_sum / tokens;
+  event.tokens_per_s = tokens / (event.ms / 1e3);
+  event.tflops = event.tokens_per_s * (run->token_flops - untaught * run->head_flops) / 1e12;
   run->state.step = number + 1;
   run->state.tokens += (int64_t)verdict->weight_sum;
   run->state.draws = run->state.step * spec->batch.global;

@@ -62,6 +62,7 @@ typedef struct gd_run {
   gd_deadline deadline;  /* of the watchdog, by the steps so far */
   int32_t deadline_s;    /* as the session has it */
   double token_flops;    /* of a step, for each token */
+  double head_flops;     /* of them, those that a token without a target has not */
   int64_t saved_step;    /* last snapshot, -1 = none */
   int64_t on_disk;       /* the newest one that was published, -1 = none */
   int64_t marks_best;    /* a step to mark once it is published, -1 = none */

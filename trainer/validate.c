@@ -129,6 +129,7 @@ static gd_status run_batch(gd_validator *v, int64_t first_draw, int64_t step, do
     gd_micro micro = gd_model_micro(model, round.sequences, round.first_sequence, step);
     const gd_labels *labels = v->label_memory ? &v->labels : NULL;
     if (labels) gd_classifier_place(model, &micro, labels, first);
+    if (!labels) micro.target_weights = v->batch.weights + first * v->batch.length;
     if (action->kind == GD_DO_HEAD) {
       GD_TRY(labels ? gd_model_classify(model, &micro, v->sums + 2 * first, logits_of(v, first))
                     : gd_model_loss(model, &micro, v->sums + 2 * first, false));

@@ -1,7 +1,8 @@
 /* ranks: 1 2 4 */
 /* In how many strips the head takes a micro-batch changes no bit: losses, what a validation sees of them, all gradients that
  * the head gives, and whole steps, against one strip, by ==; what it sends stays what shard/cost.c says; and it keeps to the
- * workspace that was planned for such strips, whose buffers of sums it all needs. */
+ * workspace that was planned for such strips, whose buffers of sums it all needs. Neither does it change a bit that rows
+ * without a target are left out, whose products are counted. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -28,7 +29,9 @@ static const char shape[] =
 /* A model whose head takes strips of head_rows, in workspace of its own between two guards. */
 typedef struct strips {
   trained t;
-  char *planned, *memory; /* the model's own workspace; ours */
+  char *planned, *memory;        /* the model's own workspace; ours */
+  bool blind;                    /* the head is not told which rows have a target */
+  const gd_kernels_ops *counted; /* what the head's kernels are, or NULL: the model's own */
 } strips;
 
 static void open_strips(strips *s, const gd_config_override *overrides, int count, int64_t head_rows) {
@@ -92,18 +95,22 @@ static gd_micro micro_of(strips *s, int32_t round) {
   }
   micro.accumulate = s->t.spec.numerics == GD_NUMERICS_FAST && round > 0;
   good(gd_model_load_batch(&s->t.model, &micro, &s->t.batch, NULL, row / LENGTH));
+  if (s->blind) micro.target_weights = NULL;
   return micro;
 }
 
 /* The head alone, once for validation and once with gradients, micro-batch after micro-batch. */
 static void run_head(strips *s, record *out) {
   gd_model *model = &s->t.model;
-  float sums[2 * 3];
+  float sums[2 * 24];
   for (int32_t round = 0; round < gd_deal_rounds(&s->t.spec, model->data->size); round++) {
     gd_micro micro = micro_of(s, round);
     good(gd_model_forward(model, &micro, 0, 1));
     for (int gradient = 0; gradient < 2; gradient++) {
+      const gd_kernels_ops *own = model->kernels.ops;
+      if (s->counted) model->kernels.ops = s->counted;
       good(gd_model_loss(model, &micro, sums, gradient));
+      model->kernels.ops = own;
       keep(out, sums, 2 * (size_t)micro.sequences * sizeof *sums);
     }
     keep(out, gd_model_workspace(model, GD_W_DRESIDUAL),
@@ -200,7 +207,94 @@ static void strips_change_no_bit(void **state) {
   free(whole.bytes), free(cut.bytes);
 }
 
+/* Rows of products since it was set to 0, for each block of the head. */
+static int64_t product_rows;
+static gd_status (*matmul)(gd_kernels *, const gd_matmul *);
+
+static gd_status counted_matmul(gd_kernels *kernels, const gd_matmul *a) {
+  product_rows += a->form == GD_MATMUL_TN ? a->k * a->leaves : a->m * (a->form == GD_MATMUL_NN ? a->leaves : 1);
+  return matmul(kernels, a);
+}
+
+enum { ROWS = 384, PATTERNS = 7 };
+
+/* Micro-batches of 24 sequences, 384 rows, in strips of at most 128, of which the tree has 256 and 128. Targets in rows [from,
+ * to) of each, and of those the rows that are computed in validation and in `fast`, and in `invariant`. */
+typedef struct pattern {
+  int32_t targets[2][2], fast, invariant;
+} pattern;
+static const pattern patterns[PATTERNS] = {
+    {{{0, 384}, {0, 0}}, 384, 384},    {{{40, 70}, {0, 0}}, 48, 128}, /* what is before and behind is left out */
+    {{{3, 16}, {80, 81}}, 32, 128},                                   /* 64 rows between */
+    {{{3, 17}, {80, 81}}, 96, 128},                                   /* 48 */
+    {{{40, 70}, {383, 384}}, 64, 256},                                /* the second node */
+    {{{100, 200}, {0, 0}}, 112, 256},  {{{0, 0}, {0, 0}}, 0, 0},
+};
+
+static bool has_target(const pattern *p, int32_t row) {
+  return (row >= p->targets[0][0] && row < p->targets[0][1]) || (row >= p->targets[1][0] && row < p->targets[1][1]);
+}
+
+/* Two micro-batches, of pattern `number` and of the next one; blind: the head is not told of them. */
+static void run_patterns(const gd_config_override *overrides, int count, int number, bool blind, record *out) {
+  static strips s;
+  const pattern *two[] = {&patterns[number], &patterns[(number + 1) % PATTERNS]};
+  int64_t wanted = 0;
+  out->count = 0;
+  open_strips(&s, overrides, count, 128);
+  s.blind = blind;
+  gd_model *model = &s.t.model;
+  gd_kernels_ops counting = *model->kernels.ops;
+  matmul = counting.matmul;
+  counting.matmul = counted_matmul;
+  s.counted = &counting;
+  for (int32_t i = 0; i < s.t.batch.sequences * LENGTH; i++) s.t.batch.weights[i] = has_target(two[i / ROWS], i % ROWS);
+  for (int i = 0; i < 2; i++) {
+    int32_t thrice = s.t.spec.numerics == GD_NUMERICS_INVARIANT ? two[i]->invariant : two[i]->fast;
+    wanted += model->layout.shape.blocks * (blind ? 4 * ROWS : two[i]->fast + 3 * thrice);
+  }
+  product_rows = 0;
+  run_head(&s, out);
+  if (product_rows != wanted)
+    fail_msg("%s, patterns from %d on: products of %lld rows, expected %lld", overrides[0].value, number,
+             (long long)product_rows, (long long)wanted);
+  close_strips(&s);
+}
+
+static void rows_without_targets_are_left_out(void **state) {
+  (void)state;
+  int32_t ranks = gd_session_ranks(session);
+  record all = {0}, some = {0};
+  for (int variant = 0; variant < 16; variant++) {
+    bool invariant = variant & 1;
+    int32_t tensor = variant & 2 ? 2 : 1;
+    if (ranks % tensor) continue;
+    char axis[16], global[16];
+    snprintf(axis, sizeof axis, "%d", tensor);
+    snprintf(global, sizeof global, "%d", 48 * (ranks / tensor));
+    const gd_config_override overrides[] = {
+        {"--set", "numerics", invariant ? "invariant" : "fast"},
+        {"--set", "parallel.tensor", axis},
+        {"--set", "model.tied_head", variant & 4 ? "true" : "false"},
+        {"--set", "precision.dtype", variant & 8 ? "bf16" : "fp32"},
+        {"--set", "optimizer.label_smoothing", variant & 4 ? "0.1" : "0"},
+        {"--set", "batch.global", global},
+        {"--set", "batch.micro", "24"},
+    };
+    for (int i = 0; i < PATTERNS; i++) {
+      run_patterns(overrides, sizeof overrides / sizeof *overrides, i, true, &all);
+      run_patterns(overrides, sizeof overrides / sizeof *overrides, i, false, &some);
+      assert_int_equal(some.count, all.count);
+      if (memcmp(some.bytes, all.bytes, all.count) != 0)
+        fail_msg("%s, tensor %d, %s, %s: other bits without the rows that have no target, patterns from %d on",
+                 overrides[0].value, tensor, variant & 4 ? "tied" : "not tied", overrides[3].value, i);
+    }
+  }
+  free(all.bytes), free(some.bytes);
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(strips_change_no_bit)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(strips_change_no_bit),
+                                     cmocka_unit_test(rows_without_targets_are_left_out)};
   return cmocka_run_group_tests(tests, open_session, close_session);
 }

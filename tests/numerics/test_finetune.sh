@@ -16,9 +16,12 @@ awk 'BEGIN { split("red green blue", name, " "); for (i = 0; i < 90; i++) {
 awk 'BEGIN { for (i = 0; i < 60; i++) printf "%d\t%d\t%s%s%s\n", i % 2, int(i / 2) % 2, substr("abcdefghij", 1, 1 + i * 7 % 10),
        i % 2 ? "warm" : "", int(i / 2) % 2 ? "wet" : "" }' > "$work/weather.tsv"
 awk 'BEGIN { for (i = 0; i < 32; i++) { a = i * 5 % 32; printf "%d\tn%d\n", a + 10, a * 37 % 100 } }' > "$work/pairs.tsv"
+awk 'BEGIN { for (i = 0; i < 48; i++) printf "%s\t%d\n", substr("one two three four five", 1, 1 + i * 11 % 23), i }' > "$work/counts.tsv"
 prepare colours --task classification --columns label=1,text=2 --validation "$work/colours.tsv" "$work/colours.tsv"
 prepare weather --task classification --columns label=1,label=2,text=3 --validation "$work/weather.tsv" "$work/weather.tsv"
-prepare pairs --task sft --template plain --columns prompt=1,response=2 --validation "$work/pairs.tsv" "$work/pairs.tsv"
+for name in pairs counts; do
+  prepare $name --task sft --template plain --columns prompt=1,response=2 --validation "$work/$name.tsv" "$work/$name.tsv"
+done
 
 # ---- layouts ----
 
@@ -38,6 +41,7 @@ task gpt2 fp32 "data.path=$work/colours finetune.class_weights=[1,2,0.5] optimiz
 task llama "$half" "data.path=$work/weather finetune.pack=false" "2 2 1 12 1" "4 4 1 24 1"
 task gpt2 "$half" "data.path=$work/pairs optimizer.label_smoothing=0.1" "4 2 0 5 1"
 task llama fp32 "data.path=$work/pairs parallel.time_blocks=4" "3 1 1 3 1" "4 4 1 24 1"
+task llama fp32 "data.path=$work/counts finetune.pack=false" "3 1 1 3 1" "4 2 1 5 1" # targets early in some rows, late in others
 task llama fp32 "data.path=$work/colours finetune.train=head parallel.time_blocks=2" "2 2 1 5 1"
 extra=()
 

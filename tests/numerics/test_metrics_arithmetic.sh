@@ -90,4 +90,24 @@ for config in gpt2 llama; do
   check "$config: the same numbers without a profile" same_curve "$config-1" "$config-again"
   check "$config: stopped and resumed" arithmetic "$config-again" "${!config}"
 done
+
+# A token without a target has no head: of prompts and padding it is left out of the operations. `tokens` counts targets.
+awk 'BEGIN { for (i = 0; i < 40; i++) printf "%s\t%d\n", substr("one two three four five", 1, 1 + i * 11 % 23), i }' > "$work/counts.tsv"
+"$bin/gptdist-data" prepare --tokenizer bytes --task sft --template plain --columns prompt=1,response=2 --output "$work/counts" "$work/counts.tsv" > "$work/prepare.log" 2>&1
+body=$((3 * 2 * 2 * (32 * 96 + 32 * 32 + 32 * 128 + 128 * 32) + 3 * 2 * 2 * 2 * 256 * 32)) # sequences of 256
+taught() {
+  grep '"event": "train"' "$work/$1/metrics.jsonl" | awk -v body="$body" -v head=$((6 * vocabulary * 32)) '
+    function field(name) { match($0, "\"" name "\": [^,}]*"); return substr($0, RSTART + length(name) + 4, RLENGTH - length(name) - 4) + 0 }
+    { lines++
+      targets = field("tokens") - before; before = field("tokens")
+      expected = (12 * 256 * body + targets * head) / (field("ms") / 1000) / 1e12
+      if (targets <= 0 || targets >= 12 * 256) { print targets " targets"; bad = 1 }
+      if ((field("tflops") / expected - 1) ^ 2 > 1e-12) { print "tflops " field("tflops") ", expected " expected; bad = 1 } }
+    END { exit bad || lines != 6 }'
+}
+# shellcheck disable=SC2086
+train responses 1 gpt2 $settings "data.path=$work/counts" finetune.pack=false model.context=256 batch.sequence=256 numerics=fast log.profile=true
+check "responses: the head of what is taught" taught responses
+rows=$(grep -oE '"NT [0-9]+ x 272 x 32", "calls": [0-9]+' "$work/responses/metrics.jsonl" | awk '{ rows += $2 * $NF } END { print rows + 0 }')
+check "... which multiplies $rows rows of $((5 * 12 * 256))" [ "$rows" -gt 0 -a "$rows" -le $((5 * 12 * 48)) ] # a tile or two of 16 each
 finish
