@@ -52,34 +52,41 @@ gd_status gd_ckpt_export(const gd_checkpoint *checkpoint, const char *folder, co
   GD_TRY(parse_size(size, &options.shard_bytes));
   GD_TRY(gd_huggingface_export(checkpoint, folder, &options, &report));
   if (!json) {
-    printf("%s: %d tensors, %" PRId64 " bytes in %d file%s%s\n", folder, report.tensors, report.bytes, report.files,
-           report.files == 1 ? "" : "s", report.tokenizer ? ", tokenizer.json" : "");
+    printf("%s: %d tensors, %" PRId64 " bytes in %d file%s%s%s\n", folder, report.tensors, report.bytes, report.files,
+           report.files == 1 ? "" : "s", report.tokenizer ? ", tokenizer.json" : "",
+           report.chat_template ? " with its chat template" : "");
     return GD_OK;
   }
   gd_status status = gd_bytes_printf(&text, "{\"folder\": ");
   if (status == GD_OK) status = gd_json_quote(&text, folder, strlen(folder));
   if (status == GD_OK)
-    printf("%s, \"tensors\": %d, \"files\": %d, \"bytes\": %" PRId64 ", \"tokenizer\": %s}\n", text.bytes, report.tensors,
-           report.files, report.bytes, report.tokenizer ? "true" : "false");
+    printf("%s, \"tensors\": %d, \"files\": %d, \"bytes\": %" PRId64 ", \"tokenizer\": %s, \"chat_template\": %s}\n",
+           text.bytes, report.tensors, report.files, report.bytes, report.tokenizer ? "true" : "false",
+           report.chat_template ? "true" : "false");
   gd_bytes_free(&text);
   return status;
 }
 
-gd_status gd_ckpt_import(const char *folder, const char *out, bool with_tokenizer, bool json) {
+gd_status gd_ckpt_import(const char *folder, const char *out, bool with_tokenizer, const char *template_name, bool json) {
   gd_huggingface_import_report report;
   gd_bytes text = {0};
   GD_TRY(gd_path_named(folder, GD_PATH_FOLDER, "a Hugging Face model folder"));
-  GD_TRY(gd_huggingface_import(folder, out, with_tokenizer, &report));
+  GD_TRY(gd_huggingface_import(folder, out, with_tokenizer, template_name, &report));
   if (!json) {
-    printf("%s: a checkpoint of %d tensors, %" PRId64 " elements%s\n", out, report.tensors, report.elements,
-           report.tokenizer ? ", with its tokenizer" : "");
+    printf("%s: a checkpoint of %d tensors, %" PRId64 " elements%s%s%s\n", out, report.tensors, report.elements,
+           report.tokenizer ? ", with its tokenizer" : "", report.template_name[0] ? ", template " : "", report.template_name);
     return GD_OK;
   }
   gd_status status = gd_bytes_printf(&text, "{\"path\": ");
   if (status == GD_OK) status = gd_json_quote(&text, out, strlen(out));
   if (status == GD_OK)
-    printf("%s, \"tensors\": %d, \"elements\": %" PRId64 ", \"tokenizer\": %s}\n", text.bytes, report.tensors, report.elements,
-           report.tokenizer ? "true" : "false");
+    status = gd_bytes_printf(&text,
+                             ", \"tensors\": %d, \"elements\": %" PRId64 ", \"tokenizer\": %s, \"template\": ", report.tensors,
+                             report.elements, report.tokenizer ? "true" : "false");
+  if (status == GD_OK)
+    status = report.template_name[0] ? gd_json_quote(&text, report.template_name, strlen(report.template_name))
+                                     : gd_bytes_printf(&text, "null");
+  if (status == GD_OK) printf("%s}\n", text.bytes);
   gd_bytes_free(&text);
   return status;
 }

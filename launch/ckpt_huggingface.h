@@ -11,7 +11,8 @@
 GD_CHECKED gd_status gd_ckpt_export(const gd_checkpoint *checkpoint, const char *folder, const char *dtype, const char *size,
                                     bool json);
 
-/* A model folder as a checkpoint. Prints what was written. As gd_huggingface_import. */
-GD_CHECKED gd_status gd_ckpt_import(const char *folder, const char *out, bool with_tokenizer, bool json);
+/* A model folder as a checkpoint; template_name: --template, or NULL. Prints what was written. As gd_huggingface_import. */
+GD_CHECKED gd_status gd_ckpt_import(const char *folder, const char *out, bool with_tokenizer, const char *template_name,
+                                    bool json);
 
 #endif

@@ -2,10 +2,12 @@
 #include "launch/data_brought.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "io/base/files.h"
 #include "io/checkpoint/checkpoint.h"
 #include "io/checkpoint/name.h"
+#include "io/data/chat_template.h"
 #include "io/data/split.h"
 
 static bool holds(const char *folder, const char *name, bool is_folder) {
@@ -61,5 +63,56 @@ gd_status gd_data_labels(const char *path, gd_data_task *out) {
   gd_split_close(split);
   if (status == GD_OK && out->kind != GD_TASK_CLASSIFICATION)
     status = gd_fail_user(GD_USAGE, "%s: has no labels, expected examples for classification", folder);
+  return status;
+}
+
+static gd_status parse_layout(const gd_data_task *task, const char *where, gd_template *out) {
+  return task->kind == GD_TASK_SFT ? gd_template_parse(task->layout, where, out) : GD_OK;
+}
+
+/* By index.json, MANIFEST.pb, or the chat_template of a folder, which is none of ours where `where` says where it stands. */
+static gd_status find_template(const char *spec, char where[GD_PATH_BYTES], gd_bytes *stranger, gd_template *out) {
+  char folder[GD_PATH_BYTES];
+  gd_checkpoint *checkpoint;
+  gd_split *split;
+  bool file = strncmp(spec, "hf:", 3) == 0;
+  where[0] = 0;
+  *out = (gd_template){0};
+  if (file || holds(spec, "config.json", false) || holds(spec, "tokenizer_config.json", false)) {
+    const char *slash = file ? strrchr(spec + 3, '/') : NULL;
+    snprintf(folder, sizeof folder, "%s", file ? "." : spec);
+    if (slash) snprintf(folder, sizeof folder, "%.*s", slash == spec + 3 ? 1 : (int)(slash - spec - 3), spec + 3);
+    return gd_chat_template_find(folder, where, stranger, out);
+  }
+  if (gd_checkpoint_is_name(spec) || holds(spec, "checkpoints", true) || holds(spec, GD_MANIFEST_NAME, false)) {
+    GD_TRY(peek(spec, &checkpoint));
+    gd_status status = parse_layout(&gd_checkpoint_manifest(checkpoint)->task, spec, out);
+    gd_checkpoint_close(checkpoint);
+    return status;
+  }
+  GD_TRY(find_split(spec, folder));
+  if (!folder[0]) return GD_OK;
+  GD_TRY(gd_split_open(folder, &split));
+  gd_status status = parse_layout(gd_split_task(split), folder, out);
+  gd_split_close(split);
+  return status;
+}
+
+gd_status gd_data_template_brought(const char *spec, gd_template *out) {
+  char where[GD_PATH_BYTES];
+  gd_bytes stranger = {0};
+  gd_status status = find_template(spec, where, &stranger, out);
+  gd_bytes_free(&stranger);
+  return status;
+}
+
+gd_status gd_data_template(const char *spec, const char *named, gd_template *out) {
+  char where[GD_PATH_BYTES];
+  gd_bytes stranger = {0};
+  if (named) return gd_template_open(named, out);
+  gd_status status = find_template(spec, where, &stranger, out);
+  if (status == GD_OK && !out->name && where[0]) status = gd_chat_template_refuse(where, &stranger, "");
+  if (status == GD_OK && !out->name) status = gd_template_open("alpaca", out);
+  gd_bytes_free(&stranger);
   return status;
 }

@@ -169,7 +169,8 @@ static gd_status check(const gd_task_options *in, gd_data_task_kind kind, const 
   return GD_OK;
 }
 
-static gd_status read_sft(const gd_task_options *in, gd_task_words *out, gd_prepare_task *task) {
+static gd_status read_sft(const gd_task_options *in, gd_task_words *out, gd_prepare_options *options) {
+  gd_prepare_task *task = &options->task;
   const char *loss = in->loss ? in->loss : "responses", *too_long = in->too_long ? in->too_long : "drop";
   if (strcmp(loss, "responses") != 0 && strcmp(loss, "all") != 0)
     return gd_fail_user(GD_USAGE, "--loss: found \"%s\", expected responses or all", loss);
@@ -178,7 +179,7 @@ static gd_status read_sft(const gd_task_options *in, gd_task_words *out, gd_prep
   task->loss_all = strcmp(loss, "all") == 0;
   task->too_long = too_long[0] == 'd' ? GD_LONG_DROP : too_long[0] == 'c' ? GD_LONG_CUT : GD_LONG_REFUSE;
   task->layout = &out->layout;
-  return gd_template_open(in->layout ? in->layout : "alpaca", &out->layout);
+  return gd_data_template(options->tokenizer, in->layout, &out->layout);
 }
 
 gd_status gd_data_read_task(const gd_task_options *in, gd_task_words *out, gd_prepare_options *options) {
@@ -189,7 +190,7 @@ gd_status gd_data_read_task(const gd_task_options *in, gd_task_words *out, gd_pr
   if (task->kind == GD_TASK_LM) return GD_OK;
   GD_TRY(read_columns(in->columns ? in->columns : "instruction=instruction,input=input,output=output", task->kind,
                       &options->corpus, out));
-  if (task->kind == GD_TASK_SFT) GD_TRY(read_sft(in, out, task));
+  if (task->kind == GD_TASK_SFT) GD_TRY(read_sft(in, out, options));
   if (in->labels) GD_TRY(gd_data_labels(in->labels, &out->known));
   if (in->labels) task->known = &out->known;
   if (in->split) GD_TRY(read_split(in->split, task->split));
@@ -259,6 +260,14 @@ static gd_status tell_labels(const gd_prepare_report *report, gd_bytes *out) {
   return GD_OK;
 }
 
+static gd_status tell_template(const char *text, gd_bytes *out) {
+  gd_template layout;
+  gd_status status = gd_template_parse(text, "template", &layout);
+  if (status == GD_OK) status = gd_bytes_printf(out, "template %s\n", layout.name);
+  gd_template_free(&layout);
+  return status;
+}
+
 gd_status gd_data_tell_task(const gd_prepare_report *report, bool json, gd_bytes *out) {
   if (report->task.kind == GD_TASK_LM) return GD_OK;
   if (json) return tell_json(report, out);
@@ -268,6 +277,7 @@ gd_status gd_data_tell_task(const gd_prepare_report *report, bool json, gd_bytes
                            (long long)report->targets[1], (long long)report->targets[2]));
   else
     GD_TRY(tell_labels(report, out));
+  if (sft) GD_TRY(tell_template(report->task.layout, out));
   if (report->cut)
     GD_TRY(gd_bytes_printf(out,
                            sft ? "%lld rows lost their oldest turns to --max-tokens\n" : "%lld texts cut to --max-tokens\n",

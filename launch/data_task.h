@@ -30,7 +30,13 @@ typedef struct gd_task_options {
       {"--test", GD_OPTION_TEXTS, &(in).held[1], "FILE", "rows for the test, in place of --split", 0, 0},                      \
       {"--seed", GD_OPTION_INTEGER, &(in).seed, "N", "of --split (0)", 0, 9e15},                                               \
       {"--max-tokens", GD_OPTION_INTEGER, &(in).max_tokens, "N", "of an example (no limit)", 1, 1e9},                          \
-      {"--template", GD_OPTION_TEXT, &(in).layout, "NAME|FILE", "sft: plain, alpaca, chatml, llama3, a table (alpaca)", 0, 0}, \
+      {"--template",                                                                                                           \
+       GD_OPTION_TEXT,                                                                                                         \
+       &(in).layout,                                                                                                           \
+       "NAME|FILE",                                                                                                            \
+       "sft: plain, alpaca, chatml, llama3, a table (what --tokenizer brings, else alpaca)",                                   \
+       0,                                                                                                                      \
+       0},                                                                                                                     \
       {"--loss", GD_OPTION_TEXT, &(in).loss, "responses|all", "sft: on responses and their end tokens, or all", 0, 0},         \
       {"--long", GD_OPTION_TEXT, &(in).too_long, "drop|cut|refuse", "sft: talks beyond --max-tokens (drop)", 0, 0}, {          \
     "--cut", GD_OPTION_TEXT, &(in).cut, "tail|head", "classification: the end of a text that goes (tail)", 0, 0                \

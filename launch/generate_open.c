@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "launch/data_brought.h"
 #include "launch/generate.h"
 
 void gd_generate_defaults(gd_generate *g) {
@@ -42,6 +43,15 @@ static gd_status find_marks(gd_generate *g) {
   return GD_OK;
 }
 
+/* The template that was named or that the model brings; without one a line of turns will ask. */
+static gd_status offer_template(gd_generate *g) {
+  gd_template brought = {0};
+  gd_status status = g->template_name ? GD_OK : gd_data_template_brought(g->options.checkpoint, &brought);
+  bool known = g->template_name || brought.name;
+  gd_template_free(&brought);
+  return status == GD_OK && known ? gd_prompt_need_template(g) : status;
+}
+
 gd_status gd_generate_open(gd_generate *g) {
   size_t slots = (size_t)g->options.slots;
   if (g->model.mesh.size[GD_AXIS_DATA] > 1)
@@ -52,7 +62,8 @@ gd_status gd_generate_open(gd_generate *g) {
   g->stepping = calloc(slots, sizeof *g->stepping);
   g->next = calloc(slots, sizeof *g->next);
   if (!g->in_slots || !g->stepping || !g->next) return gd_fail(GD_NO_MEMORY, "no memory for %zu slots", slots);
-  if (g->jsonl && g->template_name) GD_TRY(gd_prompt_need_template(g)); /* its end token counts from the first line on */
+  if (g->jsonl && g->model.tokenizer && (g->template_name || !g->options.tokenizer))
+    GD_TRY(offer_template(g)); /* its end token counts from the first line on */
   if (g->beams == 1) return gd_generator_open(&g->model.model, &g->generator);
   gd_beam_options options = {.beams = (int32_t)g->beams, .length_penalty = g->length_penalty};
   options.early = g->search.options.early;

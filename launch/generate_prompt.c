@@ -1,6 +1,7 @@
 /* generate_prompt.c - texts and turns to the ids that a model goes on from. */
 #include <string.h>
 
+#include "launch/data_brought.h"
 #include "launch/generate.h"
 
 static gd_status need_tokenizer(const gd_generate *g) {
@@ -25,7 +26,7 @@ gd_status gd_prompt_of_text(gd_generate *g, const char *text, size_t count, gd_i
 gd_status gd_prompt_need_template(gd_generate *g) {
   if (g->layout.name) return GD_OK;
   GD_TRY(need_tokenizer(g));
-  GD_TRY(gd_template_open(g->template_name ? g->template_name : "alpaca", &g->layout));
+  GD_TRY(gd_data_template(g->options.checkpoint, g->template_name, &g->layout));
   GD_TRY(gd_template_check(&g->layout, g->model.tokenizer, &g->turn_end));
   if (!g->ignore_end && !g->end_ids && g->turn_end < g->model.spec.model.vocabulary) g->ends[g->turn_end] = true;
   return GD_OK;

@@ -10,6 +10,7 @@
 #include "io/checkpoint/name.h"
 #include "io/config/config.h"
 #include "io/data/metric.h"
+#include "io/data/template.h"
 #include "io/base/files.h"
 #include "io/base/json.h"
 #include "launch/ckpt_diff.h"
@@ -58,6 +59,13 @@ static int64_t total_elements(const gd_manifest *m) {
   return elements;
 }
 
+static void print_template(const char *text) {
+  gd_template layout;
+  if (gd_template_parse(text, "template", &layout) == GD_OK) printf(", template %s", layout.name);
+  gd_error_clear();
+  gd_template_free(&layout);
+}
+
 static void print_text(const gd_checkpoint *checkpoint, bool settings) {
   const gd_manifest *m = gd_checkpoint_manifest(checkpoint);
   const gd_run_state *s = &m->state;
@@ -78,6 +86,7 @@ static void print_text(const gd_checkpoint *checkpoint, bool settings) {
   if (m->task.kind != GD_TASK_LM) printf("task             %s", gd_data_task_name(m->task.kind));
   if (m->task.label_count) printf(": %d labels,", m->task.label_count);
   for (int32_t i = 0; i < m->task.label_count && i < MOST_LABELS; i++) printf(" %s", m->task.labels[i]);
+  if (m->task.layout) print_template(m->task.layout);
   if (m->task.kind != GD_TASK_LM) printf("%s\n", m->task.label_count > MOST_LABELS ? " ..." : "");
   if (m->base.path[0]) {
     char hex[GD_SHA256_HEX_BYTES];
@@ -315,13 +324,15 @@ static gd_status find_verb(const gd_command_line *line, verb *out) {
 
 static gd_status run(int argc, char **argv) {
   bool settings = false, no_tokenizer = false, done;
-  const char *dtype = NULL, *size = "5GB";
+  const char *dtype = NULL, *size = "5GB", *template_name = NULL;
   verb what = VERBS;
   const gd_option options[] = {
       {"--settings", GD_OPTION_FLAG, &settings, NULL, "inspect: every key of the run file too", 0, 0},
       {"--dtype", GD_OPTION_TEXT, &dtype, "fp32|fp16|bf16", "export-hf: of all tensors (the run's)", 0, 0},
       {"--max-shard-size", GD_OPTION_TEXT, &size, "SIZE", "export-hf: most bytes of tensors a file (5GB)", 0, 0},
       {"--no-tokenizer", GD_OPTION_FLAG, &no_tokenizer, NULL, "import-hf: the weights alone", 0, 0},
+      {"--template", GD_OPTION_TEXT, &template_name, "NAME",
+       "import-hf: plain, alpaca, chatml, llama3, a file or none, in place of the folder's chat template", 0, 0},
       {NULL, GD_OPTION_FLAG, NULL, NULL, NULL, 0, 0},
   };
   const gd_program program = {.name = "gptdist-ckpt",
@@ -339,7 +350,7 @@ static gd_status run(int argc, char **argv) {
     case VERIFY: return verify(line.argument[1], line.json);
     case HASH: return hash(line.argument[1], line.json);
     case DIFF: return diff(line.argument[1], line.argument[2], line.json);
-    case IMPORT: return gd_ckpt_import(line.argument[1], line.argument[2], !no_tokenizer, line.json);
+    case IMPORT: return gd_ckpt_import(line.argument[1], line.argument[2], !no_tokenizer, template_name, line.json);
     case EXPORT: return export_one(line.argument[1], line.argument[2], dtype, size, line.json);
     case VERBS: break;
   }

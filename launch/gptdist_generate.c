@@ -254,7 +254,7 @@ int main(int argc, char **argv) {
        0},
       {"--system", GD_OPTION_TEXT, &g.system, "TEXT", "the system's turn of a talk", 0, 0},
       {"--template", GD_OPTION_TEXT, &g.template_name, "NAME",
-       "how turns are written: plain, alpaca, chatml, llama3 or a file (alpaca)", 0, 0},
+       "how turns are written: plain, alpaca, chatml, llama3 or a file (what the model brings, else alpaca)", 0, 0},
       {"--max-new-tokens", GD_OPTION_INTEGER, &g.max_new_tokens, "N", "tokens to add (100, with --max-length no limit)", 0,
        1e9},
       {"--max-length", GD_OPTION_INTEGER, &g.max_length, "N", "tokens of prompt and text together (no limit)", 0, 1e9},

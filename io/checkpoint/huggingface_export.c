@@ -10,6 +10,7 @@
 #include "io/base/stage.h"
 #include "io/checkpoint/huggingface_names.h"
 #include "io/checkpoint/internal.h"
+#include "io/data/chat_template.h"
 #include "io/tokenizer/tokenizer.h"
 #include "shard/base/log.h"
 
@@ -235,8 +236,31 @@ static gd_status write_texts(const writing *e, const gd_huggingface_marks *marks
   return status;
 }
 
+static void add_end(gd_huggingface_marks *marks, int32_t id) {
+  for (int32_t i = 0; i < marks->end_count; i++)
+    if (marks->ends[i] == id) return;
+  if (id >= 0 && marks->end_count < GD_HUGGINGFACE_ENDS) marks->ends[marks->end_count++] = id;
+}
+
+/* The template of what was trained on, as Jinja; nothing where there was none. Its end token ends a turn. */
+static gd_status put_chat_template(const writing *e, const gd_tokenizer *tokenizer, gd_huggingface_marks *marks,
+                                   gd_bytes *out) {
+  const gd_data_task *task = &gd_checkpoint_manifest(e->checkpoint)->task;
+  gd_template layout;
+  int32_t end = -1;
+  if (task->kind != GD_TASK_SFT) return GD_OK;
+  gd_status status = gd_template_parse(task->layout, gd_checkpoint_path(e->checkpoint), &layout);
+  if (status == GD_OK) status = gd_template_check(&layout, tokenizer, &end);
+  if (status == GD_OK)
+    status = gd_chat_template_write(&layout, gd_tokenizer_special_text(tokenizer, gd_tokenizer_bos(tokenizer)), out);
+  add_end(marks, end);
+  gd_template_free(&layout);
+  return status;
+}
+
 static gd_status write_tokenizer(const writing *e, gd_huggingface_marks *marks) {
   gd_tokenizer *tokenizer;
+  gd_bytes chat_template = {0};
   *marks = (gd_huggingface_marks){.begin = -1};
   if (!gd_checkpoint_manifest(e->checkpoint)->tokenizer_count) {
     gd_log(GD_LOG_WARNING, "%s keeps no tokenizer: the folder has none", gd_checkpoint_path(e->checkpoint));
@@ -245,15 +269,17 @@ static gd_status write_tokenizer(const writing *e, gd_huggingface_marks *marks) 
   GD_TRY(gd_tokenizer_open(gd_checkpoint_tokenizer(e->checkpoint), &tokenizer));
   gd_status status = GD_OK;
   marks->begin = gd_tokenizer_bos(tokenizer);
-  if (gd_tokenizer_eot(tokenizer) >= 0) marks->ends[marks->end_count++] = gd_tokenizer_eot(tokenizer);
-  for (int32_t i = 0, id; (id = gd_tokenizer_end(tokenizer, i)) >= 0; i++)
-    if (id != gd_tokenizer_eot(tokenizer) && marks->end_count < GD_HUGGINGFACE_ENDS) marks->ends[marks->end_count++] = id;
+  add_end(marks, gd_tokenizer_eot(tokenizer));
+  for (int32_t i = 0, id; (id = gd_tokenizer_end(tokenizer, i)) >= 0; i++) add_end(marks, id);
+  status = put_chat_template(e, tokenizer, marks, &chat_template);
   e->report->tokenizer = gd_tokenizer_exports(tokenizer);
-  if (e->report->tokenizer)
-    status = gd_tokenizer_export(tokenizer, e->folder, e->spec->model.context);
-  else
+  e->report->chat_template = e->report->tokenizer && chat_template.count;
+  if (status == GD_OK && e->report->tokenizer)
+    status = gd_tokenizer_export(tokenizer, e->folder, e->spec->model.context, chat_template.bytes);
+  else if (status == GD_OK)
     gd_log(GD_LOG_WARNING, "a tokenizer.json cannot say what the tokenizer %s does: the folder has none",
            gd_tokenizer_name(tokenizer));
+  gd_bytes_free(&chat_template);
   gd_tokenizer_close(tokenizer);
   return status;
 }

@@ -1,5 +1,6 @@
 /* huggingface_export.h - a checkpoint written as a Hugging Face model folder: config.json, generation_config.json,
- * model.safetensors (or shards of it with model.safetensors.index.json), tokenizer.json and tokenizer_config.json. Local. */
+ * model.safetensors (or shards of it with model.safetensors.index.json), tokenizer.json and tokenizer_config.json, with the
+ * template of what was trained on as its chat_template. Local. */
 #ifndef GD_IO_CHECKPOINT_HUGGINGFACE_EXPORT_H
 #define GD_IO_CHECKPOINT_HUGGINGFACE_EXPORT_H
 
@@ -14,8 +15,8 @@ typedef struct gd_huggingface_export_options {
 
 typedef struct gd_huggingface_export_report {
   int32_t tensors, files;
-  int64_t bytes;  /* of tensors */
-  bool tokenizer; /* it is there */
+  int64_t bytes;                 /* of tensors */
+  bool tokenizer, chat_template; /* it is there */
 } gd_huggingface_export_report;
 
 /* The folder is new or empty, and is there whole or not at all. Takes the memory of the largest matrix (its parts, where theirs

@@ -11,6 +11,7 @@
 #include "io/checkpoint/file.h"
 #include "io/checkpoint/huggingface.h"
 #include "io/config/config.h"
+#include "io/data/chat_template.h"
 #include "io/tokenizer/tokenizer.h"
 #include "shard/base/log.h"
 
@@ -25,6 +26,7 @@ typedef struct reading {
   gd_stored_box *stored;
   char folder[GD_PATH_BYTES]; /* until it is whole */
   gd_manifest manifest;
+  gd_bytes layout_text; /* of the template, JSON; nothing: none */
 } reading;
 
 /* ---- the model ---- */
@@ -154,6 +156,40 @@ static gd_status open_tokenizer(const char *folder, gd_tokenizer **out) {
   return GD_OK;
 }
 
+/* ---- the template ---- */
+
+/* That of the folder's chat_template, or the one that was chosen. */
+static gd_status find_template(const char *folder, const char *chosen, gd_template *out) {
+  char where[GD_PATH_BYTES];
+  gd_bytes stranger = {0};
+  *out = (gd_template){0};
+  if (chosen) return strcmp(chosen, "none") == 0 ? GD_OK : gd_template_open(chosen, out);
+  gd_status status = gd_chat_template_find(folder, where, &stranger, out);
+  if (status == GD_OK && where[0] && !out->name)
+    status = gd_chat_template_refuse(where, &stranger, ", or none of them with --template none");
+  gd_bytes_free(&stranger);
+  return status;
+}
+
+static gd_status read_template(reading *i, const char *folder, const char *chosen, const gd_tokenizer *tokenizer,
+                               gd_huggingface_import_report *report) {
+  gd_template layout;
+  int32_t end;
+  if (i->spec.model.classes || !tokenizer)
+    return chosen && strcmp(chosen, "none") != 0
+               ? gd_fail_user(GD_USAGE, "--template: %s",
+                              tokenizer ? "is for a language model, this is a classifier" : "needs the tokenizer")
+               : GD_OK;
+  gd_status status = find_template(folder, chosen, &layout);
+  if (status == GD_OK && layout.name) {
+    status = gd_template_check(&layout, tokenizer, &end);
+    if (status == GD_OK) status = gd_template_write(&layout, &i->layout_text);
+    snprintf(report->template_name, sizeof report->template_name, "%s", layout.name);
+  }
+  gd_template_free(&layout);
+  return status;
+}
+
 /* ---- all of it ---- */
 
 static gd_status write_all(reading *i, const gd_tokenizer *tokenizer) {
@@ -175,7 +211,8 @@ static gd_status write_all(reading *i, const gd_tokenizer *tokenizer) {
   m->spec = i->spec;
   m->mesh = i->layout.mesh;
   m->task = *gd_huggingface_task(i->model); /* lent */
-  m->task.longest = i->spec.model.context;  /* of data nothing is known: the longest that the model takes */
+  if (i->layout_text.count) m->task = (gd_data_task){.kind = GD_TASK_SFT, .layout = i->layout_text.bytes};
+  m->task.longest = i->spec.model.context; /* of data nothing is known: the longest that the model takes */
   m->state = (gd_run_state){.best_validation = (double)INFINITY, .best_step = -1, .validated_step = -1, .lr_factor = 1};
   m->tensors = i->layout.tensors;
   m->tensor_count = m->box_count = i->layout.tensor_count;
@@ -188,7 +225,7 @@ static gd_status write_all(reading *i, const gd_tokenizer *tokenizer) {
   return status;
 }
 
-gd_status gd_huggingface_import(const char *folder, const char *out, bool with_tokenizer,
+gd_status gd_huggingface_import(const char *folder, const char *out, bool with_tokenizer, const char *template_name,
                                 gd_huggingface_import_report *report) {
   static reading i; /* large: specs */
   gd_tokenizer *tokenizer = NULL;
@@ -202,10 +239,12 @@ gd_status gd_huggingface_import(const char *folder, const char *out, bool with_t
   if (status == GD_OK && tokenizer && gd_tokenizer_vocabulary(tokenizer) > i.spec.model.vocabulary)
     status = gd_fail_user(GD_BAD_DATA, "%s: the tokenizer has %d ids, but the model only %d", folder,
                           gd_tokenizer_vocabulary(tokenizer), i.spec.model.vocabulary);
+  if (status == GD_OK) status = read_template(&i, folder, template_name, tokenizer, report);
   if (status == GD_OK) status = gd_stage_open(out, i.folder);
   if (status == GD_OK) status = gd_stage_close(out, i.folder, write_all(&i, tokenizer));
   if (tokenizer) gd_tokenizer_close(tokenizer);
   gd_manifest_free(&i.manifest);
+  gd_bytes_free(&i.layout_text);
   gd_layout_free(&i.layout);
   free(i.boxes);
   free(i.stored);

@@ -101,6 +101,19 @@ static gd_status read_table(const gd_json *root, const char *path, gd_template *
   return read_text(root, path, "generation", out->before[GD_TURN_ASSISTANT], &out->generation);
 }
 
+const char *gd_template_known(int32_t index) {
+  return index < KNOWN ? known[index].name : NULL;
+}
+
+gd_status gd_template_parse(const char *text, const char *where, gd_template *out) {
+  gd_json *root = NULL;
+  *out = (gd_template){0};
+  gd_status status = gd_json_parse(text, strlen(text), where, 1, &root);
+  if (status == GD_OK) status = read_table(root, where, out);
+  gd_json_free(root);
+  return status;
+}
+
 gd_status gd_template_open(const char *name, gd_template *out) {
   *out = (gd_template){0};
   for (int i = 0; i < KNOWN; i++) {

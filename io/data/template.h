@@ -32,7 +32,12 @@ typedef struct gd_template {
 /* One of the four by name, or a JSON file. GD_USAGE for a name that is neither, GD_BAD_DATA for a file that is no such table.
  * gd_template_free in any case. */
 GD_CHECKED gd_status gd_template_open(const char *name, gd_template *out);
+/* The same of the table as JSON text; `where` names it in faults. */
+GD_CHECKED gd_status gd_template_parse(const char *text, const char *where, gd_template *out);
 void gd_template_free(gd_template *layout);
+
+/* The names of the four, from index 0 on; NULL behind the last. */
+const char *gd_template_known(int32_t index);
 
 /* Appends the table as one line of JSON, as a file and index.json hold it. */
 GD_CHECKED gd_status gd_template_write(const gd_template *layout, gd_bytes *out);

@@ -25,7 +25,7 @@ bool gd_tokenizer_exports(const gd_tokenizer *tokenizer) {
   return strcmp(tokenizer->spec_kind, "hf") == 0 || shape_of(tokenizer);
 }
 
-static const char *special_text(const gd_tokenizer *tokenizer, int32_t id) {
+const char *gd_tokenizer_special_text(const gd_tokenizer *tokenizer, int32_t id) {
   for (int32_t i = 0; i < tokenizer->specials.count; i++)
     if (tokenizer->specials.list[i].id == id) return tokenizer->specials.list[i].text;
   return NULL;
@@ -38,7 +38,7 @@ static gd_status text_of(const gd_tokenizer *tokenizer, int32_t id, gd_bytes *ro
   bool bytes = strcmp(tokenizer->spec_kind, "bytes") == 0;
   const char *raw = bytes ? (id < 256 ? &byte : NULL) : gd_bpe_bytes(tokenizer->state, id, &count);
   if (bytes) count = 1;
-  *text = special_text(tokenizer, id);
+  *text = gd_tokenizer_special_text(tokenizer, id);
   if (*text || !raw) return GD_OK;
   room->count = 0;
   bool mapped = bytes || gd_bpe_find(tokenizer->state, raw, count) == id;
@@ -151,14 +151,14 @@ gd_status gd_tokenizer_export_json(const gd_tokenizer *tokenizer, const char *pa
 }
 
 static gd_status put_special(const gd_tokenizer *tokenizer, const char *key, int32_t id, gd_bytes *out) {
-  const char *text = special_text(tokenizer, id);
+  const char *text = gd_tokenizer_special_text(tokenizer, id);
   if (!text) return GD_OK;
   GD_TRY(gd_bytes_printf(out, "  \"%s\": ", key));
   GD_TRY(gd_json_quote(out, text, strlen(text)));
   return gd_bytes_printf(out, ",\n");
 }
 
-gd_status gd_tokenizer_export(const gd_tokenizer *tokenizer, const char *folder, int32_t longest) {
+gd_status gd_tokenizer_export(const gd_tokenizer *tokenizer, const char *folder, int32_t longest, const char *chat_template) {
   char path[GD_PATH_BYTES];
   gd_bytes out = {0};
   GD_TRY(gd_path_join(path, sizeof path, folder, "tokenizer.json"));
@@ -168,6 +168,9 @@ gd_status gd_tokenizer_export(const gd_tokenizer *tokenizer, const char *folder,
   if (status == GD_OK) status = put_special(tokenizer, "bos_token", tokenizer->bos, &out);
   if (status == GD_OK && tokenizer->bos >= 0) status = gd_bytes_printf(&out, "  \"add_bos_token\": true,\n");
   if (status == GD_OK) status = put_special(tokenizer, "eos_token", tokenizer->eot, &out);
+  if (chat_template && status == GD_OK) status = gd_bytes_printf(&out, "  \"chat_template\": ");
+  if (chat_template && status == GD_OK) status = gd_json_quote(&out, chat_template, strlen(chat_template));
+  if (chat_template && status == GD_OK) status = gd_bytes_printf(&out, ",\n");
   if (status == GD_OK)
     status = gd_bytes_printf(&out,
                              "  \"clean_up_tokenization_spaces\": false,\n  \"model_max_length\": %d,\n"

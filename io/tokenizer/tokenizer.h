@@ -68,6 +68,9 @@ GD_CHECKED gd_status gd_tokenizer_encode(gd_tokenizer *tokenizer, const char *by
  * -1: none is there. */
 int32_t gd_tokenizer_find_special(const gd_tokenizer *tokenizer, const char *bytes, size_t count, size_t *at, size_t *length);
 
+/* The text of a special token, NULL: the id is none. Lives as long as the tokenizer. */
+const char *gd_tokenizer_special_text(const gd_tokenizer *tokenizer, int32_t id);
+
 /* Appends the bytes of ids[count]. Concatenating pieces decoded one by one gives the whole, but for `llama2c`, where the id
  * after bos loses its leading space: there ids[0] sees `previous` (-1: none). GD_BAD_DATA naming an id beyond the vocabulary.
  */
@@ -85,8 +88,9 @@ GD_CHECKED gd_status gd_tokenizer_save(const gd_tokenizer *tokenizer, const char
 /* Whether a tokenizer.json can say it: every kind but `chars` and `llama2c`. */
 bool gd_tokenizer_exports(const gd_tokenizer *tokenizer);
 /* tokenizer.json alone, at `path`; and with tokenizer_config.json in a folder that is there, `longest` being the tokens of the
- * longest text. Their ids are ours. GD_IO. */
+ * longest text and chat_template a text of Jinja (NULL: none). Their ids are ours. GD_IO. */
 GD_CHECKED gd_status gd_tokenizer_export_json(const gd_tokenizer *tokenizer, const char *path);
-GD_CHECKED gd_status gd_tokenizer_export(const gd_tokenizer *tokenizer, const char *folder, int32_t longest);
+GD_CHECKED gd_status gd_tokenizer_export(const gd_tokenizer *tokenizer, const char *folder, int32_t longest,
+                                         const char *chat_template);
 
 #endif

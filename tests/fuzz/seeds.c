@@ -13,6 +13,7 @@
 #include "io/data/split.h"
 #include "io/tokenizer/tokenizer.h"
 #include "io/tokenizer/train.h"
+#include "io/data/chat_template.h"
 #include "tests/fuzz/fuzz.h"
 
 static const char mark[] = "\n%%\n";
@@ -365,6 +366,19 @@ static void json(fuzz_take *take, void *context) {
   take_text("[\"\xc3\xa9\\\"\", \"\", [[[]]], 1e400]", take, context);
 }
 
+static void chat_template(fuzz_take *take, void *context) {
+  const char *name;
+  take_text("{%- if a.b and not c -%} x {# y #}{{ 'it\\'s' + d|f('e') ~ \"\\n\" }}\n  {%+ endif %}\n", take, context);
+  for (int32_t i = 0; (name = gd_template_known(i)); i++) {
+    gd_template layout;
+    gd_bytes text = {0};
+    fuzz_must(gd_template_open(name, &layout));
+    fuzz_must(gd_chat_template_write(&layout, i % 2 ? "<s>" : NULL, &text));
+    hand_on(&text, take, context);
+    gd_template_free(&layout);
+  }
+}
+
 static void put_gzip(gd_bytes *out, const char *text) {
   unsigned char packed[1024];
   z_stream stream = {
@@ -457,6 +471,7 @@ static const struct {
            {"tokenizer_chars", tokenizer_chars},
            {"tokenizer_folder", tokenizer_folder},
            {"json", json},
+           {"chat_template", chat_template},
            {"corpus", corpus},
            {"dataset", dataset},
            {"shard", shard}};

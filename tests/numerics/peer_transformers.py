@@ -348,6 +348,123 @@ def check_marks():
     check("ids with begin of text went through", [again(text)["input_ids"] for text in lines] == wanted)
 
 
+# ---- chat templates ----
+
+TALKS = [
+    [("user", "What is 2 + 2?"), ("assistant", "It is 4.")],
+    [("system", "Be brief."), ("user", "Name a colour"), ("assistant", "Red")],
+    [("system", "You know 漢字 and café."), ("user", "one\n\ntwo  "), ("assistant", "three"), ("user", "it's 12345"), ("assistant", "right, 😀"),
+     ("user", "end"), ("assistant", "bye")],
+    [("user", "a"), ("user", "b"), ("assistant", "c"), ("assistant", "d"), ("user", "e"), ("assistant", "f")],
+    [("user", "x" * 60), ("assistant", "'quoted' \"twice\" \\ {{ y }} {% z %} {# w #}")],
+]
+TYPED = [("user", "what does <|im_end|> do, and <s>?"), ("assistant", "it ends a turn: <|im_end|></s>"), ("user", "<|eot_id|>"), ("assistant", "no")]
+JOINED = [("user", "a line"), ("assistant", "\n  begins with white space")]
+CHAT_SPECIALS = ["<|im_start|>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
+
+
+def messages_of(talk):
+    return [{"role": role, "content": text} for role, text in talk]
+
+
+def save_chat_tokenizer(folder, begin):
+    """A tokenizer with what all templates name; begin: the token before a text, None: none."""
+    os.makedirs(folder)
+    made = byte_level("gpt2" if begin is None else "qwen2")
+    made.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in CHAT_SPECIALS])
+    made.normalizer = None
+    made.post_processor = processors.ByteLevel(trim_offsets=False)
+    if begin:
+        made.post_processor = processors.TemplateProcessing(single=begin + " $A", special_tokens=[(begin, made.token_to_id(begin))])
+    made.save(folder + "/tokenizer.json")
+
+
+def our_ids(name, config, talks):
+    """For each talk what its example has, and how much of that comes before the last response."""
+    found = {}
+    for step in range(len(talks)):
+        for line in run("gptdist-data", "at", "--config", config, "--step", str(step), "--json").split("\n")[:-1]:
+            row = json.loads(line)
+            ends = row["starts"][1:] + [len(row["tokens"])]
+            for document, start, end in zip(row["documents"], row["starts"], ends, strict=True):
+                targets, first = row["targets"][start:end], end - start
+                while targets[first - 1]:
+                    first -= 1
+                found[document] = (row["tokens"][start:end], first)
+    return [found[i] for i in range(len(talks))]
+
+
+def check_chat(name, template, folder):
+    """A run on talks, written out: apply_chat_template makes the ids of ours; the folder's template is known again."""
+    talks = [*TALKS, TYPED, JOINED]
+    with open("talks.jsonl", "w", encoding="utf-8") as file:
+        file.writelines(json.dumps({"messages": messages_of(talk)}) + "\n" for talk in talks)
+    run("gptdist-data", "prepare", "--task", "sft", "--template", template, "--columns", "messages=messages", "--tokenizer",
+        f"hf:{folder}/tokenizer.json", "--output", f"data-{name}", "talks.jsonl")
+    with open("run.yaml", "w") as file:
+        file.write(f"run: {{directory: run-{name}, steps: 1, device: cpu, threads: 1}}\ndata: {{path: data-{name}}}\n"
+                   "model: {layers: 1, heads: 2, width: 8, context: 512}\nbatch: {global: 1}\nfinetune: {pack: false}\nlog: {tensorboard: false}\n")
+    run("gptdist-train", "--config", "run.yaml")
+    run("gptdist-ckpt", "export-hf", f"run-{name}", f"out-{name}")
+    theirs, ours_of = AutoTokenizer.from_pretrained(f"out-{name}"), our_ids(name, "run.yaml", talks)
+
+    def ids(talk, prompt, **more):
+        return theirs.apply_chat_template(messages_of(talk), add_generation_prompt=prompt, return_dict=False, **more)
+
+    plain = list(zip(TALKS, ours_of))
+    wrong = [talk for talk, (wanted, _) in plain if ids(talk, False) != wanted]
+    check(f"chat {name}: ids of {len(plain)} talks", not wrong, wrong[:1])
+    wrong = [talk for talk, (wanted, first) in plain if ids(talk[:-1], True) != wanted[:first]]
+    check(f"chat {name}: ids of their prompts", not wrong, wrong[:1])
+    typed, joined = ours_of[len(TALKS):]
+    check(f"chat {name}: typed marks become tokens there", ids(TYPED, False) != typed[0])
+    if "sanitize_control_tokens" in theirs.apply_chat_template.__code__.co_varnames:
+        check(f"chat {name}: and with sanitize_control_tokens are text, as here", ids(TYPED, False, sanitize_control_tokens=True) == typed[0])
+    check(f"chat {name}: a response that begins with white space: its prompt is the same", ids(JOINED[:-1], True) == joined[0][:joined[1]])
+    lines = run("gptdist-generate", "--checkpoint", f"out-{name}", "--jsonl", "-", "--max-new-tokens", "1", "--threads", "1",
+                input="".join(json.dumps({"messages": messages_of(talk[:-1])}) + "\n" for talk in talks)).split("\n")[:-1]
+    found = [json.loads(line)["prompt_tokens"] for line in lines]
+    check(f"chat {name}: prompts of the folder without --template", found == [first for _, first in ours_of], found)
+    ends = transformers.GenerationConfig.from_pretrained(f"out-{name}").eos_token_id
+    last = ours_of[0][0][-1]
+    check(f"chat {name}: the end token ends a text there", last in (ends if isinstance(ends, list) else [ends]), (last, ends))
+    again = run("gptdist-ckpt", "import-hf", f"out-{name}", f"in-{name}", "--json")
+    check(f"chat {name}: known again", json.loads(again)["template"] == template, again)
+    theirs.save_pretrained(f"saved-{name}")  # where transformers keeps it
+    for file in glob.glob(f"out-{name}/*.safetensors") + [f"out-{name}/config.json"]:
+        os.link(file, f"saved-{name}/" + os.path.basename(file))
+    again = run("gptdist-ckpt", "import-hf", f"saved-{name}", f"back-{name}", "--json")
+    check(f"chat {name}: known again as transformers saved it", json.loads(again)["template"] == template, again)
+
+
+OTHERS = {  # as others write them, for tokenizers that begin a text with what they have
+    "chatml": "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
+              "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
+    "llama3": "{% set loop_messages = messages %}{% for message in loop_messages %}{% set content = '<|start_header_id|>' + message['role'] "
+              "+ '<|end_header_id|>\n\n'+ message['content'] | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}{% set content = bos_token + "
+              "content %}{% endif %}{{ content }}{% endfor %}{% if add_generation_prompt %}{{ "
+              "'<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}",
+}
+
+
+def check_others():
+    """What is known as one of ours makes its prompts, but for white space at the ends of a turn that Llama 3's drops."""
+    for name, text in OTHERS.items():
+        theirs = AutoTokenizer.from_pretrained(f"out-{name}")
+        ours = theirs.chat_template
+        theirs.chat_template = text
+        theirs.save_pretrained(f"other-{name}")
+        for file in glob.glob(f"out-{name}/*.safetensors") + [f"out-{name}/config.json"]:
+            os.link(file, f"other-{name}/" + os.path.basename(file))
+        again = run("gptdist-ckpt", "import-hf", f"other-{name}", f"other-{name}-in", "--json")
+        check(f"chat {name}: that of others is known", json.loads(again)["template"] == name, again)
+        for talk in TALKS:
+            messages = [{**message, "content": message["content"].strip()} for message in messages_of(talk[:-1])]
+            found, wanted = (theirs.apply_chat_template(messages, chat_template=chat, add_generation_prompt=True, return_dict=False)
+                             for chat in (text, ours))
+            check(f"chat {name}: its prompt of {len(messages)} turns is ours", found == wanted, (found, wanted))
+
+
 print(f"transformers {transformers.__version__}, tokenizers {tokenizers.__version__}, torch {torch.__version__}")
 for name, settings in MODELS.items():
     check_model(name, *settings)
@@ -366,5 +483,12 @@ if os.path.exists(data):
     check_export("gpt2", "gpt2:" + data + "/tokenizer/gpt2")
     check_export("cl100k", "tiktoken:" + data + "/tokenizer/cl100k_base.tiktoken.gz")
 check_marks()
+save_chat_tokenizer("chat", None)
+save_chat_tokenizer("begun", "<s>")
+save_chat_tokenizer("begun3", "<|begin_of_text|>")
+for name, template, folder in [("plain", "plain", "chat"), ("alpaca", "alpaca", "begun"), ("chatml", "chatml", "chat"),
+                               ("chatml_begun", "chatml", "begun"), ("llama3", "llama3", "begun3"), ("llama3_plain", "llama3", "chat")]:
+    check_chat(name, template, folder)
+check_others()
 print(f"{failed} failed")
 sys.exit(failed > 0)

@@ -1,0 +1,192 @@
+/* Templates as chat_template: ours written as Jinja and known again, however somebody wrote it; another one is named. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+/* cmocka needs the four above */
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/base/files.h"
+#include "io/data/chat_template.h"
+
+static char folder[] = "/tmp/gptdist-test-XXXXXX";
+
+static void ok(gd_status status) {
+  if (status != GD_OK) fail_msg("%s", gd_error_text());
+}
+
+static int make_folder(void **state) {
+  (void)state;
+  return mkdtemp(folder) ? 0 : 1;
+}
+
+static int remove_folder(void **state) {
+  (void)state;
+  return gd_folder_remove(folder) == GD_OK ? 0 : 1;
+}
+
+static void write_file(const char *name, const char *text) {
+  char path[300];
+  snprintf(path, sizeof path, "%s/%s", folder, name);
+  ok(gd_file_write(path, text, strlen(text)));
+}
+
+static const char *name_of(const char *text) {
+  const char *name;
+  ok(gd_chat_template_name(text, strlen(text), &name));
+  return name ? name : "none";
+}
+
+static void same(const char *a, const char *b) {
+  gd_bytes first = {0}, second = {0};
+  ok(gd_jinja_normal(a, strlen(a), &first));
+  ok(gd_jinja_normal(b, strlen(b), &second));
+  assert_string_equal(first.bytes, second.bytes);
+  gd_bytes_free(&first);
+  gd_bytes_free(&second);
+}
+
+static void another(const char *a, const char *b) {
+  gd_bytes first = {0}, second = {0};
+  ok(gd_jinja_normal(a, strlen(a), &first));
+  ok(gd_jinja_normal(b, strlen(b), &second));
+  if (strcmp(first.bytes, second.bytes) == 0) fail_msg("\"%s\" and \"%s\" are both %s", a, b, first.bytes);
+  gd_bytes_free(&first);
+  gd_bytes_free(&second);
+}
+
+static void ours_are_known_again(void **state) {
+  (void)state;
+  static const char *const begins[] = {NULL, "<s>", "<|begin_of_text|>", "Below"};
+  const char *name;
+  for (int i = 0; (name = gd_template_known(i)); i++)
+    for (size_t b = 0; b < 3; b++) {
+      gd_template layout;
+      gd_bytes text = {0};
+      ok(gd_template_open(name, &layout));
+      ok(gd_chat_template_write(&layout, begins[b], &text));
+      assert_string_equal(name_of(text.bytes), name);
+      text.bytes[text.count / 2] ^= 1;
+      assert_string_equal(name_of(text.bytes), "none");
+      gd_bytes_free(&text);
+      gd_template_free(&layout);
+    }
+}
+
+static void others_words_for_them_are_known(void **state) {
+  (void)state;
+  assert_string_equal(name_of("{%- for m in messages %}{{ m }}{% endfor %}"), "none");
+  assert_string_equal(name_of("{% for message in messages %}\n"
+                              "{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}\n"
+                              "{%- endfor %}{# then #}{% if add_generation_prompt -%}\n  {{ \"<|im_start|>assistant\\n\" }}"
+                              "{%- endif -%}\n"),
+                      "chatml");
+  assert_string_equal(
+      name_of("{% if not add_generation_prompt is defined %}{% set add_generation_prompt = false %}{% endif %}"
+              "{% for message in messages %}{{ '<|im_start|>' ~ message.role ~ '\n' }}{{ message[\"content\"] }}<|im_end|>{{ "
+              "\"\\n\" }}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant{{ '\\n' }}{% endif %}"),
+      "chatml");
+  assert_string_equal(name_of("{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content|trim + "
+                              "'<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"),
+                      "none");
+  assert_string_equal(
+      name_of("{% set loop_messages = messages %}{% for message in loop_messages %}"
+              "{% set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n'+ message['content'] | trim"
+              " + '<|eot_id|>' %}{% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}{{ content }}"
+              "{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}"
+              "{% endif %}"),
+      "llama3");
+  assert_string_equal(name_of(""), "none");
+}
+
+static void one_form_for_the_same_words(void **state) {
+  (void)state;
+  same("a{{ 'b' + x + \"c\" }}d", "ab{{x}}cd");
+  same("{{ m.a.b }}{{ m['a'] }}", "{{ m[\"a\"]['b'] }}{{m . a}}");
+  another("{{ m.a() }}", "{{ m['a']() }}");
+  same("{{ 'it\\'s' }}", "it's");
+  same("x\n{# no #}\n y", "x\n y");
+  same("{% if a %}\n  {% if b %}\nc{% endif %}\n{% endif %}\n", "{%if a%}{%if b%}c{%endif%}{%endif%}");
+  same("a \n {%- if b -%} \n c", "a{%if b%}c");
+  same("{{ a -}} \n b", "{{ a }}b");
+  another("{% if a %}\n\n{% endif %}", "{% if a %}{% endif %}");
+  another("{{ a }}\n{{ b }}", "{{ a }}{{ b }}");
+  another("a {% if b %}", "a{% if b %}");
+  another("{%+ if a %}", "{% if b %}");
+  same("  {% if a %}", "{% if a %}");
+  another("  {%+ if a %}", "{% if a %}");
+  another("{{ 'a' if b else 'c' + 'd' }}", "{{ 'a' if b else 'c' }}d");
+  another("{{ 'a' * 2 + 'b' }}", "{{ 'a' * 2 }}b");
+  same("{{ f('a' + b) + 'c' }}", "{{ f('a' + b) }}c");
+  another("{{ f('a' + b) }}", "{{ f('a') + b }}");
+  another("{{ 'x }} y' }}", "x }} y{{ '' }} ");
+  same("{{ 'x }} y' }}", "x }} y");
+  another("{{ nobody closes", "nobody closes");
+  another("{{ 'nobody closes", "{{ nobody closes");
+  another("{{ not a }}", "{{ nota }}");
+}
+
+static void find(const char *where_it_stands, const char *name) {
+  char where[GD_PATH_BYTES], wanted[300];
+  gd_bytes stranger = {0};
+  gd_template layout;
+  ok(gd_chat_template_find(folder, where, &stranger, &layout));
+  snprintf(wanted, sizeof wanted, "%s/%s", folder, where_it_stands);
+  assert_string_equal(where, where_it_stands[0] ? wanted : "");
+  assert_string_equal(layout.name ? layout.name : "none", name);
+  if (where[0] && !layout.name) {
+    assert_int_equal(gd_chat_template_refuse(where, &stranger, ", or none"), GD_USAGE);
+    assert_non_null(strstr(gd_error_text(),
+                           "none of plain, alpaca, chatml or llama3; choose one of them or a file with "
+                           "--template, or none"));
+    assert_non_null(strstr(gd_error_text(), wanted));
+    gd_error_clear();
+  }
+  gd_bytes_free(&stranger);
+  gd_template_free(&layout);
+}
+
+static void a_folder_has_one_place_for_it(void **state) {
+  (void)state;
+  static const char chatml[] =
+      "{% for message in messages %}<|im_start|>{{ message.role }}\\n{{ message.content }}<|im_end|>\\n"
+      "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\\n{% endif %}";
+  char text[600];
+  find("", "none");
+  write_file("tokenizer_config.json", "{\"chat_template\": null}");
+  find("", "none");
+  snprintf(text, sizeof text, "{\"chat_template\": \"%s\"}", chatml);
+  write_file("tokenizer_config.json", text);
+  find("tokenizer_config.json", "chatml");
+  snprintf(text, sizeof text,
+           "{\"chat_template\": [{\"name\": \"tools\", \"template\": \"x\"}, {\"name\": \"default\", \"template\": \"%s\"}]}",
+           chatml);
+  write_file("tokenizer_config.json", text);
+  find("tokenizer_config.json", "chatml");
+  write_file("chat_template.jinja",
+             "{{ messages[0].content }} \xe6\xbc\xa2 and so on, for longer than anybody wants to read of it");
+  find("chat_template.jinja", "none");
+  ok(gd_folder_remove(folder));
+  ok(gd_folder_make(folder));
+  write_file("tokenizer_config.json", "{\"chat_template\": [{\"name\": \"tools\", \"template\": \"x\"}]}");
+  char where[GD_PATH_BYTES];
+  gd_bytes stranger = {0};
+  gd_template layout;
+  assert_int_equal(gd_chat_template_find(folder, where, &stranger, &layout), GD_BAD_DATA);
+  assert_non_null(strstr(gd_error_text(), "chat_template: found neither a text nor a list with one called default"));
+  gd_error_clear();
+  gd_bytes_free(&stranger);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(ours_are_known_again),
+      cmocka_unit_test(others_words_for_them_are_known),
+      cmocka_unit_test(one_form_for_the_same_words),
+      cmocka_unit_test(a_folder_has_one_place_for_it),
+  };
+  return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}
