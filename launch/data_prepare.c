@@ -111,6 +111,8 @@ gd_status gd_data_prepare(int argc, char **argv) {
   const gd_option table[] = {
       {"--tokenizer", GD_OPTION_TEXT, &options.tokenizer, "SPEC",
        "gpt2:DIR, tiktoken:FILE, hf:FILE, llama2c:FILE, bytes, chars, DIR (also a dataset, checkpoint or run)", 0, 0},
+      {"--add-special", GD_OPTION_TEXT, &options.add_specials, "A,B", "special tokens that the tokenizer gets behind its own",
+       0, 0},
       {"--output", GD_OPTION_TEXT, &options.output, "DIR", "the dataset folder to write", 0, 0},
       {"--validation-fraction", GD_OPTION_NUMBER, &options.validation_fraction, "F",
        "part of the documents kept for validation (0)", 0, 0.99},

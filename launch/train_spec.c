@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "io/data/metric.h"
-#include "io/tokenizer/tokenizer.h"
+#include "launch/train_base.h"
 #include "shard/base/log.h"
 #include "trainer/policy.h"
 #include "trainer/source.h"
@@ -32,39 +32,6 @@ gd_status gd_train_spec_load(const gd_command_line *line, gd_spec *spec, gd_conf
   if (status == GD_OK) status = gd_weight_source_model(&source, &brought);
   gd_weight_source_close(&source);
   return status == GD_OK ? gd_config_adopt_model(&brought.model, brought.model.init_from, spec, origins) : status;
-}
-
-/* The rows of a classifier to begin with are those of the data's labels. */
-static gd_status compare_labels(const gd_weight_source *source, const gd_dataset *data) {
-  const gd_manifest *manifest = source->checkpoint ? gd_checkpoint_manifest(source->checkpoint) : NULL;
-  if (!manifest || !manifest->spec.model.classes || gd_data_task_equal(&manifest->task, gd_dataset_task(data))) return GD_OK;
-  return gd_fail_user(GD_USAGE, "data.path: has other labels than the classifier of model.init_from %s", source->path);
-}
-
-/* Ids mean the same to the data as to the weights: the tokenizer kept with a checkpoint is the data's. A model folder of others
- * has no digest of ours. */
-static gd_status compare_tokenizers(const gd_spec *spec, const gd_dataset *data) {
-  const char *from = spec->model.init_from, *name = gd_dataset_tokenizer(data), *digest = gd_dataset_tokenizer_digest(data);
-  gd_weight_source source;
-  gd_tokenizer *tokenizer = 0;
-  gd_status status = gd_weight_source_peek(from, &source);
-  bool known = status == GD_OK && source.checkpoint && gd_folder_exists(source.tokenizer);
-  if (known) status = gd_tokenizer_open(source.tokenizer, &tokenizer);
-  if (status == GD_OK && !known)
-    gd_log(GD_LOG_INFO,
-           "model.init_from %s keeps no gptdist tokenizer to compare with the data's (%s, %d tokens): only the sizes were "
-           "compared",
-           from, name, gd_dataset_vocabulary(data));
-  if (status == GD_OK && known && strcmp(gd_tokenizer_digest(tokenizer), digest) != 0)
-    status = gd_fail_user(
-        GD_USAGE,
-        "data.path: %s was made with tokenizer %s (%.12s), but the weights of model.init_from %s belong to %s "
-        "(%.12s); prepare the data with --tokenizer %s",
-        spec->data.path[0], name, digest, from, gd_tokenizer_name(tokenizer), gd_tokenizer_digest(tokenizer), source.tokenizer);
-  if (status == GD_OK) status = compare_labels(&source, data);
-  if (tokenizer) gd_tokenizer_close(tokenizer);
-  gd_weight_source_close(&source);
-  return status;
 }
 
 /* The resolved run file says steps. */
@@ -151,11 +118,12 @@ gd_status gd_train_spec_open_data(gd_spec *spec, const gd_config_origins *origin
   if (spec->finetune.class_weights.count) GD_TRY(weigh_labels(&spec->finetune.class_weights, *out));
   int32_t vocabulary = gd_dataset_vocabulary(*out);
   if (!spec->model.vocabulary) spec->model.vocabulary = vocabulary;
-  if (spec->model.vocabulary >= vocabulary)
-    return first && spec->model.init_from[0] ? gd_config_explain(compare_tokenizers(spec, *out), origins) : GD_OK;
-  return gd_config_explain(gd_fail_user(GD_USAGE, "model.vocabulary: found %d, but the data's tokenizer has %d tokens",
-                                        spec->model.vocabulary, vocabulary),
-                           origins);
+  if (spec->model.vocabulary < vocabulary && !spec->model.init_from[0])
+    return gd_config_explain(gd_fail_user(GD_USAGE, "model.vocabulary: found %d, but the data's tokenizer has %d tokens",
+                                          spec->model.vocabulary, vocabulary),
+                             origins);
+  if (spec->model.vocabulary < vocabulary) spec->model.vocabulary = vocabulary; /* the weights get rows, or are refused */
+  return first && spec->model.init_from[0] ? gd_config_explain(gd_train_base_check(spec, *out), origins) : GD_OK;
 }
 
 gd_status gd_train_spec_check_validation(const gd_dataset *data, const gd_dataset *validation) {

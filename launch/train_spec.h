@@ -12,9 +12,9 @@ GD_CHECKED gd_status gd_train_spec_load(const gd_command_line *line, gd_spec *sp
 
 /* Opens the training data for the spec's windows; its vocabulary counts where none was given, what is said in epochs becomes
  * steps, and examples of a task stand each by itself (data.mask_documents, reset_positions); their labels say what the
- * classifier is (model.classes, finetune.loss). first: this rank (one does) also compares the data's tokenizer with that of
- * model.init_from. Local. GD_USAGE where the data does not fit the model or is for another task than finetune.task; what
- * gd_dataset_open gives. */
+ * classifier is (model.classes, finetune.loss). Weights to begin with get rows for tokens that the data's tokenizer has behind
+ * theirs. first: this rank (one does) also compares the tokenizers. Local. GD_USAGE where the data does not fit the model or is
+ * for another task than finetune.task; what gd_dataset_open gives. */
 GD_CHECKED gd_status gd_train_spec_open_data(gd_spec *spec, const gd_config_origins *origins, bool first, gd_dataset **out);
 
 /* Whether a validation split is of the same task, labels, template and tokenizer. Local. GD_USAGE. */

@@ -14,6 +14,7 @@
 #include "shard/base/log.h"
 #include "shard/cost.h"
 #include "shard/deal.h"
+#include "trainer/grow.h"
 #include "trainer/injected.h"
 #include "trainer/nonfinite.h"
 #include "trainer/policy.h"
@@ -80,14 +81,16 @@ typedef struct base {
   gd_weight_source weights;
   gd_model *model;
   bool new_head;
+  int64_t rows; /* of its token table */
 } base;
 
 static gd_status read_base(void *context, const gd_tensor *tensors, const gd_owned_box *boxes, int32_t count,
                            float *const *data) {
   base *b = context;
   bool head = b->new_head && count > 0 && boxes[0].parameter == b->model->layout.head; /* a bucket of its own */
-  return head ? gd_model_random_weights(b->model, tensors, boxes, count, data)
-              : gd_weight_source_read(&b->weights, tensors, boxes, count, data);
+  if (head) return gd_model_random_weights(b->model, tensors, boxes, count, data);
+  if (b->rows < b->model->layout.spec.model.vocabulary) return gd_grown_read(&b->weights, b->rows, tensors, boxes, count, data);
+  return gd_weight_source_read(&b->weights, tensors, boxes, count, data);
 }
 
 static gd_status start_fresh(gd_run *run) {
@@ -98,6 +101,10 @@ static gd_status start_fresh(gd_run *run) {
   gd_status status = gd_weight_source_model(&source.weights, &brought);
   if (status == GD_OK) status = gd_weight_source_base(&source.weights, &run->base);
   source.new_head = run->spec.model.classes && !brought.model.classes;
+  source.rows = brought.model.vocabulary;
+  if (status == GD_OK && source.rows < run->spec.model.vocabulary && gd_session_rank(run->session) == 0)
+    gd_log(GD_LOG_INFO, "the %lld rows of %s for tokens get %lld more, which begin as their mean", (long long)source.rows,
+           run->spec.model.init_from, (long long)(run->spec.model.vocabulary - source.rows));
   if (status == GD_OK) status = gd_model_read_weights(&run->model, read_base, &source);
   gd_weight_source_close(&source.weights);
   return status;

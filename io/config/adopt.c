@@ -27,6 +27,11 @@ gd_status gd_config_adopt_model(const gd_model_spec *brought, const char *from, 
       gd_config_set_origin(origins, &keys[i], from);
       continue;
     }
+    /* Rows that the weights get: the data will say whether they may. */
+    if (strcmp(keys[i].name, "model.vocabulary") == 0 && given.model.vocabulary > brought->vocabulary) {
+      wanted.model.vocabulary = given.model.vocabulary;
+      continue;
+    }
     gd_config_value(&keys[i], &given, found, sizeof found);
     gd_config_value(&keys[i], &wanted, expected, sizeof expected);
     if (strcmp(found, expected) != 0)

@@ -85,6 +85,7 @@ static gd_status make_chars(gd_prepare *prepare) {
   status = gd_session_agree(prepare->session, status);
   if (status == GD_OK) status = gd_session_all_gather(prepare->session, seen, everyone, CODE_POINTS);
   if (status == GD_OK) status = tokenizer_from_seen(&everyone, prepare->ranks, &prepare->tokenizer);
+  if (status == GD_OK) status = gd_prepare_add_specials(prepare);
   free(seen);
   free(everyone);
   return status;
@@ -217,6 +218,7 @@ static gd_status publish(const gd_prepare *prepare) {
 static gd_status open_tokenizer(gd_prepare *prepare) {
   if (strcmp(prepare->options->tokenizer, "chars") != 0) {
     GD_TRY(gd_tokenizer_open(prepare->options->tokenizer, &prepare->tokenizer));
+    GD_TRY(gd_prepare_add_specials(prepare));
     prepare->corpus.cut = gd_tokenizer_cuts(prepare->tokenizer);
   } else {
     prepare->corpus.cut = true;

@@ -59,7 +59,8 @@ typedef struct gd_prepare_task {
 typedef struct gd_prepare_options {
   const char *const *inputs;
   int32_t input_count;
-  const char *tokenizer; /* SPEC; "chars" is built from the inputs */
+  const char *tokenizer;    /* SPEC; "chars" is built from the inputs */
+  const char *add_specials; /* "A,B": special tokens that it gets behind its own; NULL: none */
   const char *output;
   double validation_fraction; /* of the documents, or the tail of a single document; in [0, 1) */
   int64_t shard_tokens;       /* 0: 100 million */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "io/data/prepare_internal.h"
+#include "shard/base/log.h"
 
 enum { SHARD_TOKENS = 100000000 };
 
@@ -38,6 +39,22 @@ gd_token_shard_info gd_prepare_info(const gd_prepare *prepare) {
   snprintf(info.tokenizer, sizeof info.tokenizer, "%s", gd_tokenizer_name(tokenizer));
   snprintf(info.tokenizer_digest, sizeof info.tokenizer_digest, "%s", gd_tokenizer_digest(tokenizer));
   return info;
+}
+
+gd_status gd_prepare_add_specials(gd_prepare *prepare) {
+  const char *list = prepare->options->add_specials;
+  if (!list) return GD_OK;
+  char *copy = strdup(list), *rest = copy;
+  gd_status status = copy ? GD_OK : gd_fail(GD_NO_MEMORY, "no memory for special tokens");
+  while (status == GD_OK && rest) {
+    bool known;
+    const char *text = strsep(&rest, ",");
+    status = gd_tokenizer_add(prepare->tokenizer, text, &known);
+    if (status == GD_OK && known && prepare->rank == 0)
+      gd_log(GD_LOG_INFO, "--add-special: %s is a special token of the tokenizer already", text);
+  }
+  free(copy);
+  return status == GD_USAGE ? gd_error_context(status, "--add-special: found \"%.200s\"", list) : status;
 }
 
 int64_t gd_prepare_shard_tokens(const gd_prepare *prepare) {

@@ -36,6 +36,9 @@ GD_CHECKED gd_status gd_prepare_sum(const gd_prepare *prepare, int64_t *values, 
 gd_token_shard_info gd_prepare_info(const gd_prepare *prepare);
 int64_t gd_prepare_shard_tokens(const gd_prepare *prepare);
 
+/* The tokens of options->add_specials, once the tokenizer is there. GD_USAGE. */
+GD_CHECKED gd_status gd_prepare_add_specials(gd_prepare *prepare);
+
 /* The column of a role, -1: there is none. */
 int32_t gd_prepare_column(const gd_prepare *prepare, gd_column_role role);
 

@@ -48,6 +48,7 @@ static gd_status make_chars(gd_prepare_rows *rows, int32_t column) {
     status = gd_bytes_append(&text, value.bytes, value.count);
   }
   if (status == GD_OK) status = gd_tokenizer_from_characters(text.bytes, text.count, &rows->prepare->tokenizer);
+  if (status == GD_OK) status = gd_prepare_add_specials(rows->prepare);
   gd_bytes_free(&text);
   return status;
 }

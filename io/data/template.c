@@ -189,7 +189,8 @@ gd_status gd_template_check(const gd_template *layout, const gd_tokenizer *token
     if (lacking)
       return gd_fail_user(
           GD_USAGE,
-          "template %s: names the token %.*s, which the tokenizer (%s, %.12s) does not have; plain and alpaca need none",
+          "template %s: names the token %.*s, which the tokenizer (%s, %.12s) does not have; plain and alpaca need none, and "
+          "gptdist-data prepare --add-special adds tokens",
           layout->name, (int)count, lacking, gd_tokenizer_name(tokenizer), gd_tokenizer_digest(tokenizer));
   }
   size_t length = strlen(layout->end), place, found;

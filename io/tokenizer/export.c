@@ -4,6 +4,7 @@
 
 #include "io/base/json.h"
 #include "io/base/utf8.h"
+#include "io/tokenizer/added.h"
 #include "io/tokenizer/bpe.h"
 #include "io/tokenizer/split.h"
 #include "shard/spec.h"
@@ -138,7 +139,9 @@ static gd_status put_all(const gd_tokenizer *tokenizer, gd_bytes *room, gd_bytes
 gd_status gd_tokenizer_export_json(const gd_tokenizer *tokenizer, const char *path) {
   gd_bytes room = {0}, out = {0};
   gd_status status = GD_OK;
-  if (strcmp(tokenizer->spec_kind, "hf") == 0)
+  if (strcmp(tokenizer->spec_kind, "hf") == 0 && tokenizer->added_count)
+    status = gd_added_export(tokenizer, &out);
+  else if (strcmp(tokenizer->spec_kind, "hf") == 0)
     status = gd_bytes_append(&out, tokenizer->files[0].bytes.bytes, tokenizer->files[0].bytes.count);
   else if (!shape_of(tokenizer))
     status = gd_fail(GD_BUG, "a tokenizer.json of the kind %s", tokenizer->spec_kind);

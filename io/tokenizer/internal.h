@@ -26,7 +26,8 @@ struct gd_tokenizer {
   void *state;
   const char *spec_kind; /* "gpt2", "tiktoken", "hf", "llama2c", "bytes", "chars": how a saved folder is opened */
   int32_t vocabulary, eot, bos;
-  int32_t own_eot, own_bos;                   /* by its own files alone */
+  int32_t own_vocabulary, own_eot, own_bos;   /* by its own files alone */
+  int32_t added_count;                        /* ids from own_vocabulary on: the last of the specials */
   int32_t ends[GD_TOKENIZER_ENDS], end_count; /* ids that end a text or a turn; none: eot does */
   gd_specials specials;
   gd_tokenizer_file files[GD_TOKENIZER_FILES]; /* as read, for saving and the digest */

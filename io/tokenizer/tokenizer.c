@@ -7,6 +7,7 @@
 
 #include "io/text/stream.h"
 #include "io/base/json.h"
+#include "io/tokenizer/added.h"
 #include "io/tokenizer/marks.h"
 #include "io/base/utf8.h"
 #include "shard/spec.h"
@@ -34,23 +35,6 @@ static const struct kind_files {
 
 /* ---- opening ---- */
 
-static gd_status make_digest(gd_tokenizer *tokenizer) {
-  gd_sha256 *sha256;
-  uint8_t digest[GD_SHA256_BYTES];
-  GD_TRY(gd_sha256_open(&sha256));
-  gd_status status = gd_sha256_update(sha256, tokenizer->spec_kind, strlen(tokenizer->spec_kind) + 1);
-  for (int32_t i = 0; status == GD_OK && i < tokenizer->file_count; i++) {
-    const gd_bytes *file = &tokenizer->files[i].bytes;
-    uint64_t count = file->count; /* between the files, so that bytes cannot move from one to the next */
-    status = gd_sha256_update(sha256, &count, sizeof count);
-    if (status == GD_OK) status = gd_sha256_update(sha256, file->bytes, file->count);
-  }
-  if (status == GD_OK) status = gd_sha256_finish(sha256, digest);
-  if (status == GD_OK) gd_sha256_hex(digest, tokenizer->digest);
-  gd_sha256_close(sha256);
-  return status;
-}
-
 static gd_status allocate(const struct kind_files *kind, gd_tokenizer **out) {
   gd_tokenizer *tokenizer = calloc(1, sizeof *tokenizer);
   *out = tokenizer;
@@ -64,10 +48,15 @@ static gd_status allocate(const struct kind_files *kind, gd_tokenizer **out) {
 
 /* gptdist-tokenizer.json of an open tokenizer. */
 static gd_status describe(const gd_tokenizer *tokenizer, gd_bytes *out) {
-  bool told = gd_marks_told(tokenizer);
+  bool added = tokenizer->added_count > 0, told = added || gd_marks_told(tokenizer);
   GD_TRY(gd_bytes_printf(out, "{\n  \"format\": \"%s\",\n  \"version\": %d,\n  \"kind\": \"%s\",\n  \"vocabulary\": %d,\n",
-                         format_name, told ? 2 : 1, tokenizer->spec_kind, tokenizer->vocabulary));
+                         format_name,
+                         added  ? 3
+                         : told ? 2
+                                : 1,
+                         tokenizer->spec_kind, tokenizer->vocabulary));
   GD_TRY(told ? gd_marks_write(tokenizer, out) : gd_bytes_printf(out, "  \"eot\": %d,\n", tokenizer->eot));
+  if (added) GD_TRY(gd_added_write(tokenizer, out));
   return gd_bytes_printf(out, "  \"digest\": \"%s\"\n}\n", tokenizer->digest);
 }
 
@@ -78,6 +67,8 @@ typedef struct description {
   const gd_json *root; /* of the text */
   int64_t version;
   char digest[GD_SHA256_HEX_BYTES];
+  const char **added; /* [added_count] tokens behind those of the files */
+  int32_t added_count;
 } description;
 
 static gd_status compare_digest(const struct kind_files *kind, const gd_tokenizer *tokenizer, const char *const *paths,
@@ -112,6 +103,12 @@ static gd_status look_for_file(const char *path, bool *there) {
   return GD_OK;
 }
 
+static void keep_own(gd_tokenizer *tokenizer) {
+  tokenizer->own_vocabulary = tokenizer->vocabulary;
+  tokenizer->own_eot = tokenizer->eot;
+  tokenizer->own_bos = tokenizer->bos;
+}
+
 /* paths[kind->count] are the files of the kind; `said` is NULL where nobody says what they should be. */
 static gd_status open_files(const struct kind_files *kind, const char *const *paths, const description *said,
                             gd_tokenizer **out) {
@@ -129,13 +126,13 @@ static gd_status open_files(const struct kind_files *kind, const char *const *pa
     if (status == GD_OK && !tokenizer->files[i].bytes.count)
       status = gd_fail_user(GD_BAD_DATA, "tokenizer %s: %s: the file is empty", kind->kind, paths[i]);
   }
-  if (status == GD_OK) status = make_digest(tokenizer);
+  if (status == GD_OK) status = gd_added_digest(tokenizer, said ? said->added : NULL, said ? said->added_count : 0);
   if (status == GD_OK && said) status = compare_digest(kind, tokenizer, paths, said);
   if (status == GD_OK) status = kind->build(tokenizer, kind->count ? paths[0] : kind->kind);
-  if (status == GD_OK) {
-    tokenizer->own_eot = tokenizer->eot;
-    tokenizer->own_bos = tokenizer->bos;
-  }
+  if (status == GD_OK) keep_own(tokenizer);
+  for (int32_t i = 0; said && status == GD_OK && i < said->added_count; i++)
+    status = gd_added_append(tokenizer, said->added[i]);
+  if (status == GD_USAGE) status = gd_error_context(GD_BAD_DATA, "%s: is damaged", said->path);
   if (status == GD_OK && !said && kind->beside) status = gd_marks_read(tokenizer, paths[0]);
   if (status == GD_OK && said && said->version > 1) status = gd_marks_restore(tokenizer, said->root, said->path);
   if (status == GD_OK && said) status = compare_description(tokenizer, said);
@@ -181,7 +178,7 @@ static gd_status open_described(const char *folder, const char *path, bool their
   bool ours = !theirs || (format && strcmp(format, format_name) == 0);
   const struct kind_files *kind = kind_of(ours ? (name ? name : "") : "hf", ours ? (name ? strlen(name) : 0) : 2);
   if (status == GD_OK && ours &&
-      (!kind || !gd_json_integer(gd_json_get(root, "version"), &said.version) || said.version < 1 || said.version > 2))
+      (!kind || !gd_json_integer(gd_json_get(root, "version"), &said.version) || said.version < 1 || said.version > 3))
     status = gd_fail_user(GD_BAD_DATA, "%s: kind \"%s\", version %lld: not known to this program", path, name ? name : "",
                           (long long)said.version);
   snprintf(said.digest, sizeof said.digest, "%s", digest ? digest : "");
@@ -189,9 +186,11 @@ static gd_status open_described(const char *folder, const char *path, bool their
   char full[GD_TOKENIZER_FILES][GD_PATH_BYTES];
   const char *paths[GD_TOKENIZER_FILES] = {full[0], full[1]};
   if (!ours) paths[0] = path;
+  if (status == GD_OK && ours) status = gd_added_read(root, path, &said.added, &said.added_count);
   for (int32_t i = 0; status == GD_OK && ours && i < kind->count; i++)
     status = gd_path_join(full[i], sizeof full[i], folder, kind->files[i]);
   if (status == GD_OK) status = open_files(kind, paths, ours ? &said : NULL, out);
+  free(said.added);
   gd_json_free(root);
   gd_bytes_free(&said.text);
   return status;
@@ -275,9 +274,9 @@ gd_status gd_tokenizer_from_characters(const char *text, size_t count, gd_tokeni
   for (size_t i = 0; status == GD_OK && i < found; i++) status = gd_utf8_append(&tokenizer->files[0].bytes, list[i]);
   free(seen);
   free(list);
-  if (status == GD_OK) status = make_digest(tokenizer);
+  if (status == GD_OK) status = gd_added_digest(tokenizer, NULL, 0);
   if (status == GD_OK) status = kind->build(tokenizer, "chars");
-  if (status == GD_OK) tokenizer->own_eot = tokenizer->own_bos = -1;
+  if (status == GD_OK) keep_own(tokenizer);
   if (status != GD_OK) {
     gd_tokenizer_close(tokenizer);
     return status;
@@ -362,7 +361,16 @@ gd_status gd_tokenizer_encode(gd_tokenizer *tokenizer, const char *bytes, size_t
 
 gd_status gd_tokenizer_decode(const gd_tokenizer *tokenizer, int32_t previous, const int32_t *ids, size_t count,
                               gd_bytes *out) {
-  return tokenizer->kind->decode(tokenizer->state, previous, ids, count, out);
+  size_t begin = 0;
+  for (size_t i = 0; i <= count; i++) {
+    const char *added = i < count ? gd_added_text(tokenizer, ids[i]) : NULL;
+    if (i < count && !added) continue;
+    if (i > begin)
+      GD_TRY(tokenizer->kind->decode(tokenizer->state, begin ? ids[begin - 1] : previous, ids + begin, i - begin, out));
+    if (added) GD_TRY(gd_bytes_append(out, added, strlen(added)));
+    begin = i + 1;
+  }
+  return GD_OK;
 }
 
 bool gd_tokenizer_has(const gd_tokenizer *tokenizer, int32_t id) {

@@ -44,6 +44,14 @@ GD_CHECKED gd_status gd_tokenizer_check(const char *folder, const char *digest);
 /* The `chars` tokenizer over the characters of `text` (count bytes of UTF-8), ids in code point order. */
 GD_CHECKED gd_status gd_tokenizer_from_characters(const char *text, size_t count, gd_tokenizer **out);
 
+/* A special token behind the last id; *known: it is one already, and nothing is done. The digest is another then, and a saved
+ * folder keeps it. GD_USAGE: an ordinary token, or no text for one. */
+GD_CHECKED gd_status gd_tokenizer_add(gd_tokenizer *tokenizer, const char *text, bool *known);
+
+/* Whether `longer` is `base`, to the last byte of its files, with the same or more tokens behind them, or a tokenizer.json that
+ * differs in nothing but more added tokens: ids of `base` mean the same to both. GD_NO_MEMORY. */
+GD_CHECKED gd_status gd_tokenizer_extends(const gd_tokenizer *longer, const gd_tokenizer *base, bool *out);
+
 void gd_tokenizer_close(gd_tokenizer *tokenizer);
 
 const char *gd_tokenizer_name(const gd_tokenizer *tokenizer);   /* "gpt2", "tiktoken", "hf", "llama2c", "bytes", "chars" */
@@ -53,7 +61,7 @@ int32_t gd_tokenizer_bos(const gd_tokenizer *tokenizer);        /* begins a text
 /* Whether an id ends a text or a turn (eot does); and the ids that do, from index 0 on, -1 behind the last. */
 bool gd_tokenizer_ends(const gd_tokenizer *tokenizer, int32_t id);
 int32_t gd_tokenizer_end(const gd_tokenizer *tokenizer, int32_t index);
-const char *gd_tokenizer_digest(const gd_tokenizer *tokenizer); /* SHA-256 of kind and files, hexadecimal */
+const char *gd_tokenizer_digest(const gd_tokenizer *tokenizer); /* SHA-256 of kind, files and added tokens, hexadecimal */
 
 /* Whether text may be cut where gd_corpus cuts it (between a letter or digit and a space or newline, before an ideograph that
  * begins a line) without changing its ids. */

@@ -334,18 +334,19 @@ static void tokenizer_chars(fuzz_take *take, void *context) {
 }
 
 static void tokenizer_folder(fuzz_take *take, void *context) {
-  static const char *const kinds[] = {"bytes", "chars"};
   char folder[GD_PATH_BYTES];
   fuzz_must(gd_path_join(folder, sizeof folder, fuzz_folder(), "saved"));
-  for (int i = 0; i < 2; i++) {
+  for (int i = 0; i < 3; i++) {
     gd_tokenizer *tokenizer = NULL;
     gd_bytes seed = {0};
-    fuzz_must(i ? gd_tokenizer_from_characters("a b", 3, &tokenizer) : gd_tokenizer_open(kinds[i], &tokenizer));
+    fuzz_must(i == 1 ? gd_tokenizer_from_characters("a b", 3, &tokenizer) : gd_tokenizer_open("bytes", &tokenizer));
+    bool known;
+    if (i == 2) fuzz_must(gd_tokenizer_add(tokenizer, "<|im_end|>", &known));
     fuzz_must(gd_tokenizer_save(tokenizer, folder));
     gd_tokenizer_close(tokenizer);
     put_file(&seed, folder, "gptdist-tokenizer.json");
-    if (i) put(&seed, mark, sizeof mark - 1);
-    if (i) put_file(&seed, folder, "chars.txt");
+    if (i == 1) put(&seed, mark, sizeof mark - 1);
+    if (i == 1) put_file(&seed, folder, "chars.txt");
     hand_on(&seed, take, context);
   }
   gd_bytes seed = {0};

@@ -394,13 +394,13 @@ def our_ids(name, config, talks):
     return [found[i] for i in range(len(talks))]
 
 
-def check_chat(name, template, folder):
+def check_chat(name, template, spec, *more):
     """A run on talks, written out: apply_chat_template makes the ids of ours; the folder's template is known again."""
     talks = [*TALKS, TYPED, JOINED]
     with open("talks.jsonl", "w", encoding="utf-8") as file:
         file.writelines(json.dumps({"messages": messages_of(talk)}) + "\n" for talk in talks)
     run("gptdist-data", "prepare", "--task", "sft", "--template", template, "--columns", "messages=messages", "--tokenizer",
-        f"hf:{folder}/tokenizer.json", "--output", f"data-{name}", "talks.jsonl")
+        spec, "--output", f"data-{name}", *more, "talks.jsonl")
     with open("run.yaml", "w") as file:
         file.write(f"run: {{directory: run-{name}, steps: 1, device: cpu, threads: 1}}\ndata: {{path: data-{name}}}\n"
                    "model: {layers: 1, heads: 2, width: 8, context: 512}\nbatch: {global: 1}\nfinetune: {pack: false}\nlog: {tensorboard: false}\n")
@@ -465,6 +465,27 @@ def check_others():
             check(f"chat {name}: its prompt of {len(messages)} turns is ours", found == wanted, (found, wanted))
 
 
+def check_grown():
+    """Tokens that transformers adds to a folder's tokenizer: data of it train from the folder's weights, which grow."""
+    theirs = AutoTokenizer.from_pretrained("out-own")
+    theirs.save_pretrained("grown-before")
+    for file in glob.glob("out-own/*.safetensors") + ["out-own/config.json"]:
+        os.link(file, "grown-before/" + os.path.basename(file))
+    theirs.add_tokens([AddedToken(text, special=True, normalized=False) for text in CHAT_SPECIALS])
+    theirs.save_pretrained("grown-after")
+    run("gptdist-data", "prepare", "--task", "sft", "--template", "llama3", "--columns", "messages=messages", "--tokenizer", "grown-after",
+        "--max-tokens", "32", "--output", "data-grown", "talks.jsonl")
+    with open("run.yaml", "w") as file:
+        file.write("run: {directory: run-grown, steps: 1, device: cpu, threads: 1}\ndata: {path: data-grown}\n"
+                   "model: {init_from: grown-before}\nbatch: {global: 1}\nfinetune: {pack: false}\nlog: {tensorboard: false}\n")
+    run("gptdist-train", "--config", "run.yaml")
+    run("gptdist-ckpt", "export-hf", "run-grown", "out-grown")
+    before, after = (tensors_of(folder)["transformer.wte.weight"] for folder in ("grown-before", "out-grown"))
+    check("tokens that transformers added: the table grows", after[1][0] - before[1][0] == len(CHAT_SPECIALS), (before[1], after[1]))
+    again = AutoTokenizer.from_pretrained("out-grown")
+    check("the same ids", all(again(text)["input_ids"] == theirs(text)["input_ids"] for text in [*texts(), *CHAT_SPECIALS]))
+
+
 print(f"transformers {transformers.__version__}, tokenizers {tokenizers.__version__}, torch {torch.__version__}")
 for name, settings in MODELS.items():
     check_model(name, *settings)
@@ -488,7 +509,10 @@ save_chat_tokenizer("begun", "<s>")
 save_chat_tokenizer("begun3", "<|begin_of_text|>")
 for name, template, folder in [("plain", "plain", "chat"), ("alpaca", "alpaca", "begun"), ("chatml", "chatml", "chat"),
                                ("chatml_begun", "chatml", "begun"), ("llama3", "llama3", "begun3"), ("llama3_plain", "llama3", "chat")]:
-    check_chat(name, template, folder)
+    check_chat(name, template, f"hf:{folder}/tokenizer.json")
+for name, spec in [("bytes_more", "bytes"), ("hf_more", "hf:tok-gpt2/tokenizer.json"), ("own_more", "gpt2:own")]:
+    check_chat(name, "llama3", spec, "--add-special", ",".join(CHAT_SPECIALS))
 check_others()
+check_grown()
 print(f"{failed} failed")
 sys.exit(failed > 0)

@@ -60,7 +60,7 @@ static void another(const char *a, const char *b) {
 
 static void ours_are_known_again(void **state) {
   (void)state;
-  static const char *const begins[] = {NULL, "<s>", "<|begin_of_text|>", "Below"};
+  static const char *const begins[] = {NULL, "<s>", "<|begin_of_text|>"};
   const char *name;
   for (int i = 0; (name = gd_template_known(i)); i++)
     for (size_t b = 0; b < 3; b++) {
@@ -74,6 +74,27 @@ static void ours_are_known_again(void **state) {
       gd_bytes_free(&text);
       gd_template_free(&layout);
     }
+}
+
+static void expect_begin(const char *name, const char *bos, const char *wanted) {
+  gd_template layout;
+  gd_bytes text = {0};
+  ok(gd_template_open(name, &layout));
+  ok(gd_chat_template_write(&layout, bos, &text));
+  if (strncmp(text.bytes, wanted, strlen(wanted)) != 0) fail_msg("%s, expected %s", text.bytes, wanted);
+  gd_bytes_free(&text);
+  gd_template_free(&layout);
+}
+
+static void what_begins_a_text_stands_once(void **state) {
+  (void)state;
+  expect_begin("llama3", "<|begin_of_text|>", "{{ bos_token }}{% for");
+  expect_begin("llama3", "<s>", "{{ bos_token }}{{ \"<|begin_of_text|>\" }}{% for");
+  expect_begin("llama3", NULL, "{{ \"<|begin_of_text|>\" }}{% for");
+  expect_begin("chatml", "<s>", "{{ bos_token }}{% for");
+  expect_begin("chatml", NULL,
+               "{% for message in messages %}{% if message['role'] == 'system' %}{{ \"<|im_start|>system\\n\" + "
+               "message['content'] + \"<|im_end|>\\n\" }}{% elif");
 }
 
 static void others_words_for_them_are_known(void **state) {
@@ -121,6 +142,7 @@ static void one_form_for_the_same_words(void **state) {
   another("{{ 'a' if b else 'c' + 'd' }}", "{{ 'a' if b else 'c' }}d");
   another("{{ 'a' * 2 + 'b' }}", "{{ 'a' * 2 }}b");
   same("{{ f('a' + b) + 'c' }}", "{{ f('a' + b) }}c");
+  another("{{ [a + 'x' + b] }}", "{{ [a }}x{{ b] }}");
   another("{{ f('a' + b) }}", "{{ f('a') + b }}");
   another("{{ 'x }} y' }}", "x }} y{{ '' }} ");
   same("{{ 'x }} y' }}", "x }} y");
@@ -184,6 +206,7 @@ static void a_folder_has_one_place_for_it(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(ours_are_known_again),
+      cmocka_unit_test(what_begins_a_text_stands_once),
       cmocka_unit_test(others_words_for_them_are_known),
       cmocka_unit_test(one_form_for_the_same_words),
       cmocka_unit_test(a_folder_has_one_place_for_it),

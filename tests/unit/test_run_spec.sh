@@ -90,10 +90,12 @@ timeout 60 mpirun --allow-run-as-root --oversubscribe --bind-to none -np 2 "$bin
 expect 64 'model.layers: found 3 \(--num-layers\), expected 2' train --config second.yaml --num-layers 3 --dry-run
 sed 's/dropout: 0.1/context: 64/' second.yaml >third.yaml
 expect 64 'model.context: found 64 \(third.yaml:3\), expected 16' data at --config third.yaml --step 0
-for key in heads=4 kv_heads=1 width=64 head_size=8 ffn=64 vocabulary=300 norm=rmsnorm activation=gelu position=rotary bias=false \
+for key in heads=4 kv_heads=1 width=64 head_size=8 ffn=64 vocabulary=200 norm=rmsnorm activation=gelu position=rotary bias=false \
   tied_head=false norm_epsilon=1e-6 rope_theta=500; do
   expect 64 "model.${key%%=*}: found .* \\(--set\\), expected .* as in model.init_from first" train --config second.yaml --set "model.$key" --dry-run
 done
+expect 64 "model.vocabulary: found 300, expected 257 as in model.init_from first, or the 257 of the data's tokenizer" \
+  train --config second.yaml --set model.vocabulary=300 --dry-run
 # What is said again is no contradiction, nor a zero that comes to the same; nor what the weights do not fix.
 expect 0 '' train --config second.yaml --set model.layers=2 --set model.kv_heads=0 --set model.head_size=0 --set model.ffn=128 \
   --set model.vocabulary=0 --set model.norm_epsilon=0.00001 --set model.init_std=0.3
