@@ -36,6 +36,7 @@ typedef struct task {
   int64_t item_count, next, done;
   gd_written *texts; /* [batch] */
   int64_t *writing;  /* [batch] the item that is written there; -1: none */
+  gd_start *starts;  /* [batch] scratch */
   double seconds;
 } task;
 
@@ -118,13 +119,13 @@ static gd_status read_prompts(task *t) {
 
 /* ---- texts ---- */
 
-static gd_status begin(task *t, int64_t group) {
+static gd_start take(task *t, int64_t group) {
   gd_generate *g = t->g;
   const example *e = &t->examples[t->items[t->next].first];
   gd_request request = {.prompt = {.ids = t->tokens.ids + e->first, .count = (size_t)e->prompt}, .seed = (uint64_t)g->seed};
   request.max_new_tokens = gd_generate_most(g, -1, request.prompt.count);
   t->writing[group] = t->next++;
-  return gd_generate_begin(g, &request, (int32_t)group * gd_generate_width(g), &t->texts[group]);
+  return (gd_start){request, (int32_t)group * gd_generate_width(g), &t->texts[group]};
 }
 
 /* Texts that have stopped leave their slots. */
@@ -145,20 +146,30 @@ static gd_status collect(task *t) {
   return GD_OK;
 }
 
+/* Prompts for all slots that are free. */
+static gd_status begin(task *t) {
+  int32_t count;
+  do {
+    count = 0;
+    for (int64_t group = 0; group < t->g->batch; group++)
+      if (t->writing[group] < 0 && t->next < t->item_count) t->starts[count++] = take(t, group);
+    if (count) GD_TRY(gd_generate_begin(t->g, t->starts, count));
+    GD_TRY(collect(t)); /* a text may end with its first token */
+  } while (count);
+  return GD_OK;
+}
+
 static gd_status write_texts(task *t) {
   gd_generate *g = t->g;
   double start = gd_machine_seconds();
   bool stop = false;
   t->texts = calloc((size_t)g->batch, sizeof *t->texts);
   t->writing = malloc((size_t)g->batch * sizeof *t->writing);
-  if (!t->texts || !t->writing) return gd_fail(GD_NO_MEMORY, "no memory for %lld texts", (long long)g->batch);
+  t->starts = calloc((size_t)g->batch, sizeof *t->starts);
+  if (!t->texts || !t->writing || !t->starts) return gd_fail(GD_NO_MEMORY, "no memory for %lld texts", (long long)g->batch);
   for (int64_t group = 0; group < g->batch; group++) t->writing[group] = -1;
   while (t->done < t->item_count && !stop) {
-    for (int64_t group = 0; group < g->batch; group++)
-      while (t->writing[group] < 0 && t->next < t->item_count) {
-        GD_TRY(begin(t, group));
-        GD_TRY(collect(t)); /* a text may end with its first token */
-      }
+    GD_TRY(begin(t));
     GD_TRY(gd_generate_step(g));
     GD_TRY(collect(t));
     GD_TRY(gd_generate_stop_asked(g, &stop));
@@ -274,5 +285,6 @@ gd_status gd_eval_generation(gd_generate *g, const gd_eval_generation_options *o
   free(t.items);
   free(t.texts);
   free(t.writing);
+  free(t.starts);
   return status;
 }

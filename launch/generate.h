@@ -48,6 +48,13 @@ typedef struct gd_written {
   double score; /* log-likelihood; of a beam its score */
 } gd_written;
 
+/* A request and the texts that are to become of it. */
+typedef struct gd_start {
+  gd_request request; /* its prompt is lent */
+  int32_t first_slot;
+  gd_written *texts;
+} gd_start;
+
 /* ---- generate_open.c ---- */
 
 /* The defaults of gptdist-generate. Local. */
@@ -70,10 +77,10 @@ GD_CHECKED gd_status gd_prompt_need_template(gd_generate *g);
 /* New tokens that a prompt of `count` ids may get, by --max-new-tokens (or `own`, where it is not -1) and --max-length. */
 int64_t gd_generate_most(const gd_generate *g, int64_t own, size_t count);
 
-/* Begins the texts of a request in slots first_slot on, --samples of them, or the best of --beams; the prompt was checked.
- * gd_generate_step makes the next token of every text in a slot that has not stopped (a beam search makes a step). Collective
- * over tensor. */
-GD_CHECKED gd_status gd_generate_begin(gd_generate *g, const gd_request *request, int32_t first_slot, gd_written *texts);
+/* Begins the texts of requests, each in slots first_slot on, --samples of them, or the best of --beams; the prompts were
+ * checked and are read together. gd_generate_step makes the next token of every text in a slot that has not stopped (a beam
+ * search makes a step). Collective over tensor. */
+GD_CHECKED gd_status gd_generate_begin(gd_generate *g, const gd_start *starts, int32_t count);
 GD_CHECKED gd_status gd_generate_step(gd_generate *g);
 /* A beam search that is stopped gives what it has. Local. */
 GD_CHECKED gd_status gd_generate_interrupt(gd_generate *g, gd_written *text);

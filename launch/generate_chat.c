@@ -71,7 +71,8 @@ static gd_status answer(gd_generate *g, talk *t, gd_written *w) {
   size_t printed = 0;
   gd_status status = encode_talk(g, t, &request.prompt);
   request.max_new_tokens = gd_generate_most(g, -1, request.prompt.count);
-  if (status == GD_OK) status = gd_generate_begin(g, &request, 0, w);
+  gd_start start = {request, 0, w};
+  if (status == GD_OK) status = gd_generate_begin(g, &start, 1);
   while (status == GD_OK) {
     bool stop;
     print_settled(g, w, &printed);

@@ -27,6 +27,7 @@ typedef struct lines {
   const char *name;                 /* of the file */
   record *first, *last;             /* in order of input */
   record **in_groups;               /* [batch]: whose slots they are, or NULL */
+  gd_start *starts;                 /* [batch], scratch */
   int64_t read, bad, texts, tokens; /* lines and bad ones; texts and tokens made */
   bool end;
   char first_bad[600];
@@ -223,35 +224,49 @@ static gd_status print_done(lines *l) {
   return GD_OK;
 }
 
-/* Gives free slots to new records, as long as there are both. Waits for a line only where nothing else is to be done. */
+/* The next record that is of use, for a group of slots; *dry: no line is there. Waits for one only where nothing else is to be
+ * done. */
+static gd_status take_record(lines *l, int64_t group, bool *dry) {
+  gd_generate *g = l->g;
+  while (!l->in_groups[group] && !l->end && !*dry) {
+    gd_bytes line = {0};
+    bool busy = false;
+    for (int64_t i = 0; i < g->batch; i++) busy = busy || l->in_groups[i];
+    gd_input_kind kind;
+    GD_TRY(gd_input_next(&l->input, g->model.session, !busy, &kind, &line));
+    l->end = kind == GD_INPUT_END;
+    *dry = kind != GD_INPUT_LINE;
+    l->read += !*dry;
+    record *r = 0;
+    gd_status status = !*dry && line.count ? add_record(l, &line, &r) : GD_OK;
+    gd_bytes_free(&line);
+    GD_TRY(status);
+    if (r && r->texts) {
+      r->first_slot = (int32_t)group * gd_generate_width(g);
+      l->in_groups[group] = r;
+    }
+    GD_TRY(print_done(l));
+  }
+  return GD_OK;
+}
+
+/* Gives free slots to new records, as long as there are both; their prompts are read together. */
 static gd_status fill(lines *l) {
   gd_generate *g = l->g;
-  for (int64_t group = 0; group < g->batch && !l->end; group++) {
-    while (!l->in_groups[group] && !l->end) {
-      gd_bytes line = {0};
-      bool busy = false;
-      for (int64_t i = 0; i < g->batch; i++) busy = busy || l->in_groups[i];
-      gd_input_kind kind;
-      GD_TRY(gd_input_next(&l->input, g->model.session, !busy, &kind, &line));
-      l->end = kind == GD_INPUT_END;
-      if (kind != GD_INPUT_LINE) {
-        gd_bytes_free(&line);
-        return GD_OK;
-      }
-      l->read++;
-      record *r = 0;
-      gd_status status = line.count ? add_record(l, &line, &r) : GD_OK;
-      gd_bytes_free(&line);
-      GD_TRY(status);
-      if (r && r->texts) {
-        r->first_slot = (int32_t)group * gd_generate_width(g);
-        l->in_groups[group] = r;
-        GD_TRY(gd_generate_begin(g, &r->request, r->first_slot, r->texts));
-      }
-      GD_TRY(collect(l)); /* a text may end with its first token */
-      GD_TRY(print_done(l));
+  bool dry = false;
+  int32_t count;
+  do {
+    count = 0;
+    for (int64_t group = 0; group < g->batch && !l->end && !dry; group++) {
+      if (l->in_groups[group]) continue;
+      GD_TRY(take_record(l, group, &dry));
+      const record *r = l->in_groups[group];
+      if (r) l->starts[count++] = (gd_start){r->request, r->first_slot, r->texts};
     }
-  }
+    if (count) GD_TRY(gd_generate_begin(g, l->starts, count));
+    GD_TRY(collect(l)); /* a text may end with its first token */
+    GD_TRY(print_done(l));
+  } while (count && !l->end && !dry);
   return GD_OK;
 }
 
@@ -285,7 +300,9 @@ gd_status gd_generate_lines(gd_generate *g) {
   lines l = {.g = g, .name = strcmp(g->jsonl, "-") ? g->jsonl : "standard input"};
   gd_status status = gd_session_agree(g->model.session, gd_input_open(&l.input, g->jsonl, g->first));
   l.in_groups = calloc((size_t)g->batch, sizeof *l.in_groups);
-  if (status == GD_OK && !l.in_groups) status = gd_fail(GD_NO_MEMORY, "no memory for %lld records", (long long)g->batch);
+  l.starts = calloc((size_t)g->batch, sizeof *l.starts);
+  if (status == GD_OK && (!l.in_groups || !l.starts))
+    status = gd_fail(GD_NO_MEMORY, "no memory for %lld records", (long long)g->batch);
   if (status == GD_OK) status = run(&l);
   while (l.first) {
     record *r = l.first;
@@ -293,6 +310,7 @@ gd_status gd_generate_lines(gd_generate *g) {
     free_record(r, gd_generate_texts(g));
   }
   free(l.in_groups);
+  free(l.starts);
   gd_input_close(&l.input);
   return status;
 }

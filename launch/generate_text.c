@@ -102,18 +102,16 @@ static gd_status begin_search(gd_generate *g, const gd_request *request, gd_writ
   return g->search.over ? take_best(g, w) : GD_OK;
 }
 
-gd_status gd_generate_begin(gd_generate *g, const gd_request *request, int32_t first_slot, gd_written *texts) {
-  int32_t count = gd_generate_texts(g), *first = g->next;
-  gd_sampling *sampling = calloc((size_t)count, sizeof *sampling);
-  if (!sampling) return gd_fail(GD_NO_MEMORY, "no memory for %d samples", count);
-  gd_status status = GD_OK;
-  for (int32_t i = 0; i < count; i++) {
-    gd_written *w = &texts[i];
+/* The texts of a request before their first token, and how each is drawn. */
+static void set_up(gd_generate *g, const gd_start *start, gd_sampling *sampling) {
+  const gd_request *request = &start->request;
+  for (int32_t i = 0; i < gd_generate_texts(g); i++) {
+    gd_written *w = &start->texts[i];
     gd_written_free(w);
     w->previous = request->prompt.ids[request->prompt.count - 1];
     w->most = request->max_new_tokens;
     if (w->most == 0) stop_by(w, limit_of(g, w));
-    g->in_slots[first_slot + i] = w;
+    g->in_slots[start->first_slot + i] = w;
     sampling[i] = (gd_sampling){.temperature = g->temperature, .top_k = (int32_t)g->top_k, .top_p = g->top_p};
     sampling[i].seed = request->seed;
     sampling[i].stream = (uint32_t)i;
@@ -123,16 +121,37 @@ gd_status gd_generate_begin(gd_generate *g, const gd_request *request, int32_t f
     sampling[i].ends = g->ends;
     sampling[i].scored = g->rank_by != NULL;
   }
-  if (request->max_new_tokens > 0 && g->beams > 1) status = begin_search(g, request, texts);
-  if (request->max_new_tokens > 0 && g->beams == 1) {
-    status = gd_generator_prompt(&g->generator, first_slot, count, sampling, request->prompt.ids,
-                                 (int64_t)request->prompt.count, first);
-    for (int32_t i = 0; i < count && status == GD_OK; i++) {
-      texts[i].score = g->generator.slots[first_slot + i].log_likelihood;
-      status = add_token(g, &texts[i], first[i]);
+}
+
+/* Reads the prompts of those that want a token, and adds it. */
+static gd_status read_starts(gd_generate *g, const gd_start *starts, int32_t count, gd_sampling *sampling, gd_prompt *prompts) {
+  int32_t texts = gd_generate_texts(g), wanted = 0;
+  for (int32_t k = 0; k < count; k++) {
+    const gd_request *request = &starts[k].request;
+    set_up(g, &starts[k], sampling + k * texts);
+    if (request->max_new_tokens == 0) continue;
+    prompts[wanted++] =
+        (gd_prompt){starts[k].first_slot, texts, sampling + k * texts, request->prompt.ids, (int64_t)request->prompt.count};
+  }
+  if (wanted && g->beams == 1) GD_TRY(gd_generator_prompts(&g->generator, prompts, wanted));
+  for (int32_t k = 0; k < count; k++) {
+    if (starts[k].request.max_new_tokens > 0 && g->beams > 1) GD_TRY(begin_search(g, &starts[k].request, starts[k].texts));
+    for (int32_t i = 0; starts[k].request.max_new_tokens > 0 && g->beams == 1 && i < texts; i++) {
+      const gd_slot_text *slot = &g->generator.slots[starts[k].first_slot + i];
+      starts[k].texts[i].score = slot->log_likelihood;
+      GD_TRY(add_token(g, &starts[k].texts[i], slot->tokens[slot->known - 1]));
     }
   }
+  return GD_OK;
+}
+
+gd_status gd_generate_begin(gd_generate *g, const gd_start *starts, int32_t count) {
+  gd_sampling *sampling = calloc((size_t)count * (size_t)gd_generate_texts(g), sizeof *sampling);
+  gd_prompt *prompts = calloc((size_t)count, sizeof *prompts);
+  gd_status status = sampling && prompts ? read_starts(g, starts, count, sampling, prompts)
+                                         : gd_fail(GD_NO_MEMORY, "no memory for %d requests", count);
   free(sampling);
+  free(prompts);
   return status;
 }
 

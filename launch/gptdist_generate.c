@@ -164,7 +164,8 @@ static gd_status run_texts(gd_generate *g, const gd_request *request, gd_written
   printed p = {.ids = 0};
   bool streams = gd_generate_texts(g) == 1;
   double start = gd_machine_seconds(), first_token = 0;
-  gd_status status = gd_generate_begin(g, request, 0, texts);
+  gd_start begun = {*request, 0, texts};
+  gd_status status = gd_generate_begin(g, &begun, 1);
   first_token = gd_machine_seconds();
   if (status == GD_OK) status = echo_prompt(g, &request->prompt, &p.held);
   while (status == GD_OK) {

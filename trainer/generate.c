@@ -11,7 +11,7 @@ gd_status gd_generator_open(gd_model *model, gd_generator *out) {
   *out = (gd_generator){.model = model};
   out->slots = calloc(slots, sizeof *out->slots);
   out->parts = calloc(slots, sizeof *out->parts);
-  out->tokens = calloc(slots, sizeof *out->tokens);
+  out->tokens = calloc((size_t)model->activations.rows, sizeof *out->tokens);
   out->logits = malloc(slots * vocabulary * sizeof *out->logits);
   out->raw = malloc(threads * vocabulary * sizeof *out->raw);
   out->candidates = malloc(threads * vocabulary * sizeof *out->candidates);
@@ -89,27 +89,58 @@ static int64_t common_tokens(const gd_generator *generator, int32_t slot, const 
   return same;
 }
 
-gd_status gd_generator_prompt(gd_generator *generator, int32_t first_slot, int32_t texts, const gd_sampling *sampling,
-                              const int32_t *tokens, int64_t count, int32_t *first) {
+/* Reads prompts[count] into their first slots; logits of prompt i become row i. A call is filled with rows of one prompt after
+ * the other, so they end in their order. */
+static gd_status read_prompts(gd_generator *generator, const gd_prompt *prompts, int32_t count) {
   gd_model *model = generator->model;
-  size_t vocabulary = (size_t)model->layout.spec.model.vocabulary;
-  int64_t stands = common_tokens(generator, first_slot, tokens, count);
-  GD_TRY(gd_generator_read(model, first_slot, stands, tokens, count, generator->logits));
-  for (int32_t i = 0; i < texts; i++) {
-    gd_slot_text *text = &generator->slots[first_slot + i];
-    if (i > 0) {
-      GD_TRY(gd_model_copy_slot(model, first_slot, first_slot + i));
-      memcpy(generator->logits + (size_t)i * vocabulary, generator->logits, vocabulary * sizeof(float));
+  const int32_t *lengths = model->cache.lengths;
+  int64_t most = model->activations.rows, vocabulary = model->layout.spec.model.vocabulary;
+  for (int32_t at = 0, done = 0; at < count; at += done) {
+    int64_t rows = 0;
+    int32_t parts = 0;
+    done = 0;
+    for (int32_t i = at; i < count && rows < most; i++) {
+      const gd_prompt *p = &prompts[i];
+      int64_t stands = lengths[p->first_slot], left = p->count - stands, now = left < most - rows ? left : most - rows;
+      memcpy(generator->tokens + rows, p->tokens + stands, (size_t)now * sizeof *p->tokens);
+      generator->parts[parts++] = (gd_infer_part){p->first_slot, (int32_t)now, now == left};
+      rows += now;
+      done += now == left;
     }
-    memcpy(text->tokens, tokens, (size_t)count * sizeof *tokens);
-    text->sampling = sampling[i];
-    text->known = count;
+    GD_TRY(gd_model_infer(model, generator->parts, parts, generator->tokens, generator->logits + at * vocabulary));
+  }
+  return GD_OK;
+}
+
+/* The texts of a prompt, whose logits are row `from` and become rows `to` on. */
+static gd_status begin_texts(gd_generator *generator, const gd_prompt *prompt, int32_t from, int32_t to) {
+  size_t vocabulary = (size_t)generator->model->layout.spec.model.vocabulary;
+  for (int32_t i = prompt->texts - 1; i >= 0; i--) {
+    gd_slot_text *text = &generator->slots[prompt->first_slot + i];
+    if (i > 0) GD_TRY(gd_model_copy_slot(generator->model, prompt->first_slot, prompt->first_slot + i));
+    memmove(generator->logits + (size_t)(to + i) * vocabulary, generator->logits + (size_t)from * vocabulary,
+            vocabulary * sizeof(float));
+    memcpy(text->tokens, prompt->tokens, (size_t)prompt->count * sizeof *prompt->tokens);
+    text->sampling = prompt->sampling[i];
+    text->known = prompt->count;
     text->new_tokens = 0;
     text->log_likelihood = 0;
-    generator->parts[i] = (gd_infer_part){first_slot + i, 1, 1};
+    generator->parts[to + i] = (gd_infer_part){prompt->first_slot + i, 1, 1};
   }
+  return GD_OK;
+}
+
+gd_status gd_generator_prompts(gd_generator *generator, const gd_prompt *prompts, int32_t count) {
+  int32_t texts = 0;
+  for (int32_t i = 0; i < count; i++) {
+    const gd_prompt *p = &prompts[i];
+    generator->model->cache.lengths[p->first_slot] = (int32_t)common_tokens(generator, p->first_slot, p->tokens, p->count);
+    texts += p->texts;
+  }
+  GD_TRY(read_prompts(generator, prompts, count));
+  /* From the last on: no row of logits goes where one stands that is still to be taken. */
+  for (int32_t i = count - 1, to = texts; i >= 0; i--) GD_TRY(begin_texts(generator, &prompts[i], i, to -= prompts[i].texts));
   draw_all(generator, generator->parts, texts);
-  for (int32_t i = 0; i < texts; i++) first[i] = generator->slots[first_slot + i].tokens[count];
   return GD_OK;
 }
 

@@ -18,7 +18,7 @@ typedef struct gd_generator {
   gd_model *model;
   gd_slot_text *slots;      /* [cache.slots] */
   gd_infer_part *parts;     /* [cache.slots] */
-  int32_t *tokens;          /* [cache.slots]: of the call at hand */
+  int32_t *tokens;          /* of the call at hand: as many as it may have rows */
   float *logits;            /* [cache.slots][V], host */
   float *raw;               /* [threads][V] */
   gd_candidate *candidates; /* [threads][V] */
@@ -36,11 +36,18 @@ GD_CHECKED gd_status gd_generator_check(const gd_model *model, const int32_t *to
 GD_CHECKED gd_status gd_generator_read(gd_model *model, int32_t slot, int64_t stands, const int32_t *tokens, int64_t count,
                                        float *logits);
 
-/* Begins `texts` texts (at least 1) with one prompt that was checked, in slots first_slot on, each by its sampling, and gives
- * the first token of each. Where the first slot holds the beginning of the prompt from before, that is not read again.
- * Collective over tensor. */
-GD_CHECKED gd_status gd_generator_prompt(gd_generator *generator, int32_t first_slot, int32_t texts,
-                                         const gd_sampling *sampling, const int32_t *tokens, int64_t count, int32_t *first);
+/* A prompt that was checked, and the texts that begin with it. */
+typedef struct gd_prompt {
+  int32_t first_slot, texts;   /* at least 1, in slots first_slot on */
+  const gd_sampling *sampling; /* [texts] */
+  const int32_t *tokens;       /* [count] */
+  int64_t count;
+} gd_prompt;
+
+/* Reads prompts[count], which have slots of their own, as many rows of them in one call as it takes, and draws the
+ * first token of each text. Where a prompt's first slot holds its beginning from before, that is not read again. Collective
+ * over tensor. */
+GD_CHECKED gd_status gd_generator_prompts(gd_generator *generator, const gd_prompt *prompts, int32_t count);
 
 /* next[i] = the next token of slots[i], of `count` different ones that have begun; -1: its context is full. Collective over
  * tensor. */

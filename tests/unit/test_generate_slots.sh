@@ -59,6 +59,17 @@ for ranks, options in ((1, drawn), (2, drawn), (1, ["--dtype", "bfloat16", "--to
         elif [a["token_ids"] for a in got][:len(want)] != want:
             fail(ranks, "ranks, batch", batch, options, "texts differ from those alone")
 
+# ---- prompts that are read together, over several calls, have the bits of each by itself ----
+lengths = [1, 127, 128, 129, 200, 3, 60, 130, 2, 300, 128, 128, 1, 64, 64, 5]
+path = write([{"token_ids": [1 + (7 * i + 11 * k * k) % 510 for i in range(n)], "max_new_tokens": 6 + k % 3, "id": k} for k, n in enumerate(lengths)])
+for more in (["--samples", 3], [], ["--dtype", "bfloat16"], ["--max-new-tokens", 1]):
+    want = run("--jsonl", path, "--batch", 1, "--rank-by", "loglikelihood", *more).stdout
+    for batch in (8, 5, 16):
+        if run("--jsonl", path, "--batch", batch, "--rank-by", "loglikelihood", *more).stdout != want:
+            fail("batch", batch, more, "other bits than one at a time")
+if want.count("loglikelihood") != len(lengths):
+    fail("too few texts", want)
+
 # ---- samples: the first is the one text; ranked by what they are worth ----
 one = answers(run("--prompt", "The dog", "--json", "--max-new-tokens", 12))[0]
 many = answers(run("--prompt", "The dog", "--json", "--max-new-tokens", 12, "--samples", 6))[0]["samples"]
