@@ -8,7 +8,7 @@
 
 #include "io/base/utf8.h"
 #include "launch/generate.h"
-#include "launch/generate_input.h"
+#include "launch/line_input.h"
 #include "launch/signals.h"
 #include "shard/base/log.h"
 
@@ -76,7 +76,7 @@ static gd_status answer(gd_generate *g, talk *t, gd_written *w) {
     bool stop;
     print_settled(g, w, &printed);
     if (w->stopped_by) break;
-    status = gd_generate_stop_asked(g, &stop);
+    status = gd_inference_stop_asked(g->model.session, &stop);
     if (status == GD_OK) status = stop ? gd_generate_interrupt(g, w) : gd_generate_step(g);
   }
   g->in_slots[0] = 0;

@@ -11,6 +11,7 @@
 #include "launch/console.h"
 #include "launch/data_brought.h"
 #include "launch/precision.h"
+#include "launch/signals.h"
 #include "shard/base/log.h"
 #include "trainer/source.h"
 
@@ -146,6 +147,15 @@ void gd_inference_close(gd_inference *inference) {
   gd_model_close(&inference->model);
   if (inference->tokenizer) gd_tokenizer_close(inference->tokenizer);
   inference->tokenizer = 0;
+}
+
+gd_status gd_inference_stop_asked(gd_session *session, bool *stop) {
+  int32_t ranks = gd_session_ranks(session), mine = gd_signals_pending() != 0, all[1024];
+  *stop = mine != 0;
+  if (ranks == 1 || ranks > 1024) return GD_OK;
+  GD_TRY(gd_session_all_gather(session, &mine, all, sizeof mine));
+  for (int32_t r = 0; r < ranks; r++) *stop = *stop || all[r];
+  return GD_OK;
 }
 
 gd_status gd_inference_parse_ids(const char *option, const char *text, gd_ids *out) {

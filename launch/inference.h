@@ -39,6 +39,9 @@ GD_CHECKED gd_status gd_inference_plan(gd_session *session, const gd_inference_o
                                        gd_memory out[GD_MEMORY_IDS]);
 void gd_inference_close(gd_inference *inference);
 
+/* A signal seen by any rank stops all at the same place. Collective over the job. */
+GD_CHECKED gd_status gd_inference_stop_asked(gd_session *session, bool *stop);
+
 /* Appends the ids of "1 2 3" (spaces or commas). GD_USAGE naming the option. Local. */
 GD_CHECKED gd_status gd_inference_parse_ids(const char *option, const char *text, gd_ids *out);
 
