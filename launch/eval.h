@@ -12,9 +12,11 @@ typedef struct gd_eval {
   gd_eval_texts_options texts;
   gd_generate generate; /* of --task generation, in place of model and evaluator */
   const char *task, *data, *token_ids, *prompt, *compare, *predictions;
+  const char *format, *text_field, *cut_end; /* predict */
   int64_t limit, length;
   bool first; /* rank 0 */
-  bool cut;   /* a signal ended it before its last item */
+  bool cut_head;
+  bool cut; /* a signal ended it before its last item */
   gd_inference model;
   gd_evaluator evaluator;
 } gd_eval;
@@ -33,5 +35,6 @@ GD_CHECKED gd_status gd_eval_perplexity(gd_eval *e);
 GD_CHECKED gd_status gd_eval_items(gd_eval *e); /* lambada, piqa, hellaswag */
 GD_CHECKED gd_status gd_eval_logits(gd_eval *e);
 GD_CHECKED gd_status gd_eval_classification(gd_eval *e);
+GD_CHECKED gd_status gd_eval_predict(gd_eval *e);
 
 #endif

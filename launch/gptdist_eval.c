@@ -12,9 +12,9 @@
 typedef struct task {
   const char *name;
   gd_status (*run)(gd_eval *e); /* NULL: generation, which opens its model itself */
-  int64_t slots;
-  bool any_head; /* a classifier will do */
-  bool no_data;  /* --data is not needed */
+  int64_t slots;                /* 0: --batch */
+  bool any_head;                /* a classifier will do */
+  bool no_data;                 /* --data is not needed */
 } task;
 
 static const task tasks[] = {
@@ -24,9 +24,10 @@ static const task tasks[] = {
     {"piqa", gd_eval_items, GD_TASK_ANSWERS, false, false},
     {"hellaswag", gd_eval_items, GD_TASK_ANSWERS, false, false},
     {"classification", gd_eval_classification, 1, true, false},
+    {"predict", gd_eval_predict, 0, true, true},
     {"generation", NULL, 0, false, false},
 };
-#define TASK_LIST "perplexity, logits, lambada, piqa, hellaswag, classification, generation, bleu, rouge or exact"
+#define TASK_LIST "perplexity, logits, lambada, piqa, hellaswag, classification, predict, generation, bleu, rouge or exact"
 
 static gd_status check_options(const gd_eval *e, const task **out) {
   const task *end = tasks + sizeof tasks / sizeof *tasks, *at = tasks;
@@ -76,7 +77,7 @@ static gd_status work(void *context, gd_session *session) {
   GD_TRY(check_options(e, &asked));
   e->options.context = e->length;
   if (!asked->run) return generation(e, session);
-  e->options.slots = asked->slots;
+  e->options.slots = asked->slots ? asked->slots : e->generate.batch;
   e->options.any_head = asked->any_head;
   GD_TRY(gd_inference_open(session, &e->options, &e->model));
   gd_status status = gd_evaluator_open(&e->model.model, &e->evaluator);
@@ -110,9 +111,16 @@ int main(int argc, char **argv) {
   const gd_option options[] = {
       {"--checkpoint", GD_OPTION_TEXT, &e.options.checkpoint, "DIR",
        "a checkpoint, RUN@best, RUN@STEP, a run or a Hugging Face model folder", 0, 0},
-      {"--task", GD_OPTION_TEXT, &e.task, "TASK", TASK_LIST, 0, 0},
+      {"--task", GD_OPTION_TEXT, &e.task, "TASK", "what is done, one of those above", 0, 0},
       {"--data", GD_OPTION_TEXT, &e.data, "F",
        "perplexity: a dataset, a split, a text; classification, generation: a split; others: JSON Lines", 0, 0},
+      {"--format", GD_OPTION_TEXT, &e.format, "jsonl|text", "predict: a record a line, or a text a line (by name, else jsonl)",
+       0, 0},
+      {"--text-field", GD_OPTION_TEXT, &e.text_field, "NAME", "predict: the field of a record that holds the text (text)", 0,
+       0},
+      {"--max-tokens", GD_OPTION_INTEGER, &e.length, "N",
+       "predict: cut texts to N tokens, as gptdist-data prepare did (the model's context)", 1, 1e8},
+      {"--cut", GD_OPTION_TEXT, &e.cut_end, "tail|head", "predict: the end of a text that goes (tail)", 0, 0},
       {"--token-ids", GD_OPTION_TEXT, &e.token_ids, "IDS", "logits: ids, \"1 2 3\"", 0, 0},
       {"--prompt", GD_OPTION_TEXT, &e.prompt, "TEXT", "logits: a text", 0, 0},
       {"--hypotheses", GD_OPTION_TEXT, &e.texts.hypotheses, "F",
@@ -133,14 +141,14 @@ int main(int argc, char **argv) {
        0},
       {"--predictions", GD_OPTION_TEXT, &e.predictions, "F", "classification, generation: write each answer there, JSON Lines",
        0, 0},
-      {"--batch", GD_OPTION_INTEGER, &e.generate.batch, "B", "generation: texts at once (8)", 1, 4096},
+      {"--batch", GD_OPTION_INTEGER, &e.generate.batch, "B", "generation, predict: texts at once (8)", 1, 4096},
       {"--max-new-tokens", GD_OPTION_INTEGER, &e.generate.max_new_tokens, "N", "generation: tokens of a text (256)", 1, 1e9},
       {"--beams", GD_OPTION_INTEGER, &e.generate.beams, "B", "generation: beam search; 1: the most likely token (1)", 1,
        GD_MOST_BEAMS},
       {"--length-penalty", GD_OPTION_NUMBER, &e.generate.length_penalty, "P", "of beams, as gptdist-generate has it (1)", -100,
        100},
-      {"--limit", GD_OPTION_INTEGER, &e.limit, "N", "only the first N windows, items, documents or prompts; 0 = all (0)", 0,
-       9e15},
+      {"--limit", GD_OPTION_INTEGER, &e.limit, "N", "only the first N windows, items, documents, prompts or lines; 0 = all (0)",
+       0, 9e15},
       {"--length", GD_OPTION_INTEGER, &e.length, "N", "tokens of a window; 0 = the model's context (0)", 0, 1e8},
       {"--tensor", GD_OPTION_INTEGER, &e.options.tensor, "N", "ranks that share the model; 0 = all (0)", 0, 1e6},
       {"--tokenizer", GD_OPTION_TEXT, &e.options.tokenizer, "SPEC",
@@ -155,6 +163,7 @@ int main(int argc, char **argv) {
       .purpose = "scores a trained model",
       .usage =
           "--checkpoint DIR --task perplexity|logits|lambada|piqa|hellaswag|classification|generation [--data F]\n"
+          "       gptdist-eval --checkpoint DIR --task predict < new.jsonl > labelled.jsonl\n"
           "       gptdist-eval --task bleu|rouge|exact --hypotheses F --references F...",
       .takes_arguments = true, /* --references F F F */
       .more =
@@ -166,10 +175,14 @@ int main(int argc, char **argv) {
           "likely\n"
           "token each time, and they are scored as bleu, rouge and exact do.\n"
           "classification: the report of scikit-learn and the confusion matrix; with --compare also McNemar's exact test.\n"
+          "predict: lines with labels, in order, as they come; each text's is what it would be alone. A line that is no use "
+          "has an\n"
+          "\"error\" in its place and is told with file and line; the others are done, and the exit code is 65.\n"
           "bleu, rouge and exact need no model. bleu is sacreBLEU's, rouge is rouge-score's without stemmer, exact compares as "
           "SQuAD\n"
           "does, and by the last number. Several files of references: a text may be like any of them.\n"
-          "Ctrl-C, TERM or USR1 once: the score of what is done is printed, and the exit code is 128 + the signal's number.",
+          "Ctrl-C, TERM or USR1 once: what is done is printed, the score of it, and the exit code is 128 + the signal's "
+          "number.",
       .options = options};
   gd_launch_environment environment;
   bool done = false;

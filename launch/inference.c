@@ -101,7 +101,9 @@ static gd_status find_model(gd_inference *inference, const gd_inference_options 
   if (inference->tokenizer && gd_tokenizer_vocabulary(inference->tokenizer) > inference->spec.model.vocabulary)
     return gd_fail_user(GD_USAGE, "the tokenizer has %d ids, but the model only %d",
                         gd_tokenizer_vocabulary(inference->tokenizer), inference->spec.model.vocabulary);
-  return GD_OK;
+  return gd_data_task_copy(
+      source->checkpoint ? &gd_checkpoint_manifest(source->checkpoint)->task : gd_huggingface_task(source->huggingface),
+      &inference->task);
 }
 
 gd_status gd_inference_plan(gd_session *session, const gd_inference_options *options, gd_spec *spec,
@@ -117,6 +119,7 @@ gd_status gd_inference_plan(gd_session *session, const gd_inference_options *opt
   gd_layout_free(&layout);
   gd_weight_source_close(&source);
   if (found.tokenizer) gd_tokenizer_close(found.tokenizer);
+  gd_data_task_free(&found.task);
   return gd_session_agree(session, status);
 }
 
@@ -147,6 +150,7 @@ void gd_inference_close(gd_inference *inference) {
   gd_model_close(&inference->model);
   if (inference->tokenizer) gd_tokenizer_close(inference->tokenizer);
   inference->tokenizer = 0;
+  gd_data_task_free(&inference->task);
 }
 
 gd_status gd_inference_stop_asked(gd_session *session, bool *stop) {

@@ -4,6 +4,7 @@
 #define GD_LAUNCH_INFERENCE_H
 
 #include "comm/session.h"
+#include "io/data/task.h"
 #include "io/tokenizer/tokenizer.h"
 #include "shard/memory.h"
 #include "trainer/model.h"
@@ -27,6 +28,7 @@ typedef struct gd_inference {
   gd_mesh mesh;
   gd_model model;
   gd_tokenizer *tokenizer; /* NULL: none was found and none was named */
+  gd_data_task task;       /* that the model was trained for, a classifier's labels among it */
 } gd_inference;
 
 enum { GD_INFERENCE_ROWS = 128 }; /* tokens a pass of a prompt */
