@@ -149,7 +149,7 @@ for ranks in (1, 2):
 def service(*options, ranks=1):
     pipe = subprocess.PIPE
     started = subprocess.Popen(command("--checkpoint", "one", "--task", "predict", *options, ranks=ranks), stdin=pipe, stdout=pipe, stderr=pipe, text=True)
-    watch = threading.Timer(60, started.kill)
+    watch = threading.Timer(30, started.kill)
     watch.start()
     return started, watch
 
