@@ -22,6 +22,7 @@ typedef struct question {
 typedef struct predictor {
   gd_eval *e;
   const char *field;
+  int32_t most; /* tokens of a text; a longer one is cut */
   gd_lines lines;
   question **round; /* [batch * data ranks]: of question i the answer is on data rank i % data ranks */
   gd_scored *texts; /* [batch]: of this rank */
@@ -42,10 +43,9 @@ static bool is_kept(const char *key) {
 }
 
 static gd_status encode(predictor *p, const char *text, size_t count, question *q) {
-  const gd_inference *model = &p->e->model;
   bool cut;
   if (gd_corpus_is_empty(text, count)) return gd_fail_user(GD_BAD_DATA, "the text is empty");
-  GD_TRY(gd_label_text_encode(model->tokenizer, text, count, model->model.cache.capacity, p->e->cut_head, &q->ids, &cut));
+  GD_TRY(gd_label_text_encode(p->e->model.tokenizer, text, count, p->most, p->e->cut_head, &q->ids, &cut));
   p->cut += cut;
   return GD_OK;
 }
@@ -147,8 +147,7 @@ static gd_status run(predictor *p) {
   double seconds = gd_machine_seconds() - start;
   if (p->e->first && p->answered > 0)
     gd_log(GD_LOG_INFO, "%lld texts in %.2f s (%.1f texts/s, waiting included), %lld of them cut to %d tokens",
-           (long long)p->answered, seconds, seconds > 0 ? (double)p->answered / seconds : 0.0, (long long)p->cut,
-           p->e->model.model.cache.capacity);
+           (long long)p->answered, seconds, seconds > 0 ? (double)p->answered / seconds : 0.0, (long long)p->cut, p->most);
   return gd_lines_verdict(&p->lines);
 }
 
@@ -198,6 +197,7 @@ gd_status gd_eval_predict(gd_eval *e) {
   bool texts = false;
   if (!e->data) e->data = "-";
   gd_status status = check(e, &texts);
+  p.most = e->length || e->model.trained > e->model.model.cache.capacity ? e->model.model.cache.capacity : e->model.trained;
   if (status == GD_OK) status = open_round(&p);
   status = gd_session_agree(e->model.session, status);
   if (status == GD_OK) {

@@ -119,7 +119,7 @@ int main(int argc, char **argv) {
       {"--text-field", GD_OPTION_TEXT, &e.text_field, "NAME", "predict: the field of a record that holds the text (text)", 0,
        0},
       {"--max-tokens", GD_OPTION_INTEGER, &e.length, "N",
-       "predict: cut texts to N tokens, as gptdist-data prepare did (the model's context)", 1, 1e8},
+       "predict: cut texts to N tokens, as gptdist-data prepare did (a sequence of the training)", 1, 1e8},
       {"--cut", GD_OPTION_TEXT, &e.cut_end, "tail|head", "predict: the end of a text that goes (tail)", 0, 0},
       {"--token-ids", GD_OPTION_TEXT, &e.token_ids, "IDS", "logits: ids, \"1 2 3\"", 0, 0},
       {"--prompt", GD_OPTION_TEXT, &e.prompt, "TEXT", "logits: a text", 0, 0},

@@ -101,9 +101,9 @@ static gd_status find_model(gd_inference *inference, const gd_inference_options 
   if (inference->tokenizer && gd_tokenizer_vocabulary(inference->tokenizer) > inference->spec.model.vocabulary)
     return gd_fail_user(GD_USAGE, "the tokenizer has %d ids, but the model only %d",
                         gd_tokenizer_vocabulary(inference->tokenizer), inference->spec.model.vocabulary);
-  return gd_data_task_copy(
-      source->checkpoint ? &gd_checkpoint_manifest(source->checkpoint)->task : gd_huggingface_task(source->huggingface),
-      &inference->task);
+  const gd_manifest *manifest = source->checkpoint ? gd_checkpoint_manifest(source->checkpoint) : NULL;
+  inference->trained = manifest && !manifest->imported ? manifest->spec.batch.sequence : inference->spec.model.context;
+  return gd_data_task_copy(manifest ? &manifest->task : gd_huggingface_task(source->huggingface), &inference->task);
 }
 
 gd_status gd_inference_plan(gd_session *session, const gd_inference_options *options, gd_spec *spec,

@@ -29,6 +29,7 @@ typedef struct gd_inference {
   gd_model model;
   gd_tokenizer *tokenizer; /* NULL: none was found and none was named */
   gd_data_task task;       /* that the model was trained for, a classifier's labels among it */
+  int32_t trained;         /* tokens of a sequence in its training; of a model of others its context */
 } gd_inference;
 
 enum { GD_INFERENCE_ROWS = 128 }; /* tokens a pass of a prompt */

@@ -34,7 +34,7 @@ train() { # NAME DATA SETTING...
 }
 train one colours
 train several weather
-train binary two finetune.loss=sigmoid
+train binary two finetune.loss=sigmoid batch.sequence=16 run.steps=30
 train language plain run.steps=1
 "$bin/gptdist-ckpt" export-hf one folder --dtype float32 >out 2>&1 || { cat out; exit 1; }
 
@@ -100,9 +100,10 @@ records, first = same("one", "colours", head, "float32")
 check(all(float(a["probability"]) == max(map(float, a["probabilities"])) for a in answers(first)), "the probability is not the largest")
 check(all(a["predicted"] == ["blue", "green", "red"][a["probabilities"].index(a["probability"])] for a in answers(first)), "another label than the likeliest")
 same("several", "weather", [], "float32")
-same("binary", "two", ["--max-tokens", 16], "float32")
+same("binary", "two", [], "float32")  # batch.sequence
 same("one", "colours", head, "bfloat16")
 check(answers(predict("one", text=records).stdout) != answers(first), "--max-tokens and --cut change nothing")
+check("of them cut to 16 tokens" in predict("binary", text=records).stderr, "texts are cut to another length than a sequence of the training")
 check(predict("folder", *head, text=records).stdout == first, "a model folder gives other answers")
 check(predict("one", *head, "--tensor", 1, text=records, ranks=2).stdout == first, "two data ranks give other answers")
 check(predict("one", *head, "--tensor", 1, "--batch", 2, text=records, ranks=3).stdout == first, "three data ranks give other answers")
