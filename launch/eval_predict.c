@@ -118,7 +118,7 @@ static gd_status tell(predictor *p) {
     int32_t place[GD_AXES] = {0}, data = model->mesh.size[GD_AXIS_DATA];
     place[GD_AXIS_DATA] = i % data;
     int64_t row = gd_mesh_rank(&model->mesh, place) * p->e->generate.batch + i / data;
-    GD_TRY(gd_bytes_printf(out, "{%s,", q->kept.bytes));
+    GD_TRY(q->kept.count ? gd_bytes_printf(out, "{%s,", q->kept.bytes) : gd_bytes_append(out, "{", 1));
     GD_TRY(gd_eval_classes_answer(task, p->all + row * task->label_count, out));
     GD_TRY(gd_bytes_append(out, "}", 1));
   }

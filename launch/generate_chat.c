@@ -36,6 +36,7 @@ static gd_status add_turn(talk *t, gd_turn_role role, const char *text, size_t c
 
 /* Forgets turns [first, first + count). */
 static void forget(talk *t, int32_t first, int32_t count) {
+  if (count == 0) return;
   for (int32_t i = first; i < first + count; i++) free((char *)(uintptr_t)t->turns[i].text);
   memmove(t->turns + first, t->turns + first + count, (size_t)(t->count - first - count) * sizeof *t->turns);
   t->count -= count;

@@ -126,6 +126,8 @@ for options, stdin in ((["--data", "new.txt"], ""), (["--format", "text"], open(
 open("new.jsonl", "w").write('{"text": 1, "body": "abcred"}\r\n\n{"body": "abcred"}')
 out = predict("one", "--data", "new.jsonl", "--text-field", "body").stdout
 check(answers(out) == one * 2, "--text-field:", out)
+out = predict("one", "--text-field", "predicted", text='{"predicted": "abcred"}').stdout
+check(answers(out) == one and out.startswith('{"predicted":"'), "a record of nothing else:", out)
 out = predict("one", "--data", "new.txt", "--text-field", "body", code=65).stdout
 check("valid JSON" in json.loads(out.splitlines()[0])["error"], "a named field makes a file JSON Lines:", out)
 
