@@ -43,27 +43,30 @@ static gd_status find_split(const char *path, char out[GD_PATH_BYTES]) {
   return holds(path, "train", true) ? gd_path_join(out, GD_PATH_BYTES, path, "train") : GD_OK;
 }
 
-gd_status gd_data_labels(const char *path, gd_data_task *out) {
-  char folder[GD_PATH_BYTES];
+static gd_status labels_of_split(const char *folder, gd_data_task *out) {
   gd_split *split;
-  *out = (gd_data_task){0};
-  GD_TRY(find_split(path, folder));
-  if (!folder[0]) {
-    gd_checkpoint *checkpoint;
-    GD_TRY(peek(path, &checkpoint));
-    const char *data = gd_checkpoint_run_spec(checkpoint)->data.path[0];
-    gd_status status = find_split(data, folder);
-    if (status == GD_OK && !folder[0])
-      status = gd_fail_user(GD_USAGE, "%s: was trained on %s, and there is no dataset", path, data);
-    gd_checkpoint_close(checkpoint);
-    GD_TRY(status);
-  }
   GD_TRY(gd_split_open(folder, &split));
   gd_status status = gd_data_task_copy(gd_split_task(split), out);
   gd_split_close(split);
-  if (status == GD_OK && out->kind != GD_TASK_CLASSIFICATION)
-    status = gd_fail_user(GD_USAGE, "%s: has no labels, expected examples for classification", folder);
   return status;
+}
+
+static gd_status labels_of_checkpoint(const char *path, gd_data_task *out) {
+  gd_checkpoint *checkpoint;
+  GD_TRY(peek(path, &checkpoint));
+  gd_status status = gd_data_task_copy(&gd_checkpoint_manifest(checkpoint)->task, out);
+  gd_checkpoint_close(checkpoint);
+  return status;
+}
+
+gd_status gd_data_labels(const char *path, gd_data_task *out) {
+  char folder[GD_PATH_BYTES];
+  *out = (gd_data_task){0};
+  GD_TRY(find_split(path, folder));
+  GD_TRY(folder[0] ? labels_of_split(folder, out) : labels_of_checkpoint(path, out));
+  if (out->kind == GD_TASK_CLASSIFICATION) return GD_OK;
+  return gd_fail_user(GD_USAGE, "%s: has no labels, expected examples for classification, or a run that was trained on them",
+                      folder[0] ? folder : path);
 }
 
 static gd_status parse_layout(const gd_data_task *task, const char *where, gd_template *out) {

@@ -211,38 +211,50 @@ gd_status gd_eval_classes_json(const gd_predictions *predictions, const gd_predi
 
 /* ---- example by example ---- */
 
-static gd_status add_name(const gd_predictions *p, int32_t label, gd_bytes *out) {
-  return gd_json_quote(out, p->task->labels[label], strlen(p->task->labels[label]));
+static gd_status add_name(const gd_data_task *task, int32_t label, gd_bytes *out) {
+  return gd_json_quote(out, task->labels[label], strlen(task->labels[label]));
 }
 
 /* The names of all labels of which values[label_count] say yes. */
-static gd_status add_names(const gd_predictions *p, const float *values, bool (*says_yes)(float), gd_bytes *out) {
+static gd_status add_names(const gd_data_task *task, const float *values, bool (*says_yes)(float), gd_bytes *out) {
   bool first = true;
   GD_TRY(gd_bytes_append(out, "[", 1));
-  for (int32_t i = 0; i < p->task->label_count; i++) {
+  for (int32_t i = 0; i < task->label_count; i++) {
     if (!says_yes(values[i])) continue;
     if (!first) GD_TRY(gd_bytes_append(out, ",", 1));
-    GD_TRY(add_name(p, i, out));
+    GD_TRY(add_name(task, i, out));
     first = false;
   }
   return gd_bytes_append(out, "]", 1);
 }
 
+static gd_status add_probability(const char *before, float probability, gd_bytes *out) {
+  return isfinite(probability) ? gd_bytes_printf(out, "%s%.9g", before, (double)probability)
+                               : gd_bytes_printf(out, "%snull", before);
+}
+
+gd_status gd_eval_classes_answer(const gd_data_task *task, const float *probabilities, gd_bytes *out) {
+  int32_t classes = task->label_count, predicted = best(probabilities, classes);
+  GD_TRY(gd_bytes_printf(out, "\"predicted\":"));
+  GD_TRY(task->multiple ? add_names(task, probabilities, is_given, out) : add_name(task, predicted, out));
+  if (!task->multiple) GD_TRY(add_probability(",\"probability\":", probabilities[predicted], out));
+  GD_TRY(gd_bytes_printf(out, ",\"probabilities\":["));
+  for (int32_t i = 0; i < classes; i++) GD_TRY(add_probability(i ? "," : "", probabilities[i], out));
+  return gd_bytes_append(out, "]", 1);
+}
+
 static gd_status add_line(const gd_predictions *p, int64_t example, gd_bytes *out) {
   int32_t classes = p->task->label_count, label = 0;
-  const float *probabilities = p->probabilities + example * classes;
   GD_TRY(gd_bytes_printf(out, "{\"index\":%lld,\"label\":", (long long)example));
   if (p->task->multiple) {
-    GD_TRY(add_names(p, p->labels + example * classes, is_had, out));
+    GD_TRY(add_names(p->task, p->labels + example * classes, is_had, out));
   } else {
     GD_TRY(label_of(p, example, &label));
-    GD_TRY(add_name(p, label, out));
+    GD_TRY(add_name(p->task, label, out));
   }
-  GD_TRY(gd_bytes_printf(out, ",\"predicted\":"));
-  GD_TRY(p->task->multiple ? add_names(p, probabilities, is_given, out) : add_name(p, best(probabilities, classes), out));
-  GD_TRY(gd_bytes_printf(out, ",\"probabilities\":["));
-  for (int32_t i = 0; i < classes; i++) GD_TRY(gd_bytes_printf(out, "%s%.9g", i ? "," : "", (double)probabilities[i]));
-  return gd_bytes_append(out, "]}\n", 3);
+  GD_TRY(gd_bytes_append(out, ",", 1));
+  GD_TRY(gd_eval_classes_answer(p->task, p->probabilities + example * classes, out));
+  return gd_bytes_append(out, "}\n", 2);
 }
 
 gd_status gd_eval_classes_lines(const gd_predictions *predictions, gd_bytes *out) {

@@ -22,8 +22,12 @@ GD_CHECKED gd_status gd_eval_classes_text(const gd_predictions *predictions, con
 /* The same as one JSON document with a line end. */
 GD_CHECKED gd_status gd_eval_classes_json(const gd_predictions *predictions, const gd_predictions *before, gd_bytes *out);
 
-/* Appends a JSON document a line and example: index, label, predicted (names; of several labels lists of them), probabilities
- * (in the order of the labels). GD_NO_MEMORY; GD_BAD_DATA. */
+/* Appends what is predicted by probabilities[label_count] as members of a JSON object: predicted (a name, with its probability;
+ * of several labels a list of names), probabilities (in the order of the labels). GD_NO_MEMORY. */
+GD_CHECKED gd_status gd_eval_classes_answer(const gd_data_task *task, const float *probabilities, gd_bytes *out);
+
+/* Appends a JSON document a line and example: index, label (a name; of several labels a list), and these members. GD_NO_MEMORY;
+ * GD_BAD_DATA. */
 GD_CHECKED gd_status gd_eval_classes_lines(const gd_predictions *predictions, gd_bytes *out);
 
 #endif

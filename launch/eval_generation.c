@@ -172,7 +172,7 @@ static gd_status write_texts(task *t) {
     GD_TRY(begin(t));
     GD_TRY(gd_generate_step(g));
     GD_TRY(collect(t));
-    GD_TRY(gd_generate_stop_asked(g, &stop));
+    GD_TRY(gd_inference_stop_asked(g->model.session, &stop));
   }
   t->seconds = gd_machine_seconds() - start;
   return GD_OK;

@@ -90,39 +90,25 @@ static float sigmoid(double z) {
   return (float)(1 / (1 + exp(-z)));
 }
 
-/* From logits[outputs] to probabilities[label_count]; returns the loss. */
-static double answer(const gd_data_task *task, const float *logits, int32_t outputs, const float *labels,
-                     float *probabilities) {
+double gd_eval_labels_answer(const gd_data_task *task, const float *logits, int32_t outputs, const float *labels,
+                             float *probabilities) {
   double loss = 0, largest = -INFINITY, sum = 0;
   if (task->multiple) {
     for (int32_t i = 0; i < outputs; i++) {
       probabilities[i] = sigmoid((double)logits[i]);
-      loss += sigmoid_loss((double)logits[i], (double)labels[i]) / outputs;
+      if (labels) loss += sigmoid_loss((double)logits[i], (double)labels[i]) / outputs;
     }
     return loss;
   }
   if (outputs == 1) {
     probabilities[0] = sigmoid(-(double)logits[0]);
     probabilities[1] = sigmoid((double)logits[0]);
-    return sigmoid_loss((double)logits[0], (double)labels[0]);
+    return labels ? sigmoid_loss((double)logits[0], (double)labels[0]) : 0;
   }
   for (int32_t i = 0; i < outputs; i++) largest = fmax(largest, (double)logits[i]);
   for (int32_t i = 0; i < outputs; i++) sum += exp((double)logits[i] - largest);
   for (int32_t i = 0; i < outputs; i++) probabilities[i] = (float)(exp((double)logits[i] - largest) / sum);
-  return log(sum) + largest - (double)logits[(int32_t)labels[0]];
-}
-
-/* Keeps the logits behind the last token of a document. */
-typedef struct last_row {
-  int64_t position;
-  int32_t outputs;
-  float *logits;
-} last_row;
-
-static gd_status keep_last(void *context, int64_t position, const float *logits) {
-  const last_row *row = context;
-  if (position == row->position) memcpy(row->logits, logits, (size_t)row->outputs * sizeof *logits);
-  return GD_OK;
+  return labels ? log(sum) + largest - (double)logits[(int32_t)labels[0]] : 0;
 }
 
 /* What a rank has to say in a round: its answer to a document, probabilities[label_count] behind it. */
@@ -139,13 +125,13 @@ static gd_status ask(gd_eval_labels *l, gd_evaluator *evaluator, gd_batch *batch
   gd_dataset_example example;
   GD_TRY(gd_dataset_read(l->dataset, document, 1, batch, 0));
   GD_TRY(gd_dataset_examples(l->dataset, document, &example, &count));
-  last_row row = {example.count - 1, outputs, logits};
-  GD_TRY(gd_evaluator_logits(evaluator, batch->tokens, example.count, keep_last, &row));
+  gd_scored text = {.tokens = batch->tokens, .count = example.count, .logits = logits};
+  GD_TRY(gd_evaluator_last(evaluator, &text, 1));
   const float *labels = l->labels + document * gd_data_task_columns(task);
   if (!task->multiple && !(labels[0] >= 0 && labels[0] < (float)task->label_count))
     return gd_fail_user(GD_BAD_DATA, "document %lld has the label number %g, but there are %d labels", (long long)document,
                         (double)labels[0], task->label_count);
-  out->loss = answer(task, logits, outputs, labels, out->probabilities);
+  out->loss = gd_eval_labels_answer(task, logits, outputs, labels, out->probabilities);
   out->document = evaluator->model->tensor->rank == 0 ? document : -1;
   return GD_OK;
 }

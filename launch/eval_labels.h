@@ -25,6 +25,10 @@ void gd_eval_labels_close(gd_eval_labels *labels);
 /* Whether the model of a checkpoint gives these labels and reads these tokens: GD_USAGE. Local. */
 GD_CHECKED gd_status gd_eval_labels_check(const gd_eval_labels *labels, const char *checkpoint, const gd_inference *model);
 
+/* From logits[outputs] to probabilities[label_count]; the loss where there are labels (NULL: 0). Local. */
+double gd_eval_labels_answer(const gd_data_task *task, const float *logits, int32_t outputs, const float *labels,
+                             float *probabilities);
+
 /* Answers all documents, dealt to the data ranks. Collective over the job. */
 GD_CHECKED gd_status gd_eval_labels_run(gd_eval_labels *labels, gd_evaluator *evaluator, gd_score_stop *stop);
 

@@ -88,9 +88,6 @@ int32_t gd_generate_texts(const gd_generate *g); /* of a request */
 int32_t gd_generate_width(const gd_generate *g); /* slots of a request */
 void gd_written_free(gd_written *text);
 
-/* A signal seen by any rank stops all after the same token. Collective over the job. */
-GD_CHECKED gd_status gd_generate_stop_asked(const gd_generate *g, bool *stop);
-
 /* Bytes as UTF-8, to standard output: what is none becomes U+FFFD. */
 void gd_print_text(const char *bytes, size_t count);
 /* Appends "text", "token_ids", "stopped_by" of a text as members of a JSON object, with "loglikelihood" or "score" where it was

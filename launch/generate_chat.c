@@ -8,7 +8,7 @@
 
 #include "io/base/utf8.h"
 #include "launch/generate.h"
-#include "launch/generate_input.h"
+#include "launch/line_input.h"
 #include "launch/signals.h"
 #include "shard/base/log.h"
 
@@ -36,6 +36,7 @@ static gd_status add_turn(talk *t, gd_turn_role role, const char *text, size_t c
 
 /* Forgets turns [first, first + count). */
 static void forget(talk *t, int32_t first, int32_t count) {
+  if (count == 0) return;
   for (int32_t i = first; i < first + count; i++) free((char *)(uintptr_t)t->turns[i].text);
   memmove(t->turns + first, t->turns + first + count, (size_t)(t->count - first - count) * sizeof *t->turns);
   t->count -= count;
@@ -77,7 +78,7 @@ static gd_status answer(gd_generate *g, talk *t, gd_written *w) {
     bool stop;
     print_settled(g, w, &printed);
     if (w->stopped_by) break;
-    status = gd_generate_stop_asked(g, &stop);
+    status = gd_inference_stop_asked(g->model.session, &stop);
     if (status == GD_OK) status = stop ? gd_generate_interrupt(g, w) : gd_generate_step(g);
   }
   g->in_slots[0] = 0;

@@ -1,46 +1,26 @@
-/* generate_lines.c - --jsonl: a record a line in, a record a line out, in the same order, several at once. A record that is no
- * use has an "error" in its place, and the others go on. Rank 0 reads; all ranks see every line. */
-#include <errno.h>
-#include <stdio.h>
+/* generate_lines.c - --jsonl: prompts to texts, several at once. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "comm/machine.h"
-#include "io/base/json.h"
 #include "launch/generate.h"
-#include "launch/generate_input.h"
+#include "launch/line_records.h"
 #include "shard/base/log.h"
 
 typedef struct record {
-  struct record *next;
-  int64_t line;
-  gd_bytes id; /* as JSON; empty: it has none */
+  gd_line_record line;
   gd_request request;
   gd_written *texts; /* NULL: it is bad */
   int32_t first_slot;
-  gd_bytes out; /* what is printed; empty: it is not done */
 } record;
 
-typedef struct lines {
+typedef struct writer {
   gd_generate *g;
-  gd_input input;
-  const char *name;                 /* of the file */
-  record *first, *last;             /* in order of input */
-  record **in_groups;               /* [batch]: whose slots they are, or NULL */
-  gd_start *starts;                 /* [batch], scratch */
-  int64_t read, bad, texts, tokens; /* lines and bad ones; texts and tokens made */
-  bool end;
-  char first_bad[600];
-} lines;
-
-static void free_record(record *r, int32_t texts) {
-  for (int32_t i = 0; r->texts && i < texts; i++) gd_written_free(&r->texts[i]);
-  free(r->texts);
-  gd_ids_free(&r->request.prompt);
-  gd_bytes_free(&r->id);
-  gd_bytes_free(&r->out);
-  free(r);
-}
+  gd_lines lines;
+  record **in_groups;    /* [batch]: whose slots they are, or NULL */
+  gd_start *starts;      /* [batch], scratch */
+  int64_t texts, tokens; /* made */
+} writer;
 
 /* ---- a line to a request ---- */
 
@@ -116,59 +96,29 @@ static gd_status read_prompt(gd_generate *g, const gd_json *line, gd_ids *out) {
   return status;
 }
 
-static gd_status read_record(gd_generate *g, const gd_json *line, record *r) {
+static gd_status read_record(void *context, const gd_json *object, const gd_bytes *text, gd_line_record *line) {
+  gd_generate *g = context;
+  record *r = (record *)(void *)line;
   int64_t seed = g->seed, most = -1;
-  if (!gd_json_is_object(line)) return gd_fail_user(GD_BAD_DATA, "expected an object");
-  if (gd_json_get(line, "id")) GD_TRY(gd_json_print(gd_json_get(line, "id"), &r->id));
-  GD_TRY(read_number(line, "seed", (int64_t)9e15, &seed));
-  GD_TRY(read_number(line, "max_new_tokens", (int64_t)1e9, &most));
-  GD_TRY(read_prompt(g, line, &r->request.prompt));
+  (void)text;
+  GD_TRY(read_number(object, "seed", (int64_t)9e15, &seed));
+  GD_TRY(read_number(object, "max_new_tokens", (int64_t)1e9, &most));
+  GD_TRY(read_prompt(g, object, &r->request.prompt));
   GD_TRY(gd_generator_check(&g->model.model, r->request.prompt.ids, (int64_t)r->request.prompt.count));
   r->request.seed = (uint64_t)seed;
   r->request.max_new_tokens = gd_generate_most(g, most, r->request.prompt.count);
-  return GD_OK;
+  r->texts = calloc((size_t)gd_generate_texts(g), sizeof *r->texts);
+  return r->texts ? GD_OK : gd_fail(GD_NO_MEMORY, "no memory for a record");
 }
 
-/* A mistake of the record is told and noted; other faults end the program. */
-static gd_status note_bad(lines *l, record *r, gd_status status) {
-  char text[480];
-  if (status != GD_USAGE && status != GD_BAD_DATA) return status;
-  snprintf(text, sizeof text, "%s", gd_error_text());
-  gd_error_clear();
-  char place[40];
-  snprintf(place, sizeof place, ":%lld: ", (long long)r->line);
-  const char *without = strstr(text, place); /* what JSON complains about brings its place */
-  const char *what = without ? without + strlen(place) : text;
-  l->bad++;
-  if (l->bad == 1) snprintf(l->first_bad, sizeof l->first_bad, "%.100s:%lld: %s", l->name, (long long)r->line, what);
-  if (l->g->first) gd_log(GD_LOG_WARNING, "%s:%lld: %s", l->name, (long long)r->line, what);
-  GD_TRY(gd_bytes_printf(&r->out, "{"));
-  if (r->id.count) GD_TRY(gd_bytes_printf(&r->out, "\"id\":%s,", r->id.bytes));
-  GD_TRY(gd_bytes_printf(&r->out, "\"line\":%lld,\"error\":", (long long)r->line));
-  GD_TRY(gd_json_quote(&r->out, what, strlen(what)));
-  return gd_bytes_printf(&r->out, "}");
+static void release_record(void *context, gd_line_record *line) {
+  record *r = (record *)(void *)line;
+  for (int32_t i = 0; r->texts && i < gd_generate_texts(context); i++) gd_written_free(&r->texts[i]);
+  free(r->texts);
+  gd_ids_free(&r->request.prompt);
 }
 
 /* ---- records ---- */
-
-static gd_status add_record(lines *l, const gd_bytes *text, record **out) {
-  record *r = calloc(1, sizeof *r);
-  gd_json *json = 0;
-  *out = r;
-  if (!r) return gd_fail(GD_NO_MEMORY, "no memory for a record");
-  r->line = l->read;
-  if (l->last)
-    l->last->next = r;
-  else
-    l->first = r;
-  l->last = r;
-  gd_status status = gd_json_parse(text->bytes, text->count, l->name, r->line, &json);
-  if (status == GD_OK) status = read_record(l->g, json, r);
-  if (json) gd_json_free(json);
-  if (status != GD_OK) return note_bad(l, r, status);
-  r->texts = calloc((size_t)gd_generate_texts(l->g), sizeof *r->texts);
-  return r->texts ? GD_OK : gd_fail(GD_NO_MEMORY, "no memory for a record");
-}
 
 static bool has_stopped(const gd_generate *g, const record *r) {
   for (int32_t i = 0; i < gd_generate_texts(g); i++)
@@ -178,139 +128,115 @@ static bool has_stopped(const gd_generate *g, const record *r) {
 
 static gd_status tell(const gd_generate *g, record *r) {
   int32_t order[GD_MOST_SAMPLES];
+  gd_bytes *out = &r->line.out;
   gd_generate_rank(g, r->texts, order);
-  GD_TRY(gd_bytes_printf(&r->out, "{"));
-  if (r->id.count) GD_TRY(gd_bytes_printf(&r->out, "\"id\":%s,", r->id.bytes));
-  GD_TRY(gd_bytes_printf(&r->out, "\"prompt_tokens\":%zu,", r->request.prompt.count));
+  GD_TRY(gd_bytes_printf(out, "{"));
+  if (r->line.id.count) GD_TRY(gd_bytes_printf(out, "%s,", r->line.id.bytes));
+  GD_TRY(gd_bytes_printf(out, "\"prompt_tokens\":%zu,", r->request.prompt.count));
   if (gd_generate_texts(g) == 1) {
-    GD_TRY(gd_written_json(g, &r->texts[0], &r->out));
-    return gd_bytes_printf(&r->out, "}");
+    GD_TRY(gd_written_json(g, &r->texts[0], out));
+    return gd_bytes_printf(out, "}");
   }
-  GD_TRY(gd_bytes_printf(&r->out, "\"samples\":["));
+  GD_TRY(gd_bytes_printf(out, "\"samples\":["));
   for (int32_t i = 0; i < gd_generate_texts(g); i++) {
-    GD_TRY(gd_bytes_printf(&r->out, i ? ",{" : "{"));
-    GD_TRY(gd_written_json(g, &r->texts[order[i]], &r->out));
-    GD_TRY(gd_bytes_printf(&r->out, "}"));
+    GD_TRY(gd_bytes_printf(out, i ? ",{" : "{"));
+    GD_TRY(gd_written_json(g, &r->texts[order[i]], out));
+    GD_TRY(gd_bytes_printf(out, "}"));
   }
-  return gd_bytes_printf(&r->out, "]}");
+  return gd_bytes_printf(out, "]}");
 }
 
 /* Records that have stopped leave their slots. */
-static gd_status collect(lines *l) {
-  gd_generate *g = l->g;
+static gd_status collect(writer *w) {
+  gd_generate *g = w->g;
   for (int64_t group = 0; group < g->batch; group++) {
-    record *r = l->in_groups[group];
+    record *r = w->in_groups[group];
     if (!r || !has_stopped(g, r)) continue;
     for (int32_t i = 0; i < gd_generate_width(g); i++) g->in_slots[r->first_slot + i] = 0;
-    l->in_groups[group] = 0;
-    for (int32_t i = 0; i < gd_generate_texts(g); i++) l->tokens += (int64_t)r->texts[i].tokens.count;
-    l->texts += gd_generate_texts(g);
+    w->in_groups[group] = 0;
+    for (int32_t i = 0; i < gd_generate_texts(g); i++) w->tokens += (int64_t)r->texts[i].tokens.count;
+    w->texts += gd_generate_texts(g);
     GD_TRY(tell(g, r));
   }
   return GD_OK;
 }
 
-/* Prints what is done, up to the first record that is not. */
-static gd_status print_done(lines *l) {
-  bool any = false;
-  while (l->first && l->first->out.count) {
-    record *r = l->first;
-    if (l->g->first) any = puts(r->out.bytes) >= 0;
-    l->first = r->next;
-    if (!l->first) l->last = 0;
-    free_record(r, gd_generate_texts(l->g));
-  }
-  if (any && fflush(stdout)) return gd_fail_user(GD_IO, "standard output: %s", strerror(errno));
-  return GD_OK;
+static bool is_busy(const writer *w) {
+  for (int64_t i = 0; i < w->g->batch; i++)
+    if (w->in_groups[i]) return true;
+  return false;
 }
 
-/* The next record that is of use, for a group of slots; *dry: no line is there. Waits for one only where nothing else is to be
+/* The next record that is of use, for a group of slots; *dry: there is none. Waits for a line only where nothing else is to be
  * done. */
-static gd_status take_record(lines *l, int64_t group, bool *dry) {
-  gd_generate *g = l->g;
-  while (!l->in_groups[group] && !l->end && !*dry) {
-    gd_bytes line = {0};
-    bool busy = false;
-    for (int64_t i = 0; i < g->batch; i++) busy = busy || l->in_groups[i];
-    gd_input_kind kind;
-    GD_TRY(gd_input_next(&l->input, g->model.session, !busy, &kind, &line));
-    l->end = kind == GD_INPUT_END;
-    *dry = kind != GD_INPUT_LINE;
-    l->read += !*dry;
-    record *r = 0;
-    gd_status status = !*dry && line.count ? add_record(l, &line, &r) : GD_OK;
-    gd_bytes_free(&line);
-    GD_TRY(status);
-    if (r && r->texts) {
-      r->first_slot = (int32_t)group * gd_generate_width(g);
-      l->in_groups[group] = r;
+static gd_status take_record(writer *w, int64_t group, bool *dry) {
+  while (!w->in_groups[group] && !*dry) {
+    gd_line_record *line;
+    GD_TRY(gd_lines_next(&w->lines, !is_busy(w), &line));
+    *dry = !line;
+    record *r = (record *)(void *)line;
+    if (line && !line->out.count) {
+      r->first_slot = (int32_t)group * gd_generate_width(w->g);
+      w->in_groups[group] = r;
     }
-    GD_TRY(print_done(l));
+    GD_TRY(gd_lines_print(&w->lines));
   }
   return GD_OK;
 }
 
 /* Gives free slots to new records, as long as there are both; their prompts are read together. */
-static gd_status fill(lines *l) {
-  gd_generate *g = l->g;
+static gd_status fill(writer *w) {
+  gd_generate *g = w->g;
   bool dry = false;
   int32_t count;
   do {
     count = 0;
-    for (int64_t group = 0; group < g->batch && !l->end && !dry; group++) {
-      if (l->in_groups[group]) continue;
-      GD_TRY(take_record(l, group, &dry));
-      const record *r = l->in_groups[group];
-      if (r) l->starts[count++] = (gd_start){r->request, r->first_slot, r->texts};
+    for (int64_t group = 0; group < g->batch && !dry; group++) {
+      if (w->in_groups[group]) continue;
+      GD_TRY(take_record(w, group, &dry));
+      const record *r = w->in_groups[group];
+      if (r) w->starts[count++] = (gd_start){r->request, r->first_slot, r->texts};
     }
-    if (count) GD_TRY(gd_generate_begin(g, l->starts, count));
-    GD_TRY(collect(l)); /* a text may end with its first token */
-    GD_TRY(print_done(l));
-  } while (count && !l->end && !dry);
+    if (count) GD_TRY(gd_generate_begin(g, w->starts, count));
+    GD_TRY(collect(w)); /* a text may end with its first token */
+    GD_TRY(gd_lines_print(&w->lines));
+  } while (count && !dry);
   return GD_OK;
 }
 
-static gd_status run(lines *l) {
-  gd_generate *g = l->g;
-  bool stop = false, busy = true;
+static gd_status run(writer *w) {
+  gd_generate *g = w->g;
+  bool stop = false;
   double start = gd_machine_seconds();
-  while (busy || !l->end) {
-    GD_TRY(gd_generate_stop_asked(g, &stop));
-    if (stop) l->end = true;
+  while (is_busy(w) || !w->lines.end) {
+    GD_TRY(gd_inference_stop_asked(g->model.session, &stop));
+    if (stop) w->lines.end = true;
     for (int64_t i = 0; stop && i < g->batch; i++)
-      for (int32_t t = 0; l->in_groups[i] && t < gd_generate_texts(g); t++)
-        GD_TRY(gd_generate_interrupt(g, &l->in_groups[i]->texts[t]));
-    GD_TRY(fill(l));
+      for (int32_t t = 0; w->in_groups[i] && t < gd_generate_texts(g); t++)
+        GD_TRY(gd_generate_interrupt(g, &w->in_groups[i]->texts[t]));
+    GD_TRY(fill(w));
     GD_TRY(gd_generate_step(g));
-    GD_TRY(collect(l));
-    GD_TRY(print_done(l));
-    busy = false;
-    for (int64_t i = 0; i < g->batch; i++) busy = busy || l->in_groups[i];
+    GD_TRY(collect(w));
+    GD_TRY(gd_lines_print(&w->lines));
   }
   double seconds = gd_machine_seconds() - start;
-  if (g->first && l->texts > 0)
+  if (g->first && w->texts > 0)
     gd_log(GD_LOG_INFO, "%lld texts of %lld tokens in %.2f s (%.1f tokens/s, prompts and waiting included)",
-           (long long)l->texts, (long long)l->tokens, seconds, seconds > 0 ? (double)l->tokens / seconds : 0.0);
-  if (l->bad == 0) return GD_OK;
-  return gd_fail_user(GD_BAD_DATA, "%lld of %lld lines were no use; the first: %s", (long long)l->bad, (long long)l->read,
-                      l->first_bad);
+           (long long)w->texts, (long long)w->tokens, seconds, seconds > 0 ? (double)w->tokens / seconds : 0.0);
+  return gd_lines_verdict(&w->lines);
 }
 
 gd_status gd_generate_lines(gd_generate *g) {
-  lines l = {.g = g, .name = strcmp(g->jsonl, "-") ? g->jsonl : "standard input"};
-  gd_status status = gd_session_agree(g->model.session, gd_input_open(&l.input, g->jsonl, g->first));
-  l.in_groups = calloc((size_t)g->batch, sizeof *l.in_groups);
-  l.starts = calloc((size_t)g->batch, sizeof *l.starts);
-  if (status == GD_OK && (!l.in_groups || !l.starts))
+  const gd_line_kind kind = {sizeof(record), read_record, release_record, g};
+  writer w = {.g = g};
+  gd_status status = gd_lines_open(g->model.session, g->jsonl, false, &kind, &w.lines);
+  w.in_groups = calloc((size_t)g->batch, sizeof *w.in_groups);
+  w.starts = calloc((size_t)g->batch, sizeof *w.starts);
+  if (status == GD_OK && (!w.in_groups || !w.starts))
     status = gd_fail(GD_NO_MEMORY, "no memory for %lld records", (long long)g->batch);
-  if (status == GD_OK) status = run(&l);
-  while (l.first) {
-    record *r = l.first;
-    l.first = r->next;
-    free_record(r, gd_generate_texts(g));
-  }
-  free(l.in_groups);
-  free(l.starts);
-  gd_input_close(&l.input);
+  if (status == GD_OK) status = run(&w);
+  free(w.in_groups);
+  free(w.starts);
+  gd_lines_close(&w.lines);
   return status;
 }

@@ -6,7 +6,6 @@
 #include "io/base/json.h"
 #include "io/base/utf8.h"
 #include "launch/generate.h"
-#include "launch/signals.h"
 
 int32_t gd_generate_texts(const gd_generate *g) {
   return g->beams > 1 ? 1 : (int32_t)g->samples;
@@ -171,15 +170,6 @@ gd_status gd_generate_step(gd_generate *g) {
     w->score = g->generator.slots[g->stepping[i]].log_likelihood;
     GD_TRY(add_token(g, w, g->next[i]));
   }
-  return GD_OK;
-}
-
-gd_status gd_generate_stop_asked(const gd_generate *g, bool *stop) {
-  int32_t ranks = gd_session_ranks(g->model.session), mine = gd_signals_pending() != 0, all[1024];
-  *stop = mine != 0;
-  if (ranks == 1 || ranks > 1024) return GD_OK;
-  GD_TRY(gd_session_all_gather(g->model.session, &mine, all, sizeof mine));
-  for (int32_t r = 0; r < ranks; r++) *stop = *stop || all[r];
   return GD_OK;
 }
 

@@ -172,7 +172,7 @@ static gd_status run_texts(gd_generate *g, const gd_request *request, gd_written
     bool stop;
     if (streams) status = print_more(g, &texts[0], &p);
     if (status != GD_OK || all_stopped(g, texts)) break;
-    status = gd_generate_stop_asked(g, &stop);
+    status = gd_inference_stop_asked(g->model.session, &stop);
     if (status == GD_OK && !stop) status = gd_generate_step(g);
     for (int32_t i = 0; i < gd_generate_texts(g) && stop && status == GD_OK; i++) status = gd_generate_interrupt(g, &texts[i]);
   }

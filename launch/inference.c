@@ -11,6 +11,7 @@
 #include "launch/console.h"
 #include "launch/data_brought.h"
 #include "launch/precision.h"
+#include "launch/signals.h"
 #include "shard/base/log.h"
 #include "trainer/source.h"
 
@@ -100,7 +101,9 @@ static gd_status find_model(gd_inference *inference, const gd_inference_options 
   if (inference->tokenizer && gd_tokenizer_vocabulary(inference->tokenizer) > inference->spec.model.vocabulary)
     return gd_fail_user(GD_USAGE, "the tokenizer has %d ids, but the model only %d",
                         gd_tokenizer_vocabulary(inference->tokenizer), inference->spec.model.vocabulary);
-  return GD_OK;
+  const gd_manifest *manifest = source->checkpoint ? gd_checkpoint_manifest(source->checkpoint) : NULL;
+  inference->trained = manifest && !manifest->imported ? manifest->spec.batch.sequence : inference->spec.model.context;
+  return gd_data_task_copy(manifest ? &manifest->task : gd_huggingface_task(source->huggingface), &inference->task);
 }
 
 gd_status gd_inference_plan(gd_session *session, const gd_inference_options *options, gd_spec *spec,
@@ -116,6 +119,7 @@ gd_status gd_inference_plan(gd_session *session, const gd_inference_options *opt
   gd_layout_free(&layout);
   gd_weight_source_close(&source);
   if (found.tokenizer) gd_tokenizer_close(found.tokenizer);
+  gd_data_task_free(&found.task);
   return gd_session_agree(session, status);
 }
 
@@ -146,6 +150,16 @@ void gd_inference_close(gd_inference *inference) {
   gd_model_close(&inference->model);
   if (inference->tokenizer) gd_tokenizer_close(inference->tokenizer);
   inference->tokenizer = 0;
+  gd_data_task_free(&inference->task);
+}
+
+gd_status gd_inference_stop_asked(gd_session *session, bool *stop) {
+  int32_t ranks = gd_session_ranks(session), mine = gd_signals_pending() != 0, all[1024];
+  *stop = mine != 0;
+  if (ranks == 1 || ranks > 1024) return GD_OK;
+  GD_TRY(gd_session_all_gather(session, &mine, all, sizeof mine));
+  for (int32_t r = 0; r < ranks; r++) *stop = *stop || all[r];
+  return GD_OK;
 }
 
 gd_status gd_inference_parse_ids(const char *option, const char *text, gd_ids *out) {

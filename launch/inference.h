@@ -4,6 +4,7 @@
 #define GD_LAUNCH_INFERENCE_H
 
 #include "comm/session.h"
+#include "io/data/task.h"
 #include "io/tokenizer/tokenizer.h"
 #include "shard/memory.h"
 #include "trainer/model.h"
@@ -27,6 +28,8 @@ typedef struct gd_inference {
   gd_mesh mesh;
   gd_model model;
   gd_tokenizer *tokenizer; /* NULL: none was found and none was named */
+  gd_data_task task;       /* that the model was trained for, a classifier's labels among it */
+  int32_t trained;         /* tokens of a sequence in its training; of a model of others its context */
 } gd_inference;
 
 enum { GD_INFERENCE_ROWS = 128 }; /* tokens a pass of a prompt */
@@ -38,6 +41,9 @@ GD_CHECKED gd_status gd_inference_open(gd_session *session, const gd_inference_o
 GD_CHECKED gd_status gd_inference_plan(gd_session *session, const gd_inference_options *options, gd_spec *spec,
                                        gd_memory out[GD_MEMORY_IDS]);
 void gd_inference_close(gd_inference *inference);
+
+/* A signal seen by any rank stops all at the same place. Collective over the job. */
+GD_CHECKED gd_status gd_inference_stop_asked(gd_session *session, bool *stop);
 
 /* Appends the ids of "1 2 3" (spaces or commas). GD_USAGE naming the option. Local. */
 GD_CHECKED gd_status gd_inference_parse_ids(const char *option, const char *text, gd_ids *out);

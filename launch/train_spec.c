@@ -73,17 +73,19 @@ static gd_status settle_labels(gd_spec *spec, const gd_data_task *task) {
 static gd_status weigh_labels(const gd_class_weights *given, gd_dataset *data) {
   const gd_data_task *task = gd_dataset_task(data);
   size_t labels = (size_t)task->label_count;
+  const bool balanced = given->count < 0;
+  char names[GD_TASK_NAMES_BYTES];
   int64_t *counts = calloc(labels + 1, sizeof *counts), documents = gd_dataset_documents(data);
   float *weights = calloc(labels + 1, sizeof *weights);
   gd_status status = counts && weights ? GD_OK : gd_fail(GD_NO_MEMORY, "no memory for %zu labels", labels);
-  if (status == GD_OK && given->count < 0) status = gd_dataset_label_counts(data, counts);
-  for (size_t i = 0; status == GD_OK && i < labels; i++) {
-    if (given->count < 0 && !counts[i])
-      status = gd_fail_user(GD_USAGE, "finetune.class_weights: found balanced, but label \"%s\" has no text in training",
-                            task->labels[i]);
-    else
-      weights[i] = given->count < 0 ? (float)((double)documents / ((double)labels * (double)counts[i])) : given->value[i];
-  }
+  if (status == GD_OK && balanced) status = gd_dataset_label_counts(data, counts);
+  if (status == GD_OK && balanced && gd_data_task_unseen(task, counts, 0, task->label_count, names))
+    status = gd_fail_user(GD_USAGE,
+                          "finetune.class_weights: found balanced, but no text for training has %s; expected a text of each "
+                          "label, or a list of %zu numbers",
+                          names, labels);
+  for (size_t i = 0; status == GD_OK && i < labels; i++)
+    weights[i] = balanced ? (float)((double)documents / ((double)labels * (double)counts[i])) : given->value[i];
   if (status == GD_OK) status = gd_dataset_weigh_labels(data, weights);
   free(counts), free(weights);
   return status;
@@ -115,7 +117,7 @@ gd_status gd_train_spec_open_data(gd_spec *spec, const gd_config_origins *origin
   GD_TRY(gd_dataset_open(&spec->data, length, spec->batch.order, spec->run.seed, spec->finetune.pack, out));
   settle_epochs(spec, *out);
   GD_TRY(gd_config_explain(settle_task(spec, *out), origins));
-  if (spec->finetune.class_weights.count) GD_TRY(weigh_labels(&spec->finetune.class_weights, *out));
+  if (spec->finetune.class_weights.count) GD_TRY(gd_config_explain(weigh_labels(&spec->finetune.class_weights, *out), origins));
   int32_t vocabulary = gd_dataset_vocabulary(*out);
   if (!spec->model.vocabulary) spec->model.vocabulary = vocabulary;
   if (spec->model.vocabulary < vocabulary && !spec->model.init_from[0])

@@ -17,7 +17,8 @@ gd_status gd_evaluator_open(gd_model *model, gd_evaluator *out) {
   out->logits = malloc(elems * sizeof *out->logits);
   out->tokens = malloc(rows * sizeof *out->tokens);
   out->rows = malloc(rows * sizeof(scored_row));
-  if (out->logits && out->tokens && out->rows) return GD_OK;
+  out->parts = malloc((size_t)model->cache.slots * sizeof *out->parts);
+  if (out->logits && out->tokens && out->rows && out->parts) return GD_OK;
   gd_evaluator_close(out);
   return gd_fail(GD_NO_MEMORY, "no memory for %zu logits", elems);
 }
@@ -26,6 +27,7 @@ void gd_evaluator_close(gd_evaluator *evaluator) {
   free(evaluator->logits);
   free(evaluator->tokens);
   free(evaluator->rows);
+  free(evaluator->parts);
   memset(evaluator, 0, sizeof *evaluator);
 }
 
@@ -59,13 +61,17 @@ gd_status gd_evaluator_logits(gd_evaluator *evaluator, const int32_t *tokens, in
 
 /* ---- scores ---- */
 
-static void score_row(const scored_row *row, const float *logits, int32_t vocabulary) {
+static void score_row(const scored_row *row, const float *logits, int32_t outputs) {
   const gd_scored *t = row->text;
+  if (t->logits) {
+    memcpy(t->logits, logits, (size_t)outputs * sizeof *logits);
+    return;
+  }
   int32_t target = t->targets[row->position], best = 0;
   double sum = 0;
-  for (int32_t i = 1; i < vocabulary; i++)
+  for (int32_t i = 1; i < outputs; i++)
     if (logits[i] > logits[best]) best = i;
-  for (int32_t i = 0; i < vocabulary; i++) sum += exp((double)logits[i] - (double)logits[best]);
+  for (int32_t i = 0; i < outputs; i++) sum += exp((double)logits[i] - (double)logits[best]);
   t->log_likelihood[row->position] = (double)logits[target] - (double)logits[best] - log(sum);
   if (t->greedy) t->greedy[row->position] = best == target;
 }
@@ -74,9 +80,9 @@ static void score_row(const scored_row *row, const float *logits, int32_t vocabu
  * are asked for. */
 static gd_status run_texts(gd_evaluator *evaluator, const gd_scored *texts, int32_t first, int32_t count) {
   gd_model *model = evaluator->model;
-  int32_t vocabulary = model->layout.spec.model.vocabulary, threads = model->kernels.threads;
+  int32_t outputs = gd_model_outputs(model), threads = model->kernels.threads;
   int32_t most = (int32_t)model->activations.rows;
-  gd_infer_part parts[GD_SCORED_TEXTS];
+  gd_infer_part *parts = evaluator->parts;
   int32_t *tokens = evaluator->tokens;
   scored_row *rows = evaluator->rows;
   while (true) {
@@ -97,7 +103,7 @@ static gd_status run_texts(gd_evaluator *evaluator, const gd_scored *texts, int3
     if (part_count == 0) return GD_OK;
     GD_TRY(gd_model_infer(model, parts, part_count, tokens, evaluator->logits));
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int32_t r = 0; r < wanted; r++) score_row(&rows[r], evaluator->logits + (int64_t)r * vocabulary, vocabulary);
+    for (int32_t r = 0; r < wanted; r++) score_row(&rows[r], evaluator->logits + (int64_t)r * outputs, outputs);
   }
 }
 
@@ -111,8 +117,7 @@ static int64_t common_tokens(const gd_scored *a, const gd_scored *b) {
 gd_status gd_evaluator_score(gd_evaluator *evaluator, const gd_scored *texts, int32_t count) {
   gd_model *model = evaluator->model;
   int32_t vocabulary = model->layout.spec.model.vocabulary;
-  if (count > model->cache.slots || count > GD_SCORED_TEXTS)
-    return gd_fail(GD_BUG, "%d texts to score in %d slots", count, model->cache.slots);
+  if (count > model->cache.slots) return gd_fail(GD_BUG, "%d texts to score in %d slots", count, model->cache.slots);
   for (int32_t t = 0; t < count; t++) {
     GD_TRY(check_tokens(model, texts[t].tokens, texts[t].count));
     for (int64_t i = texts[t].first; i < texts[t].count; i++)
@@ -126,6 +131,17 @@ gd_status gd_evaluator_score(gd_evaluator *evaluator, const gd_scored *texts, in
     model->cache.lengths[t] = (int32_t)common_tokens(&texts[0], &texts[t]);
   }
   return run_texts(evaluator, texts, 1, count);
+}
+
+gd_status gd_evaluator_last(gd_evaluator *evaluator, gd_scored *texts, int32_t count) {
+  gd_model *model = evaluator->model;
+  if (count > model->cache.slots) return gd_fail(GD_BUG, "%d texts to run in %d slots", count, model->cache.slots);
+  for (int32_t t = 0; t < count; t++) {
+    GD_TRY(check_tokens(model, texts[t].tokens, texts[t].count));
+    texts[t].first = texts[t].count - 1;
+    model->cache.lengths[t] = 0;
+  }
+  return run_texts(evaluator, texts, 0, count);
 }
 
 /* ---- many items ---- */
@@ -189,7 +205,7 @@ gd_status gd_score_window(void *context, gd_evaluator *evaluator, int64_t item, 
   }
   double *log_likelihood = calloc((size_t)count + 1, sizeof *log_likelihood);
   if (!log_likelihood) return gd_fail(GD_NO_MEMORY, "no memory for %lld scores", (long long)count);
-  gd_scored text = {tokens, targets, count, 0, log_likelihood, 0};
+  gd_scored text = {tokens, targets, count, 0, log_likelihood, 0, 0};
   gd_status status = gd_evaluator_score(evaluator, &text, 1);
   for (int64_t i = 0; i < count && status == GD_OK; i++) {
     if (source->dataset && source->batch.weights[i] == 0.0f) continue;

@@ -14,6 +14,7 @@ typedef struct gd_evaluator {
   float *logits;   /* host [rows of a call][outputs of the model] */
   int32_t *tokens; /* [rows of a call] */
   void *rows;
+  gd_infer_part *parts; /* [slots] */
 } gd_evaluator;
 
 GD_CHECKED gd_status gd_evaluator_open(gd_model *model, gd_evaluator *out);
@@ -34,13 +35,15 @@ typedef struct gd_scored {
   int64_t count, first;
   double *log_likelihood;
   bool *greedy;
+  float *logits; /* gd_evaluator_last */
 } gd_scored;
 
-/* Scores texts[count], at most as many as the cache has slots and GD_SCORED_TEXTS, in common passes. What they begin with like
+/* Scores texts[count], at most as many as the cache has slots, in common passes. What they begin with like
  * the first of them is run once. Logits are made of the rows that are asked for. Each score is what it is of the text alone.
  * GD_USAGE, GD_BAD_DATA as gd_evaluator_logits. Collective over tensor. */
-enum { GD_SCORED_TEXTS = 16 };
 GD_CHECKED gd_status gd_evaluator_score(gd_evaluator *evaluator, const gd_scored *texts, int32_t count);
+/* The same passes without scores: of each text, tokens and count, the logits [outputs] (host) behind its last token. */
+GD_CHECKED gd_status gd_evaluator_last(gd_evaluator *evaluator, gd_scored *texts, int32_t count);
 
 /* ---- many items ---- */
 

@@ -179,6 +179,39 @@ gd_status gd_json_print(const gd_json *node, gd_bytes *out) {
   return status;
 }
 
+/* The comma or bracket behind the member of an object that begins at `at`, in valid JSON. */
+static const char *member_end(const char *at) {
+  bool inside = false;
+  for (size_t depth = 0;; at++) {
+    if (inside && *at == '\\')
+      at++;
+    else if (*at == '"')
+      inside = !inside;
+    else if (!inside && (*at == '{' || *at == '['))
+      depth++;
+    else if (!inside && !depth && (*at == ',' || *at == '}'))
+      return at;
+    else if (!inside && (*at == '}' || *at == ']'))
+      depth--;
+  }
+}
+
+gd_status gd_json_copy_members(const gd_json *object, const char *text, bool (*wanted)(const char *key), gd_bytes *out) {
+  const char *at = text, *end;
+  bool first = true;
+  for (const gd_json *node = gd_json_first(object); node; node = gd_json_next(node), at = end) {
+    while (*at != '"') at++; /* behind the bracket or a comma */
+    end = member_end(at);
+    if (wanted && !wanted(gd_json_key(node))) continue;
+    size_t count = (size_t)(end - at);
+    while ((unsigned char)at[count - 1] <= ' ') count--;
+    if (!first) GD_TRY(gd_bytes_append(out, ",", 1));
+    GD_TRY(gd_bytes_append(out, at, count));
+    first = false;
+  }
+  return GD_OK;
+}
+
 gd_status gd_json_quote(gd_bytes *out, const char *text, size_t count) {
   GD_TRY(gd_bytes_append(out, "\"", 1));
   for (size_t i = 0; i < count;) {

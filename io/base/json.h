@@ -40,6 +40,11 @@ bool gd_json_boolean(const gd_json *node, bool *out);
 /* Appends the node as JSON text without white space between its parts. */
 GD_CHECKED gd_status gd_json_print(const gd_json *node, gd_bytes *out);
 
+/* Appends the members of an object that are wanted, a comma between them, as they are written in the text that it was parsed
+ * from: numbers have all their digits. NULL wants all. */
+GD_CHECKED gd_status gd_json_copy_members(const gd_json *object, const char *text, bool (*wanted)(const char *key),
+                                          gd_bytes *out);
+
 /* Appends text[count] in quotes, escaped; bytes that are not UTF-8 become U+FFFD. */
 GD_CHECKED gd_status gd_json_quote(gd_bytes *out, const char *text, size_t count);
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "io/data/prepare_task.h"
+#include "shard/base/log.h"
 
 /* A label column's value with a zero behind it. */
 typedef struct label {
@@ -184,6 +185,7 @@ gd_status gd_prepare_labels(gd_prepare_rows *rows) {
 gd_status gd_prepare_count_labels(gd_prepare_rows *rows) {
   const gd_data_task *task = &rows->made;
   const int64_t labels = task->label_count;
+  char names[GD_TASK_NAMES_BYTES];
   int64_t *counts = rows->report->label_documents = calloc((size_t)(GD_PREPARE_SPLITS * labels), sizeof *counts);
   if (!counts) return gd_fail(GD_NO_MEMORY, "no memory for %d labels", task->label_count);
   for (int64_t row = 0; row < rows->table.count; row++) {
@@ -191,8 +193,13 @@ gd_status gd_prepare_count_labels(gd_prepare_rows *rows) {
     if (!task->multiple) of_split[(int64_t)rows->labels[row]]++;
     for (int64_t k = 0; task->multiple && k < labels; k++) of_split[k] += rows->labels[row * labels + k] > 0;
   }
-  for (int64_t k = rows->task->known ? rows->task->known->label_count : 0; k < labels; k++)
-    if (!counts[k]) return gd_fail_user(GD_BAD_DATA, "no row for training has the label \"%s\"", task->labels[k]);
+  int32_t known = rows->task->known ? rows->task->known->label_count : 0;
+  int32_t unseen = gd_data_task_unseen(task, counts, known, task->label_count, names);
+  if (unseen) return gd_fail_user(GD_BAD_DATA, "no row for training has the label%s %s", unseen == 1 ? "" : "s", names);
+  unseen = gd_data_task_unseen(task, counts, 0, known, names);
+  if (unseen)
+    gd_log(GD_LOG_WARNING, "no row for training has the label%s %s; --labels keeps %s", unseen == 1 ? "" : "s", names,
+           unseen == 1 ? "it" : "them");
   return GD_OK;
 }
 

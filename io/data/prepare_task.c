@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/data/label_text.h"
+
 static gd_status read_files(gd_prepare_rows *rows, const char *const *paths, int32_t count, int32_t split) {
   gd_corpus_unit *units;
   int64_t unit_count;
@@ -53,26 +55,12 @@ static gd_status make_chars(gd_prepare_rows *rows, int32_t column) {
   return status;
 }
 
-/* The text of a row: begin-of-text where the tokenizer has it, and no more. */
 static gd_status encode_text(gd_prepare_rows *rows, int64_t row, gd_corpus_value text, gd_ids *ids) {
-  gd_tokenizer *tokenizer = rows->prepare->tokenizer;
-  const gd_prepare_task *task = rows->task;
-  const int32_t bos = gd_tokenizer_bos(tokenizer);
-  size_t first = bos >= 0, most = task->max_tokens ? (size_t)task->max_tokens : SIZE_MAX;
-  ids->count = 0;
-  if (first) GD_TRY(gd_ids_append(ids, &bos, 1));
-  gd_status status = gd_tokenizer_encode(tokenizer, text.bytes, text.count, false, ids);
+  bool cut;
+  gd_status status = gd_label_text_encode(rows->prepare->tokenizer, text.bytes, text.count, rows->task->max_tokens,
+                                          rows->task->cut_head, ids, &cut);
   if (status != GD_OK) return gd_error_context(status, "in %s:%lld", rows->table.path[row], (long long)rows->table.line[row]);
-  if (ids->count == first || most <= first)
-    return gd_fail_user(GD_BAD_DATA, "%s:%lld: no token of the text is left", rows->table.path[row],
-                        (long long)rows->table.line[row]);
-  if (ids->count > INT32_MAX && most > INT32_MAX)
-    return gd_fail_user(GD_BAD_DATA, "%s:%lld: the text has more than %d tokens", rows->table.path[row],
-                        (long long)rows->table.line[row], INT32_MAX);
-  if (ids->count <= most) return GD_OK;
-  if (task->cut_head) memmove(ids->ids + first, ids->ids + ids->count - (most - first), (most - first) * sizeof *ids->ids);
-  ids->count = most;
-  rows->report->cut++;
+  rows->report->cut += cut;
   return GD_OK;
 }
 

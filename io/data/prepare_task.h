@@ -20,8 +20,8 @@ typedef struct gd_prepare_rows {
 /* The label map, and every row's labels. GD_BAD_DATA: one label alone, a label that training lacks, no number from 0 to 1;
  * GD_USAGE: known labels of the other kind, or without a column. */
 GD_CHECKED gd_status gd_prepare_labels(gd_prepare_rows *rows);
-/* After the splits are known: how many documents have each label. GD_BAD_DATA: none of those for training has it, and it is
- * no known one. */
+/* After the splits are known: how many documents have each label. GD_BAD_DATA: none of those for training has it; of a known
+ * one that is a warning. */
 GD_CHECKED gd_status gd_prepare_count_labels(gd_prepare_rows *rows);
 
 /* Which split each row belongs to, where files do not say: by group and stratum. */

@@ -1,6 +1,7 @@
 /* task.c - what the documents of a dataset are for, to JSON and back. */
 #include "io/data/task.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,6 +27,20 @@ int32_t gd_data_task_find_label(const gd_data_task *task, const char *label) {
   for (int32_t i = 0; i < task->label_count; i++)
     if (strcmp(task->labels[i], label) == 0) return i;
   return -1;
+}
+
+int32_t gd_data_task_unseen(const gd_data_task *task, const int64_t *counts, int32_t first, int32_t end,
+                            char out[GD_TASK_NAMES_BYTES]) {
+  enum { SHOWN = 8 };
+  int32_t unseen = 0;
+  size_t used = 0;
+  out[0] = 0;
+  for (int32_t i = first; i < end; i++) {
+    if (counts[i] || unseen++ >= SHOWN) continue;
+    used += (size_t)snprintf(out + used, GD_TASK_NAMES_BYTES - used, "%s\"%.40s\"", used ? ", " : "", task->labels[i]);
+  }
+  if (unseen > SHOWN) snprintf(out + used, GD_TASK_NAMES_BYTES - used, " and %d more", unseen - SHOWN);
+  return unseen;
 }
 
 gd_status gd_data_task_write(const gd_data_task *task, gd_bytes *out) {

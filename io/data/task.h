@@ -34,6 +34,12 @@ bool gd_data_task_equal(const gd_data_task *a, const gd_data_task *b);
 /* The number of a label, -1: there is none of that name. */
 int32_t gd_data_task_find_label(const gd_data_task *task, const char *label);
 
+/* Writes the names of labels first .. end - 1 of which no document has one (counts[label_count]), in quotes, the first few and
+ * how many more. Returns how many they are. */
+enum { GD_TASK_NAMES_BYTES = 512 };
+int32_t gd_data_task_unseen(const gd_data_task *task, const int64_t *counts, int32_t first, int32_t end,
+                            char out[GD_TASK_NAMES_BYTES]);
+
 /* Appends the members of a JSON object, each with a comma and a line end before it; nothing for plain text. */
 GD_CHECKED gd_status gd_data_task_write(const gd_data_task *task, gd_bytes *out);
 

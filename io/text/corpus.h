@@ -102,6 +102,9 @@ typedef struct gd_corpus_record {
 /* The next record; faults as gd_corpus_next. GD_USAGE for plain text, which has none. */
 GD_CHECKED gd_status gd_corpus_next_record(gd_corpus *corpus, gd_corpus_record *record, bool *more);
 
+/* Whether a text is empty: without a character but white space. */
+bool gd_corpus_is_empty(const char *bytes, size_t count);
+
 /* Records left out so far because a column was empty. */
 int64_t gd_corpus_dropped(const gd_corpus *corpus);
 

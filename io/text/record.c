@@ -28,13 +28,17 @@ static gd_status check_utf8(gd_corpus *corpus) {
   return status;
 }
 
+bool gd_corpus_is_empty(const char *bytes, size_t count) {
+  size_t i = 0;
+  while (i < count && strchr(" \t\r\n", bytes[i]) && bytes[i]) i++;
+  return i == count;
+}
+
 /* The first column that must not be empty and is; -1: none. */
 static int32_t find_empty(const gd_corpus *corpus) {
   for (int32_t k = 0; k < corpus->column_count; k++) {
-    const char *bytes = corpus->fields.bytes + corpus->field[k].begin;
-    size_t count = corpus->field[k].count, i = 0;
-    while (i < count && strchr(" \t\r\n", bytes[i]) && bytes[i]) i++;
-    if (i == count && !corpus->columns[k].empty_ok) return k;
+    bool empty = gd_corpus_is_empty(corpus->fields.bytes + corpus->field[k].begin, corpus->field[k].count);
+    if (empty && !corpus->columns[k].empty_ok) return k;
   }
   return -1;
 }

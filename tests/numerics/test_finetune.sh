@@ -91,7 +91,7 @@ check "all but the classifier is the base's" eval 'grep -q "classifier.weight te
   ! grep -qE "weights: [0-9]" "$work/diff.out"'
 check "a checkpoint names its base" grep -qE "base +$work/base" <("$bin/gptdist-ckpt" inspect "$work/upon")
 
-# ---- refused ----
+# ---- refused: of data that does not fit there is more in tests/unit/test_task_mistakes.sh ----
 
 refused() { # TEXT RUN-ARGUMENT...   one message with the text, and 64
   local message=$1
@@ -100,10 +100,7 @@ refused() { # TEXT RUN-ARGUMENT...   one message with the text, and 64
   check "refused: $message" eval '[ '$?' -eq 64 ] && grep -qF -- "$message" "$work/refused.out" && [ "$(grep -c "^gptdist-train: " "$work/refused.out")" -eq 1 ]'
   rm -rf "$work/refused"
 }
-sed 's/^red/rot/' "$work/colours.tsv" > "$work/farben.tsv"
-prepare farben --task classification --columns label=1,text=2 "$work/farben.tsv"
 prepare alpaca --task sft --template alpaca --max-tokens 256 --columns prompt=1,response=2 "$work/pairs.tsv"
-step4="--resume=$work/whole/checkpoints/step-00000004"
 refused "finetune.task: found sft, but data.path $work/colours is for classification" data.path=$work/colours finetune.task=sft
 refused "finetune.loss: found sigmoid, but data.path has 3 labels of which a text has one, expected softmax" data.path=$work/colours finetune.loss=sigmoid
 refused "finetune.loss: found softmax, but a text of data.path may have several labels" data.path=$work/weather finetune.loss=softmax
@@ -111,12 +108,6 @@ refused "finetune.class_weights: found 2 numbers, but data.path has 3 labels" da
 refused "finetune.class_weights: weigh the one label of a text" data.path=$work/weather finetune.class_weights=balanced
 refused "finetune.loss: is of a classifier, but data.path $corpus is for lm" finetune.loss=softmax
 refused "model.classes: found 3, the outputs of a classifier, but data.path $work/pairs is for sft" "data.path=$work/pairs" "model.init_from=$work/whole"
-refused "model.classes: found 3, but the 2 labels of data.path take 2" "data.path=$work/weather" "model.init_from=$work/whole"
-refused "data.path: has other labels than" data.path=$work/farben run.steps=8 "$step4"
-refused "data.path: is for lm, expected classification as in" run.steps=8 "$step4"
-refused "data.path: has other labels than the classifier of model.init_from $work/whole" "data.path=$work/farben" "model.init_from=$work/whole"
-refused "data.validation: is for another task (sft) than data.path (classification)" data.path=$work/colours "data.validation=$work/pairs"
-refused "data.validation: has other labels than data.path" data.path=$work/colours "data.validation=$work/farben/train"
 refused "data.reset_positions: needs data.mask_documents: true" data.reset_positions=true
 refused "its longest example has" data.path=$work/alpaca
 for task in perplexity lambada; do

@@ -96,7 +96,7 @@ plain() {
     "$bin/gptdist-data" prepare --tokenizer "$from" --force --output "$work/more" "$work/text.txt" > "$work/more.out" 2>&1
     check "the tokenizer of ${from##*/}" [ "$(tokenizer_of "$work/more")" = "$(tokenizer_of "$corpus")" ]
   done
-  check "labels of a run that has none: 64" said_by data "$corpus/train: has no labels, expected examples for classification" \
+  check "labels of a run that has none: 64" said_by data "$work/plain: has no labels, expected examples for classification, or a run" \
     prepare --tokenizer bytes --task classification --columns label=1,text=2 --labels "$work/plain" --output "$work/x" "$work/text.txt"
   train onward 1 gpt2 run.steps=3 "--resume=$work/plain@last" && check "@last to resume from" [ "$(field "$work/onward" step)" = 3 ]
 }

@@ -6,6 +6,9 @@ dump() { # dump TEXT ARGUMENT...: h5dump's output without its line ends holds th
   h5dump "${@:2}" 2>&1 | tr -d '\n' | tr -s ' ' >dumped
   grep -qF -- "$1" dumped || fail "no $1 in $(cat dumped)"
 }
+warned() { # warned TEXT: the last command said so, in one line
+  { [ "$(grep -c warning err)" = 1 ] && grep -qF -- "warning: $1" err; } || fail "no warning \"$1\" in $(cat err)"
+}
 classify() { "$data" prepare --task classification --tokenizer bytes "$@"; }
 
 # ---- classification ----
@@ -59,10 +62,20 @@ check "labels keep their numbers" classify --columns label=1,text=2 --labels set
 has '"labels": [{"label": "c0", "train": 0, "validation": 0, "test": 0}, {"label": "c1", "train": 1, "validation": 0, "test": 0}, {"label": "c2", "train": 0, "validation": 1,'
 has '{"label": "a0", "train": 1, "validation": 0, "test": 0}, {"label": "c9", "train": 2,'
 dump '(0,0): 4, (1,0): 1, (2,0): 3, (3,0): 4' -d labels more/train/00000.h5
+warned 'no row for training has the labels "c0", "c2"; --labels keeps them'
 check "again, from a split" classify --columns label=1,text=2 --labels more/train --output same rows.tsv
 check "inspect" "$data" inspect --json same
 has '"labels": ["c0", "c1", "c2", "a0", "c9"]'
 printf '{"text": "a", "late": 0, "loud": 1, "rude": 0.5}\n{"text": "b", "late": 1, "loud": 0, "rude": 1}\n' >late.jsonl
+printf '1\tx\n2\ty\n' >all.tsv
+for i in $(seq 3 12); do printf '%d\tt%d\n' "$i" "$i"; done >>all.tsv
+check "twelve labels" classify --columns label=1,text=2 --output twelve all.tsv
+check "one is gone" classify --columns label=1,text=2 --labels twelve --output x1 <(tail -11 all.tsv) --format tsv
+warned 'no row for training has the label "1"; --labels keeps it'
+check "ten are" classify --columns label=1,text=2 --labels twelve --output x2 <(head -2 all.tsv) --format tsv
+warned 'no row for training has the labels "3", "4", "5", "6", "7", "8", "9", "10" and 2 more; --labels keeps them'
+check "none is" classify --columns label=1,text=2 --labels twelve --output x3 all.tsv
+[ ! -s err ] || fail "a warning of nothing: $(cat err)"
 check "columns too" classify --columns label=late,label=loud,label=rude,text=text --labels several --output late late.jsonl
 check "inspect" "$data" inspect --json late
 has '"labels": ["rude", "loud", "late"]'
@@ -97,6 +110,8 @@ printf '{"text": "a", "rude": 1, "loud": "no"}\n' >word.jsonl
 expect 65 'word.jsonl:1: the label column holds "no", expected 0 or 1' classify --columns label=rude,label=loud,text=text --output x word.jsonl
 printf '{"text": "a", "rude": 1, "loud": 0}\n' >never.jsonl
 expect 65 'no row for training has the label "loud"' classify --columns label=rude,label=loud,text=text --output x never.jsonl
+sed -i 's/"rude": 1/"rude": 0/' never.jsonl
+expect 65 'no row for training has the labels "rude", "loud"' classify --columns label=rude,label=loud,text=text --output x never.jsonl
 : >none.tsv
 expect 65 'the inputs hold no rows, the first is none.tsv' classify --columns label=1,text=2 --output x none.tsv
 expect 65 'none.tsv: holds no rows' classify --columns label=1,text=2 --test none.tsv --output x rows.tsv

@@ -106,10 +106,10 @@ static void a_line_an_example(void **state) {
   gd_predictions now = {&spam, 3, spam_labels, spam_now, NAN};
   gd_bytes text = {0};
   assert_int_equal(gd_eval_classes_lines(&now, &text), GD_OK);
-  assert_string_equal(
-      strchr(text.bytes, '\n') + 1,
-      "{\"index\":1,\"label\":\"ham\",\"predicted\":\"ham\",\"probabilities\":[0.5,0.5]}\n"
-      "{\"index\":2,\"label\":\"spam \\\"x\\\"\",\"predicted\":\"spam \\\"x\\\"\",\"probabilities\":[0.25,0.75]}\n");
+  assert_string_equal(strchr(text.bytes, '\n') + 1,
+                      "{\"index\":1,\"label\":\"ham\",\"predicted\":\"ham\",\"probability\":0.5,\"probabilities\":[0.5,0.5]}\n"
+                      "{\"index\":2,\"label\":\"spam \\\"x\\\"\",\"predicted\":\"spam "
+                      "\\\"x\\\"\",\"probability\":0.75,\"probabilities\":[0.25,0.75]}\n");
   gd_bytes_free(&text);
 }
 

@@ -32,6 +32,7 @@ train() { # NAME DATA SETTING...
     --set model.context=32 --set batch.global=8 --set optimizer.lr=1e-2 --set schedule.kind=constant --set schedule.warmup_steps=0 \
     --set model.dropout=0 --set validation.interval_steps=12 --set validation.batches=0 "${settings[@]}" >out 2>&1 || { cat out; exit 1; }
 }
+"$bin/gptdist-data" prepare --tokenizer chars --output chars --task classification --columns label=1,text=2 --test colours.tsv colours.tsv >out 2>&1 || { cat out; exit 1; }
 train one colours checkpoint.interval_steps=2 checkpoint.keep=9
 train several weather
 train binary two finetune.loss=sigmoid
@@ -125,6 +126,7 @@ refuses 64 'language: is a language model, expected a classifier' --checkpoint l
 refuses 64 'language: is a language model, expected a classifier' --checkpoint one --data colours/validation --compare language
 refuses 64 '--data: has other labels than the classifier one' --checkpoint one --data two/validation
 refuses 64 '--data: has other labels than the classifier' --checkpoint one --data colours/validation --compare several
+refuses 64 '--data: was made with tokenizer chars' --checkpoint one --data chars/test
 refuses 64 'plain/train: found data for lm, expected texts with labels' --checkpoint one --data plain/train
 refuses 64 'colours: found no index.json, expected a split' --checkpoint one --data colours
 refuses 64 '--data: not given' --checkpoint one

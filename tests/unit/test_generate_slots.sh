@@ -112,7 +112,7 @@ if plan["slots"] != 15 or plan["memory_bytes"]["keys and values"] != 5 * 15 * 30
 
 # ---- what is no use ----
 long = {"prompt": "word " * 600, "id": "long"}
-records = [{"prompt": "A", "id": 1}, "{\"prompt\": ", {"promt": "x"}, "", long, {"prompt": "B", "token_ids": [1]}, [1], {"token_ids": [1, 999]},
+records = [{"prompt": "A", "id": 12345678901234567890}, "{\"prompt\": ", {"promt": "x"}, "", long, {"prompt": "B", "token_ids": [1]}, [1], {"token_ids": [1, 999]},
            {"messages": [{"role": "user", "content": "Hi"}, {"role": "robot", "content": "x"}]}, {"prompt": "B", "seed": -1},
            {"messages": [{"role": "assistant", "content": "Hi"}]}, {"prompt": "A", "id": 2}]
 path = write(records)
@@ -121,7 +121,8 @@ for ranks in (1, 2):
     got = answers(done)
     want = [(2, "valid JSON"), (3, "found none"), (5, "tokens, but the context"), (6, "found several"), (7, "expected an object"),
             (8, "this model has ids 0 to 511"), (9, "found robot"), (10, '"seed"'), (11, "the last turn is the assistant's")]
-    if len(got) != 11 or got[0]["token_ids"] != got[-1]["token_ids"] or len(got[0]["token_ids"]) != 5 or got[-1]["id"] != 2:
+    if len(got) != 11 or got[0]["token_ids"] != got[-1]["token_ids"] or len(got[0]["token_ids"]) != 5 or \
+            [got[0]["id"], got[-1]["id"]] != [12345678901234567890, 2]:
         fail("good records beside bad ones", got)
     for (line, text), answer in zip(want, got[1:-1]):
         if answer.get("line") != line or text not in answer.get("error", "") or f"{path}:{line}: " not in done.stderr:

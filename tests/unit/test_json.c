@@ -1,5 +1,5 @@
-/* JSON: a text of more values than memory is for is refused before any is made; what stands inside strings counts for nothing.
- */
+/* JSON: a text of more values than memory is for is refused before any is made; what stands inside strings counts for nothing;
+ * members are copied as they are written. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -41,10 +41,37 @@ static void test_a_long_text_is_one_value(void **state) {
   free(text);
 }
 
+static bool is_wanted(const char *key) {
+  return strcmp(key, "b,\"}") != 0;
+}
+
+static void test_members_are_copied_as_they_are_written(void **state) {
+  (void)state;
+  static const char text[] =
+      " {\"id\" : 12345678901234567890 , \"b,\\\"}\":[1,{\"c\":2}],\n\"d\":{\"e\":[\"]},\\\\\",1.10]}, \"f\":\"\\u0000\" }  ";
+  static const struct {
+    bool (*wanted)(const char *key);
+    const char *expected;
+  } cases[] = {
+      {NULL, "\"id\" : 12345678901234567890,\"b,\\\"}\":[1,{\"c\":2}],\"d\":{\"e\":[\"]},\\\\\",1.10]},\"f\":\"\\u0000\""},
+      {is_wanted, "\"id\" : 12345678901234567890,\"d\":{\"e\":[\"]},\\\\\",1.10]},\"f\":\"\\u0000\""},
+  };
+  gd_json *root = NULL;
+  if (gd_json_parse(text, strlen(text), "members.json", 1, &root) != GD_OK) fail_msg("%s", gd_error_text());
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    gd_bytes copied = {0};
+    assert_int_equal(gd_json_copy_members(root, text, cases[i].wanted, &copied), GD_OK);
+    assert_string_equal(copied.bytes, cases[i].expected);
+    gd_bytes_free(&copied);
+  }
+  gd_json_free(root);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_too_many_values_are_refused),
       cmocka_unit_test(test_a_long_text_is_one_value),
+      cmocka_unit_test(test_members_are_copied_as_they_are_written),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -36,10 +36,28 @@ static void walk(const gd_json *node) {
   }
 }
 
+/* The members of an object, copied as they are written, are the same object. */
+static void copy(const gd_json *object, const char *text) {
+  gd_bytes copied = {0}, before = {0}, after = {0};
+  gd_json *again = NULL;
+  fuzz_must(gd_bytes_append(&copied, "{", 1));
+  fuzz_must(gd_json_copy_members(object, text, NULL, &copied));
+  fuzz_must(gd_bytes_append(&copied, "}", 1));
+  fuzz_must(gd_json_parse(copied.bytes, copied.count, "copied", 1, &again));
+  fuzz_must(gd_json_print(object, &before));
+  fuzz_must(gd_json_print(again, &after));
+  fuzz_check(before.count == after.count && memcmp(before.bytes, after.bytes, after.count) == 0, "copied members are others");
+  gd_json_free(again);
+  gd_bytes_free(&copied);
+  gd_bytes_free(&before);
+  gd_bytes_free(&after);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   gd_json *root = NULL;
   if (!fuzz_accepted(gd_json_parse((const char *)data, size, "input", 1, &root), GD_BAD_DATA)) return 0;
   walk(root);
+  if (gd_json_is_object(root)) copy(root, (const char *)data);
   gd_json_free(root);
   return 0;
 }

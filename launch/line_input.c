@@ -1,5 +1,5 @@
-/* generate_input.c - lines as they come. */
-#include "launch/generate_input.h"
+/* line_input.c - lines as they come. */
+#include "launch/line_input.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,6 +1,6 @@
-/* generate_input.h - lines of a file or of standard input, read by rank 0 and seen by all. */
-#ifndef GD_LAUNCH_GENERATE_INPUT_H
-#define GD_LAUNCH_GENERATE_INPUT_H
+/* line_input.h - lines of a file or of standard input, read by rank 0 and seen by all. */
+#ifndef GD_LAUNCH_LINE_INPUT_H
+#define GD_LAUNCH_LINE_INPUT_H
 
 #include "comm/session.h"
 #include "io/base/files.h"

@@ -1,0 +1,197 @@
+#!/usr/bin/env bash
+# gptdist-eval --task predict: labels of new texts are those of --task classification, bit for bit, however many are asked at once and on
+# any number of data ranks; records come back whole and in order, a line in is a line out; what is no use costs no other; mistakes.
+set -u
+command -v python3 >/dev/null || { echo 'skipped: no python3'; exit 77; }
+bin=$(cd "$1/bin" && pwd) || exit 1
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1
+export OMP_NUM_THREADS=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+failed=0
+fail() { echo "FAILED: $*"; failed=1; }
+
+# Texts that name their colour, or two properties, among other letters; some are cut.
+awk 'BEGIN { split("red green blue", name, " "); for (i = 0; i < 60; i++) {
+  k = i % 3 + 1; printf "%s\t%s%s\n", name[i % 11 == 0 ? 1 : k], substr("abcdefghij \"k\\lmn", 1, 1 + i * 7 % 17), name[k] } }' >colours.tsv
+awk 'BEGIN { for (i = 0; i < 40; i++) printf "%d\t%d\t%s%s%s\n", i % 2, int(i / 2) % 2, substr("abcdefghij", 1, 1 + i * 7 % 10),
+  i % 2 ? "warm" : "", int(i / 2) % 2 ? "wet" : "" }' >weather.tsv
+sed 's/^red/blue/' colours.tsv >two.tsv
+prepare() { "$bin/gptdist-data" prepare --tokenizer bytes --output "$@" >out 2>&1 || { cat out; exit 1; }; }
+prepare colours --task classification --columns label=1,text=2 --max-tokens 12 --cut head --validation colours.tsv colours.tsv
+prepare weather --task classification --columns label=1,label=2,text=3 --validation weather.tsv weather.tsv
+prepare two --task classification --columns label=1,text=2 --max-tokens 16 --validation two.tsv two.tsv
+cut -f2 colours.tsv >colours.txt
+prepare plain colours.txt
+echo 'run: {steps: 12, device: cpu, threads: 1}' >run.yaml
+train() { # NAME DATA SETTING...
+  local name=$1 data=$2 settings=() s
+  shift 2
+  for s in "$@"; do settings+=(--set "$s"); done
+  "$bin/gptdist-train" --config run.yaml --set run.directory=$name --set data.path=$data --set model.layers=2 --set model.heads=2 --set model.width=32 \
+    --set model.context=48 --set batch.global=8 --set optimizer.lr=1e-2 --set schedule.kind=constant --set schedule.warmup_steps=0 \
+    --set model.dropout=0 --set validation.interval_steps=0 "${settings[@]}" >out 2>&1 || { cat out; exit 1; }
+}
+train one colours
+train several weather
+train binary two finetune.loss=sigmoid batch.sequence=16 run.steps=30
+train language plain run.steps=1
+"$bin/gptdist-ckpt" export-hf one folder --dtype float32 >out 2>&1 || { cat out; exit 1; }
+
+cat >check.py <<'END'
+import json, os, signal, subprocess, sys, threading, time
+bin, bad = sys.argv[1], 0
+
+
+def check(good, *text):
+    global bad
+    if not good:
+        print("FAILED:", *text)
+        bad = 1
+
+
+def command(*options, ranks=1):
+    start = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", str(ranks)] if ranks > 1 else []
+    return [*start, f"{bin}/gptdist-eval", "--threads", "1", *map(str, options)]
+
+
+def run(*options, ranks=1, text="", code=0):
+    done = subprocess.run(command(*options, ranks=ranks), capture_output=True, text=True, input=text)
+    check(done.returncode == code, "exit code", done.returncode, "expected", code, options, done.stderr)
+    return done
+
+
+def predict(name, *options, **more):
+    return run("--checkpoint", name, "--task", "predict", *options, **more)
+
+
+def lines(records):
+    return "".join(json.dumps(r) + "\n" if not isinstance(r, str) else r + "\n" for r in records)
+
+
+ANSWERS = ("predicted", "probability", "probabilities")
+
+
+def answers(text):  # the numbers as they are written
+    return [{key: a[key] for key in ANSWERS if key in a} for a in map(lambda line: json.loads(line, parse_float=str), text.splitlines())]
+
+
+# ---- those of --task classification, in any company ----
+def same(name, data, cut, dtype):
+    texts = [line.split("\t")[-1] for line in open(f"{data}.tsv").read().splitlines()]
+    dtype = ["--dtype", dtype]
+    run("--checkpoint", name, "--task", "classification", "--data", f"{data}/validation", "--predictions", f"{name}.jsonl", *dtype)
+    want = answers(open(f"{name}.jsonl").read())
+    check(len({a["predicted"] if isinstance(a["predicted"], str) else tuple(a["predicted"]) for a in want}) > 1, name, "says one thing to all texts")
+    records = lines({"id": i, "text": t} for i, t in enumerate(texts))
+    first = predict(name, *cut, *dtype, text=records).stdout
+    check(answers(first) == want, name, dtype, "other answers than --task classification")
+    check([json.loads(line)["id"] for line in first.splitlines()] == list(range(len(texts))), name, "another order")
+    for batch in (1, 3, 64):
+        check(predict(name, *cut, *dtype, "--batch", batch, text=records).stdout == first, name, dtype, "--batch", batch, "gives other answers")
+    for i in (0, 9, 23):
+        alone = predict(name, *cut, *dtype, text=lines([{"id": i, "text": texts[i]}])).stdout
+        check(alone == first.splitlines(True)[i], name, dtype, "text", i, "alone", alone)
+    return records, first
+
+
+head = ["--max-tokens", 12, "--cut", "head"]
+records, first = same("one", "colours", head, "float32")
+check(all(float(a["probability"]) == max(map(float, a["probabilities"])) for a in answers(first)), "the probability is not the largest")
+check(all(a["predicted"] == ["blue", "green", "red"][a["probabilities"].index(a["probability"])] for a in answers(first)), "another label than the likeliest")
+same("several", "weather", [], "float32")
+same("binary", "two", [], "float32")  # batch.sequence
+same("one", "colours", head, "bfloat16")
+check(answers(predict("one", text=records).stdout) != answers(first), "--max-tokens and --cut change nothing")
+check("of them cut to 16 tokens" in predict("binary", text=records).stderr, "texts are cut to another length than a sequence of the training")
+check(predict("folder", *head, text=records).stdout == first, "a model folder gives other answers")
+check(predict("one", *head, "--tensor", 1, text=records, ranks=2).stdout == first, "two data ranks give other answers")
+check(predict("one", *head, "--tensor", 1, "--batch", 2, text=records, ranks=3).stdout == first, "three data ranks give other answers")
+shared = predict("one", *head, text=records, ranks=2).stdout
+check([a["predicted"] for a in answers(shared)] == [a["predicted"] for a in answers(first)], "two tensor ranks give other labels")
+check(predict("one", *head, "--tensor", 2, text=records, ranks=4).stdout == shared, "tensor 2 x data 2 is another than tensor 2")
+check(predict("one", *head, "--limit", 7, text=records).stdout == "".join(first.splitlines(True)[:7]), "--limit")
+
+# ---- records come back whole, an answer of before is replaced; other fields, other forms ----
+text = '{"probability": 7, "text":"abcred","id" : 12345678901234567890, "more":{"text":[1.10,"}"]}, "predicted":"x" ,"probabilities":[1]}\n'
+out = predict("one", text=text).stdout
+check(out.startswith('{"text":"abcred","id" : 12345678901234567890,"more":{"text":[1.10,"}"]},"predicted":"') and out.count("probabilit") == 2, "a record is another:", out)
+check(predict("one", text=out).stdout == out, "its answer labelled again is another")
+one = answers(out)
+open("new.txt", "w").write('abcred\nsay "blue"\\\n\nlast')
+for options, stdin in ((["--data", "new.txt"], ""), (["--format", "text"], open("new.txt").read()), (["--format", "text", "--data", "-"], open("new.txt").read())):
+    out = predict("one", *options, text=stdin, code=65).stdout.splitlines()
+    check([json.loads(o).get("text") for o in out] == ["abcred", 'say "blue"\\', None, "last"] and answers(out[0]) == one, options, out)
+    check(json.loads(out[2]) == {"line": 3, "error": "the text is empty"}, "an empty line of a text:", out)
+open("new.jsonl", "w").write('{"text": 1, "body": "abcred"}\r\n\n{"body": "abcred"}')
+out = predict("one", "--data", "new.jsonl", "--text-field", "body").stdout
+check(answers(out) == one * 2, "--text-field:", out)
+out = predict("one", "--text-field", "predicted", text='{"predicted": "abcred"}').stdout
+check(answers(out) == one and out.startswith('{"predicted":"'), "a record of nothing else:", out)
+out = predict("one", "--data", "new.txt", "--text-field", "body", code=65).stdout
+check("valid JSON" in json.loads(out.splitlines()[0])["error"], "a named field makes a file JSON Lines:", out)
+
+# ---- what is no use ----
+good = {"text": "abcred", "id": "x"}
+records = [good, '{"text": ', {"body": "x"}, "", {"text": 5, "id": 7}, {"text": " \t\n"}, "[1]", '"abcred"', {"text": ""}, b"\x80".decode("latin1"), good]
+path = "bad.jsonl"
+with open(path, "wb") as file:
+    for r in records:
+        file.write(b'{"text": "\xff"}\n' if r == "\x80" else lines([r]).encode())
+want = [(2, "expected valid JSON"), (3, 'no "text", see --text-field'), (5, '"text": expected a string'), (6, "the text is empty"), (7, "expected an object"),
+        (8, "expected an object"), (9, "the text is empty"), (10, "no UTF-8")]
+for ranks in (1, 2):
+    done = predict("one", "--data", path, "--batch", 2, code=65, ranks=ranks)
+    got = [json.loads(line) for line in done.stdout.splitlines()]
+    check(len(got) == 10 and got[0] == got[-1] and "predicted" in got[0] and got[0]["id"] == "x", "good records beside bad ones", got)
+    for (line, text), answer in zip(want, got[1:-1]):
+        check(answer.get("line") == line and text in answer.get("error", "") and f"{path}:{line}: " in done.stderr, "line", line, "expected", text, "found", answer, done.stderr)
+    check(got[3].get("id") == 7 and f"8 of 11 lines were no use; the first: {path}:2: " in done.stderr, "the summary of what was no use", done.stderr)
+
+# ---- line in, line out: an answer comes before the next line is there, also to a line that is no use ----
+def service(*options, ranks=1):
+    pipe = subprocess.PIPE
+    started = subprocess.Popen(command("--checkpoint", "one", "--task", "predict", *options, ranks=ranks), stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+    watch = threading.Timer(30, started.kill)
+    watch.start()
+    return started, watch
+
+
+def say(started, line):
+    started.stdin.write(line + "\n")
+    started.stdin.flush()
+    return started.stdout.readline()
+
+
+for ranks in (1, 2):
+    started, watch = service(ranks=ranks)
+    for number in range(3):
+        answer = say(started, json.dumps({"text": "abcred", "id": number}))
+        check(answer and json.loads(answer)["id"] == number, "no answer to line", number, "before the next", answer)
+        answer = say(started, "{")
+        check(answer and "error" in json.loads(answer), "no answer to a line that is no use before the next", answer)
+    started.stdin.close()
+    check(started.wait() == 65, "line in, line out:", started.stderr.read())
+    watch.cancel()
+started, watch = service()
+check(json.loads(say(started, '{"text": "abcred"}'))["predicted"], "no answer before a signal")
+started.send_signal(signal.SIGTERM)
+check(started.wait() == 128 + signal.SIGTERM and "stopped by a signal behind line 1" in started.stderr.read(), "a signal leaves with", started.returncode)
+watch.cancel()
+
+# ---- mistakes ----
+for name, options, code, text in (("language", [], 64, "language: is a language model, expected a classifier"),
+                                  ("folder", ["--tokenizer", "chars"], 64, "tokenizer chars: only"),
+                                  ("one", ["--cut", "middle"], 64, '--cut: found "middle", expected tail or head'),
+                                  ("one", ["--format", "csv"], 64, '--format: found "csv", expected jsonl or text'),
+                                  ("one", ["--data", "colours.tsv"], 64, "--data: found colours.tsv, expected JSON Lines, or texts, one a line"),
+                                  ("one", ["--data", "nowhere.jsonl"], 64, "nowhere.jsonl: No such file"),
+                                  ("one", ["--max-tokens", 49], 64, "49 tokens: this model has positions for 48"),
+                                  ("one@best", [], 64, "one@best: no validation has marked a best one"),
+                                  ("nowhere", [], 64, "nowhere: No such file")):
+    done = predict(name, *options, text=lines([good]), code=code)
+    check(done.stderr.count(text) == 1 and done.stderr.count("gptdist-eval: ") == 1 and not done.stdout, name, options, "expected once", text, "in", done.stderr, done.stdout)
+sys.exit(bad)
+END
+python3 check.py "$bin" || failed=1
+exit $failed
