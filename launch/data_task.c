@@ -153,9 +153,8 @@ static gd_status check(const gd_task_options *in, gd_data_task_kind kind, const 
   if (options->corpus.text_field || options->corpus.text_column)
     return gd_fail_user(GD_USAGE, "%s: is for plain text; a task has --columns",
                         options->corpus.text_field ? "--text-field" : "--text-column");
-  if (in->split && (in->held[0].count || in->held[1].count))
-    return gd_fail_user(GD_USAGE, "--split: stands beside %s, expected one of them",
-                        in->held[0].count ? "--validation" : "--test");
+  if (in->split && in->held[0].count)
+    return gd_fail_user(GD_USAGE, "--split: stands beside --validation, expected one of them");
   if (kind == GD_TASK_CLASSIFICATION && (in->layout || in->loss || in->too_long))
     return gd_fail_user(GD_USAGE, "%s: belongs to --task sft", in->layout ? "--template" : in->loss ? "--loss" : "--long");
   if (kind == GD_TASK_SFT && in->labels) return gd_fail_user(GD_USAGE, "--labels: belongs to --task classification");
@@ -194,6 +193,9 @@ gd_status gd_data_read_task(const gd_task_options *in, gd_task_words *out, gd_pr
   if (in->labels) GD_TRY(gd_data_labels(in->labels, &out->known));
   if (in->labels) task->known = &out->known;
   if (in->split) GD_TRY(read_split(in->split, task->split));
+  if (in->held[1].count && task->split[2] > 0)
+    return gd_fail_user(GD_USAGE, "--split: found \"%s\" beside --test, expected two numbers, for train and validation",
+                        in->split);
   for (int k = 0; k < 2; k++) {
     GD_TRY(gd_inputs_expand(in->held[k].text, in->held[k].count, options->corpus.format, &out->held[k]));
     task->held[k] = (const char *const *)out->held[k].path;

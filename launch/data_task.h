@@ -27,7 +27,7 @@ typedef struct gd_task_options {
        0},                                                                                                                     \
       {"--split", GD_OPTION_TEXT, &(in).split, "F,F[,F]", "parts of the rows for train, validation, test; by label", 0, 0},    \
       {"--validation", GD_OPTION_TEXTS, &(in).held[0], "FILE", "rows for validation, in place of --split", 0, 0},              \
-      {"--test", GD_OPTION_TEXTS, &(in).held[1], "FILE", "rows for the test, in place of --split", 0, 0},                      \
+      {"--test", GD_OPTION_TEXTS, &(in).held[1], "FILE", "rows for the test; --split F,F then parts the others", 0, 0},        \
       {"--seed", GD_OPTION_INTEGER, &(in).seed, "N", "of --split (0)", 0, 9e15},                                               \
       {"--max-tokens", GD_OPTION_INTEGER, &(in).max_tokens, "N", "of an example (no limit)", 1, 1e9},                          \
       {"--template",                                                                                                           \

@@ -44,7 +44,8 @@ enum { GD_PREPARE_SPLITS = 3 }; /* train, validation, test */
 typedef struct gd_prepare_task {
   gd_data_task_kind kind;
   const gd_column_role *roles;     /* [corpus.column_count] */
-  double split[GD_PREPARE_SPLITS]; /* fractions of the inputs, their sum is 1; all 0: all are for training */
+  double split[GD_PREPARE_SPLITS]; /* fractions of the inputs, their sum is 1 (0 of the test beside files for it); all 0: all
+                                      are for training */
   const char *const *held[2];      /* [held_count] files of validation and test */
   int32_t held_count[2];
   const gd_data_task *known; /* classification: these labels keep their numbers, others come behind; NULL: none are known */

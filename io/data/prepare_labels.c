@@ -205,8 +205,10 @@ gd_status gd_prepare_count_labels(gd_prepare_rows *rows) {
 
 gd_status gd_prepare_deal(gd_prepare_rows *rows) {
   gd_table *table = &rows->table;
+  int64_t own = 0; /* the rows of the inputs stand before those of the files for validation and test */
+  while (own < table->count && table->split[own] == 0) own++;
   if (rows->task->split[0] > 0)
-    return gd_table_deal(rows->group, rows->stratum, table->count, rows->task->split, rows->task->seed, table->split);
+    GD_TRY(gd_table_deal(rows->group, rows->stratum, own, rows->task->split, rows->task->seed, table->split));
   for (int64_t row = 0; row < table->count; row++) rows->report->repeated += table->split[rows->group[row]] < table->split[row];
   return GD_OK;
 }

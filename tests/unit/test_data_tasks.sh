@@ -47,6 +47,13 @@ has '"cut": 66,'
 check "the head" classify --columns label=1,text=2 --max-tokens 9 --cut head --output head rows.tsv
 dump '116, 101, 120, 116, 32, 110, 117, 109, 98' -d tokens -s 0 -c 9 tail/train/00000.h5
 dump '32, 110, 117, 109, 98, 101, 114, 32, 49' -d tokens -s 0 -c 9 head/train/00000.h5
+awk 'NR <= 12' rows.tsv >held.tsv
+check "a split beside a file for the test" classify --columns label=1,text=2 --split 0.8,0.2 --test held.tsv --json --output beside rows.tsv
+has '"train_documents": 53, '
+has '"validation_documents": 13, '
+has '"test_documents": 12, "cut": 0, "repeated": 12,'
+check "the split alone" classify --columns label=1,text=2 --split 0.8,0.2 --output alone rows.tsv
+for split in train validation; do diff -r beside/$split alone/$split >/dev/null || fail "--test changes $split"; done
 printf '10\ta\n9\tb\n10\tc\n' >numbers.tsv
 check "numbers as labels" classify --columns label=1,text=2 --output numbers numbers.tsv
 check "inspect" "$data" inspect --json numbers
@@ -126,7 +133,8 @@ expect 64 'rows.jsonl: columns by number are those of csv and tsv' classify --co
 for split in 0.5 0.5,0.6 0.5,x 0,1 0.2,0.2,0.2,0.4; do
   expect 64 "--split: found \"$split\", expected two or three numbers whose sum is 1" classify --columns label=1,text=2 --split $split --output x rows.tsv
 done
-expect 64 '--split: stands beside --test' classify --columns label=1,text=2 --split 0.5,0.5 --test held.tsv --output x rows.tsv
+expect 64 '--split: stands beside --validation' classify --columns label=1,text=2 --split 0.5,0.5 --validation held.tsv --output x rows.tsv
+expect 64 '--split: found "0.5,0.2,0.3" beside --test, expected two' classify --columns label=1,text=2 --split 0.5,0.2,0.3 --test later.tsv --output x rows.tsv
 expect 64 '--cut: found "middle", expected tail or head' classify --columns label=1,text=2 --cut middle --output x rows.tsv
 expect 64 '--cut: cuts nothing without --max-tokens' classify --columns label=1,text=2 --cut head --output x rows.tsv
 expect 64 '--validation-fraction: is for plain text' classify --columns label=1,text=2 --validation-fraction 0.1 --output x rows.tsv
