@@ -110,7 +110,15 @@ void gd_console_finish_progress(void) {
   pthread_mutex_unlock(&console.lock);
 }
 
+/* Results that the system did not take are no success. */
+static gd_status check_output(gd_status status) {
+  int fault = fflush(stdout) ? errno : 0;
+  if ((!fault && !ferror(stdout)) || (status != GD_OK && status != GD_NO)) return status;
+  return gd_fail_user(GD_IO, "standard output: %s", fault ? strerror(fault) : "the system refused a part of it");
+}
+
 int gd_console_leave(gd_status status, bool alone) {
+  status = check_output(status);
   gd_console_finish_progress();
   if (status != GD_OK && status != GD_NO && (console.rank == 0 || alone || console.everyone)) {
     const char *text = gd_error_text(), *place = console.everyone ? gd_error_place() : "";

@@ -31,7 +31,8 @@ double gd_console_progress_seconds(void);
 /* Ends a progress line that stands on the terminal. */
 void gd_console_finish_progress(void);
 
-/* Prints the calling thread's error text on rank 0 (or where `alone`: the fault is this rank's only), returns the exit code. */
+/* Prints the calling thread's error text on rank 0 (or where `alone`: the fault is this rank's only), returns the exit code:
+ * GD_IO where all went well but standard output did not take all that was printed. */
 int gd_console_leave(gd_status status, bool alone);
 
 /* Ends the progress line and closes the log file. */

@@ -360,7 +360,6 @@ static gd_status run(int argc, char **argv) {
 int main(int argc, char **argv) {
   gd_console_open("gptdist-ckpt", 0);
   gd_status status = run(argc, argv);
-  if (fflush(stdout) != 0 && status == GD_OK) status = gd_fail(GD_IO, "cannot write to the standard output");
   int code = gd_console_leave(status, true);
   gd_console_close();
   return code;

@@ -124,7 +124,7 @@ int main(int argc, char **argv) {
   gd_session_environment(&environment);
   gd_console_open("gptdist-data", environment.rank);
   gd_status status = run(argc, argv);
-  if (!gd_data_told) gd_console_leave(status, false);
+  int code = gd_data_told ? (int)status : gd_console_leave(status, false);
   gd_console_close();
-  return (int)status;
+  return code;
 }

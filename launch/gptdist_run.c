@@ -310,7 +310,10 @@ typedef struct arguments {
 static gd_status print_line(const gd_run_line *words, bool json) {
   static char text[65536];
   gd_run_line_print(words, text, sizeof text);
-  if (!json) return puts(text) < 0 ? gd_fail_user(GD_IO, "cannot write to the standard output") : GD_OK;
+  if (!json) {
+    puts(text);
+    return GD_OK;
+  }
   gd_bytes out = {0};
   gd_status status = gd_bytes_printf(&out, "{\"line\": ");
   if (status == GD_OK) status = gd_json_quote(&out, text, strlen(text));
@@ -376,7 +379,7 @@ int main(int argc, char **argv) {
   gd_console_open("gptdist-run", 0);
   int code = 0;
   gd_status status = run(argc, argv, &code);
-  if (status != GD_OK) code = gd_console_leave(status, true);
+  if (status != GD_OK || code == 0) code = gd_console_leave(status, true);
   gd_console_close();
   return code;
 }

@@ -104,13 +104,14 @@ gd_status gd_lines_next(gd_lines *lines, bool wait, gd_line_record **out) {
 }
 
 gd_status gd_lines_print(gd_lines *lines) {
-  bool any = false;
-  while (lines->first && lines->first->out.count) {
-    if (lines->prints) any = puts(lines->first->out.bytes) >= 0;
-    release_first(lines);
+  bool any = false, taken = true;
+  while (taken && lines->first && lines->first->out.count) {
+    any = lines->prints;
+    taken = !any || puts(lines->first->out.bytes) >= 0; /* a long line is written at once */
+    if (taken) release_first(lines);
   }
-  if (any && fflush(stdout)) return gd_fail_user(GD_IO, "standard output: %s", strerror(errno));
-  return GD_OK;
+  if (taken && any) taken = fflush(stdout) == 0;
+  return taken ? GD_OK : gd_fail_user(GD_IO, "standard output: %s", strerror(errno));
 }
 
 gd_status gd_lines_verdict(const gd_lines *lines) {

@@ -112,4 +112,26 @@ expect 2+ 'kind=state:name,difference equal=False:equal_tensors,differences' ckp
 expect 1 line,words run -n 2 --print --json -- gptdist-train --config 'a "file"'
 expect 7+ 'check=mpi:check,good,text check=links:check,good,text check=link:ranks,hosts,bytes_per_s,of_median,latency_us
   check=rank:rank,host,operations_per_s,copy_bytes_per_s,of_median' run --doctor --json -n 2
+
+# ---- an output that the system refuses: 74, told once; a line of training is a warning (tests/fault/test_faulty_disk.sh) ----
+refused() { # PROGRAM ARGUMENT...
+  [ -c /dev/full ] || return 0
+  timeout 100 "$bin/gptdist-$1" "${@:2}" >/dev/full 2>said <in
+  local code=$?
+  [ "$code $(grep -c 'standard output: ' said)" = '74 1' ] || { echo "FAILED: to a full disk, $code: gptdist-$*"; tail -3 said; failed=1; }
+}
+python3 -c 'import json; print(json.dumps({"token_ids": [1], "id": "x" * 9000}))' >long.jsonl # more than what waits for a write
+refused generate --checkpoint run --jsonl long.jsonl --max-new-tokens 1
+refused generate --checkpoint run --prompt a --max-new-tokens 3
+refused generate --checkpoint run --prompt a --max-new-tokens 3 --json
+refused eval --checkpoint run --task logits --token-ids '1 2' --json
+refused eval --checkpoint run --task perplexity --data data
+refused eval --task exact --hypotheses text.txt --references text.txt
+refused data inspect data
+refused data at "${settings[@]}" --step 0
+refused ckpt inspect run
+refused ckpt diff run other
+refused run -n 2 --print -- gptdist-train
+refused train --help-config
+refused data --help
 exit $failed
