@@ -38,6 +38,8 @@ static gd_status read_object(gd_lines *lines, const gd_bytes *text, gd_line_reco
   gd_json *object = NULL;
   GD_TRY(gd_json_parse(text->bytes, text->count, lines->name, r->line, &object));
   gd_status status = gd_json_is_object(object) ? GD_OK : gd_fail_user(GD_BAD_DATA, "expected an object");
+  if (status == GD_OK && !gd_json_strict(text->bytes, text->count)) /* what comes back must be JSON */
+    status = gd_fail_user(GD_BAD_DATA, "found a bare control character or a number such as 01 or 1., expected valid JSON");
   if (status == GD_OK) status = gd_json_copy_members(object, text->bytes, is_id, &r->id);
   if (status == GD_OK) status = lines->kind.read(lines->kind.context, object, text, r);
   gd_json_free(object);

@@ -179,6 +179,34 @@ gd_status gd_json_print(const gd_json *node, gd_bytes *out) {
   return status;
 }
 
+static bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
+
+/* The end of a number; NULL: JSON has no such form. */
+static const char *number_end(const char *at) {
+  at += *at == '-';
+  if (!is_digit(*at) || (*at == '0' && is_digit(at[1]))) return NULL;
+  while (is_digit(*at)) at++;
+  if (*at == '.' && !is_digit(at[1])) return NULL;
+  return at + strspn(at, "0123456789.eE+-");
+}
+
+bool gd_json_strict(const char *text, size_t count) {
+  bool inside = false;
+  for (const char *at = text; at && at < text + count;) {
+    if ((unsigned char)*at < 32 && (inside || !strchr("\t\n\r", *at))) return false;
+    if (!inside && (*at == '-' || is_digit(*at))) {
+      at = number_end(at);
+      if (!at) return false;
+      continue;
+    }
+    if (*at == '"') inside = !inside;
+    at += inside && *at == '\\' ? 2 : 1;
+  }
+  return true;
+}
+
 /* The comma or bracket behind the member of an object that begins at `at`, in valid JSON. */
 static const char *member_end(const char *at) {
   bool inside = false;

@@ -40,6 +40,10 @@ bool gd_json_boolean(const gd_json *node, bool *out);
 /* Appends the node as JSON text without white space between its parts. */
 GD_CHECKED gd_status gd_json_print(const gd_json *node, gd_bytes *out);
 
+/* Whether text[count], which gd_json_parse took, is JSON by the letter: the parser also takes bare control characters and
+ * numbers such as 01 and 1. What is copied as it is written must be. text ends with a zero byte. */
+bool gd_json_strict(const char *text, size_t count);
+
 /* Appends the members of an object that are wanted, a comma between them, as they are written in the text that it was parsed
  * from: numbers have all their digits. NULL wants all. */
 GD_CHECKED gd_status gd_json_copy_members(const gd_json *object, const char *text, bool (*wanted)(const char *key),

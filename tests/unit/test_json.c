@@ -67,11 +67,36 @@ static void test_members_are_copied_as_they_are_written(void **state) {
   gd_json_free(root);
 }
 
+static void test_json_by_the_letter(void **state) {
+  (void)state;
+  static const struct {
+    const char *text;
+    bool strict;
+  } cases[] = {{"{\"a\\\"\": [0, -0, 10, 1e-05, -1.50E+3, 0.05, \"01 1. \\u0001\"]}", true},
+               {" \t{} \r\n", true},
+               {"\"\x7f\\\\\"", true},
+               {"[01]", false},
+               {"[-01]", false},
+               {"[1.]", false},
+               {"[1.e5]", false},
+               {"[-.5]", false},
+               {"\"a\tb\"", false},
+               {"\"a\\\\\x01\"", false},
+               {"[1,\v2]", false}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    gd_json *root;
+    assert_int_equal(gd_json_parse(cases[i].text, strlen(cases[i].text), "case", 1, &root), GD_OK);
+    if (gd_json_strict(cases[i].text, strlen(cases[i].text)) != cases[i].strict) fail_msg("case %zu: %s", i, cases[i].text);
+    gd_json_free(root);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_too_many_values_are_refused),
       cmocka_unit_test(test_a_long_text_is_one_value),
       cmocka_unit_test(test_members_are_copied_as_they_are_written),
+      cmocka_unit_test(test_json_by_the_letter),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
