@@ -40,14 +40,14 @@ static part next_part(const char **at, const char *end) {
   return (part){'w', from, (size_t)(*at - from)};
 }
 
-/* The text of a string; of the escapes those that stand in templates. */
+/* The text of a string; of the escapes those that stand in templates, others as they are written. */
 static gd_status put_string(const part *string, gd_bytes *out) {
   for (size_t i = 0; i < string->count; i++) {
     char c = string->at[i];
     if (c == '\\' && i + 1 < string->count) {
       c = string->at[++i];
+      if (!strchr("ntr\\'\"", c)) GD_TRY(gd_bytes_append(out, "\\", 1));
       c = (char)(c == 'n' ? '\n' : c == 't' ? '\t' : c == 'r' ? '\r' : c);
-      if (c == 'u' || c == 'x' || c == 'U' || c == 'N') GD_TRY(gd_bytes_append(out, "\\", 1)); /* as it is written */
     }
     GD_TRY(gd_bytes_append(out, &c, 1));
   }
@@ -96,35 +96,52 @@ static gd_status put_tag(normal *n, const char *open, const char *at, const char
   return gd_bytes_append(n->out, close, 1);
 }
 
-/* Where the first term of a sum ends, `end` where it is all; *sum: the expression is nothing but a sum, and may be parted. */
-static const char *end_of_term(const char *at, const char *end, bool *sum) {
+static bool is_plus(const part *p) {
+  return p->kind == '+' || p->kind == '~';
+}
+
+static int depth_change(const part *p) {
+  return (strchr("([{", p->kind) != NULL) - (strchr(")]}", p->kind) != NULL);
+}
+
+/* Whether an expression is nothing but a sum, and may be parted: no term of it is empty. */
+static bool is_sum(const char *at, const char *end) {
   static const char *const others[] = {"if", "else", "and", "or", "not", "in", "is"};
-  const char *term = NULL;
+  bool term = false;
   int depth = 0;
-  *sum = true;
+  for (part p; (p = next_part(&at, end)).kind;) {
+    depth += depth_change(&p);
+    bool plus = depth == 0 && is_plus(&p);
+    if (depth < 0 || (plus && !term)) return false;
+    term = !plus;
+    if (depth > 0) continue;
+    if (strchr("-*/%<>=!:,", p.kind)) return false;
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+      if (p.kind == 'w' && strlen(others[i]) == p.count && memcmp(others[i], p.at, p.count) == 0) return false;
+  }
+  return term && depth == 0;
+}
+
+/* Where the first term of a sum ends, before its + or at `end`. */
+static const char *end_of_term(const char *at, const char *end) {
+  int depth = 0;
   for (const char *from = at;; from = at) {
     part p = next_part(&at, end);
-    if (!p.kind) return term ? term : end;
-    if (strchr("([{", p.kind)) depth++;
-    if (strchr(")]}", p.kind)) depth--;
-    if (depth > 0) continue;
-    if ((p.kind == '+' || p.kind == '~') && !term) term = from;
-    if (strchr("-*/%<>=!:,", p.kind)) *sum = false;
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-      if (p.kind == 'w' && strlen(others[i]) == p.count && memcmp(others[i], p.at, p.count) == 0) *sum = false;
+    if (!p.kind) return end;
+    depth += depth_change(&p);
+    if (depth == 0 && is_plus(&p)) return from;
   }
 }
 
 /* {{ ... }}: a sum is printed term by term, and a term that is a string is a text. */
 static gd_status put_expression(normal *n, const char *at, const char *end) {
-  bool sum;
+  if (!is_sum(at, end)) return put_tag(n, "{", at, end, "}");
   while (at < end) {
-    const char *term = end_of_term(at, end, &sum), *look = at;
-    if (!sum) return put_tag(n, "{", at, end, "}");
+    const char *term = end_of_term(at, end), *look = at;
     part first = next_part(&look, term);
     if (first.kind == 's' && !next_part(&look, term).kind)
       GD_TRY(put_string(&first, &n->printed));
-    else if (first.kind)
+    else
       GD_TRY(put_tag(n, "{", at, term, "}"));
     at = term;
     if (at < end) (void)next_part(&at, end); /* its + */
@@ -186,7 +203,8 @@ static gd_status read_all(normal *n) {
 gd_status gd_jinja_normal(const char *text, size_t count, gd_bytes *out) {
   normal n = {.text = text, .count = count, .out = out};
   gd_status status = gd_bytes_append(out, "", 0);
-  if (status == GD_OK) status = read_all(&n);
+  bool zero = memchr(text, 0, count) != NULL; /* ends no expression here, and stands in none of ours */
+  if (status == GD_OK) status = zero ? gd_bytes_append(&n.printed, text, count) : read_all(&n);
   if (status == GD_OK) status = put_printed(&n);
   gd_bytes_free(&n.printed);
   return status;

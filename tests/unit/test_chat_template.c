@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "io/base/files.h"
 #include "io/data/chat_template.h"
@@ -203,6 +204,50 @@ static void a_folder_has_one_place_for_it(void **state) {
   gd_bytes_free(&stranger);
 }
 
+/* What chatml says, with `by` in the place of its end token. */
+static const char *chatml_ends(const char *by) {
+  static char text[400];
+  snprintf(text, sizeof text,
+           "{%% for message in messages %%}<|im_start|>{{ message.role }}\n{{ message.content }}%s\n{%% endfor %%}"
+           "{%% if add_generation_prompt %%}<|im_start|>assistant\n{%% endif %%}",
+           by);
+  return text;
+}
+
+static void what_means_another_thing_is_none_of_ours(void **state) {
+  (void)state;
+  static const struct {
+    const char *end, *name;
+  } cases[] = {{"<|im_end|>", "chatml"},
+               {"{{ '<|im_' + '' ~ \"end|>\" }}", "chatml"},
+               {"{{ '<\\|im_end|>' }}", "none"}, /* the backslash stays */
+               {"{{ '<|im_end|>' + }}", "none"},
+               {"{{ + '<|im_end|>' }}", "none"},
+               {"{{ '<|im_end|>' }}{{ }}", "none"},
+               {"{{ '<|im_end|>') }}", "none"}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+    assert_string_equal(name_of(chatml_ends(cases[i].end)), cases[i].name);
+  char text[500];
+  const char *name, *ours = chatml_ends("<|im_end|>"), *prompt = strstr(ours, "prompt %}") + 6;
+  size_t before = (size_t)(prompt - ours);
+  int count = snprintf(text, sizeof text, "%.*s%c and false%s", (int)before, ours, 0, prompt);
+  ok(gd_chat_template_name(text, (size_t)count, &name));
+  assert_null(name);
+}
+
+static void a_long_sum_takes_as_long_as_it_is(void **state) {
+  (void)state;
+  enum { TERMS = 60000 };
+  gd_bytes text = {0};
+  ok(gd_bytes_printf(&text, "{{ 'a'"));
+  for (int i = 1; i < TERMS; i++) ok(gd_bytes_append(&text, "+'a'", 4));
+  ok(gd_bytes_printf(&text, " }}"));
+  clock_t start = clock();
+  assert_string_equal(name_of(text.bytes), "none");
+  assert_true(clock() - start < 5 * CLOCKS_PER_SEC);
+  gd_bytes_free(&text);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(ours_are_known_again),
@@ -210,6 +255,8 @@ int main(void) {
       cmocka_unit_test(others_words_for_them_are_known),
       cmocka_unit_test(one_form_for_the_same_words),
       cmocka_unit_test(a_folder_has_one_place_for_it),
+      cmocka_unit_test(what_means_another_thing_is_none_of_ours),
+      cmocka_unit_test(a_long_sum_takes_as_long_as_it_is),
   };
   return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
