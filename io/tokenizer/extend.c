@@ -2,19 +2,48 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/base/utf8.h"
 #include "io/tokenizer/added.h"
 
 /* Whether a text is one of the ordinary tokens. */
-static gd_status is_token(gd_tokenizer *tokenizer, const char *text, bool *is) {
+static gd_status is_token(gd_tokenizer *tokenizer, const char *text, size_t count, bool *is) {
   gd_ids ids = {0};
   gd_bytes back = {0};
-  gd_status status = gd_tokenizer_encode(tokenizer, text, strlen(text), false, &ids);
+  gd_status status = gd_tokenizer_encode(tokenizer, text, count, false, &ids);
   if (status == GD_OK && ids.count == 1) status = gd_tokenizer_decode(tokenizer, -1, ids.ids, 1, &back);
-  *is = status == GD_OK && ids.count == 1 && back.count == strlen(text) && memcmp(back.bytes, text, back.count) == 0;
+  *is = status == GD_OK && ids.count == 1 && back.count == count && memcmp(back.bytes, text, count) == 0;
   if (status == GD_BAD_DATA) gd_error_clear(); /* a character without an id */
   gd_ids_free(&ids);
   gd_bytes_free(&back);
   return status == GD_BAD_DATA ? GD_OK : status;
+}
+
+/* Whether tokenizer.json has an ordinary token under this text, in whose place the special one would be read there. */
+static gd_status is_spelling(gd_tokenizer *tokenizer, const char *text, bool *is) {
+  gd_bytes raw = {0};
+  gd_json *root = NULL;
+  *is = false;
+  if (!gd_tokenizer_exports(tokenizer)) return GD_OK;
+  if (strcmp(tokenizer->spec_kind, "hf") == 0) {
+    GD_TRY(gd_json_parse(tokenizer->files[0].bytes.bytes, tokenizer->files[0].bytes.count, "tokenizer.json", 1, &root));
+    *is = gd_json_get(gd_json_get(gd_json_get(root, "model"), "vocab"), text) != NULL;
+    gd_json_free(root);
+    return GD_OK;
+  }
+  gd_status status = gd_bytes_append(&raw, "", 0);
+  bool mapped = true;
+  for (const char *at = text; status == GD_OK && mapped && *at;) { /* from GPT-2's alphabet */
+    uint32_t code_point = 0;
+    size_t count = gd_utf8_length(at, strlen(at), &code_point);
+    int32_t value = count ? gd_gpt2_byte(code_point) : -1;
+    char byte = (char)value;
+    mapped = value >= 0;
+    if (mapped) status = gd_bytes_append(&raw, &byte, 1);
+    at += count;
+  }
+  if (status == GD_OK && mapped) status = is_token(tokenizer, raw.bytes, raw.count, is);
+  gd_bytes_free(&raw);
+  return status;
 }
 
 gd_status gd_tokenizer_add(gd_tokenizer *tokenizer, const char *text, bool *known) {
@@ -23,8 +52,11 @@ gd_status gd_tokenizer_add(gd_tokenizer *tokenizer, const char *text, bool *know
   for (int32_t i = 0; i < tokenizer->specials.count; i++)
     if (strcmp(tokenizer->specials.list[i].text, text) == 0) *known = true;
   if (*known) return GD_OK;
-  GD_TRY(is_token(tokenizer, text, &ordinary));
+  GD_TRY(is_token(tokenizer, text, strlen(text), &ordinary));
   if (ordinary) return gd_fail_user(GD_USAGE, "the special token \"%.64s\" is an ordinary one of the tokenizer already", text);
+  GD_TRY(is_spelling(tokenizer, text, &ordinary));
+  if (ordinary)
+    return gd_fail_user(GD_USAGE, "the special token \"%.64s\" is the spelling of an ordinary token in a tokenizer.json", text);
   GD_TRY(gd_added_append(tokenizer, text));
   const char **added = calloc((size_t)tokenizer->added_count, sizeof *added);
   if (!added) return gd_fail(GD_NO_MEMORY, "no memory for %d added tokens", tokenizer->added_count);

@@ -237,6 +237,28 @@ static void tokenizer_json_has_them(void **state) {
   gd_tokenizer_close(bytes);
 }
 
+/* In tokenizer.json the text would be one key with that token, and its ids would be those of the special one. */
+static void no_token_is_spelled_so(void **state) {
+  (void)state;
+  char spec[500];
+  bool known;
+  gd_tokenizer *bytes = opened("bytes");
+  assert_int_equal(gd_tokenizer_add(bytes, "\xc4\x8a", &known), GD_USAGE); /* a new line in GPT-2's alphabet */
+  assert_non_null(strstr(gd_error_text(), "the spelling of an ordinary token"));
+  assert_int_equal(gd_tokenizer_add(bytes, "\xc4\x80", &known), GD_USAGE); /* a zero byte */
+  add(bytes, "\xc4\x8a\xc4\x8a");
+  add(bytes, " \xc4\x8a");
+  ok(gd_tokenizer_export_json(bytes, below("spelled.json")));
+  snprintf(spec, sizeof spec, "hf:%s", below("spelled.json"));
+  gd_tokenizer *hf = opened(spec);
+  assert_int_equal(gd_tokenizer_vocabulary(hf), 259);
+  assert_int_equal(gd_tokenizer_add(hf, "\xc4\x8a", &known), GD_USAGE);
+  assert_non_null(strstr(gd_error_text(), "the spelling of an ordinary token"));
+  add(hf, "\xc4\x8a\xc4\x8a\xc4\x8a");
+  gd_tokenizer_close(hf);
+  gd_tokenizer_close(bytes);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(they_stand_behind_the_others),
@@ -245,6 +267,7 @@ int main(void) {
       cmocka_unit_test(one_is_another_with_more),
       cmocka_unit_test(one_tokenizer_json_is_another_with_more),
       cmocka_unit_test(tokenizer_json_has_them),
+      cmocka_unit_test(no_token_is_spelled_so),
   };
   return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
