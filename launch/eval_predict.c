@@ -60,7 +60,8 @@ static gd_status read_question(void *context, const gd_json *object, const gd_by
     GD_TRY(gd_json_quote(&q->kept, text->bytes, text->count));
     return encode(p, text->bytes, text->count, q);
   }
-  const gd_json *node = gd_json_get(object, p->field);
+  const gd_json *node;
+  GD_TRY(gd_lines_member(object, p->field, &node));
   if (!gd_json_string(node))
     return gd_fail_user(GD_BAD_DATA, node ? "\"%.70s\": expected a string" : "no \"%.70s\", see --text-field", p->field);
   GD_TRY(gd_json_copy_members(object, text->bytes, is_kept, &q->kept));

@@ -63,7 +63,7 @@ static gd_status read_messages(gd_generate *g, const gd_json *messages, gd_ids *
 }
 
 static gd_status read_token_ids(const gd_json *ids, gd_ids *out) {
-  for (const gd_json *e = gd_json_first(ids); e; e = gd_json_next(e)) {
+  for (const gd_json *e = gd_json_is_array(ids) ? gd_json_first(ids) : NULL; e; e = gd_json_next(e)) {
     int64_t id;
     if (!gd_json_integer(e, &id) || id < 0 || id > INT32_MAX)
       return gd_fail_user(GD_BAD_DATA, "\"token_ids\": expected whole numbers from 0");
@@ -75,14 +75,17 @@ static gd_status read_token_ids(const gd_json *ids, gd_ids *out) {
 }
 
 static gd_status read_number(const gd_json *line, const char *key, int64_t most, int64_t *out) {
-  const gd_json *node = gd_json_get(line, key);
+  const gd_json *node;
+  GD_TRY(gd_lines_member(line, key, &node));
   if (!node || (gd_json_integer(node, out) && *out >= 0 && *out <= most)) return GD_OK;
   return gd_fail_user(GD_BAD_DATA, "\"%s\": expected a whole number from 0 to %lld", key, (long long)most);
 }
 
 static gd_status read_prompt(gd_generate *g, const gd_json *line, gd_ids *out) {
-  const gd_json *prompt = gd_json_get(line, "prompt"), *messages = gd_json_get(line, "messages");
-  const gd_json *ids = gd_json_get(line, "token_ids");
+  const gd_json *prompt, *messages, *ids;
+  GD_TRY(gd_lines_member(line, "prompt", &prompt));
+  GD_TRY(gd_lines_member(line, "messages", &messages));
+  GD_TRY(gd_lines_member(line, "token_ids", &ids));
   if ((prompt != 0) + (messages != 0) + (ids != 0) != 1)
     return gd_fail_user(GD_BAD_DATA, "expected one of \"prompt\", \"messages\" and \"token_ids\", found %s",
                         prompt || messages || ids ? "several" : "none");

@@ -87,6 +87,16 @@ static gd_status add_record(gd_lines *lines, const gd_bytes *text, gd_line_recor
   return status == GD_OK ? GD_OK : note_bad(lines, r, status);
 }
 
+gd_status gd_lines_member(const gd_json *object, const char *key, const gd_json **out) {
+  *out = NULL;
+  for (const gd_json *node = gd_json_first(object); node; node = gd_json_next(node)) {
+    if (strcmp(gd_json_key(node), key) != 0) continue;
+    if (*out) return gd_fail_user(GD_BAD_DATA, "\"%.70s\" stands there twice", key);
+    *out = node;
+  }
+  return GD_OK;
+}
+
 gd_status gd_lines_next(gd_lines *lines, bool wait, gd_line_record **out) {
   *out = NULL;
   while (!lines->end && !*out) {

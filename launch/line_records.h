@@ -42,6 +42,8 @@ typedef struct gd_lines {
 GD_CHECKED gd_status gd_lines_open(gd_session *session, const char *path, bool texts, const gd_line_kind *kind, gd_lines *out);
 void gd_lines_close(gd_lines *lines);
 
+/* The member of a line's object, NULL where it has none. GD_BAD_DATA where it stands there twice. Local. */
+GD_CHECKED gd_status gd_lines_member(const gd_json *object, const char *key, const gd_json **out);
 /* The next line's record: one that has its `out` already is no use. NULL: none is there now, which is only told where `wait` is
  * false or a signal came, or `end`. An empty line is no record where lines are objects. Collective over the job. */
 GD_CHECKED gd_status gd_lines_next(gd_lines *lines, bool wait, gd_line_record **out);

@@ -134,20 +134,20 @@ check("valid JSON" in json.loads(out.splitlines()[0])["error"], "a named field m
 # ---- what is no use ----
 good = {"text": "abcred", "id": "x"}
 records = [good, '{"text": ', {"body": "x"}, "", {"text": 5, "id": 7}, {"text": " \t\n"}, "[1]", '"abcred"', {"text": ""}, b"\x80".decode("latin1"), '{"text":"abc\tred"}',
-           '{"text":"abcred","n":01}', good]
+           '{"text":"abcred","n":01}', '{"text":"abcred","text":"abcblue"}', good]
 path = "bad.jsonl"
 with open(path, "wb") as file:
     for r in records:
         file.write(b'{"text": "\xff"}\n' if r == "\x80" else lines([r]).encode())
 want = [(2, "expected valid JSON"), (3, 'no "text", see --text-field'), (5, '"text": expected a string'), (6, "the text is empty"), (7, "expected an object"),
-        (8, "expected an object"), (9, "the text is empty"), (10, "no UTF-8"), (11, "bare control character"), (12, "a number such as 01")]
+        (8, "expected an object"), (9, "the text is empty"), (10, "no UTF-8"), (11, "bare control character"), (12, "a number such as 01"), (13, '"text" stands there twice')]
 for ranks in (1, 2):
     done = predict("one", "--data", path, "--batch", 2, code=65, ranks=ranks)
     got = [json.loads(line) for line in done.stdout.splitlines()]
-    check(len(got) == 12 and got[0] == got[-1] and "predicted" in got[0] and got[0]["id"] == "x", "good records beside bad ones", got)
+    check(len(got) == 13 and got[0] == got[-1] and "predicted" in got[0] and got[0]["id"] == "x", "good records beside bad ones", got)
     for (line, text), answer in zip(want, got[1:-1]):
         check(answer.get("line") == line and text in answer.get("error", "") and f"{path}:{line}: " in done.stderr, "line", line, "expected", text, "found", answer, done.stderr)
-    check(got[3].get("id") == 7 and f"10 of 13 lines were no use; the first: {path}:2: " in done.stderr, "the summary of what was no use", done.stderr)
+    check(got[3].get("id") == 7 and f"11 of 14 lines were no use; the first: {path}:2: " in done.stderr, "the summary of what was no use", done.stderr)
 
 # ---- line in, line out: an answer comes before the next line is there, also to a line that is no use ----
 def service(*options, ranks=1):

@@ -114,20 +114,22 @@ if plan["slots"] != 15 or plan["memory_bytes"]["keys and values"] != 5 * 15 * 30
 long = {"prompt": "word " * 600, "id": "long"}
 records = [{"prompt": "A", "id": 12345678901234567890}, "{\"prompt\": ", {"promt": "x"}, "", long, {"prompt": "B", "token_ids": [1]}, [1], {"token_ids": [1, 999]},
            {"messages": [{"role": "user", "content": "Hi"}, {"role": "robot", "content": "x"}]}, {"prompt": "B", "seed": -1},
-           {"messages": [{"role": "assistant", "content": "Hi"}]}, {"prompt": "A", "id": 2}]
+           {"messages": [{"role": "assistant", "content": "Hi"}]}, {"token_ids": {"a": 1}},
+           '{"prompt": "A", "prompt": "B"}', {"prompt": "A", "id": 2}]
 path = write(records)
 for ranks in (1, 2):
     done = run("--jsonl", path, "--batch", 2, "--max-new-tokens", 5, "--temperature", 0, code=65, ranks=ranks)
     got = answers(done)
     want = [(2, "valid JSON"), (3, "found none"), (5, "tokens, but the context"), (6, "found several"), (7, "expected an object"),
-            (8, "this model has ids 0 to 511"), (9, "found robot"), (10, '"seed"'), (11, "the last turn is the assistant's")]
-    if len(got) != 11 or got[0]["token_ids"] != got[-1]["token_ids"] or len(got[0]["token_ids"]) != 5 or \
+            (8, "this model has ids 0 to 511"), (9, "found robot"), (10, '"seed"'), (11, "the last turn is the assistant's"),
+            (12, "expected an array of ids"), (13, '"prompt" stands there twice')]
+    if len(got) != 13 or got[0]["token_ids"] != got[-1]["token_ids"] or len(got[0]["token_ids"]) != 5 or \
             [got[0]["id"], got[-1]["id"]] != [12345678901234567890, 2]:
         fail("good records beside bad ones", got)
     for (line, text), answer in zip(want, got[1:-1]):
         if answer.get("line") != line or text not in answer.get("error", "") or f"{path}:{line}: " not in done.stderr:
             fail("line", line, "expected", text, "found", answer, done.stderr)
-    if got[3].get("id") != "long" or f"9 of 12 lines were no use; the first: {path}:2: " not in done.stderr:
+    if got[3].get("id") != "long" or f"11 of 14 lines were no use; the first: {path}:2: " not in done.stderr:
         fail("the summary of what was no use", done.stderr)
 for options, text in ((["--jsonl", "/nowhere/x"], "/nowhere/x"), (["--jsonl", path, "--prompt", "x"], "give one of"), (["--beams", 2, "--samples", 2], "--beams: goes with"),
                       (["--rank-by", "luck"], 'found "luck"'), (["--early-stopping", "maybe"], 'found "maybe"'), (["--end-ids", "512"], "this model has ids 0 to 511"),
