@@ -104,22 +104,21 @@ static int depth_change(const part *p) {
   return (strchr("([{", p->kind) != NULL) - (strchr(")]}", p->kind) != NULL);
 }
 
-/* Whether an expression is nothing but a sum, and may be parted: no term of it is empty. */
+/* Whether an expression is nothing but a sum, and may be parted. */
 static bool is_sum(const char *at, const char *end) {
   static const char *const others[] = {"if", "else", "and", "or", "not", "in", "is"};
   bool term = false;
   int depth = 0;
   for (part p; (p = next_part(&at, end)).kind;) {
     depth += depth_change(&p);
-    bool plus = depth == 0 && is_plus(&p);
-    if (depth < 0 || (plus && !term)) return false;
-    term = !plus;
+    if (depth < 0) return false;
+    term = depth > 0 || !is_plus(&p);
     if (depth > 0) continue;
     if (strchr("-*/%<>=!:,", p.kind)) return false;
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
       if (p.kind == 'w' && strlen(others[i]) == p.count && memcmp(others[i], p.at, p.count) == 0) return false;
   }
-  return term && depth == 0;
+  return term && depth == 0; /* behind a + there is one */
 }
 
 /* Where the first term of a sum ends, before its + or at `end`. */

@@ -143,6 +143,7 @@ static void one_form_for_the_same_words(void **state) {
   another("{{ 'a' if b else 'c' + 'd' }}", "{{ 'a' if b else 'c' }}d");
   another("{{ 'a' * 2 + 'b' }}", "{{ 'a' * 2 }}b");
   same("{{ f('a' + b) + 'c' }}", "{{ f('a' + b) }}c");
+  same("{{ f(a, b if c) + 'd' }}", "{{ f(a, b if c) }}d");
   another("{{ [a + 'x' + b] }}", "{{ [a }}x{{ b] }}");
   another("{{ f('a' + b) }}", "{{ f('a') + b }}");
   another("{{ 'x }} y' }}", "x }} y{{ '' }} ");
@@ -222,6 +223,8 @@ static void what_means_another_thing_is_none_of_ours(void **state) {
                {"{{ '<|im_' + '' ~ \"end|>\" }}", "chatml"},
                {"{{ '<\\|im_end|>' }}", "none"}, /* the backslash stays */
                {"{{ '<|im_end|>' + }}", "none"},
+               {"{{ '<|im_end|>' +}}", "none"},
+               {"{{ '<|im_' + + 'end|>' }}", "none"},
                {"{{ + '<|im_end|>' }}", "none"},
                {"{{ '<|im_end|>' }}{{ }}", "none"},
                {"{{ '<|im_end|>') }}", "none"}};
