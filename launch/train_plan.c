@@ -67,8 +67,10 @@ static void print_cost(const gd_layout *layout) {
   printf("  rank 0 sends %.1f MiB over the data axis, %.1f MiB over the tensor axis\n", mib(cost.data_traffic_bytes),
          mib(cost.tensor_traffic_bytes));
   if (layout->spec.finetune.pack && cost.document_traffic_bytes)
-    printf("  and %.3f MiB over the tensor axis for each further document that ends in the fullest %d tokens of a step\n",
-           mib(cost.document_traffic_bytes), (int)layout->shape.chunk);
+    printf(
+        "  and %.3f MiB over the tensor axis for each further document that ends in the fullest %d tokens of its share of a "
+        "step\n",
+        mib(cost.document_traffic_bytes), (int)layout->shape.chunk);
 }
 
 static void print_activations(const gd_layout *layout) {

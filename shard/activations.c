@@ -224,6 +224,8 @@ void gd_layout_activations(const gd_layout *layout, int32_t sequences, bool back
   keep(&t, GD_A_WEIGHTS, "target weights", "[B*T]", GD_FLOAT32, targets, 1);
   if (classifies && backward) {
     keep(&t, GD_A_LABEL_ROWS, "rows of labels", "[documents]", GD_INT32, documents, 1);
+    keep(&t, GD_A_LABEL_GIVEN, "rows of labels, by chunks", "[documents]", GD_INT32, tensor > 1 ? documents : 0, 1);
+    keep(&t, GD_A_LABEL_ORDER, "order of labels", "[documents]", GD_INT32, tensor > 1 ? documents : 0, 1);
     keep(&t, GD_A_LABELS, "labels", "[documents][columns]", GD_FLOAT32, documents * s->label_columns, 1);
     keep(&t, GD_A_LABEL_WEIGHTS, "label weights", "[documents]", GD_FLOAT32, documents, 1);
   }

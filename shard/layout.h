@@ -190,7 +190,9 @@ typedef enum gd_activation_id {
   GD_A_DOCUMENTS,
   GD_A_SLOTS,      /* inference: of each row its slot of the cache */
   GD_A_POSITIONS,  /* of each row its position: inference, and where documents begin anew */
-  GD_A_LABEL_ROWS, /* of a classifier, this and the next two: a number, or label_columns, for each of its rows */
+  GD_A_LABEL_ROWS, /* of a classifier, this and the next four: a number, or label_columns, for each of its rows */
+  GD_A_LABEL_GIVEN,
+  GD_A_LABEL_ORDER, /* these two only where tensor > 1 */
   GD_A_LABELS,
   GD_A_LABEL_WEIGHTS,
   GD_W_GATHERED,

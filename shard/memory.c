@@ -71,7 +71,7 @@ void gd_memory_of_training(const gd_layout *layout, gd_memory out[GD_MEMORY_IDS]
   const gd_shape *s = &layout->shape;
   int64_t documents = s->classes ? (spec->finetune.pack ? s->sequence : 1) : 0; /* most of a sequence */
   int64_t batch = share * (5 * s->sequence + documents * (2 + s->label_columns)) * 4;
-  int64_t rows = s->classes ? share * s->chunks * s->chunk_documents : 0, labels = rows * (2 + s->label_columns) * 4;
+  int64_t rows = s->classes ? share * s->chunks * s->chunk_documents : 0, labels = rows * (4 + s->label_columns) * 4;
   out[GD_M_HOST_BATCHES].bytes = 2 * batch;
   out[GD_M_HOST_VALIDATION_BATCH].bytes = validates ? batch : 0;
   out[GD_M_HOST_LABELS].bytes = 2 * labels;

@@ -73,6 +73,7 @@ typedef struct gd_micro {
   const float *target_weights; /* [rows], host: where they are 0 the head has nothing to do; NULL: not known */
   int32_t label_depth;         /* classifier: places of a chunk (trainer/labels.h) */
   int64_t label_row;           /* classifier: row of its batch that is the first one here */
+  int64_t label_place;         /* classifier: place of its batch that is the first one here */
   int32_t node_count;
   gd_tree_node nodes[GD_TREE_MAX_NODES]; /* in time blocks of this micro-batch, as its rows lie: block s K + k */
   int32_t slots[GD_TREE_MAX_NODES];

@@ -1,6 +1,7 @@
-/* labels.h - the rows of a classifier: the last rows of the documents of a batch, chunk by chunk (shard/shape.h), as many
- * places in each chunk as the fullest has, the others empty. So every tensor rank has as many places, all of its own rows, and
- * a time block is a run of them; what is empty adds zeros to a chain. Host memory. */
+/* labels.h - the rows of a classifier: the last rows of the documents of a batch. Each chunk (shard/shape.h) has as many places
+ * as the fullest has documents, so every tensor rank gives as many, all of its own rows. Then the documents of a time block
+ * move to its first places: what is empty comes behind them, and the chain over them does not depend on how many places there
+ * are, also where its terms are taken in pairs or more at a time. Host memory. */
 #ifndef GD_TRAINER_LABELS_H
 #define GD_TRAINER_LABELS_H
 
@@ -9,8 +10,10 @@
 
 typedef struct gd_labels {
   int32_t depth;  /* places of a chunk; of a sequence chunks * depth */
-  int32_t *rows;  /* [sequences][chunks][depth] sequence * T + t, of the batch; -1: empty */
-  float *weights; /* 0: empty */
+  int32_t *rows;  /* [sequences][time blocks][R * depth] sequence * T + t, of the batch; -1: empty */
+  int32_t *given; /* [sequences][chunks][depth] the same chunk by chunk */
+  int32_t *order; /* as rows: the place in given */
+  float *weights; /* as rows; 0: empty */
   void *labels;   /* softmax: int32, a class each; sigmoid: float32 [..][columns] */
 } gd_labels;
 

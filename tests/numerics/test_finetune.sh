@@ -13,11 +13,15 @@ prepare() { # DATASET ARGUMENT...
 # Texts of different lengths that name their colour; the same with two labels, either of which may be there; sums.
 awk 'BEGIN { split("red green blue", name, " "); for (i = 0; i < 90; i++) {
        k = i % 3 + 1; printf "%s\t%s%s\n", name[k], substr("abcdefghij", 1, 1 + i * 7 % 10), name[k] } }' > "$work/colours.tsv"
+awk 'BEGIN { split("red green blue", name, " "); split("7 2 7 7 5 7 7 12 7 30 7", letters, " "); s = 1
+       for (i = 0; i < 800; i++) { s = s * 16807 % 2147483647; k = s % 3 + 1; word = "abcdefghijklmnopqrstuvwxyzabcdefghijklmnop"
+       printf "%s\t%s%s\n", name[k], substr(word, 1 + s % 7, letters[1 + int(s / 7) % 11]), substr(name[k], 1, 1) } }' > "$work/short.tsv"
 awk 'BEGIN { for (i = 0; i < 60; i++) printf "%d\t%d\t%s%s%s\n", i % 2, int(i / 2) % 2, substr("abcdefghij", 1, 1 + i * 7 % 10),
        i % 2 ? "warm" : "", int(i / 2) % 2 ? "wet" : "" }' > "$work/weather.tsv"
 awk 'BEGIN { for (i = 0; i < 32; i++) { a = i * 5 % 32; printf "%d\tn%d\n", a + 10, a * 37 % 100 } }' > "$work/pairs.tsv"
 awk 'BEGIN { for (i = 0; i < 48; i++) printf "%s\t%d\n", substr("one two three four five", 1, 1 + i * 11 % 23), i }' > "$work/counts.tsv"
 prepare colours --task classification --columns label=1,text=2 --validation "$work/colours.tsv" "$work/colours.tsv"
+prepare short --task classification --columns label=1,text=2 --validation "$work/short.tsv" "$work/short.tsv"
 prepare weather --task classification --columns label=1,label=2,text=3 --validation "$work/weather.tsv" "$work/weather.tsv"
 for name in pairs counts; do
   prepare $name --task sft --template plain --columns prompt=1,response=2 --validation "$work/$name.tsv" "$work/$name.tsv"
@@ -38,6 +42,8 @@ task() {
   rm -rf "${work:?}/$config-$dtype"
 }
 task gpt2 fp32 "data.path=$work/colours finetune.class_weights=[1,2,0.5] optimizer.label_smoothing=0.1" "4 2 1 5 2" "3 1 0 3 1"
+# many documents a sequence: how many end in the fullest chunk is another number in each share
+task gpt2 "$half" "data.path=$work/short model.context=128 model.width=64 parallel.time_blocks=1 batch.global=4 optimizer.clip=0" "4 1 0 0 1" "4 2 1 1 1"
 task llama "$half" "data.path=$work/weather finetune.pack=false" "2 2 1 12 1" "4 4 1 24 1"
 task gpt2 "$half" "data.path=$work/pairs optimizer.label_smoothing=0.1" "4 2 0 5 1"
 task llama fp32 "data.path=$work/pairs parallel.time_blocks=4" "3 1 1 3 1" "4 4 1 24 1"

@@ -34,18 +34,26 @@ static void *at_place(const gd_model *model, void *rows, int64_t place) {
   return (char *)rows + (size_t)(place * model->layout.shape.width) * model->layout.shape.bytes;
 }
 
-/* The last rows of all documents, on every tensor rank. */
+/* The last rows of all documents, on every tensor rank. Several give theirs chunk by chunk, which is not yet their order. */
 static gd_status pick(gd_model *model, const gd_micro *micro, const places *p) {
-  void *picked = gd_model_workspace(model, GD_W_PICKED), *mine = at_place(model, picked, p->first);
+  const gd_kernels_ops *ops = model->kernels.ops;
+  bool alone = model->tensor->size == 1;
+  void *picked = gd_model_workspace(model, GD_W_PICKED), *given = gd_model_workspace(model, GD_W_GATHERED);
   gd_rows_pick a = rows_here(model, micro);
   a.count = p->here;
-  a.index = (const int32_t *)gd_model_kept(model, micro, GD_A_LABEL_ROWS, 0) + p->first;
+  a.index = (const int32_t *)gd_model_kept(model, micro, alone ? GD_A_LABEL_ROWS : GD_A_LABEL_GIVEN, 0) + p->first;
   a.from = gd_model_kept(model, micro, GD_A_RESIDUAL, model->layout.shape.layers);
-  a.to = mine;
-  GD_TRY(model->kernels.ops->rows_pick(&model->kernels, &a));
-  if (model->tensor->size == 1) return GD_OK;
+  a.to = alone ? picked : at_place(model, given, p->first);
+  GD_TRY(ops->rows_pick(&model->kernels, &a));
+  if (alone) return GD_OK;
   size_t bytes = (size_t)(p->here * model->layout.shape.width) * model->layout.shape.bytes;
-  return model->tensor->ops->all_gather(model->tensor, model->device->compute, mine, picked, bytes);
+  GD_TRY(model->tensor->ops->all_gather(model->tensor, model->device->compute, a.to, given, bytes));
+  gd_rows_pick order = {.dtype = a.dtype, .count = p->count, .width = a.width, .size = p->count};
+  order.first = micro->label_place;
+  order.index = gd_model_kept(model, micro, GD_A_LABEL_ORDER, 0);
+  order.from = given;
+  order.to = picked;
+  return ops->rows_pick(&model->kernels, &order);
 }
 
 static gd_norm_args norm_of(const gd_model *model, const gd_micro *micro, const void *x, int64_t rows) {
@@ -168,9 +176,9 @@ static gd_status backward(gd_model *model, const gd_micro *micro, const places *
   if (shift) GD_TRY(gd_reduce_time_blocks(model, micro, norm.dbias_leaves, layout->final_norm_bias, s->width));
   GD_TRY(model->device->ops->fill(model->device->compute, dresidual, 0, (size_t)(micro->rows_here * s->width) * s->bytes));
   gd_rows_pick put = rows_here(model, micro);
-  put.count = p->here;
-  put.index = (const int32_t *)gd_model_kept(model, micro, GD_A_LABEL_ROWS, 0) + p->first;
-  put.from = at_place(model, norm.dx, p->first);
+  put.count = p->count;
+  put.index = gd_model_kept(model, micro, GD_A_LABEL_ROWS, 0);
+  put.from = norm.dx;
   put.to = dresidual;
   return model->kernels.ops->rows_put(&model->kernels, &put);
 }
@@ -178,6 +186,7 @@ static gd_status backward(gd_model *model, const gd_micro *micro, const places *
 void gd_classifier_place(const gd_model *model, gd_micro *micro, const gd_labels *labels, int64_t first) {
   micro->label_depth = labels->depth;
   micro->label_row = first * model->layout.shape.sequence;
+  micro->label_place = first * model->layout.shape.chunks * labels->depth;
 }
 
 gd_status gd_classifier_load(gd_model *model, gd_micro *micro, const gd_labels *labels, int64_t first) {
@@ -185,10 +194,15 @@ gd_status gd_classifier_load(gd_model *model, gd_micro *micro, const gd_labels *
   const gd_shape *s = &model->layout.shape;
   gd_stream *stream = model->device->compute;
   gd_classifier_place(model, micro, labels, first);
-  int64_t count = places_of(model, micro).count, at = first * s->chunks * labels->depth;
+  int64_t count = places_of(model, micro).count, at = micro->label_place;
   size_t bytes = (size_t)count * 4, columns = (size_t)s->label_columns;
   const char *from = (const char *)labels->labels + (size_t)at * columns * 4;
   GD_TRY(ops->copy(stream, gd_model_kept(model, micro, GD_A_LABEL_ROWS, 0), labels->rows + at, bytes, GD_COPY_HOST_TO_DEVICE));
+  if (model->tensor->size > 1) {
+    void *given = gd_model_kept(model, micro, GD_A_LABEL_GIVEN, 0), *order = gd_model_kept(model, micro, GD_A_LABEL_ORDER, 0);
+    GD_TRY(ops->copy(stream, given, labels->given + at, bytes, GD_COPY_HOST_TO_DEVICE));
+    GD_TRY(ops->copy(stream, order, labels->order + at, bytes, GD_COPY_HOST_TO_DEVICE));
+  }
   GD_TRY(ops->copy(stream, gd_model_kept(model, micro, GD_A_LABEL_WEIGHTS, 0), labels->weights + at, bytes,
                    GD_COPY_HOST_TO_DEVICE));
   return ops->copy(stream, gd_model_kept(model, micro, GD_A_LABELS, 0), from, bytes * columns, GD_COPY_HOST_TO_DEVICE);
