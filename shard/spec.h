@@ -16,7 +16,7 @@
 enum { GD_PATH_BYTES = 1024, GD_MAX_SOURCES = 16, GD_MAX_PATTERNS = 24, GD_UNIT_ELEMS = 1024 };
 
 /* Of the sums (docs/rounding.md, "Versions of the numbers"). */
-enum { GD_NUMBERS_VERSION = 2 };
+enum { GD_NUMBERS_VERSION = 3 };
 
 /* What the kernels are made for: tiles of attention, and the sort of the embedding's gradient. */
 enum { GD_MAX_HEAD_SIZE = 256, GD_MAX_MICRO_TOKENS = 262144 };
