@@ -249,7 +249,8 @@ gd_status gd_safetensors_read(const gd_safetensors *file, const gd_safetensor *t
   if (box.row < 0 || box.rows < 0 || box.rows > rows - box.row || box.col < 0 || box.cols < 0 || box.cols > cols - box.col)
     return gd_fail_user(GD_BAD_DATA, "%s: %s is %" PRId64 " x %" PRId64 ", a box of it lies outside", file->path, tensor->name,
                         rows, cols);
-  void *slab = malloc(SLAB_BYTES);
+  int64_t most = SLAB_BYTES / 4, elements = box.rows * box.cols;
+  void *slab = malloc((size_t)(elements < most ? elements + 1 : most) * 4);
   if (!slab) return gd_fail(GD_NO_MEMORY, "no memory to read %s", file->path);
   gd_status status = GD_OK;
   if (box.cols == cols)
