@@ -172,36 +172,54 @@ static void run_all(const gd_config_override *overrides, int count, int64_t head
  * and 16 at most. The first is the run that the others are compared with. */
 static const int64_t fast_rows[] = {48, 32, 14, 10, 2}, invariant_rows[] = {32, 16, 8, 4};
 
+/* What both tests try: numerics, tensor ranks, a tied head, precision, by the bits of a number. */
+typedef struct variant {
+  bool invariant, tied;
+  int32_t tensor;
+  char axis[16], global[16];
+  gd_config_override overrides[8];
+  int count;
+} variant;
+
+/* sequences: of a data rank in a step. false: the ranks do not part into as many tensor ranks. */
+static bool variant_of(int number, int32_t sequences, variant *out) {
+  int32_t ranks = gd_session_ranks(session);
+  *out = (variant){.invariant = number & 1, .tied = number & 4, .tensor = number & 2 ? 2 : 1};
+  if (ranks % out->tensor) return false;
+  snprintf(out->axis, sizeof out->axis, "%d", out->tensor);
+  snprintf(out->global, sizeof out->global, "%d", sequences * (ranks / out->tensor));
+  const gd_config_override overrides[] = {
+      {"--set", "numerics", out->invariant ? "invariant" : "fast"},
+      {"--set", "parallel.tensor", out->axis},
+      {"--set", "model.tied_head", out->tied ? "true" : "false"},
+      {"--set", "precision.dtype", number & 8 ? "bf16" : "fp32"},
+      {"--set", "batch.global", out->global},
+  };
+  out->count = sizeof overrides / sizeof *overrides;
+  memcpy(out->overrides, overrides, sizeof overrides);
+  return true;
+}
+
+static void set(variant *v, const char *key, const char *value) {
+  v->overrides[v->count++] = (gd_config_override){"--set", key, value};
+}
+
 static void strips_change_no_bit(void **state) {
   (void)state;
-  int32_t ranks = gd_session_ranks(session);
   record whole = {0}, cut = {0};
-  for (int variant = 0; variant < 16; variant++) {
-    bool invariant = variant & 1;
-    int32_t tensor = variant & 2 ? 2 : 1;
-    if (ranks % tensor) continue;
-    char axis[16], global[16];
-    snprintf(axis, sizeof axis, "%d", tensor);
-    snprintf(global, sizeof global, "%d", 7 * (ranks / tensor));
-    const gd_config_override overrides[] = {
-        {"--set", "numerics", invariant ? "invariant" : "fast"},
-        {"--set", "parallel.tensor", axis},
-        {"--set", "model.tied_head", variant & 4 ? "true" : "false"},
-        {"--set", "precision.dtype", variant & 8 ? "bf16" : "fp32"},
-        {"--set", "batch.global", global},
-        {"--set", "parallel.blocks", invariant ? "4" : "0"},
-        {"--set", "parallel.time_blocks", invariant ? "4" : "0"},
-    };
-    int count = invariant ? 7 : 5;
-    const int64_t *rows = invariant ? invariant_rows : fast_rows;
-    int sizes = invariant ? sizeof invariant_rows / sizeof *rows : sizeof fast_rows / sizeof *rows;
-    run_all(overrides, count, rows[0], &whole);
+  variant v;
+  for (int number = 0; number < 16; number++) {
+    if (!variant_of(number, 7, &v)) continue;
+    if (v.invariant) set(&v, "parallel.blocks", "4"), set(&v, "parallel.time_blocks", "4");
+    const int64_t *rows = v.invariant ? invariant_rows : fast_rows;
+    int sizes = v.invariant ? sizeof invariant_rows / sizeof *rows : sizeof fast_rows / sizeof *rows;
+    run_all(v.overrides, v.count, rows[0], &whole);
     for (int i = 1; i < sizes; i++) {
-      run_all(overrides, count, rows[i], &cut);
+      run_all(v.overrides, v.count, rows[i], &cut);
       assert_int_equal(cut.count, whole.count);
       if (memcmp(cut.bytes, whole.bytes, whole.count) != 0)
-        fail_msg("%s, tensor %d, %s, %s: strips of %lld rows give other bits than one", overrides[0].value, tensor,
-                 variant & 4 ? "tied" : "not tied", overrides[3].value, (long long)rows[i]);
+        fail_msg("%s, tensor %d, %s, %s: strips of %lld rows give other bits than one", v.overrides[0].value, v.tensor,
+                 v.tied ? "tied" : "not tied", v.overrides[3].value, (long long)rows[i]);
     }
   }
   free(whole.bytes), free(cut.bytes);
@@ -263,31 +281,19 @@ static void run_patterns(const gd_config_override *overrides, int count, int num
 
 static void rows_without_targets_are_left_out(void **state) {
   (void)state;
-  int32_t ranks = gd_session_ranks(session);
   record all = {0}, some = {0};
-  for (int variant = 0; variant < 16; variant++) {
-    bool invariant = variant & 1;
-    int32_t tensor = variant & 2 ? 2 : 1;
-    if (ranks % tensor) continue;
-    char axis[16], global[16];
-    snprintf(axis, sizeof axis, "%d", tensor);
-    snprintf(global, sizeof global, "%d", 48 * (ranks / tensor));
-    const gd_config_override overrides[] = {
-        {"--set", "numerics", invariant ? "invariant" : "fast"},
-        {"--set", "parallel.tensor", axis},
-        {"--set", "model.tied_head", variant & 4 ? "true" : "false"},
-        {"--set", "precision.dtype", variant & 8 ? "bf16" : "fp32"},
-        {"--set", "optimizer.label_smoothing", variant & 4 ? "0.1" : "0"},
-        {"--set", "batch.global", global},
-        {"--set", "batch.micro", "24"},
-    };
+  variant v;
+  for (int number = 0; number < 16; number++) {
+    if (!variant_of(number, 48, &v)) continue;
+    set(&v, "optimizer.label_smoothing", v.tied ? "0.1" : "0");
+    set(&v, "batch.micro", "24");
     for (int i = 0; i < PATTERNS; i++) {
-      run_patterns(overrides, sizeof overrides / sizeof *overrides, i, true, &all);
-      run_patterns(overrides, sizeof overrides / sizeof *overrides, i, false, &some);
+      run_patterns(v.overrides, v.count, i, true, &all);
+      run_patterns(v.overrides, v.count, i, false, &some);
       assert_int_equal(some.count, all.count);
       if (memcmp(some.bytes, all.bytes, all.count) != 0)
         fail_msg("%s, tensor %d, %s, %s: other bits without the rows that have no target, patterns from %d on",
-                 overrides[0].value, tensor, variant & 4 ? "tied" : "not tied", overrides[3].value, i);
+                 v.overrides[0].value, v.tensor, v.tied ? "tied" : "not tied", v.overrides[3].value, i);
     }
   }
   free(all.bytes), free(some.bytes);

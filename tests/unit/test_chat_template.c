@@ -10,24 +10,8 @@
 #include <string.h>
 #include <time.h>
 
-#include "io/base/files.h"
 #include "io/data/chat_template.h"
-
-static char folder[] = "/tmp/gptdist-test-XXXXXX";
-
-static void ok(gd_status status) {
-  if (status != GD_OK) fail_msg("%s", gd_error_text());
-}
-
-static int make_folder(void **state) {
-  (void)state;
-  return mkdtemp(folder) ? 0 : 1;
-}
-
-static int remove_folder(void **state) {
-  (void)state;
-  return gd_folder_remove(folder) == GD_OK ? 0 : 1;
-}
+#include "tests/own_folder.h"
 
 static void write_file(const char *name, const char *text) {
   char path[300];

@@ -14,25 +14,11 @@
 #include "io/text/inputs.h"
 #include "io/text/stream.h"
 #include "shard/base/rng.h"
+#include "tests/own_folder.h"
 
 #define DATA GD_SOURCE_DIR "/../shared/data/"
 
-static char folder[] = "/tmp/gptdist-test-XXXXXX";
 static char path[300];
-
-static void ok(gd_status status) {
-  if (status != GD_OK) fail_msg("%s", gd_error_text());
-}
-
-static int make_folder(void **state) {
-  (void)state;
-  return mkdtemp(folder) ? 0 : 1;
-}
-
-static int remove_folder(void **state) {
-  (void)state;
-  return gd_folder_remove(folder) == GD_OK ? 0 : 1;
-}
 
 static void put(const char *name, const char *text, size_t count) {
   snprintf(path, sizeof path, "%s/%s", folder, name);

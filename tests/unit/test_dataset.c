@@ -14,15 +14,9 @@
 #include "io/data/dataset.h"
 #include "io/data/order.h"
 #include "io/data/split.h"
-#include "io/base/files.h"
+#include "tests/own_folder.h"
 
 enum { VOCABULARY = 50000, T = 8 };
-
-static char folder[] = "/tmp/gptdist-test-XXXXXX";
-
-static void ok(gd_status status) {
-  if (status != GD_OK) fail_msg("%s", gd_error_text());
-}
 
 /* Stream position p of source s holds id s * 10000 + p; documents begin at the multiples of 5, but for 20 and 25. */
 static bool begins(int64_t token) {
@@ -60,19 +54,13 @@ static void write_split(const char *name, int32_t source, int64_t tokens, int64_
   ok(gd_split_write_index(split, &info, &(gd_data_task){0}, entries, shards));
 }
 
-static int make_folder(void **state) {
-  (void)state;
-  if (!mkdtemp(folder)) return 1;
+static int write_splits(void **state) {
+  if (make_folder(state)) return 1;
   write_split("a/train", 0, 203, 61);  /* 25 windows of 8 */
   write_split("b/train", 1, 90, 1000); /* 11 windows */
   write_split("a/validation", 2, 30, 7);
   write_split("c/train", 3, 203, 40); /* a document begins each shard */
   return 0;
-}
-
-static int remove_folder(void **state) {
-  (void)state;
-  return gd_folder_remove(folder) == GD_OK ? 0 : 1;
 }
 
 static gd_data_spec spec_of(float a, float b) {
@@ -406,5 +394,5 @@ int main(void) {
       cmocka_unit_test(a_fault_of_the_reader_thread_is_returned_by_next),
       cmocka_unit_test(wrong_folders_and_lengths_are_named),
   };
-  return cmocka_run_group_tests(tests, make_folder, remove_folder);
+  return cmocka_run_group_tests(tests, write_splits, remove_folder);
 }

@@ -1,15 +1,7 @@
 #!/usr/bin/env bash
 # gptdist-eval --task generation: what it writes is what gptdist-generate writes for the same prompts, however many at once and on however
 # many ranks, and its scores are those of --task bleu, rouge and exact.
-set -u
-command -v python3 >/dev/null || { echo 'skipped: no python3'; exit 77; }
-bin=$(cd "$1/bin" && pwd) || exit 1
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 1
-export OMP_NUM_THREADS=1
-failed=0
-fail() { echo "FAILED: $*"; failed=1; }
+. "$(dirname "${BASH_SOURCE[0]}")/eval_checks.sh"
 evaluate() { "$bin/gptdist-eval" --threads 1 --checkpoint run --task generation "$@" 2>err; }
 
 # A model that has learnt some answers from text, and questions: one is asked three times, one has a wrong answer.

@@ -1,15 +1,7 @@
 #!/usr/bin/env bash
 # gptdist-eval --task predict: labels of new texts are those of --task classification, bit for bit, however many are asked at once and on
 # any number of data ranks; records come back whole and in order, a line in is a line out; what is no use costs no other; mistakes.
-set -u
-command -v python3 >/dev/null || { echo 'skipped: no python3'; exit 77; }
-bin=$(cd "$1/bin" && pwd) || exit 1
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 1
-export OMP_NUM_THREADS=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-failed=0
-fail() { echo "FAILED: $*"; failed=1; }
+. "$(dirname "${BASH_SOURCE[0]}")/eval_checks.sh"
 
 # Texts that name their colour, or two properties, among other letters; some are cut.
 awk 'BEGIN { split("red green blue", name, " "); for (i = 0; i < 60; i++) {
@@ -17,25 +9,16 @@ awk 'BEGIN { split("red green blue", name, " "); for (i = 0; i < 60; i++) {
 awk 'BEGIN { for (i = 0; i < 40; i++) printf "%d\t%d\t%s%s%s\n", i % 2, int(i / 2) % 2, substr("abcdefghij", 1, 1 + i * 7 % 10),
   i % 2 ? "warm" : "", int(i / 2) % 2 ? "wet" : "" }' >weather.tsv
 sed 's/^red/blue/' colours.tsv >two.tsv
-prepare() { "$bin/gptdist-data" prepare --tokenizer bytes --output "$@" >out 2>&1 || { cat out; exit 1; }; }
 prepare colours --task classification --columns label=1,text=2 --max-tokens 12 --cut head --validation colours.tsv colours.tsv
 prepare weather --task classification --columns label=1,label=2,text=3 --validation weather.tsv weather.tsv
 prepare two --task classification --columns label=1,text=2 --max-tokens 16 --validation two.tsv two.tsv
 cut -f2 colours.tsv >colours.txt
 prepare plain colours.txt
-echo 'run: {steps: 12, device: cpu, threads: 1}' >run.yaml
-train() { # NAME DATA SETTING...
-  local name=$1 data=$2 settings=() s
-  shift 2
-  for s in "$@"; do settings+=(--set "$s"); done
-  "$bin/gptdist-train" --config run.yaml --set run.directory=$name --set data.path=$data --set model.layers=2 --set model.heads=2 --set model.width=32 \
-    --set model.context=48 --set batch.global=8 --set optimizer.lr=1e-2 --set schedule.kind=constant --set schedule.warmup_steps=0 \
-    --set model.dropout=0 --set validation.interval_steps=0 "${settings[@]}" >out 2>&1 || { cat out; exit 1; }
-}
-train one colours
-train several weather
-train binary two finetune.loss=sigmoid batch.sequence=16 run.steps=30
-train language plain run.steps=1
+small=(model.layers=2 model.context=48 validation.interval_steps=0)
+train one colours "${small[@]}"
+train several weather "${small[@]}"
+train binary two "${small[@]}" finetune.loss=sigmoid batch.sequence=16 run.steps=30
+train language plain "${small[@]}" run.steps=1
 "$bin/gptdist-ckpt" export-hf one folder --dtype float32 >out 2>&1 || { cat out; exit 1; }
 
 cat >check.py <<'END'

@@ -11,32 +11,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "io/base/files.h"
 #include "io/data/dataset.h"
 #include "io/data/split.h"
+#include "tests/own_folder.h"
 
 enum { DOCUMENTS = 25, SHARD_DOCUMENTS = 10, LONGEST = 7 };
 
-static char folder[] = "/tmp/gptdist-test-XXXXXX";
 static char *two_labels[] = {"ham", "spam \"x\"\n"};
 static const gd_data_task single = {.kind = GD_TASK_CLASSIFICATION, .label_count = 2, .labels = two_labels, .longest = LONGEST};
 static const gd_data_task multiple = {
     .kind = GD_TASK_CLASSIFICATION, .multiple = true, .label_count = 2, .labels = two_labels, .longest = LONGEST};
 static const gd_data_task answers = {.kind = GD_TASK_SFT, .layout = "{\"begin\":\"\"}", .longest = LONGEST};
-
-static void ok(gd_status status) {
-  if (status != GD_OK) fail_msg("%s", gd_error_text());
-}
-
-static int make_folder(void **state) {
-  (void)state;
-  return mkdtemp(folder) ? 0 : 1;
-}
-
-static int remove_folder(void **state) {
-  (void)state;
-  return gd_folder_remove(folder) == GD_OK ? 0 : 1;
-}
 
 /* What documents hold: 1 to 7 tokens, ids by their place in the stream. */
 static int64_t length_of(int64_t document) {

@@ -9,26 +9,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "io/base/files.h"
 #include "io/data/template.h"
+#include "tests/own_folder.h"
 
-static char folder[] = "/tmp/gptdist-test-XXXXXX";
 static char path[300];
 static gd_tokenizer *bytes;
 
-static void ok(gd_status status) {
-  if (status != GD_OK) fail_msg("%s", gd_error_text());
+static int open_bytes(void **state) {
+  return make_folder(state) == 0 && gd_tokenizer_open("bytes", &bytes) == GD_OK ? 0 : 1;
 }
 
-static int make_folder(void **state) {
-  (void)state;
-  return mkdtemp(folder) && gd_tokenizer_open("bytes", &bytes) == GD_OK ? 0 : 1;
-}
-
-static int remove_folder(void **state) {
-  (void)state;
+static int close_bytes(void **state) {
   gd_tokenizer_close(bytes);
-  return gd_folder_remove(folder) == GD_OK ? 0 : 1;
+  return remove_folder(state);
 }
 
 static gd_status open_table(const char *text, gd_template *out) {
@@ -143,5 +136,5 @@ int main(void) {
       cmocka_unit_test(a_table_survives_its_json),
       cmocka_unit_test(a_table_that_is_none_is_named),
   };
-  return cmocka_run_group_tests(tests, make_folder, remove_folder);
+  return cmocka_run_group_tests(tests, open_bytes, close_bytes);
 }

@@ -10,27 +10,17 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "io/base/files.h"
 #include "io/data/token_shard.h"
+#include "tests/own_folder.h"
 
 enum { VOCABULARY = 54321, TOKENS = 100001 };
 
-static char folder[] = "/tmp/gptdist-test-XXXXXX";
 static char path[300];
 
-static void ok(gd_status status) {
-  if (status != GD_OK) fail_msg("%s", gd_error_text());
-}
-
-static int make_folder(void **state) {
-  (void)state;
-  snprintf(path, sizeof path, "%s/shard.h5", mkdtemp(folder));
+static int name_shard(void **state) {
+  if (make_folder(state)) return 1;
+  snprintf(path, sizeof path, "%s/shard.h5", folder);
   return 0;
-}
-
-static int remove_folder(void **state) {
-  (void)state;
-  return gd_folder_remove(folder) == GD_OK ? 0 : 1;
 }
 
 static int32_t id_at(int64_t token, int32_t vocabulary) {
@@ -235,5 +225,5 @@ int main(void) {
       cmocka_unit_test(a_changed_byte_fails_its_checksum),
       cmocka_unit_test(a_full_disk_is_named_and_leaves_the_process_well),
   };
-  return cmocka_run_group_tests(tests, make_folder, remove_folder);
+  return cmocka_run_group_tests(tests, name_shard, remove_folder);
 }
