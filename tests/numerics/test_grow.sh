@@ -48,12 +48,13 @@ runs llama wide $half <<< "2 2 1 12
 4 2 0 2"
 check "it is told" grep -qF "the 257 rows of $work/base-gpt2 for tokens get 2 more, which begin as their mean" gpt2-fp32.out
 
-# The rows themselves.
+# The rows themselves, where there is a Python to read them.
+command -v python3 > /dev/null || echo "left out: no python3 to compare new rows with the base's mean"
 train llama-wide 1 llama "${settings[@]}" "model.init_from=$work/base-llama" "data.path=$work/wide" run.steps=2 checkpoint.at_start=true
 for pair in gpt2:gpt2-fp32:transformer.wte llama:llama-wide:model.embed_tokens llama:llama-wide:lm_head; do
   IFS=: read -r config run tensor <<< "$pair"
   for of in "base-$config" "$run@0"; do "$ckpt" export-hf "$of" "rows-$of" > out 2>&1 || cat out; done
-  check "$config: $tensor has the base's rows and their mean" python3 "$here/grown_rows.py" "rows-base-$config/model.safetensors" "rows-$run@0/model.safetensors" $tensor.weight
+  ! command -v python3 > /dev/null || check "$config: $tensor has the base's rows and their mean" python3 "$here/grown_rows.py" "rows-base-$config/model.safetensors" "rows-$run@0/model.safetensors" $tensor.weight
   rm -rf rows-*
 done
 
