@@ -45,11 +45,13 @@ typedef struct exit_file {
 } exit_file;
 
 enum {
+  HOLD_MS = 10000, /* from a request to stop to its way to ranks that have given no sign of life: there may be none here */
   LEAVE_MS = 2000, /* from the ranks' last chance to the end of mpirun */
   KILL_MS = 10000, /* mpirun and srun have ended all that they could */
 };
 
 static int stop_signal; /* the first INT, TERM or USR1 */
+static int64_t held_ms; /* since when it waits for ranks that can hear it; 0: it does not */
 
 /* The run directory as the job itself will read it: --config, --set run.directory, --run-directory. A mistake in them is the
  * job's to report. */
@@ -113,10 +115,10 @@ static _Noreturn void become(const gd_run_line *line, pid_t parent) {
   _exit(errno == ENOENT ? GD_USAGE : GD_IO);
 }
 
-/* First: mpirun and srun hand USR1 to every rank. Second: USR1 again makes the ranks leave, and TERM a while later mpirun or
- * srun end those that do not. Third: no more patience. SLURM signals the ranks and gptdist-run, perhaps more than once, for one
- * request: only the same signal 5 s later is a second one. */
-static void pass_on(pid_t child, int number, int *stops) {
+/* First: mpirun and srun hand USR1 to every rank, once the ranks can hear it (pass_on_held()). Second: USR1 again makes the
+ * ranks leave, and TERM a while later mpirun or srun end those that do not. Third: no more patience. SLURM signals the ranks
+ * and gptdist-run, perhaps more than once, for one request: only the same signal 5 s later is a second one. */
+static void pass_on(pid_t child, int number, int64_t now, int *stops) {
   bool again = gd_signals_again(number);
   if (*stops > 0 && !again) {
     if (number == SIGINT) gd_log(GD_LOG_INFO, "stopping already (Ctrl-C 5 s after the first: stop at once)");
@@ -126,13 +128,22 @@ static void pass_on(pid_t child, int number, int *stops) {
   *stops += 1;
   if (*stops == 1) {
     gd_log(GD_LOG_INFO, "stopping: the job finishes its step and saves (the same signal again, 5 s later: stop at once)");
-    kill(child, SIGUSR1);
+    held_ms = now;
   } else if (*stops == 2) {
+    held_ms = 0;
     gd_log(GD_LOG_INFO, "stopping at once");
     kill(child, SIGUSR1);
   } else {
     kill(-child, SIGKILL);
   }
+}
+
+/* mpirun drops a USR1 that comes before it has started all ranks, and a rank that has not yet said what to do with one dies of
+ * it. */
+static void pass_on_held(pid_t child, const gd_run_watch *watch, int64_t now) {
+  if (held_ms == 0 || (watch->socket >= 0 && !watch->heard && now - held_ms < HOLD_MS)) return;
+  kill(child, SIGUSR1);
+  held_ms = 0;
 }
 
 /* mpirun wakes its ranks, asks and kills them; srun does what it is told. What does not end is killed here. */
@@ -169,10 +180,11 @@ static gd_status run_once(const gd_run_line *line, exit_file *file, outcome *out
     struct timespec pause = {.tv_sec = GD_RUN_WATCH_TICK_MS / 1000, .tv_nsec = GD_RUN_WATCH_TICK_MS % 1000 * 1000000};
     int number = sigtimedwait(&watched, 0, &pause);
     int64_t now = gd_machine_now_ms();
-    if (number == SIGINT || number == SIGTERM || number == SIGUSR1) pass_on(child, number, &stops);
+    if (number == SIGINT || number == SIGTERM || number == SIGUSR1) pass_on(child, number, now, &stops);
     if (stops == 2 && leaves_ms == 0) leaves_ms = now + LEAVE_MS;
     if (!*out->reason && gd_run_watch_is_silent(&watch, now, out->reason, sizeof out->reason))
       gd_log(GD_LOG_ERROR, "%s; ending the job", out->reason);
+    pass_on_held(child, &watch, now);
     if (*out->reason || (leaves_ms && now >= leaves_ms)) end_by_force(child, now, &asked_ms);
     if (gd_run_watch_is_over(&watch, now) && !was_over) {
       gd_log(GD_LOG_WARNING, "the ranks have left and %s waits for a host that it cannot reach: ending it", line->word[0]);

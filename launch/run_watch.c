@@ -24,6 +24,7 @@ bool gd_run_watch_is_silent(gd_run_watch *watch, int64_t now_ms, char *text, siz
   watch->looked_ms = now_ms;
   while (gd_launcher_hear(watch->socket, &watch->last)) {
     watch->heard_ms = now_ms;
+    watch->heard = true;
     if (watch->last.leaves && !watch->left_ms) watch->left_ms = now_ms;
   }
   if (watch->last.watchdog_ms <= 0 || now_ms - watch->heard_ms < watch->last.watchdog_ms + LATER_MS) return false;

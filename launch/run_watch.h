@@ -14,6 +14,7 @@ typedef struct gd_run_watch {
   int socket;       /* -1: nothing is watched */
   int64_t heard_ms; /* when the last sign came, or since when this process looks again */
   int64_t looked_ms;
+  bool heard;      /* any sign at all: every rank is past MPI_Init, and hears a request to stop */
   int64_t left_ms; /* since when a rank leaves because the job cannot go on; 0: none does */
   gd_sign last;    /* watchdog_ms 0: none yet, or no more */
 } gd_run_watch;

@@ -34,6 +34,12 @@ ended() { # ended NAME SECONDS: within that time, with 76
   tail -5 "$work/$1.out"
   return 1
 }
+asked_to_stop() { # within 60 s, with 75
+  kill -USR1 "$launcher"
+  await 60 eval '! kill -0 $launcher 2> /dev/null' || kill -9 "$launcher"
+  wait "$launcher"
+  [ $? -eq 75 ]
+}
 text="no rank on $(hostname) gives a sign of life: the last came [0-9]* s ago from rank [0-9] in [a-z0-9, ]*phase [a-z]*;"
 
 stopped() { # stopped NAME RANKS
@@ -51,14 +57,12 @@ again() {
   start again 2 --max-restarts 1 --restart-pause 0s || { check "again starts" false; return; }
   await 30 test -e "$work/again/checkpoints/step-00000020/MANIFEST.pb"
   signal STOP again
-  local before=$(line again)
   await 30 grep -q 'starting it again' "$work/again.out"
+  local before=$(line again) # it trained on a while, from CONT to its end
   check "--max-restarts: it is started again" grep -q 'the job left with 76: no rank on .*; starting it again' "$work/again.out"
   await 30 grows again $((before + 50))
   check "... and goes on" grows again $((before + 50))
-  kill -USR1 "$launcher"
-  wait "$launcher"
-  check "... and is stopped like any other" [ $? -eq 75 ]
+  check "... and is stopped like any other" asked_to_stop
 }
 
 # As SLURM does it: scontrol suspend stops every process of a job.
@@ -73,9 +77,7 @@ suspended() {
   signal CONT suspended
   await 20 grows suspended $((before + 50))
   check "a job that is suspended whole goes on" grows suspended $((before + 50))
-  kill -USR1 "$launcher"
-  wait "$launcher"
-  check "... and is stopped like any other" [ $? -eq 75 ]
+  check "... and is stopped like any other" asked_to_stop
   check "... without a word" [ "$(grep -c 'error' "$work/suspended.out")" -eq 0 ]
 }
 together one two again suspended

@@ -3,6 +3,7 @@
 # believes. mpirun is a stand-in that notes its starts and signals, and ends as the next line of ./plan says.
 set -u
 bin=$(cd "$1/bin" && pwd) || exit 1
+export tell=$bin/../tests/test_run_watch
 folder=$(mktemp -d) || exit 1
 runner=
 trap '[ -z "$runner" ] || kill -9 "$runner" 2>/dev/null; rm -rf "$folder"' EXIT
@@ -21,6 +22,7 @@ trap 'echo TERM >>seen; eval "${ON_TERM-}"' TERM
 sleep 300 &
 echo $! >grandchild
 trap 'kill "$(cat grandchild)"' EXIT
+[ -n "${MUTE-}" ] || "$tell" tell
 echo start >>seen
 number=$(grep -c start seen)
 read -r code said < <(sed -n "${number}p" plan)
@@ -76,6 +78,10 @@ whole() { # whole CODE PLAN ARGUMENT...: a job that nobody stops
   begin "$@"
   ends "$code"
 }
+asked_early() { # asked_early SIGNAL: as soon as there is a job
+  until_seen seen start
+  kill -"$1" "$runner"
+}
 asked() { # asked SIGNAL...: one after the other, 5 s apart, each when the one before has arrived
   local i=0
   until_seen seen start
@@ -103,6 +109,20 @@ for signal in INT TERM USR1; do
   ends 75
   seen start USR1
 done
+
+scene="a request that comes before the ranks can hear it waits for their first sign of life"
+MUTE=yes ON_START='sleep 2; echo ready >>seen; "$tell" tell' ON_USR1='exit 75' begin work
+asked_early TERM
+ends 75
+seen start ready USR1
+
+scene="... but not for ever: there may be no rank on this host"
+SECONDS=0
+MUTE=yes ON_USR1='exit 75' begin work
+asked_early TERM
+ends 75
+seen start USR1
+[ $SECONDS -ge 9 ] || complain "passed on after $SECONDS s"
 
 scene="a job that ends well after the first signal has ended well"
 ON_USR1='exit 0' begin work --max-restarts 3 --restart-pause 0
