@@ -94,6 +94,10 @@ void gd_group_take_traffic(gd_group *group, int64_t *calls, int64_t *sent, int64
 typedef void gd_collectives_trace(const gd_group *group, const char *call, uint64_t sequence, bool end);
 extern gd_collectives_trace *gd_collectives_trace_hook;
 
+/* Sees a call of a group on the thread that makes it: before it is enqueued on the stream, and behind it (`end`), where what it
+ * moves has been counted. What it enqueues there lies around the call. */
+typedef gd_status gd_call_seen(void *context, const gd_group *group, const char *call, gd_stream *stream, bool end);
+
 /* A group of one. Local. */
 GD_CHECKED gd_status gd_collectives_self_group(const char *name, gd_group **out);
 
