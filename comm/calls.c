@@ -174,13 +174,27 @@ static void note(gd_group *group, gd_call call) {
   pthread_mutex_unlock(&g->calls->lock);
 }
 
+/* Whoever wants to sees a call as it is enqueued. */
+static gd_status show(gd_group *group, const char *call, gd_stream *stream, bool end) {
+  const gd_calls *calls = group->calls->calls;
+  return calls->seen ? calls->seen(calls->seen_context, group, call, stream, end) : GD_OK;
+}
+
+/* The last words of a wrapper: the back end's own call. */
+#define MAKE(name, ...)                                     \
+  do {                                                      \
+    GD_TRY(show(group, #name, stream, false));              \
+    GD_TRY(group->inner->name(group, stream, __VA_ARGS__)); \
+    return show(group, #name, stream, true);                \
+  } while (0)
+
 static gd_call bytes_of(gd_call_kind kind, size_t bytes, int32_t root) {
   return (gd_call){.kind = (uint8_t)kind, .size = bytes, .peer = root};
 }
 
 static gd_status watched_all_gather(gd_group *group, gd_stream *stream, const void *send, void *recv, size_t bytes) {
   note(group, bytes_of(GD_CALL_ALL_GATHER, bytes, -1));
-  return group->inner->all_gather(group, stream, send, recv, bytes);
+  MAKE(all_gather, send, recv, bytes);
 }
 
 static gd_status watched_all_gather_uneven(gd_group *group, gd_stream *stream, const void *send, void *recv,
@@ -193,12 +207,12 @@ static gd_status watched_all_gather_uneven(gd_group *group, gd_stream *stream, c
   }
   call.parts = (uint32_t)parts;
   note(group, call);
-  return group->inner->all_gather_uneven(group, stream, send, recv, sizes, offsets);
+  MAKE(all_gather_uneven, send, recv, sizes, offsets);
 }
 
 static gd_status watched_all_to_all(gd_group *group, gd_stream *stream, const void *send, void *recv, size_t bytes) {
   note(group, bytes_of(GD_CALL_ALL_TO_ALL, bytes, -1));
-  return group->inner->all_to_all(group, stream, send, recv, bytes);
+  MAKE(all_to_all, send, recv, bytes);
 }
 
 /* Its sizes differ between ranks: each part is a message. */
@@ -213,12 +227,12 @@ static gd_status watched_all_to_all_uneven(gd_group *group, gd_stream *stream, c
     write_message(g, GD_RECEIVE, r, recv_sizes[r], 0);
   }
   pthread_mutex_unlock(&g->calls->lock);
-  return group->inner->all_to_all_uneven(group, stream, send, send_sizes, send_offsets, recv, recv_sizes, recv_offsets);
+  MAKE(all_to_all_uneven, send, send_sizes, send_offsets, recv, recv_sizes, recv_offsets);
 }
 
 static gd_status watched_broadcast(gd_group *group, gd_stream *stream, void *buffer, size_t bytes, int root) {
   note(group, bytes_of(GD_CALL_BROADCAST, bytes, root));
-  return group->inner->broadcast(group, stream, buffer, bytes, root);
+  MAKE(broadcast, buffer, bytes, root);
 }
 
 static gd_status watched_exchange(gd_group *group, gd_stream *stream, const gd_message *messages, int32_t count) {
@@ -227,7 +241,7 @@ static gd_status watched_exchange(gd_group *group, gd_stream *stream, const gd_m
   for (int32_t i = 0; i < count; i++)
     write_message(g, messages[i].direction, messages[i].peer, messages[i].bytes, group->messages + 1);
   pthread_mutex_unlock(&g->calls->lock);
-  return group->inner->exchange(group, stream, messages, count);
+  MAKE(exchange, messages, count);
 }
 
 static gd_call reduces(gd_call_kind kind, size_t elements, gd_dtype dtype, gd_reduction op) {
@@ -237,13 +251,13 @@ static gd_call reduces(gd_call_kind kind, size_t elements, gd_dtype dtype, gd_re
 static gd_status watched_all_reduce(gd_group *group, gd_stream *stream, void *buffer, size_t elements, gd_dtype dtype,
                                     gd_reduction op) {
   note(group, reduces(GD_CALL_ALL_REDUCE, elements, dtype, op));
-  return group->inner->all_reduce(group, stream, buffer, elements, dtype, op);
+  MAKE(all_reduce, buffer, elements, dtype, op);
 }
 
 static gd_status watched_reduce_scatter(gd_group *group, gd_stream *stream, const void *send, void *recv, size_t elements_each,
                                         gd_dtype dtype, gd_reduction op) {
   note(group, reduces(GD_CALL_REDUCE_SCATTER, elements_each, dtype, op));
-  return group->inner->reduce_scatter(group, stream, send, recv, elements_each, dtype, op);
+  MAKE(reduce_scatter, send, recv, elements_each, dtype, op);
 }
 
 static void forget(gd_calls_group *g) {

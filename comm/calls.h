@@ -71,6 +71,8 @@ typedef struct gd_calls {
   gd_calls_group *group[GD_CALLS_ENTRIES];
   int32_t last;       /* group of the newest call that has begun; -1: none */
   int64_t changed_ms; /* when a call began or ended last */
+  gd_call_seen *seen; /* NULL: nobody looks; of the thread that makes the calls */
+  void *seen_context;
 } gd_calls;
 
 void gd_calls_open(gd_calls *calls);

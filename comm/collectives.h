@@ -7,8 +7,8 @@
  * PLACE is allowed.
  *
  * Only all_reduce and reduce_scatter compute, and in an order of the back end's choice: the trainer asks them for maxima and
- * sums of integers alone, in every mode; its other sums travel as they are and are added by its reduce.c, reduce_gradients.c
- * and gradient_norm.c.
+ * sums of integers, and in `numerics: fast` a group that `adds` for the sum of gradients; its other sums travel as they are and
+ * are added by its reduce.c, reduce_gradients.c and gradient_norm.c.
  */
 #ifndef GD_COMM_COLLECTIVES_H
 #define GD_COMM_COLLECTIVES_H
@@ -76,6 +76,7 @@ struct gd_group {
   const gd_collectives_ops *ops;
   int32_t rank; /* mine in the group */
   int32_t size;
+  bool adds;         /* reduce_scatter adds on its way and on the device, in one order for one layout on one set of machines */
   char name[32];     /* for hang reports: "world", "data", "tensor", "data+tensor" */
   uint64_t sequence; /* collective calls made so far */
   uint64_t messages; /* exchanges made so far: numbered apart, since not every member makes them */
@@ -93,6 +94,10 @@ void gd_group_take_traffic(gd_group *group, int64_t *calls, int64_t *sent, int64
  * session sets the function; NULL (the start value) does nothing. `call` is a static text; `end` false then true. */
 typedef void gd_collectives_trace(const gd_group *group, const char *call, uint64_t sequence, bool end);
 extern gd_collectives_trace *gd_collectives_trace_hook;
+
+/* Sees a call of a group on the thread that makes it: before it is enqueued on the stream, and behind it (`end`), where what it
+ * moves has been counted. What it enqueues there lies around the call. */
+typedef gd_status gd_call_seen(void *context, const gd_group *group, const char *call, gd_stream *stream, bool end);
 
 /* A group of one. Local. */
 GD_CHECKED gd_status gd_collectives_self_group(const char *name, gd_group **out);

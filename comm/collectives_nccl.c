@@ -349,6 +349,7 @@ static gd_status group_create(gd_device *device, const char *name, nccl_group **
   nccl_group *g = calloc(1, sizeof *g);
   if (!g) return gd_fail(GD_NO_MEMORY, "out of memory for a group");
   g->base.ops = &gd_nccl_ops;
+  g->base.adds = true;
   g->device = device;
   snprintf(g->base.name, sizeof g->base.name, "%s", name);
   gd_cuda_device_enter(device);
@@ -414,10 +415,12 @@ static void share_gpu(void) {
 
 /* Before NCCL's first call. Groups of two communicators may be under way on the compute and on the communication stream at
  * once: NCCL then has to keep the order in which a rank started them, or two ranks could each wait for the other's second one.
- * NCCL before 2.26 does not know the variable; the session warns of that.
+ * NCCL before 2.26 does not know the variable; the session warns of that. Sums inside NVLink's switches come in no order that
+ * anybody promises, and `fast` promises equal bits from run to run: they are off, unless a person wants them on.
  */
 static gd_status prepare(void) {
   (void)setenv("NCCL_LAUNCH_ORDER_IMPLICIT", "1", 0);
+  (void)setenv("NCCL_NVLS_ENABLE", "0", 0);
   share_gpu();
   return gd_nccl_load();
 }

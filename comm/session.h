@@ -68,6 +68,9 @@ int64_t gd_session_calls_digest(gd_session *session);
 /* GD_BUG where that sum is not 0; the abort that follows names the first call that differs, and who made it. Local. */
 GD_CHECKED gd_status gd_session_check_calls(gd_session *session, int64_t sum);
 
+/* Who sees each call of every group that this rank makes from now on; NULL: nobody, as at first. Local. */
+void gd_session_see_calls(gd_session *session, gd_call_seen *seen, void *context);
+
 /* The CUDA kernel table (const gd_kernels_ops *, the trainer casts) when the device is CUDA, else NULL. Local. */
 const void *gd_session_cuda_kernels(const gd_session *session);
 

@@ -27,6 +27,11 @@ int64_t gd_session_calls_digest(gd_session *session) {
   return session->ranks == 1 ? 0 : gd_calls_digest(&session->calls);
 }
 
+void gd_session_see_calls(gd_session *session, gd_call_seen *seen, void *context) {
+  session->calls.seen = seen;
+  session->calls.seen_context = context;
+}
+
 gd_status gd_session_check_calls(gd_session *session, int64_t sum) {
   if ((sum & GD_CALLS_SUM_MASK) == 0) return GD_OK;
   pthread_mutex_lock(&session->lock);

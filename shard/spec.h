@@ -205,7 +205,8 @@ typedef struct gd_guard_spec {
 typedef struct gd_log_spec {
   int64_t interval_steps;
   bool tensorboard;
-  bool profile; /* rank 0 times its kernels */
+  bool profile;     /* rank 0 times its kernels */
+  int32_t timeline; /* steps that each rank draws; 0 = none */
 } gd_log_spec;
 
 typedef struct gd_spec {

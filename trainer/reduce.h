@@ -39,8 +39,11 @@ typedef struct gd_gradient_reducer {
   gd_kernels beside;   /* the model's, on the communication stream */
   gd_kernels *kernels; /* those of `stream`: beside, or the model's own */
   gd_exchange exchange;
-  float *received;      /* nodes of other ranks */
+  float *received;      /* nodes of other ranks; where the group adds, a piece that makes room */
   gd_message *messages; /* of the longest stage */
+  bool adds;            /* fast, and the group adds on its way: a reduce_scatter in place of the exchange */
+  gd_tree_add *moves;   /* of pieces, around that: to := from, places in a bucket */
+  int32_t move_count;
 } gd_gradient_reducer;
 
 /* Who swaps what with whom, and the memory for what is received (none on one data rank). Local. */

@@ -240,6 +240,10 @@ gd_status gd_run_open(gd_session *session, gd_device *device, const gd_spec *spe
   out->start_step = out->enqueued = out->state.step;
   if (spec->log.profile && gd_session_rank(session) == 0) GD_TRY(gd_profile_open(&out->model.kernels, &out->profile));
   GD_TRY(gd_step_open(&out->model, &out->optimizer, ask_flags, out, &out->step));
+  if (spec->log.timeline) {
+    GD_TRY(gd_timeline_open(session, device, spec, &out->model.layout, out->start_step, &out->timeline));
+    out->step.timeline = out->timeline;
+  }
   GD_TRY(open_writer(out));
   return open_data(out);
 }
@@ -397,6 +401,20 @@ static gd_status give_up(gd_run *run, int64_t number, int64_t bad_steps, bool no
   return gd_session_agree(run->session, status); /* all ranks say the same: once */
 }
 
+/* What was drawn goes to its file, once. A disk that refuses it stops no run. */
+static gd_status write_timeline(gd_run *run) {
+  gd_timeline *timeline = run->timeline;
+  if (!timeline) return GD_OK;
+  GD_TRY(gd_step_wait(&run->step));
+  run->timeline = run->step.timeline = NULL;
+  gd_status status = gd_timeline_write(timeline);
+  gd_timeline_close(timeline);
+  if (status != GD_IO) return status;
+  gd_log_fault(GD_LOG_WARNING, "%s\n  the timeline of rank %d is missing", gd_error_text(), gd_session_rank(run->session));
+  gd_error_clear();
+  return GD_OK;
+}
+
 /* Waits for the oldest step that was enqueued, and tells of it. */
 static gd_status read_step(gd_run *run) {
   const gd_spec *spec = &run->spec;
@@ -425,6 +443,7 @@ static gd_status read_step(gd_run *run) {
   run->state.bad_steps = verdict->bad_steps;
   run->validated = false;
   tell(run, event);
+  if (run->timeline && gd_timeline_whole(run->timeline, run->state.step)) GD_TRY(write_timeline(run));
   if (verdict->bad_steps >= spec->guard.max_bad_steps && spec->guard.max_bad_steps > 0)
     return give_up(run, number, verdict->bad_steps, verdict->weight_sum == 0);
   /* A request that comes with the last step enqueued changes nothing. */
@@ -451,6 +470,7 @@ static bool due(int64_t interval, int64_t step) {
 
 /* The last things: validation of the final weights, the last checkpoint, and all of it on the disk. */
 static gd_status finish(gd_run *run) {
+  GD_TRY(write_timeline(run));
   if (run->stop == GD_STOP_DONE && run->validation && !run->validated) GD_TRY(validate(run));
   GD_TRY(publish(run)); /* where it fails this very step may still be saved */
   run->last_save = true;
@@ -508,6 +528,7 @@ gd_status gd_run_next(gd_run *run, gd_run_event *event) {
 void gd_run_close(gd_run *run) {
   if (!run->device) return;
   gd_step_close(&run->step); /* waits for what is enqueued */
+  gd_timeline_close(run->timeline);
   if (run->prefetch) gd_prefetch_close(run->prefetch);
   if (run->writer) gd_checkpoint_writer_close(run->writer);
   gd_validator_close(&run->validator);

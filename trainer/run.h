@@ -47,7 +47,8 @@ typedef struct gd_run {
   gd_model model;         /* arenas: parameters, gradients, activations, workspace */
   gd_optimizer optimizer; /* arena: optimizer */
   gd_step step;
-  gd_profile *profile; /* log.profile on rank 0, else NULL */
+  gd_profile *profile;   /* log.profile on rank 0, else NULL */
+  gd_timeline *timeline; /* log.timeline until its file was written, else NULL */
   gd_snapshot snapshot;
   gd_replicas replicas;          /* guard.replicas_interval_steps, else nothing */
   gd_dataset *data, *validation; /* validation NULL: none */

@@ -217,6 +217,7 @@ static gd_status fill_labels(gd_step *step, int64_t number, const gd_batch *shar
 /* All rows, or with `look` those before the vote. */
 static gd_status walk(gd_step *step, int64_t number, const gd_batch *share, float lr, gd_step_look *look, void *context) {
   const gd_device_ops *ops = step->model->device->ops;
+  gd_timeline *timeline = look ? NULL : step->timeline;
   bool first = true;
   gd_error_set_step(number);
   if (step->label_memory) GD_TRY(fill_labels(step, number, share));
@@ -227,6 +228,7 @@ static gd_status walk(gd_step *step, int64_t number, const gd_batch *share, floa
     if (look && action->kind == GD_DO_VOTE) return GD_OK;
     gd_session_progress(step->model->session, gd_action_name(action->kind), number);
     if (awaited) GD_TRY(ops->stream_wait(stream_of(step, action), awaited));
+    if (timeline) GD_TRY(gd_timeline_begin(timeline, stream_of(step, action), number, row, action));
     switch (action->kind) {
       case GD_DO_FORWARD: GD_TRY(forward(step, action, number, share)); break;
       case GD_DO_HEAD: GD_TRY(head(step, action)); break;
@@ -240,6 +242,7 @@ static gd_status walk(gd_step *step, int64_t number, const gd_batch *share, floa
       case GD_DO_GATHER: GD_TRY(gd_optimizer_gather(step->optimizer, action->bucket)); break;
       default: return gd_fail(GD_BUG, "row %d: %s is not built", row, gd_action_name(action->kind));
     }
+    if (timeline) GD_TRY(gd_timeline_end(timeline));
     if (step->done[row]) GD_TRY(ops->event_record(step->done[row], stream_of(step, action)));
   }
   return GD_OK;

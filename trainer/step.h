@@ -11,6 +11,7 @@
 #include "trainer/labels.h"
 #include "trainer/optimizer.h"
 #include "trainer/reduce.h"
+#include "trainer/timeline.h"
 
 typedef struct gd_step {
   gd_model *model;
@@ -29,7 +30,8 @@ typedef struct gd_step {
   gd_event *loaded[GD_FLAGS_AHEAD]; /* they have been copied to the device */
   void *label_memory;               /* host, of a classifier: those of step n at n % GD_FLAGS_AHEAD; else NULL */
   int64_t label_bytes;
-  gd_labels labels; /* of the step that is being enqueued */
+  gd_labels labels;      /* of the step that is being enqueued */
+  gd_timeline *timeline; /* the run's, while it draws; else NULL */
 } gd_step;
 
 /* What all ranks have agreed on in a step. */

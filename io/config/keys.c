@@ -188,6 +188,8 @@ static const gd_config_key keys[] = {
     NUMBER(FREE, INT64, log, interval_steps, "1", 1, STEPS_MAX, "steps", "between two lines of metrics"),
     BOOL(FREE, log, tensorboard, "true", "write event files too"),
     BOOL(FREE, log, profile, "false", "time each kernel of rank 0 and print a table at the end; on a GPU one by one"),
+    NUMBER(FREE, INT32, log, timeline, "0", 0, 100, "steps",
+           "when each row and exchange of the first ones ran: RUN/timeline/rank-*.json, for ui.perfetto.dev; 0 = none"),
 };
 
 enum { KEYS = sizeof keys / sizeof keys[0] };

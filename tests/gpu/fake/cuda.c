@@ -24,7 +24,7 @@
 
 typedef struct operation {
   struct operation *next;
-  enum { COPY, FILL, TASK, RECORD, WAIT, WAIT_FLAG } kind;
+  enum { COPY, FILL, TASK, KERNEL, RECORD, WAIT, WAIT_FLAG } kind;
   void *to;
   const void *from;
   size_t bytes;
@@ -96,6 +96,7 @@ static void run(operation *o) {
       inside_task = false;
       pthread_mutex_unlock(&host_tasks);
       break;
+    case KERNEL: o->task(o->argument); break;
     case WAIT_FLAG:
       while ((int32_t)(__atomic_load_n(o->flag, __ATOMIC_ACQUIRE) - o->value) < 0) nanosleep(&pause, NULL);
       break;
@@ -116,7 +117,7 @@ static void *stream_main(void *argument) {
     }
     s->busy = true;
     pthread_mutex_unlock(&lock);
-    if (sticky == cudaSuccess || o->kind == TASK) run(o);
+    if (sticky == cudaSuccess || o->kind == TASK || o->kind == KERNEL) run(o);
     pthread_mutex_lock(&lock);
     if (o->kind == RECORD && o->generation > o->event->passed) o->event->passed = o->generation;
     s->busy = false;
@@ -181,6 +182,11 @@ cudaError_t cudaGetLastError(void) {
 
 cudaError_t cudaPeekAtLastError(void) {
   return sticky;
+}
+
+/* For the fake NCCL: a kernel, which is no host task. */
+cudaError_t fake_cuda_kernel(cudaStream_t s, void (*kernel)(void *), void *argument) {
+  return push(s, (operation){.kind = KERNEL, .task = kernel, .argument = argument});
 }
 
 /* For the fake NCCL: the GPU has this fault from now on. */
