@@ -6,6 +6,7 @@
 
 #include "io/base/files.h"
 #include "io/checkpoint/checkpoint.h"
+#include "io/checkpoint/huggingface_config.h"
 #include "io/checkpoint/name.h"
 #include "io/data/chat_template.h"
 #include "io/data/split.h"
@@ -51,6 +52,14 @@ static gd_status labels_of_split(const char *folder, gd_data_task *out) {
   return status;
 }
 
+static gd_status labels_of_folder(const char *folder, gd_data_task *out) {
+  gd_huggingface_config config;
+  gd_status status = gd_huggingface_config_read(folder, &config);
+  if (status == GD_OK) status = gd_data_task_copy(&config.task, out);
+  gd_huggingface_config_free(&config);
+  return status;
+}
+
 static gd_status labels_of_checkpoint(const char *path, gd_data_task *out) {
   gd_checkpoint *checkpoint;
   GD_TRY(peek(path, &checkpoint));
@@ -63,7 +72,10 @@ gd_status gd_data_labels(const char *path, gd_data_task *out) {
   char folder[GD_PATH_BYTES];
   *out = (gd_data_task){0};
   GD_TRY(find_split(path, folder));
-  GD_TRY(folder[0] ? labels_of_split(folder, out) : labels_of_checkpoint(path, out));
+  if (!folder[0] && holds(path, "config.json", false))
+    GD_TRY(labels_of_folder(path, out));
+  else
+    GD_TRY(folder[0] ? labels_of_split(folder, out) : labels_of_checkpoint(path, out));
   if (out->kind == GD_TASK_CLASSIFICATION) return GD_OK;
   return gd_fail_user(GD_USAGE, "%s: has no labels, expected examples for classification, or a run that was trained on them",
                       folder[0] ? folder : path);

@@ -11,8 +11,8 @@
  * GD_USAGE, GD_BAD_DATA: no checkpoint there. */
 GD_CHECKED gd_status gd_data_tokenizer_spec(const char *spec, char memory[GD_PATH_BYTES], const char **out);
 
-/* The task of a dataset folder or one of its splits, or what a checkpoint, a run or RUN@NAME was trained for, as its manifest
- * says. GD_USAGE where it has no labels. gd_data_task_free in any case. */
+/* The task of a dataset folder or one of its splits, what a checkpoint, a run or RUN@NAME was trained for, as its manifest
+ * says, or the labels of a model folder. GD_USAGE where it has no labels. gd_data_task_free in any case. */
 GD_CHECKED gd_status gd_data_labels(const char *path, gd_data_task *out);
 
 /* The template of talks: the one called `named` (--template) where it is not NULL; else that of `spec`, a run, checkpoint,

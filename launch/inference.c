@@ -103,7 +103,7 @@ static gd_status find_model(gd_inference *inference, const gd_inference_options 
                         gd_tokenizer_vocabulary(inference->tokenizer), inference->spec.model.vocabulary);
   const gd_manifest *manifest = source->checkpoint ? gd_checkpoint_manifest(source->checkpoint) : NULL;
   inference->trained = manifest && !manifest->imported ? manifest->spec.batch.sequence : inference->spec.model.context;
-  return gd_data_task_copy(manifest ? &manifest->task : gd_huggingface_task(source->huggingface), &inference->task);
+  return gd_data_task_copy(gd_weight_source_task(source), &inference->task);
 }
 
 gd_status gd_inference_plan(gd_session *session, const gd_inference_options *options, gd_spec *spec,

@@ -1,7 +1,8 @@
 /* train_base.c - compares the data with the weights that a run begins with. */
 #include "launch/train_base.h"
 
-#include <string.h>
+#include <stdio.h>
+#include <stdlib.h>
 
 #include "io/tokenizer/tokenizer.h"
 #include "shard/base/log.h"
@@ -11,21 +12,17 @@
 typedef struct base {
   gd_weight_source source;
   gd_tokenizer *own, *data; /* that of the weights, NULL: not known; that of the data */
-  int32_t rows;             /* of the weights' token table */
+  int32_t rows, outputs;    /* of the weights' token table and classifier */
+  char unread[600];         /* why `own` is not known */
 } base;
-
-/* The rows of a classifier to begin with are those of the data's labels. */
-static gd_status compare_labels(const gd_weight_source *source, const gd_dataset *data) {
-  const gd_manifest *manifest = source->checkpoint ? gd_checkpoint_manifest(source->checkpoint) : NULL;
-  if (!manifest || !manifest->spec.model.classes || gd_data_task_equal(&manifest->task, gd_dataset_task(data))) return GD_OK;
-  return gd_fail_user(GD_USAGE, "data.path: has other labels than the classifier of model.init_from %s", source->path);
-}
 
 /* A model folder need not bring a tokenizer that is read here. */
 static gd_status open_own(base *b) {
+  snprintf(b->unread, sizeof b->unread, "it brings none");
   if (!b->source.tokenizer[0] || (b->source.checkpoint && !gd_folder_exists(b->source.tokenizer))) return GD_OK;
   gd_status status = gd_tokenizer_open(b->source.tokenizer, &b->own);
   if (status == GD_OK || !b->source.huggingface) return status;
+  snprintf(b->unread, sizeof b->unread, "%s", gd_error_text());
   gd_error_clear();
   b->own = NULL;
   return GD_OK;
@@ -36,29 +33,24 @@ static gd_status open_base(const gd_spec *spec, const gd_dataset *data, base *b)
   GD_TRY(gd_weight_source_peek(spec->model.init_from, &b->source));
   GD_TRY(gd_weight_source_model(&b->source, &brought));
   b->rows = brought.model.vocabulary;
+  b->outputs = brought.model.classes;
   GD_TRY(open_own(b));
   return gd_tokenizer_open(gd_dataset_tokenizer_folder(data), &b->data);
 }
 
 /* Ids mean the same to the data as to the weights. */
-static gd_status compare_tokenizers(const gd_spec *spec, const gd_dataset *data, base *b) {
+static gd_status compare_tokenizers(const gd_spec *spec, const gd_dataset *data, const base *b) {
   const char *from = spec->model.init_from, *name = gd_dataset_tokenizer(data), *digest = gd_dataset_tokenizer_digest(data);
-  bool extends = false;
-  if (b->own) GD_TRY(gd_tokenizer_extends(b->data, b->own, &extends));
-  if (extends) return GD_OK;
-  if (b->own && b->source.checkpoint)
-    return gd_fail_user(GD_USAGE,
-                        "data.path: %s was made with tokenizer %s (%.12s), but the weights of model.init_from %s belong to %s "
-                        "(%.12s); prepare the data with --tokenizer %s",
-                        spec->data.path[0], name, digest, from, gd_tokenizer_name(b->own), gd_tokenizer_digest(b->own),
-                        b->source.tokenizer);
-  if (b->own) gd_tokenizer_close(b->own);
-  b->own = NULL;
-  gd_log(GD_LOG_INFO,
-         "model.init_from %s keeps no gptdist tokenizer to compare with the data's (%s, %d tokens): only the sizes were "
-         "compared",
-         from, name, gd_dataset_vocabulary(data));
-  return GD_OK;
+  bool same = false;
+  if (!b->own) return GD_OK;
+  GD_TRY(gd_tokenizer_extends(b->data, b->own, &same));
+  if (!same && b->source.huggingface) GD_TRY(gd_tokenizer_within(b->data, b->own, &same)); /* the same one in other files */
+  if (same) return GD_OK;
+  return gd_fail_user(GD_USAGE,
+                      "data.path: %s was made with tokenizer %s (%.12s), but the weights of model.init_from %s belong to %s "
+                      "(%.12s); prepare the data with --tokenizer %s",
+                      spec->data.path[0], name, digest, from, gd_tokenizer_name(b->own), gd_tokenizer_digest(b->own),
+                      b->source.tokenizer);
 }
 
 /* Rows are added for tokens that the data's tokenizer has behind the ids of the weights, and for nothing else. */
@@ -77,12 +69,59 @@ static gd_status compare_rows(const gd_spec *spec, const gd_dataset *data, const
                       rows, b->rows, spec->model.init_from, tokens);
 }
 
-gd_status gd_train_base_check(const gd_spec *spec, const gd_dataset *data) {
+/* Said where nothing is left to refuse. */
+static void warn_of_unread(const gd_spec *spec, const gd_dataset *data, const base *b) {
+  if (!b->own)
+    gd_log(GD_LOG_WARNING,
+           "model.init_from %s: no tokenizer to compare with the data's (%s, %d tokens): %s; only the sizes were compared",
+           spec->model.init_from, gd_dataset_tokenizer(data), gd_dataset_vocabulary(data), b->unread);
+}
+
+/* A classifier forgets no label unsaid: those that it has must be labels of the data. */
+static gd_status find_lacking(const gd_spec *spec, const gd_data_task *own, const gd_data_task *task) {
+  const char *from = spec->model.init_from;
+  char names[GD_TASK_NAMES_BYTES];
+  int64_t *places = calloc((size_t)own->label_count + 1, sizeof *places);
+  if (!places) return gd_fail(GD_NO_MEMORY, "no memory for %d labels", own->label_count);
+  gd_data_task_match(task, own, places);
+  int32_t lacking = gd_data_task_unseen(own, places, 0, own->label_count, names);
+  free(places);
+  if (!lacking) return GD_OK;
+  return gd_fail_user(
+      GD_USAGE,
+      "data.path: %s lacks the label%s %s of the classifier of model.init_from %s; prepare the data with --labels "
+      "%s, which keeps all of them, or begin with weights without a classifier",
+      spec->data.path[0], lacking == 1 ? "" : "s", names, from, from);
+}
+
+/* The rows of a classifier go by label: the data may have them in another order, and more. */
+static gd_status compare_labels(const gd_spec *spec, int32_t given, const gd_dataset *data, const base *b) {
+  const gd_data_task *own = gd_weight_source_task(&b->source), *task = gd_dataset_task(data);
+  const int32_t outputs = spec->model.classes;
+  if (given && given != outputs && given != b->outputs)
+    return gd_fail_user(GD_USAGE, "model.classes: found %d, but the %d labels of data.path take %d", given, task->label_count,
+                        outputs);
+  if (!b->outputs || (outputs == b->outputs && gd_data_task_equal(own, task))) return GD_OK;
+  if (own->multiple != task->multiple)
+    return gd_fail_user(GD_USAGE, "data.path: its texts have %s, those of the classifier of model.init_from %s %s",
+                        task->multiple ? "any number of labels" : "one label each", spec->model.init_from,
+                        own->multiple ? "any number of labels" : "one label each");
+  GD_TRY(find_lacking(spec, own, task));
+  if (b->outputs == own->label_count && outputs == task->label_count) return GD_OK;
+  return gd_fail_user(
+      GD_USAGE,
+      "finetune.loss: gives %d output%s to the %d labels of data.path, where the classifier of model.init_from %s "
+      "has %d for %d labels: an output for two labels has no row of each",
+      outputs, outputs == 1 ? "" : "s", task->label_count, spec->model.init_from, b->outputs, own->label_count);
+}
+
+gd_status gd_train_base_check(const gd_spec *spec, int32_t classes, const gd_dataset *data) {
   base b = {.rows = 0};
   gd_status status = open_base(spec, data, &b);
   if (status == GD_OK) status = compare_tokenizers(spec, data, &b);
   if (status == GD_OK) status = compare_rows(spec, data, &b);
-  if (status == GD_OK) status = compare_labels(&b.source, data);
+  if (status == GD_OK) status = compare_labels(spec, classes, data, &b);
+  if (status == GD_OK) warn_of_unread(spec, data, &b);
   if (b.own) gd_tokenizer_close(b.own);
   if (b.data) gd_tokenizer_close(b.data);
   gd_weight_source_close(&b.source);

@@ -62,7 +62,7 @@ static gd_status settle_labels(gd_spec *spec, const gd_data_task *task) {
   if (weights > 0 && weights != labels)
     return gd_fail_user(GD_USAGE, "finetune.class_weights: found %d numbers, but data.path has %d labels", weights, labels);
   int32_t classes = sigmoid && !task->multiple ? 1 : labels;
-  if (spec->model.classes && spec->model.classes != classes)
+  if (spec->model.classes && spec->model.classes != classes && !spec->model.init_from[0])
     return gd_fail_user(GD_USAGE, "model.classes: found %d, but the %d labels of data.path take %d", spec->model.classes,
                         labels, classes);
   spec->model.classes = classes;
@@ -113,7 +113,7 @@ static gd_status settle_task(gd_spec *spec, const gd_dataset *data) {
 }
 
 gd_status gd_train_spec_open_data(gd_spec *spec, const gd_config_origins *origins, bool first, gd_dataset **out) {
-  int32_t length = spec->batch.sequence ? spec->batch.sequence : spec->model.context;
+  int32_t length = spec->batch.sequence ? spec->batch.sequence : spec->model.context, classes = spec->model.classes;
   GD_TRY(gd_dataset_open(&spec->data, length, spec->batch.order, spec->run.seed, spec->finetune.pack, out));
   settle_epochs(spec, *out);
   GD_TRY(gd_config_explain(settle_task(spec, *out), origins));
@@ -125,7 +125,7 @@ gd_status gd_train_spec_open_data(gd_spec *spec, const gd_config_origins *origin
                                           spec->model.vocabulary, vocabulary),
                              origins);
   if (spec->model.vocabulary < vocabulary) spec->model.vocabulary = vocabulary; /* the weights get rows, or are refused */
-  return first && spec->model.init_from[0] ? gd_config_explain(gd_train_base_check(spec, *out), origins) : GD_OK;
+  return first && spec->model.init_from[0] ? gd_config_explain(gd_train_base_check(spec, classes, *out), origins) : GD_OK;
 }
 
 gd_status gd_train_spec_check_validation(const gd_dataset *data, const gd_dataset *validation) {

@@ -14,7 +14,7 @@
 #include "shard/base/log.h"
 #include "shard/cost.h"
 #include "shard/deal.h"
-#include "trainer/grow.h"
+#include "trainer/begin.h"
 #include "trainer/injected.h"
 #include "trainer/nonfinite.h"
 #include "trainer/policy.h"
@@ -74,40 +74,6 @@ static gd_status checkpoint_reader(void *context, const gd_tensor *tensors, cons
                                    float *const *data) {
   gd_weight_source source = {.checkpoint = context};
   return gd_weight_source_read(&source, tensors, boxes, count, data);
-}
-
-/* Weights to begin with, upon which a classifier may be put. */
-typedef struct base {
-  gd_weight_source weights;
-  gd_model *model;
-  bool new_head;
-  int64_t rows; /* of its token table */
-} base;
-
-static gd_status read_base(void *context, const gd_tensor *tensors, const gd_owned_box *boxes, int32_t count,
-                           float *const *data) {
-  base *b = context;
-  bool head = b->new_head && count > 0 && boxes[0].parameter == b->model->layout.head; /* a bucket of its own */
-  if (head) return gd_model_random_weights(b->model, tensors, boxes, count, data);
-  if (b->rows < b->model->layout.spec.model.vocabulary) return gd_grown_read(&b->weights, b->rows, tensors, boxes, count, data);
-  return gd_weight_source_read(&b->weights, tensors, boxes, count, data);
-}
-
-static gd_status start_fresh(gd_run *run) {
-  if (!run->spec.model.init_from[0]) return gd_model_read_weights(&run->model, gd_model_random_weights, &run->model);
-  base source = {.model = &run->model};
-  gd_spec brought = run->spec;
-  GD_TRY(gd_weight_source_open(run->session, run->spec.model.init_from, &source.weights));
-  gd_status status = gd_weight_source_model(&source.weights, &brought);
-  if (status == GD_OK) status = gd_weight_source_base(&source.weights, &run->base);
-  source.new_head = run->spec.model.classes && !brought.model.classes;
-  source.rows = brought.model.vocabulary;
-  if (status == GD_OK && source.rows < run->spec.model.vocabulary && gd_session_rank(run->session) == 0)
-    gd_log(GD_LOG_INFO, "the %lld rows of %s for tokens get %lld more, which begin as their mean", (long long)source.rows,
-           run->spec.model.init_from, (long long)(run->spec.model.vocabulary - source.rows));
-  if (status == GD_OK) status = gd_model_read_weights(&run->model, read_base, &source);
-  gd_weight_source_close(&source.weights);
-  return status;
 }
 
 /* Moments would be missing or left over. */
@@ -232,7 +198,7 @@ gd_status gd_run_open(gd_session *session, gd_device *device, const gd_spec *spe
     if (options->resume == GD_RESUME_AUTO) out->saved_step = out->on_disk = out->state.step;
   } else {
     GD_TRY(status);
-    GD_TRY(start_fresh(out));
+    GD_TRY(gd_begin_weights(session, &out->model, gd_dataset_task(data), &out->base));
     GD_TRY(gd_optimizer_open(&out->model, &out->optimizer));
   }
   out->token_flops = gd_cost_flops_per_token(&out->model.layout);

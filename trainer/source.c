@@ -54,6 +54,10 @@ gd_status gd_weight_source_model(const gd_weight_source *source, gd_spec *spec) 
   return GD_OK;
 }
 
+const gd_data_task *gd_weight_source_task(const gd_weight_source *source) {
+  return source->checkpoint ? &gd_checkpoint_manifest(source->checkpoint)->task : gd_huggingface_task(source->huggingface);
+}
+
 gd_status gd_weight_source_base(const gd_weight_source *source, gd_base *out) {
   char path[GD_PATH_BYTES];
   gd_bytes bytes = {0};

@@ -19,6 +19,8 @@ GD_CHECKED gd_status gd_weight_source_open(gd_session *session, const char *path
 GD_CHECKED gd_status gd_weight_source_peek(const char *path, gd_weight_source *out);
 /* The model section of `spec` becomes the source's (init_from and dropout are left alone). */
 GD_CHECKED gd_status gd_weight_source_model(const gd_weight_source *source, gd_spec *spec);
+/* What its data was for, the labels of a classifier among it; lives as long as the source. */
+const gd_data_task *gd_weight_source_task(const gd_weight_source *source);
 /* Path and digest, for the manifests of what begins with it. Local. GD_IO, GD_NO_MEMORY. */
 GD_CHECKED gd_status gd_weight_source_base(const gd_weight_source *source, gd_base *out);
 /* A gd_weights_reader; context: the gd_weight_source. */

@@ -22,8 +22,13 @@ gd_status gd_config_adopt_model(const gd_model_spec *brought, const char *from, 
   for (int i = 0; i < n; i++) {
     /* What must be equal on resume is the shape that the weights have; dropout and init_std are the run's. */
     if (strncmp(keys[i].name, "model.", 6) != 0 || keys[i].change != GD_CHANGE_NEVER) continue;
-    if (strcmp(keys[i].name, "model.classes") == 0 && !brought->classes) continue; /* a classifier may be put upon it */
-    if (strcmp(origins->text[i], "default") == 0) {
+    bool classes = strcmp(keys[i].name, "model.classes") == 0, said = strcmp(origins->text[i], "default") != 0;
+    /* A classifier may be put upon the weights, or theirs may get rows: the labels of the data will say. */
+    if (classes && (said || !brought->classes)) {
+      wanted.model.classes = given.model.classes;
+      continue;
+    }
+    if (!said) {
       gd_config_set_origin(origins, &keys[i], from);
       continue;
     }
@@ -41,7 +46,6 @@ gd_status gd_config_adopt_model(const gd_model_spec *brought, const char *from, 
   }
   memcpy(wanted.model.init_from, spec->model.init_from, sizeof wanted.model.init_from);
   wanted.model.dropout = spec->model.dropout;
-  if (!brought->classes) wanted.model.classes = spec->model.classes;
   wanted.model.init_std = spec->model.init_std;
   spec->model = wanted.model;
   return GD_OK;

@@ -29,6 +29,13 @@ int32_t gd_data_task_find_label(const gd_data_task *task, const char *label) {
   return -1;
 }
 
+void gd_data_task_match(const gd_data_task *from, const gd_data_task *to, int64_t *places) {
+  for (int32_t i = 0; i < to->label_count; i++) {
+    bool same = i < from->label_count && strcmp(from->labels[i], to->labels[i]) == 0; /* most often */
+    places[i] = 1 + (same ? i : gd_data_task_find_label(from, to->labels[i]));
+  }
+}
+
 int32_t gd_data_task_unseen(const gd_data_task *task, const int64_t *counts, int32_t first, int32_t end,
                             char out[GD_TASK_NAMES_BYTES]) {
   enum { SHOWN = 8 };

@@ -34,6 +34,9 @@ bool gd_data_task_equal(const gd_data_task *a, const gd_data_task *b);
 /* The number of a label, -1: there is none of that name. */
 int32_t gd_data_task_find_label(const gd_data_task *task, const char *label);
 
+/* places[to->label_count]: which label of `from` each of `to` is, counted from 1; 0: none. */
+void gd_data_task_match(const gd_data_task *from, const gd_data_task *to, int64_t *places);
+
 /* Writes the names of labels first .. end - 1 of which no document has one (counts[label_count]), in quotes, the first few and
  * how many more. Returns how many they are. */
 enum { GD_TASK_NAMES_BYTES = 512 };

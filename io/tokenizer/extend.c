@@ -130,3 +130,29 @@ gd_status gd_tokenizer_extends(const gd_tokenizer *longer, const gd_tokenizer *b
   *out = extends;
   return GD_OK;
 }
+
+/* ---- one that is another in other files ---- */
+
+static bool same_text(const char *a, const char *b) {
+  return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+gd_status gd_tokenizer_within(const gd_tokenizer *inner, const gd_tokenizer *outer, bool *out) {
+  gd_bytes first = {0}, second = {0};
+  gd_status status = GD_OK;
+  *out = inner->vocabulary <= outer->vocabulary;
+  for (int32_t id = 0; status == GD_OK && *out && id < inner->vocabulary; id++) {
+    first.count = second.count = 0;
+    bool there = gd_tokenizer_has(inner, id);
+    *out = there == gd_tokenizer_has(outer, id) &&
+           same_text(gd_tokenizer_special_text(inner, id), gd_tokenizer_special_text(outer, id));
+    if (!there || !*out) continue;
+    status = gd_tokenizer_decode(inner, -1, &id, 1, &first);
+    if (status == GD_OK) status = gd_tokenizer_decode(outer, -1, &id, 1, &second);
+    *out =
+        status == GD_OK && first.count == second.count && (!first.count || memcmp(first.bytes, second.bytes, first.count) == 0);
+  }
+  gd_bytes_free(&first);
+  gd_bytes_free(&second);
+  return status;
+}

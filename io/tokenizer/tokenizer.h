@@ -52,6 +52,10 @@ GD_CHECKED gd_status gd_tokenizer_add(gd_tokenizer *tokenizer, const char *text,
  * differs in nothing but more added tokens: ids of `base` mean the same to both. GD_NO_MEMORY. */
 GD_CHECKED gd_status gd_tokenizer_extends(const gd_tokenizer *longer, const gd_tokenizer *base, bool *out);
 
+/* Whether each id of `inner` is the same text in `outer`, or none in both, whatever their files: they may be two formats of one
+ * tokenizer. GD_NO_MEMORY. */
+GD_CHECKED gd_status gd_tokenizer_within(const gd_tokenizer *inner, const gd_tokenizer *outer, bool *out);
+
 void gd_tokenizer_close(gd_tokenizer *tokenizer);
 
 const char *gd_tokenizer_name(const gd_tokenizer *tokenizer);   /* "gpt2", "tiktoken", "hf", "llama2c", "bytes", "chars" */

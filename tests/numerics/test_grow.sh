@@ -99,11 +99,23 @@ refused "but the weights of model.init_from $work/gpt2-fp32 belong to bytes" "mo
 refused "but the weights of model.init_from $work/base-gpt2 belong to bytes" "model.init_from=$work/base-gpt2" "data.path=$work/strange"
 refused "model.vocabulary: found 300, expected 257 as in model.init_from $work/base-gpt2, or the 259 of the data's tokenizer" \
   "model.init_from=$work/base-gpt2" "data.path=$work/talks" model.vocabulary=300
-refused "model.vocabulary: found 257 in model.init_from $work/base-hf, but the data's tokenizer has 259 tokens; rows are added" \
-  "model.init_from=$work/base-hf" "data.path=$work/talks"
+refused "but the weights of model.init_from $work/base-hf belong to gpt2" "model.init_from=$work/base-hf" "data.path=$work/talks"
 cp -r base-gpt2 bare && rm -r bare/checkpoints/step-*/tokenizer
 refused "model.vocabulary: found 257 in model.init_from $work/bare, but the data's tokenizer has 259 tokens" "model.init_from=$work/bare" "data.path=$work/talks"
 refused "model.vocabulary: found 257, but the data's tokenizer has 259 tokens" "data.path=$work/talks" model.vocabulary=257
+# A model folder: the same ids in other files are the same tokenizer, one id that is another text is another; without one that is read
+# here the sizes alone are compared, and that is a warning.
+cp -r base-hf turned-hf && sed -i 's/"a":/"was a":/; s/"b":/"a":/; s/"was a":/"b":/' turned-hf/tokenizer.json
+cp -r base-hf bare-hf && rm bare-hf/tokenizer*.json
+cp -r base-hf odd-hf && echo '{"model": {"type": "Unigram"}}' > odd-hf/tokenizer.json
+warned() { grep -qE "warning: model.init_from .*no tokenizer to compare with the data's \(bytes, 257 tokens\): .*$1; only the sizes were compared" "$2.out"; }
+for folder in base-hf bare-hf odd-hf; do
+  train "upon-$folder" 1 gpt2 "${settings[@]}" "model.init_from=$work/$folder" "data.path=$corpus" run.steps=2 precision.dtype=fp32
+done
+check "a folder's tokenizer of the same ids is the data's" eval '! grep -q "only the sizes" upon-base-hf.out'
+check "a folder without one is a warning" warned "expected encoder.json and vocab.bpe, or vocab.json and merges.txt there" upon-bare-hf
+check "and one of another kind says why" warned 'tokenizer.json: model: found "Unigram", expected BPE' upon-odd-hf
+refused "data.path: $corpus was made with tokenizer bytes" "model.init_from=$work/turned-hf" "data.path=$corpus"
 # What the model has rows for already keeps them.
 train roomy 1 gpt2 "${settings[@]}" run.steps=2 model.vocabulary=300 precision.dtype=fp32
 check "talks for it" talks room roomy "$both"

@@ -57,8 +57,8 @@ refused 'data.validation: is for another task (sft) than data.path (classificati
 refused 'data.validation: has other labels than data.path' colours data.validation=farben/train
 refused 'data.validation: has another template than data.path' pairs data.validation=short/train
 refused 'data.validation: was made with tokenizer chars' colours data.validation=chars/test
-refused 'data.path: has other labels than the classifier of model.init_from one' farben model.init_from=one
-refused 'model.classes: found 3, but the 2 labels of data.path take 2' several model.init_from=one
+refused 'data.path: farben lacks the label "red" of the classifier of model.init_from one; prepare the data with --labels one' farben model.init_from=one
+refused 'data.path: its texts have any number of labels, those of the classifier of model.init_from one one label each' several model.init_from=one
 refused 'data.path: chars was made with tokenizer chars' chars model.init_from=one
 refused 'data.path: is for lm, expected classification as in' plain --resume=one@last run.steps=2
 refused 'data.path: has other labels than one/checkpoints/step-00000001' farben --resume=one@last run.steps=2

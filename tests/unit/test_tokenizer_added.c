@@ -200,6 +200,32 @@ static void one_tokenizer_json_is_another_with_more(void **state) {
   gd_tokenizer_close(bytes);
 }
 
+/* Two formats of one tokenizer; an id that is another text, a special token or not, or that one of them alone has. */
+static void other_files_may_say_the_same(void **state) {
+  (void)state;
+  static const struct {
+    const char *from, *to;
+    bool within, around; /* bytes in that, that in bytes */
+  } edits[] = {{"\"truncation\": null", "\"truncation\": null", true, true},
+               {"\"A\": 65, \"B\": 66", "\"A\": 66, \"B\": 65", false, false},
+               {"<|endoftext|>", "<|end|>", false, false},
+               {"\"special\": true}]", "\"special\": true}, {\"id\": 257, \"content\": \"<a>\"}]", true, false},
+               {"\"id\": 256", "\"id\": 257", false, false}};
+  gd_tokenizer *bytes = opened("bytes");
+  char path[400];
+  snprintf(path, sizeof path, "%s", below("same.json"));
+  ok(gd_tokenizer_export_json(bytes, path));
+  for (size_t i = 0; i < sizeof edits / sizeof *edits; i++) {
+    bool within, around;
+    gd_tokenizer *other = edited(path, edits[i].from, edits[i].to);
+    ok(gd_tokenizer_within(bytes, other, &within));
+    ok(gd_tokenizer_within(other, bytes, &around));
+    if (within != edits[i].within || around != edits[i].around) fail_msg("%s", edits[i].to);
+    gd_tokenizer_close(other);
+  }
+  gd_tokenizer_close(bytes);
+}
+
 static void tokenizer_json_has_them(void **state) {
   (void)state;
   char spec[420];
@@ -250,6 +276,7 @@ int main(void) {
       cmocka_unit_test(a_folder_keeps_them),
       cmocka_unit_test(one_is_another_with_more),
       cmocka_unit_test(one_tokenizer_json_is_another_with_more),
+      cmocka_unit_test(other_files_may_say_the_same),
       cmocka_unit_test(tokenizer_json_has_them),
       cmocka_unit_test(no_token_is_spelled_so),
   };
