@@ -61,8 +61,10 @@ static gd_status visit_split(const char *folder, bool verify, bool json) {
            info->tokenizer, info->tokenizer_digest, info->vocabulary, verify ? ", whole" : "");
   const gd_data_task *task = gd_split_task(split);
   if (status == GD_OK && !json && task->kind != GD_TASK_LM)
-    printf("  %s, at most %d tokens a document%s", gd_data_task_name(task->kind), task->longest,
-           task->label_count ? ", labels" : "\n");
+    printf("  %s, at most %d tokens a document", gd_data_task_name(task->kind), task->longest);
+  if (status == GD_OK && !json && task->max_tokens)
+    printf(", longer ones cut to %d by their %s", task->max_tokens, task->cut_head ? "heads" : "tails");
+  if (status == GD_OK && !json && task->kind != GD_TASK_LM) printf("%s", task->label_count ? ", labels" : "\n");
   for (int32_t k = 0; status == GD_OK && !json && k < task->label_count; k++)
     printf(" %s%s", task->labels[k], k + 1 < task->label_count ? "," : "\n");
   gd_split_close(split);

@@ -175,9 +175,16 @@ static gd_status check(gd_eval *e, bool *texts) {
                         classes);
   if (e->cut_end && strcmp(e->cut_end, "tail") != 0 && strcmp(e->cut_end, "head") != 0)
     return gd_fail_user(GD_USAGE, "--cut: found \"%s\", expected tail or head", e->cut_end);
-  e->cut_head = e->cut_end && strcmp(e->cut_end, "head") == 0;
+  e->cut_head = e->cut_end ? strcmp(e->cut_end, "head") == 0 : task->cut_head;
   GD_TRY(find_format(e, texts));
   return gd_eval_need_tokenizer(e);
+}
+
+/* Of a text: as asked for, else as the texts of training had them, where that is known, else a sequence. */
+static int32_t most_tokens(const gd_eval *e) {
+  int32_t capacity = e->model.model.cache.capacity, kept = e->model.task.max_tokens;
+  int32_t most = e->length ? capacity : kept ? kept : e->model.trained;
+  return most < capacity ? most : capacity;
 }
 
 static gd_status open_round(predictor *p) {
@@ -198,7 +205,7 @@ gd_status gd_eval_predict(gd_eval *e) {
   bool texts = false;
   if (!e->data) e->data = "-";
   gd_status status = check(e, &texts);
-  p.most = e->length || e->model.trained > e->model.model.cache.capacity ? e->model.model.cache.capacity : e->model.trained;
+  p.most = most_tokens(e);
   if (status == GD_OK) status = open_round(&p);
   status = gd_session_agree(e->model.session, status);
   if (status == GD_OK) {

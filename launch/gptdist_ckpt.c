@@ -88,6 +88,8 @@ static void print_text(const gd_checkpoint *checkpoint, bool settings) {
   for (int32_t i = 0; i < m->task.label_count && i < MOST_LABELS; i++) printf(" %s", m->task.labels[i]);
   if (m->task.layout) print_template(m->task.layout);
   if (m->task.kind != GD_TASK_LM) printf("%s\n", m->task.label_count > MOST_LABELS ? " ..." : "");
+  if (m->task.max_tokens)
+    printf("texts            cut to %d tokens by their %s\n", m->task.max_tokens, m->task.cut_head ? "heads" : "tails");
   if (m->base.path[0]) {
     char hex[GD_SHA256_HEX_BYTES];
     gd_sha256_hex(m->base.sha256, hex);

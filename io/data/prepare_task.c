@@ -86,6 +86,8 @@ static gd_status classify(gd_prepare_rows *rows) {
   gd_table *table = &rows->table;
   int32_t text = gd_prepare_column(rows->prepare, GD_ROLE_TEXT);
   GD_TRY(gd_prepare_labels(rows));
+  rows->made.max_tokens = (int32_t)(rows->task->max_tokens < INT32_MAX ? rows->task->max_tokens : INT32_MAX);
+  rows->made.cut_head = rows->task->cut_head;
   const size_t columns = (size_t)gd_data_task_columns(&rows->made), bytes = columns * sizeof *rows->labels;
   for (int64_t row = 0; row < table->count; row++)
     rows->keys[row] = (gd_corpus_value){(const char *)(rows->labels + (size_t)row * columns), bytes};

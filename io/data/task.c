@@ -59,7 +59,10 @@ gd_status gd_data_task_write(const gd_data_task *task, gd_bytes *out) {
     if (i) GD_TRY(gd_bytes_append(out, ", ", 2));
     GD_TRY(gd_json_quote(out, task->labels[i], strlen(task->labels[i])));
   }
-  return gd_bytes_append(out, "]", 1);
+  GD_TRY(gd_bytes_append(out, "]", 1));
+  if (!task->max_tokens) return GD_OK;
+  return gd_bytes_printf(out, ",\n  \"max_tokens\": %d,\n  \"cut\": \"%s\"", task->max_tokens,
+                         task->cut_head ? "head" : "tail");
 }
 
 static gd_status read_labels(const gd_json *index, const char *path, gd_data_task *out) {
@@ -86,6 +89,22 @@ static gd_status read_labels(const gd_json *index, const char *path, gd_data_tas
   return GD_OK;
 }
 
+/* Both or none. */
+static gd_status read_cut(const gd_json *index, const char *path, gd_data_task *out) {
+  const gd_json *most = gd_json_get(index, "max_tokens"), *cut = gd_json_get(index, "cut");
+  const char *end = gd_json_string(cut);
+  int64_t tokens;
+  if (!most && !cut) return GD_OK;
+  if (!gd_json_integer(most, &tokens) || tokens < out->longest || tokens > INT32_MAX)
+    return gd_fail_user(GD_BAD_DATA, "%s: \"max_tokens\" is missing or no number from \"longest\", %d, to %d", path,
+                        out->longest, INT32_MAX);
+  if (!end || (strcmp(end, "tail") != 0 && strcmp(end, "head") != 0))
+    return gd_fail_user(GD_BAD_DATA, "%s: \"cut\" is missing or neither tail nor head", path);
+  out->max_tokens = (int32_t)tokens;
+  out->cut_head = strcmp(end, "head") == 0;
+  return GD_OK;
+}
+
 static gd_status read_template(const gd_json *index, const char *path, gd_data_task *out) {
   const gd_json *node = gd_json_get(index, "template");
   if (!gd_json_is_object(node)) return gd_fail_user(GD_BAD_DATA, "%s: \"template\" is missing or no table", path);
@@ -108,7 +127,9 @@ gd_status gd_data_task_read(const gd_json *index, const char *path, gd_data_task
   if (!gd_json_integer(gd_json_get(index, "longest"), &longest) || longest < 1 || longest > INT32_MAX)
     return gd_fail_user(GD_BAD_DATA, "%s: \"longest\" is missing or no number from 1 to %d", path, INT32_MAX);
   out->longest = (int32_t)longest;
-  return out->kind == GD_TASK_SFT ? read_template(index, path, out) : read_labels(index, path, out);
+  if (out->kind == GD_TASK_SFT) return read_template(index, path, out);
+  GD_TRY(read_labels(index, path, out));
+  return read_cut(index, path, out);
 }
 
 gd_status gd_data_task_copy(const gd_data_task *task, gd_data_task *out) {

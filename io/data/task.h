@@ -20,6 +20,8 @@ typedef struct gd_data_task {
   int32_t label_count; /* classification: at least 2, or 1 where multiple */
   char **labels;       /* [label_count] UTF-8, all different */
   char *layout;        /* sft: the template as JSON text; else NULL */
+  int32_t max_tokens;  /* classification: longer texts were cut; 0: none were, or that is not known */
+  bool cut_head;       /* by their heads, not by their tails */
   int32_t longest;     /* tokens of the longest document of the split */
 } gd_data_task;
 
@@ -28,7 +30,7 @@ const char *gd_data_task_name(gd_data_task_kind kind); /* "lm", "classification"
 /* Columns of float32 that a document has in a shard. */
 int32_t gd_data_task_columns(const gd_data_task *task);
 
-/* Whether two splits may be used together: all but `longest` is equal. */
+/* Whether two splits may be used together: all but `longest` and how long texts were cut is equal. */
 bool gd_data_task_equal(const gd_data_task *a, const gd_data_task *b);
 
 /* The number of a label, -1: there is none of that name. */

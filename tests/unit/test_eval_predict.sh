@@ -16,6 +16,14 @@ cut -f2 colours.tsv >colours.txt
 prepare plain colours.txt
 small=(model.layers=2 model.context=48 validation.interval_steps=0)
 train one colours "${small[@]}"
+# The same data as a program wrote them that did not note how texts were cut.
+cp -r colours old
+for split in old/train old/validation; do
+  text=$(sed -z 's/,\n  "max_tokens": 12,\n  "cut": "head"//; s/,\n  "digest".*//' $split/index.json)
+  printf '%s,\n  "digest": "%s"\n}\n' "$text" "$(printf %s "$text" | sha256sum | cut -d' ' -f1)" >$split/index.json
+  grep -q '"cut"' $split/index.json && fail "the index of old data notes how texts were cut"
+done
+train before old "${small[@]}" batch.sequence=16
 train several weather "${small[@]}"
 train binary two "${small[@]}" finetune.loss=sigmoid batch.sequence=16 run.steps=30
 train language plain "${small[@]}" run.steps=1
@@ -85,7 +93,16 @@ check(all(a["predicted"] == ["blue", "green", "red"][a["probabilities"].index(a[
 same("several", "weather", [], "float32")
 same("binary", "two", [], "float32")  # batch.sequence
 same("one", "colours", head, "bfloat16")
-check(answers(predict("one", text=records).stdout) != answers(first), "--max-tokens and --cut change nothing")
+check(predict("one", text=records).stdout == first, "texts are cut otherwise than those of the training were")
+for other in (["--cut", "tail"], ["--max-tokens", 16]):
+    check(answers(predict("one", *other, text=records).stdout) != answers(first), *other, "changes nothing")
+check(answers(predict("one", "--cut", "head", text=records).stdout) == answers(first), "--cut head is not --cut head")
+out = predict("before", text=records)
+check(out.stdout == predict("before", "--max-tokens", 16, "--cut", "tail", text=records).stdout and "of them cut to 16 tokens" in out.stderr, "a checkpoint of before cuts its texts otherwise")
+check(predict("before", *head, text=records).stdout != out.stdout, "--max-tokens and --cut change nothing")
+for name, what in (("one", True), ("before", False)):
+    told = subprocess.run([f"{bin}/gptdist-ckpt", "inspect", name], capture_output=True, text=True).stdout
+    check(("texts            cut to 12 tokens by their heads" in told) == what, name, "is inspected as", told)
 check("of them cut to 16 tokens" in predict("binary", text=records).stderr, "texts are cut to another length than a sequence of the training")
 check(predict("folder", *head, text=records).stdout == first, "a model folder gives other answers")
 check(predict("one", *head, "--tensor", 1, text=records, ranks=2).stdout == first, "two data ranks give other answers")

@@ -178,6 +178,47 @@ static void an_index_that_names_no_task_is_refused(void **state) {
                     "\"labels\" lists 1 labels, expected 2 to");
   expect_task_fault("{\"task\": \"classification\", \"longest\": 3, \"label_kind\": \"single\", \"labels\": [\"a\", \"a\"]}",
                     "entry 1 of \"labels\" is empty, no text, or stands there twice");
+  static const struct {
+    const char *members, *text;
+  } cuts[] = {{"\"max_tokens\": 4", "\"cut\" is missing or neither tail nor head"},
+              {"\"max_tokens\": 4, \"cut\": \"middle\"", "\"cut\" is missing or neither tail nor head"},
+              {"\"max_tokens\": 4, \"cut\": 1", "\"cut\" is missing or neither tail nor head"},
+              {"\"cut\": \"tail\"", "\"max_tokens\" is missing or no number from \"longest\", 3, to 2147483647"},
+              {"\"max_tokens\": 2, \"cut\": \"tail\"", "\"max_tokens\" is missing or no number from \"longest\", 3, to"},
+              {"\"max_tokens\": \"4\", \"cut\": \"tail\"", "\"max_tokens\" is missing or no number"},
+              {"\"max_tokens\": 2147483648, \"cut\": \"tail\"", "\"max_tokens\" is missing or no number"}};
+  for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++) {
+    char json[300];
+    snprintf(json, sizeof json,
+             "{\"task\": \"classification\", \"longest\": 3, \"label_kind\": \"single\", \"labels\": [\"a\", \"b\"], %s}",
+             cuts[i].members);
+    expect_task_fault(json, cuts[i].text);
+  }
+}
+
+/* What is written is read, and of an index without it nothing is known. */
+static void how_texts_were_cut_comes_back(void **state) {
+  (void)state;
+  gd_data_task cut = single, back;
+  cut.max_tokens = 7;
+  for (int head = 0; head < 3; head++) {
+    gd_bytes text = {0};
+    gd_json *root;
+    cut.cut_head = head == 1;
+    if (head == 2) cut.max_tokens = 0;
+    ok(gd_data_task_write(&cut, &text));
+    text.bytes[0] = '{';
+    ok(gd_bytes_append(&text, "}", 1));
+    if (head == 2) assert_null(strstr(text.bytes, "max_tokens"));
+    ok(gd_json_parse(text.bytes, text.count, "x", 1, &root));
+    ok(gd_data_task_read(root, "index.json", &back));
+    assert_int_equal(back.max_tokens, cut.max_tokens);
+    assert_int_equal(back.cut_head, cut.cut_head);
+    assert_true(gd_data_task_equal(&back, &single));
+    gd_data_task_free(&back);
+    gd_json_free(root);
+    gd_bytes_free(&text);
+  }
 }
 
 /* ---- rows ---- */
@@ -347,13 +388,10 @@ static void what_cannot_be_read_in_rows_is_refused(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(targets_and_labels_come_back),
-      cmocka_unit_test(what_does_not_fit_together_is_named),
-      cmocka_unit_test(an_index_that_names_no_task_is_refused),
-      cmocka_unit_test(each_document_comes_once_an_epoch),
-      cmocka_unit_test(a_document_weighs_what_its_label_weighs),
-      cmocka_unit_test(rows_do_not_depend_on_who_reads_them),
-      cmocka_unit_test(validation_reads_each_document_once),
+      cmocka_unit_test(targets_and_labels_come_back),           cmocka_unit_test(what_does_not_fit_together_is_named),
+      cmocka_unit_test(an_index_that_names_no_task_is_refused), cmocka_unit_test(how_texts_were_cut_comes_back),
+      cmocka_unit_test(each_document_comes_once_an_epoch),      cmocka_unit_test(a_document_weighs_what_its_label_weighs),
+      cmocka_unit_test(rows_do_not_depend_on_who_reads_them),   cmocka_unit_test(validation_reads_each_document_once),
       cmocka_unit_test(what_cannot_be_read_in_rows_is_refused),
   };
   return cmocka_run_group_tests(tests, make_folder, remove_folder);
