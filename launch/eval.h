@@ -13,7 +13,7 @@ typedef struct gd_eval {
   gd_generate generate; /* of --task generation, in place of model and evaluator */
   const char *task, *data, *token_ids, *prompt, *compare, *predictions;
   const char *format, *text_field, *cut_end; /* predict */
-  int64_t limit, length;
+  int64_t limit, length, text_column;
   bool first; /* rank 0 */
   bool cut_head;
   bool cut; /* a signal ended it before its last item */

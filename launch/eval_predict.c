@@ -1,6 +1,7 @@
 /* eval_predict.c - gptdist-eval --task predict: a text a line in, its label a line out, in the same order, several at once. The
  * texts of a round are dealt to the data ranks. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -63,7 +64,11 @@ static gd_status read_question(void *context, const gd_json *object, const gd_by
   const gd_json *node;
   GD_TRY(gd_lines_member(object, p->field, &node));
   if (!gd_json_string(node))
-    return gd_fail_user(GD_BAD_DATA, node ? "\"%.70s\": expected a string" : "no \"%.70s\", see --text-field", p->field);
+    return gd_fail_user(GD_BAD_DATA,
+                        node                ? "\"%.70s\": expected a string"
+                        : p->e->text_column ? "no column %.70s, see --text-column"
+                                            : "no \"%.70s\", see --text-field",
+                        p->field);
   GD_TRY(gd_json_copy_members(object, text->bytes, is_kept, &q->kept));
   gd_status status = gd_json_text(node, &found);
   if (status == GD_OK) status = encode(p, found.count ? found.bytes : "", found.count, q);
@@ -144,7 +149,7 @@ static gd_status run(predictor *p) {
     GD_TRY(gd_lines_print(&p->lines));
   }
   p->e->cut = stop;
-  if (stop && p->e->first) gd_log(GD_LOG_WARNING, "stopped by a signal behind line %lld", (long long)p->lines.read);
+  if (stop && p->e->first) gd_log(GD_LOG_WARNING, "stopped by a signal behind line %lld", (long long)p->lines.line);
   double seconds = gd_machine_seconds() - start;
   if (p->e->first && p->answered > 0)
     gd_log(GD_LOG_INFO, "%lld texts in %.2f s (%.1f texts/s, waiting included), %lld of them cut to %d tokens",
@@ -154,18 +159,41 @@ static gd_status run(predictor *p) {
 
 /* ---- the work ---- */
 
-/* Whether lines are texts, by the options or the file's name. */
-static gd_status find_format(const gd_eval *e, bool *texts) {
+static const struct {
+  const char *name;
+  gd_corpus_format format;
+  gd_line_form form;
+} forms[] = {{"jsonl", GD_CORPUS_JSONL, GD_LINES_OBJECTS},
+             {"text", GD_CORPUS_TEXT, GD_LINES_TEXTS},
+             {"csv", GD_CORPUS_CSV, GD_LINES_CSV},
+             {"tsv", GD_CORPUS_TSV, GD_LINES_TSV}};
+enum { FORMS = sizeof forms / sizeof *forms };
+
+/* What the lines are, by the options or the file's name. */
+static gd_status find_form(const gd_eval *e, gd_line_form *out) {
+  const size_t count = strlen(e->data);
   gd_corpus_format named = strcmp(e->data, "-") == 0 ? GD_CORPUS_AUTO : gd_corpus_format_of(e->data);
-  *texts = e->format ? strcmp(e->format, "text") == 0 : named == GD_CORPUS_TEXT && !e->text_field;
-  if (e->format && !*texts && strcmp(e->format, "jsonl") != 0)
-    return gd_fail_user(GD_USAGE, "--format: found \"%s\", expected jsonl or text", e->format);
-  if (e->format || e->text_field || named == GD_CORPUS_AUTO || named == GD_CORPUS_JSONL || named == GD_CORPUS_TEXT)
-    return GD_OK;
-  return gd_fail_user(GD_USAGE, "--data: found %s, expected JSON Lines, or texts, one a line; see --format", e->data);
+  bool packed = count > 4 && (strcmp(e->data + count - 3, ".gz") == 0 || strcmp(e->data + count - 4, ".zst") == 0);
+  if (packed) return gd_fail_user(GD_USAGE, "--data: found %s, which is packed; give its lines to standard input", e->data);
+  if (named == GD_CORPUS_AUTO || (named == GD_CORPUS_TEXT && e->text_field)) named = GD_CORPUS_JSONL;
+  for (int i = 0; i < FORMS; i++) {
+    *out = forms[i].form;
+    if (e->format ? strcmp(e->format, forms[i].name) == 0 : forms[i].format == named) return GD_OK;
+  }
+  if (e->format) return gd_fail_user(GD_USAGE, "--format: found \"%s\", expected jsonl, text, csv or tsv", e->format);
+  return gd_fail_user(GD_USAGE, "--data: found %s, expected JSON Lines, CSV, TSV, or texts, one a line; see --format", e->data);
 }
 
-static gd_status check(gd_eval *e, bool *texts) {
+static gd_status find_format(const gd_eval *e, gd_line_format *out) {
+  GD_TRY(find_form(e, &out->form));
+  const bool rows = out->form == GD_LINES_CSV || out->form == GD_LINES_TSV;
+  if (e->text_column && e->text_field) return gd_fail_user(GD_USAGE, "--text-column: stands beside --text-field, expected one");
+  if (e->text_column && !rows) return gd_fail_user(GD_USAGE, "--text-column: is for csv and tsv; see --format");
+  out->field = !rows || e->text_column ? NULL : e->text_field ? e->text_field : "text";
+  return GD_OK;
+}
+
+static gd_status check(gd_eval *e, gd_line_format *format) {
   const gd_data_task *task = &e->model.task;
   int32_t classes = e->model.spec.model.classes;
   if (classes == 0) return gd_fail_user(GD_USAGE, "%s: is a language model, expected a classifier", e->options.checkpoint);
@@ -176,7 +204,7 @@ static gd_status check(gd_eval *e, bool *texts) {
   if (e->cut_end && strcmp(e->cut_end, "tail") != 0 && strcmp(e->cut_end, "head") != 0)
     return gd_fail_user(GD_USAGE, "--cut: found \"%s\", expected tail or head", e->cut_end);
   e->cut_head = e->cut_end ? strcmp(e->cut_end, "head") == 0 : task->cut_head;
-  GD_TRY(find_format(e, texts));
+  GD_TRY(find_format(e, format));
   return gd_eval_need_tokenizer(e);
 }
 
@@ -202,14 +230,17 @@ static gd_status open_round(predictor *p) {
 gd_status gd_eval_predict(gd_eval *e) {
   predictor p = {.e = e, .field = e->text_field ? e->text_field : "text"};
   const gd_line_kind kind = {sizeof(question), read_question, release_question, &p};
-  bool texts = false;
+  gd_line_format format = {0};
+  char column[24];
   if (!e->data) e->data = "-";
-  gd_status status = check(e, &texts);
+  gd_status status = check(e, &format);
+  snprintf(column, sizeof column, "%lld", (long long)e->text_column);
+  if (e->text_column) p.field = column;
   p.most = most_tokens(e);
   if (status == GD_OK) status = open_round(&p);
   status = gd_session_agree(e->model.session, status);
   if (status == GD_OK) {
-    status = gd_lines_open(e->model.session, e->data, texts, &kind, &p.lines);
+    status = gd_lines_open(e->model.session, e->data, &format, &kind, &p.lines);
     if (status == GD_OK) status = run(&p);
     gd_lines_close(&p.lines);
   }

@@ -232,7 +232,7 @@ static gd_status run(writer *w) {
 gd_status gd_generate_lines(gd_generate *g) {
   const gd_line_kind kind = {sizeof(record), read_record, release_record, g};
   writer w = {.g = g};
-  gd_status status = gd_lines_open(g->model.session, g->jsonl, false, &kind, &w.lines);
+  gd_status status = gd_lines_open(g->model.session, g->jsonl, &(gd_line_format){GD_LINES_OBJECTS, NULL}, &kind, &w.lines);
   w.in_groups = calloc((size_t)g->batch, sizeof *w.in_groups);
   w.starts = calloc((size_t)g->batch, sizeof *w.starts);
   if (status == GD_OK && (!w.in_groups || !w.starts))

@@ -114,10 +114,12 @@ int main(int argc, char **argv) {
       {"--task", GD_OPTION_TEXT, &e.task, "TASK", "what is done, one of those above", 0, 0},
       {"--data", GD_OPTION_TEXT, &e.data, "F",
        "perplexity: a dataset, a split, a text; classification, generation: a split; others: JSON Lines", 0, 0},
-      {"--format", GD_OPTION_TEXT, &e.format, "jsonl|text", "predict: a record a line, or a text a line (by name, else jsonl)",
-       0, 0},
-      {"--text-field", GD_OPTION_TEXT, &e.text_field, "NAME", "predict: the field of a record that holds the text (text)", 0,
-       0},
+      {"--format", GD_OPTION_TEXT, &e.format, "jsonl|text|csv|tsv",
+       "predict: a record, a text or a row a line (by name, else jsonl)", 0, 0},
+      {"--text-field", GD_OPTION_TEXT, &e.text_field, "NAME",
+       "predict: the field of a record, or column of a row, that is the text (text)", 0, 0},
+      {"--text-column", GD_OPTION_INTEGER, &e.text_column, "N",
+       "predict: csv, tsv without a header row: the column of the text", 1, 1e6},
       {"--max-tokens", GD_OPTION_INTEGER, &e.length, "N",
        "predict: cut texts to N tokens (as those of the training were, else to a sequence of it)", 1, 1e8},
       {"--cut", GD_OPTION_TEXT, &e.cut_end, "tail|head", "predict: the end of a text that goes (as in the training)", 0, 0},
@@ -175,8 +177,8 @@ int main(int argc, char **argv) {
           "likely\n"
           "token each time, and they are scored as bleu, rouge and exact do.\n"
           "classification: the report of scikit-learn and the confusion matrix; with --compare also McNemar's exact test.\n"
-          "predict: lines with labels, in order, as they come; each text's is what it would be alone. A line that is no use "
-          "has an\n"
+          "predict: lines with labels, in order, as they come; each text's is what it would be alone. A line or row that is no "
+          "use has an\n"
           "\"error\" in its place and is told with file and line; the others are done, and the exit code is 65.\n"
           "bleu, rouge and exact need no model. bleu is sacreBLEU's, rouge is rouge-score's without stemmer, exact compares as "
           "SQuAD\n"

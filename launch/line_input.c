@@ -61,7 +61,7 @@ static gd_status find_line(gd_input *input, bool wait, gd_input_kind *kind, cons
       *count = end ? (size_t)(end - *line) : input->read.count - input->at;
       input->at += *count + (end ? 1 : 0);
       input->searched = input->at;
-      if (*count && (*line)[*count - 1] == '\r') --*count;
+      if (!input->keeps_return && *count && (*line)[*count - 1] == '\r') --*count;
       *kind = GD_INPUT_LINE;
       return GD_OK;
     }

@@ -12,6 +12,7 @@ typedef struct gd_input {
   size_t at;         /* given, of it */
   size_t searched;   /* of it, without a line's end */
   bool reads, ended; /* this is rank 0; nothing comes any more */
+  bool keeps_return; /* a carriage return at a line's end stays */
 } gd_input;
 
 typedef enum gd_input_kind { GD_INPUT_NONE, GD_INPUT_LINE, GD_INPUT_END } gd_input_kind;

@@ -9,10 +9,18 @@
 #include "io/base/utf8.h"
 #include "shard/base/log.h"
 
-gd_status gd_lines_open(gd_session *session, const char *path, bool texts, const gd_line_kind *kind, gd_lines *out) {
-  *out = (gd_lines){.session = session, .kind = *kind, .texts = texts, .prints = gd_session_rank(session) == 0};
+gd_status gd_lines_open(gd_session *session, const char *path, const gd_line_format *format, const gd_line_kind *kind,
+                        gd_lines *out) {
+  *out = (gd_lines){.session = session, .kind = *kind, .form = format->form, .prints = gd_session_rank(session) == 0};
   out->name = strcmp(path, "-") ? path : "standard input";
-  return gd_session_agree(session, gd_input_open(&out->input, path, out->prints));
+  out->rows = (gd_line_rows){.path = out->name, .field = format->field, .quoting = format->form == GD_LINES_CSV};
+  gd_status status = gd_input_open(&out->input, path, out->prints);
+  out->input.keeps_return = format->form == GD_LINES_CSV || format->form == GD_LINES_TSV;
+  return gd_session_agree(session, status);
+}
+
+static bool has_rows(const gd_lines *lines) {
+  return lines->form == GD_LINES_CSV || lines->form == GD_LINES_TSV;
 }
 
 static void release_first(gd_lines *lines) {
@@ -28,6 +36,7 @@ static void release_first(gd_lines *lines) {
 void gd_lines_close(gd_lines *lines) {
   while (lines->first) release_first(lines);
   gd_input_close(&lines->input);
+  gd_line_rows_free(&lines->rows);
 }
 
 static bool is_id(const char *key) {
@@ -51,7 +60,15 @@ static gd_status read_record(gd_lines *lines, const gd_bytes *text, gd_line_reco
   if (text->count && (gd_utf8_run(text->bytes, text->count, &valid) < text->count || !valid))
     return gd_fail_user(GD_BAD_DATA, "found bytes that are no UTF-8");
   if (memchr(text->bytes, 0, text->count)) return gd_fail_user(GD_BAD_DATA, "found a zero byte");
-  return lines->texts ? lines->kind.read(lines->kind.context, NULL, text, r) : read_object(lines, text, r);
+  return lines->form == GD_LINES_TEXTS ? lines->kind.read(lines->kind.context, NULL, text, r) : read_object(lines, text, r);
+}
+
+static gd_status read_row(gd_lines *lines, gd_line_record *r) {
+  gd_bytes object = {0};
+  gd_status status = gd_line_rows_object(&lines->rows, &object);
+  if (status == GD_OK) status = read_object(lines, &object, r);
+  gd_bytes_free(&object);
+  return status;
 }
 
 /* A mistake of the line is told and noted; other faults end the program. */
@@ -74,16 +91,17 @@ static gd_status note_bad(gd_lines *lines, gd_line_record *r, gd_status status) 
   return gd_bytes_printf(&r->out, "}");
 }
 
+/* text: NULL, of a row. */
 static gd_status add_record(gd_lines *lines, const gd_bytes *text, gd_line_record **out) {
   gd_line_record *r = *out = calloc(1, lines->kind.bytes);
   if (!r) return gd_fail(GD_NO_MEMORY, "no memory for a record");
-  r->line = lines->read;
+  r->line = text ? lines->line : lines->rows.line;
   if (lines->last)
     lines->last->next = r;
   else
     lines->first = r;
   lines->last = r;
-  gd_status status = read_record(lines, text, r);
+  gd_status status = text ? read_record(lines, text, r) : read_row(lines, r);
   return status == GD_OK ? GD_OK : note_bad(lines, r, status);
 }
 
@@ -97,16 +115,24 @@ gd_status gd_lines_member(const gd_json *object, const char *key, const gd_json 
   return GD_OK;
 }
 
+/* A line, or the end where text is NULL, to a record or none. */
+static gd_status take_line(gd_lines *lines, const gd_bytes *text, gd_line_record **out) {
+  const bool rows = has_rows(lines);
+  bool row = false;
+  if (text) lines->line++;
+  if (rows) GD_TRY(gd_line_rows_add(&lines->rows, text, lines->line, &row));
+  if (rows ? row : text != NULL) lines->read++;
+  if (rows) return row ? add_record(lines, NULL, out) : GD_OK;
+  return text && (text->count || lines->form == GD_LINES_TEXTS) ? add_record(lines, text, out) : GD_OK;
+}
+
 gd_status gd_lines_next(gd_lines *lines, bool wait, gd_line_record **out) {
   *out = NULL;
   while (!lines->end && !*out) {
     gd_bytes text = {0};
     gd_input_kind kind = GD_INPUT_NONE;
     gd_status status = gd_input_next(&lines->input, lines->session, wait, &kind, &text);
-    if (status == GD_OK && kind == GD_INPUT_LINE) {
-      lines->read++;
-      if (text.count || lines->texts) status = add_record(lines, &text, out);
-    }
+    if (status == GD_OK && kind != GD_INPUT_NONE) status = take_line(lines, kind == GD_INPUT_LINE ? &text : NULL, out);
     gd_bytes_free(&text);
     GD_TRY(status);
     lines->end = kind == GD_INPUT_END;
@@ -128,6 +154,6 @@ gd_status gd_lines_print(gd_lines *lines) {
 
 gd_status gd_lines_verdict(const gd_lines *lines) {
   if (lines->bad == 0) return GD_OK;
-  return gd_fail_user(GD_BAD_DATA, "%lld of %lld lines were no use; the first: %s", (long long)lines->bad,
-                      (long long)lines->read, lines->first_bad);
+  return gd_fail_user(GD_BAD_DATA, "%lld of %lld %s were no use; the first: %s", (long long)lines->bad, (long long)lines->read,
+                      has_rows(lines) ? "rows" : "lines", lines->first_bad);
 }

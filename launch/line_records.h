@@ -6,6 +6,7 @@
 
 #include "io/base/json.h"
 #include "launch/line_input.h"
+#include "launch/line_rows.h"
 
 /* A line, until what stands in its place is printed. */
 typedef struct gd_line_record {
@@ -25,27 +26,38 @@ typedef struct gd_line_kind {
   void *context;
 } gd_line_kind;
 
+/* What the lines are. Rows may be of several lines, and come as objects of their columns. */
+typedef enum gd_line_form { GD_LINES_OBJECTS, GD_LINES_TEXTS, GD_LINES_CSV, GD_LINES_TSV } gd_line_form;
+typedef struct gd_line_format {
+  gd_line_form form;
+  const char *field; /* csv, tsv: a column that the header must have; NULL: no header, columns are called 1, 2, ... */
+} gd_line_format;
+
 typedef struct gd_lines {
   gd_session *session;
   gd_line_kind kind;
   gd_input input;
   const char *name;             /* of the file, in messages */
   gd_line_record *first, *last; /* not printed yet, in the order of input */
-  int64_t read, bad;            /* lines */
-  bool texts;                   /* lines are texts, not JSON objects */
-  bool prints;                  /* this is rank 0 */
-  bool end;                     /* no more lines are read: all are, or the program set it */
+  int64_t read, bad;            /* lines; of csv and tsv rows */
+  int64_t line;                 /* lines of the input so far */
+  gd_line_form form;
+  gd_line_rows rows; /* csv, tsv */
+  bool prints;       /* this is rank 0 */
+  bool end;          /* no more lines are read: all are, or the program set it */
   char first_bad[600];
 } gd_lines;
 
 /* path "-": standard input. GD_USAGE where there is no such file. gd_lines_close in any case. Collective over the job. */
-GD_CHECKED gd_status gd_lines_open(gd_session *session, const char *path, bool texts, const gd_line_kind *kind, gd_lines *out);
+GD_CHECKED gd_status gd_lines_open(gd_session *session, const char *path, const gd_line_format *format,
+                                   const gd_line_kind *kind, gd_lines *out);
 void gd_lines_close(gd_lines *lines);
 
 /* The member of a line's object, NULL where it has none. GD_BAD_DATA where it stands there twice. Local. */
 GD_CHECKED gd_status gd_lines_member(const gd_json *object, const char *key, const gd_json **out);
 /* The next line's record: one that has its `out` already is no use. NULL: none is there now, which is only told where `wait` is
- * false or a signal came, or `end`. An empty line is no record where lines are objects. Collective over the job. */
+ * false or a signal came, or `end`. An empty line is no record where lines are objects or rows. GD_BAD_DATA: a header without
+ * the column. Collective over the job. */
 GD_CHECKED gd_status gd_lines_next(gd_lines *lines, bool wait, gd_line_record **out);
 /* Prints what is done, up to the first record that is not, and lets go of it. GD_IO. Local. */
 GD_CHECKED gd_status gd_lines_print(gd_lines *lines);

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "io/text/internal.h"
+#include "io/text/row_scan.h"
 
 /* Makes the window hold a whole line: *count = its length without the newline, *next = where the next begins. At the end of
  * the file *next == 0. */
@@ -41,12 +42,12 @@ gd_status gd_corpus_find_jsonl(gd_corpus *corpus, size_t *length, bool *more) {
 
 /* ---- csv and tsv ---- */
 
-/* One row of the window from `used` on. next == 0 asks for more bytes. */
-typedef struct row {
-  size_t next;
-  int64_t fields;
-  size_t quote; /* where a quote that is still open begins, SIZE_MAX: none */
-} row;
+/* Fields to corpus->fields: those that are wanted; of a header all, each with a zero behind it. */
+typedef struct keeper {
+  gd_corpus *corpus;
+  bool header;
+  size_t begin; /* of the field at hand, in fields */
+} keeper;
 
 static bool is_wanted(const gd_corpus *corpus, int64_t field) {
   for (int32_t k = 0; k < corpus->column_count; k++)
@@ -54,93 +55,46 @@ static bool is_wanted(const gd_corpus *corpus, int64_t field) {
   return false;
 }
 
-/* Bytes of field `field` to fields, where it is wanted; `header`: all are, each with a zero behind it. */
-static gd_status keep(gd_corpus *corpus, bool header, int64_t field, const char *bytes, size_t count) {
-  return header || is_wanted(corpus, field) ? gd_bytes_append(&corpus->fields, bytes, count) : GD_OK;
+static gd_status keep(void *context, int64_t field, const char *bytes, size_t count) {
+  const keeper *k = context;
+  return k->header || is_wanted(k->corpus, field) ? gd_bytes_append(&k->corpus->fields, bytes, count) : GD_OK;
 }
 
-static gd_status end_field(gd_corpus *corpus, bool header, int64_t field, size_t begin) {
-  if (header) return gd_bytes_append(&corpus->fields, "", 1);
+static gd_status end_field(void *context, int64_t field) {
+  keeper *at = context;
+  gd_corpus *corpus = at->corpus;
+  if (at->header) return gd_bytes_append(&corpus->fields, "", 1);
   for (int32_t k = 0; k < corpus->column_count; k++) {
     if (corpus->place[k] != field) continue;
-    corpus->field[k].begin = begin;
-    corpus->field[k].count = corpus->fields.count - begin;
+    corpus->field[k].begin = at->begin;
+    corpus->field[k].count = corpus->fields.count - at->begin;
     corpus->field[k].found = true;
   }
-  return GD_OK;
-}
-
-static gd_status scan_row(gd_corpus *corpus, bool header, row *out) {
-  bool quoting = corpus->format == GD_CORPUS_CSV, open = false, fresh = true;
-  char comma = quoting ? ',' : '\t';
-  const char *bytes = corpus->window.bytes + corpus->used;
-  size_t count = corpus->window.count - corpus->used, start = 0, kept = 0;
-  *out = (row){.quote = SIZE_MAX};
-  corpus->fields.count = 0;
-  for (int32_t k = 0; k < corpus->column_count; k++) corpus->field[k].count = corpus->field[k].found = 0;
-  for (size_t i = 0; i <= count; i++) {
-    if (i == count && !corpus->finished) return GD_OK; /* the row, or the second of two quotes, may go on */
-    bool end = i == count;
-    char c = end ? '\n' : bytes[i];
-    if (open && !end) {
-      if (c != '"') continue;
-      if (i + 1 < count && bytes[i + 1] == '"') {
-        GD_TRY(keep(corpus, header, out->fields, bytes + start, i + 1 - start));
-        start = ++i + 1;
-        continue;
-      }
-      GD_TRY(keep(corpus, header, out->fields, bytes + start, i - start));
-      start = i + 1;
-      open = false;
-      continue;
-    }
-    if (open) return GD_OK; /* the file ended inside quotes: next stays 0 and quote tells where */
-    if (quoting && fresh && c == '"') {
-      open = true;
-      out->quote = i;
-      start = i + 1;
-      fresh = false;
-      continue;
-    }
-    fresh = false;
-    if (c != comma && c != '\n') continue;
-    size_t stop = i;
-    if (c == '\n' && stop > start && bytes[stop - 1] == '\r') stop--;
-    GD_TRY(keep(corpus, header, out->fields, bytes + start, stop - start));
-    GD_TRY(end_field(corpus, header, out->fields, kept));
-    kept = corpus->fields.count;
-    out->quote = SIZE_MAX;
-    out->fields++;
-    start = i + 1;
-    fresh = true;
-    if (c != '\n') continue;
-    out->next = end ? count : i + 1;
-    return GD_OK;
-  }
+  at->begin = corpus->fields.count;
   return GD_OK;
 }
 
 /* Reads until the window holds a whole row; row.next == 0: the end of the file. */
-static gd_status read_row(gd_corpus *corpus, bool header, row *out) {
+static gd_status read_row(gd_corpus *corpus, bool header, gd_row_scan *row) {
+  keeper at = {corpus, header, 0};
+  const gd_row_sink sink = {keep, end_field, &at};
+  *row = (gd_row_scan){.quoting = corpus->format == GD_CORPUS_CSV};
+  corpus->fields.count = 0;
+  for (int32_t k = 0; k < corpus->column_count; k++) corpus->field[k].count = corpus->field[k].found = 0;
   for (;;) {
     size_t held = corpus->window.count - corpus->used;
-    if (corpus->finished && !held) {
-      out->next = 0;
-      return GD_OK;
-    }
-    if (held) {
-      GD_TRY(scan_row(corpus, header, out));
-      if (out->next) return GD_OK;
-      if (corpus->finished)
-        return gd_fail_user(GD_BAD_DATA, "%s:%lld: the quote that opens here is never closed", corpus->path,
-                            (long long)gd_corpus_line(corpus, out->quote == SIZE_MAX ? 0 : out->quote));
-    }
+    if (corpus->finished && !held) return GD_OK;
+    GD_TRY(gd_row_scan_on(row, corpus->window.bytes + corpus->used, held, corpus->finished, &sink));
+    if (row->next) return GD_OK;
+    if (corpus->finished)
+      return gd_fail_user(GD_BAD_DATA, "%s:%lld: the quote that opens here is never closed", corpus->path,
+                          (long long)gd_corpus_line(corpus, row->quote));
     GD_TRY(gd_corpus_fill(corpus, held + GD_CORPUS_PART_BYTES));
   }
 }
 
 static gd_status read_header(gd_corpus *corpus) {
-  row header;
+  gd_row_scan header;
   GD_TRY(read_row(corpus, true, &header));
   corpus->placed = true;
   if (!header.next) return GD_OK;
@@ -181,13 +135,12 @@ static gd_status check_row(gd_corpus *corpus, int64_t fields) {
 gd_status gd_corpus_find_row(gd_corpus *corpus, size_t *length, bool *more) {
   if (!corpus->placed) GD_TRY(read_header(corpus));
   for (;;) {
-    row at;
+    gd_row_scan at;
     GD_TRY(read_row(corpus, false, &at));
     *more = at.next > 0;
     *length = at.next;
     if (!*more) return GD_OK;
-    const char *bytes = corpus->window.bytes + corpus->used;
-    if (at.fields > 1 || !blank(bytes, strcspn(bytes, "\n"))) return check_row(corpus, at.fields);
+    if (!gd_row_is_blank(&at, corpus->window.bytes + corpus->used)) return check_row(corpus, at.fields);
     gd_corpus_use(corpus, at.next);
   }
 }

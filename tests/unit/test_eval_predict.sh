@@ -131,6 +131,36 @@ check(answers(out) == one and out.startswith('{"predicted":"'), "a record of not
 out = predict("one", "--data", "new.txt", "--text-field", "body", code=65).stdout
 check("valid JSON" in json.loads(out.splitlines()[0])["error"], "a named field makes a file JSON Lines:", out)
 
+# ---- rows of CSV and TSV: as gptdist-data reads them, a row in, a line out ----
+texts = [line.split("\t")[1] for line in open("colours.tsv").read().splitlines()]
+out = predict("one", "--data", "colours.tsv", "--text-column", 2).stdout
+check(answers(out) == answers(first), "rows have other answers than records")
+check([json.loads(o)["2"] for o in out.splitlines()] == texts and list(json.loads(out.splitlines()[0]))[:2] == ["1", "2"], "columns by number", out)
+with open("new.csv", "wb") as file:
+    file.write(b'\xef\xbb\xbfid,label,,body,predicted\r\n7,,x,"abc\r\n""red"", 1",old\r\n\r\n8,"a,b",y,"",old\r\n9,c,z,abcred\n10,c,z,abc\xff,o\n11,c,z,abc"red,o\n12,c,z,"ab"red,o\n13,,,"abc')
+for ranks in (1, 2):
+    done = predict("one", "--data", "new.csv", "--text-field", "body", "--tensor", 1, code=65, ranks=ranks)
+    got = [json.loads(o) for o in done.stdout.splitlines()]
+    check([g.get("line") for g in got] == [None, 5, 6, 7, None, None, 10], "rows of CSV", done.stdout, done.stderr)
+    check({key: got[0][key] for key in ("id", "label", "body")} == {"id": "7", "label": "", "body": 'abc\r\n"red", 1'} and got[0]["predicted"] != "old" and len(got[0]) == 6, "a row comes back as", got[0])
+    check([g["body"] for g in got[4:6]] == ['abc"red', "abred"], "quotes inside fields", got)
+    for answer, text in zip(got[1:4] + got[6:], ("the text is empty", "the row has 4 fields, expected 5 as in the first one", "no UTF-8", "the quote that opens in this row is never closed")):
+        check(text in answer["error"] and f"new.csv:{answer['line']}: " in done.stderr, "expected", text, "found", answer)
+    check(got[1].get("id") == "8" and "4 of 7 rows were no use; the first: new.csv:5: the text is empty" in done.stderr, "the summary of rows", got[1], done.stderr)
+    if ranks == 1:
+        want = answers(done.stdout.splitlines()[0])
+        check(answers(predict("one", text=lines([{"text": 'abc\r\n"red", 1'}])).stdout) == want, "a row's text is not that of a record")
+    else:
+        check(answers(done.stdout.splitlines()[0]) == want, "two data ranks read rows otherwise")
+check(len(predict("one", "--format", "tsv", "--text-column", 1, "--limit", 2, text="abcred\t1\nabc\t2\nx\t3\n").stdout.splitlines()) == 2, "--limit of rows")
+out = predict("one", "--format", "csv", "--text-column", 3, text="a,b\n", code=65).stdout
+check("no column 3, see --text-column" in json.loads(out)["error"], "a column that is not there", out)
+check(predict("one", "--format", "csv", text="").stdout == "", "nothing is no row")
+open("twice.csv", "w").write("a,text,a\n1,2,3\n")
+open("open.csv", "w").write('a,"text\n1,2\n')
+for name in ("new.json", "new.csv.gz"):
+    open(name, "w").write("[]")
+
 # ---- what is no use ----
 good = {"text": "abcred", "id": "x"}
 records = [good, '{"text": ', {"body": "x"}, "", {"text": 5, "id": 7}, {"text": " \t\n"}, "[1]", '"abcred"', {"text": ""}, b"\x80".decode("latin1"), '{"text":"abc\tred"}',
@@ -174,6 +204,14 @@ for ranks in (1, 2):
     started.stdin.close()
     check(started.wait() == 65, "line in, line out:", started.stderr.read())
     watch.cancel()
+started, watch = service("--format", "csv")
+started.stdin.write("text,more\n")
+for number in range(3):
+    answer = say(started, f'"abc\nred",{number}')
+    check(answer and json.loads(answer).get("more") == str(number), "no answer to row", number, "before the next", answer)
+started.stdin.close()
+check(started.wait() == 0, "row in, line out:", started.stderr.read())
+watch.cancel()
 started, watch = service()
 check(json.loads(say(started, '{"text": "abcred"}'))["predicted"], "no answer before a signal")
 started.send_signal(signal.SIGTERM)
@@ -184,8 +222,14 @@ watch.cancel()
 for name, options, code, text in (("language", [], 64, "language: is a language model, expected a classifier"),
                                   ("folder", ["--tokenizer", "chars"], 64, "tokenizer chars: only"),
                                   ("one", ["--cut", "middle"], 64, '--cut: found "middle", expected tail or head'),
-                                  ("one", ["--format", "csv"], 64, '--format: found "csv", expected jsonl or text'),
-                                  ("one", ["--data", "colours.tsv"], 64, "--data: found colours.tsv, expected JSON Lines, or texts, one a line"),
+                                  ("one", ["--format", "parquet"], 64, '--format: found "parquet", expected jsonl, text, csv or tsv'),
+                                  ("one", ["--data", "new.json"], 64, "--data: found new.json, expected JSON Lines, CSV, TSV, or texts, one a line"),
+                                  ("one", ["--data", "new.csv.gz"], 64, "--data: found new.csv.gz, which is packed"),
+                                  ("one", ["--text-column", 2], 64, "--text-column: is for csv and tsv"),
+                                  ("one", ["--format", "csv", "--text-column", 2, "--text-field", "x"], 64, "--text-column: stands beside --text-field"),
+                                  ("one", ["--data", "colours.tsv"], 65, 'colours.tsv:1: no column "text" in the header "'),
+                                  ("one", ["--data", "twice.csv"], 65, 'twice.csv:1: the column "a" stands twice in the header "a,text,a"'),
+                                  ("one", ["--data", "open.csv"], 65, "open.csv:1: the quote that opens in the header is never closed"),
                                   ("one", ["--data", "nowhere.jsonl"], 64, "nowhere.jsonl: No such file"),
                                   ("one", ["--max-tokens", 49], 64, "49 tokens: this model has positions for 48"),
                                   ("one@best", [], 64, "one@best: no validation has marked a best one"),
