@@ -137,7 +137,7 @@ out = predict("one", "--data", "colours.tsv", "--text-column", 2).stdout
 check(answers(out) == answers(first), "rows have other answers than records")
 check([json.loads(o)["2"] for o in out.splitlines()] == texts and list(json.loads(out.splitlines()[0]))[:2] == ["1", "2"], "columns by number", out)
 with open("new.csv", "wb") as file:
-    file.write(b'\xef\xbb\xbfid,label,,body,predicted\r\n7,,x,"abc\r\n""red"", 1",old\r\n\r\n8,"a,b",y,"",old\r\n9,c,z,abcred\n10,c,z,abc\xff,o\n11,c,z,abc"red,o\n12,c,z,"ab"red,o\n13,,,"abc')
+    file.write(b'\xef\xbb\xbfid,label,,body,predicted\r\n7,,x,"abc\r\n""red"", 1",old\r\n\r\n8,"a,b",y,"",old\r\n9,c,z,abcred\n10,c,z,abc\xff,o\n11,c,z,abc"red,o\n12,c,z,"ab"red,o\n13,,,"abc\nmore')
 for ranks in (1, 2):
     done = predict("one", "--data", "new.csv", "--text-field", "body", "--tensor", 1, code=65, ranks=ranks)
     got = [json.loads(o) for o in done.stdout.splitlines()]
