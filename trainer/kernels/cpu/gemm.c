@@ -364,7 +364,8 @@ static void cut(job *j, block all) {
   if (j->tree && j->k_leaf / gemm_unit_elems(j->a.units) < SHORT_LEAF_UNITS) j->rows = at_most(j->rows, SHORT_LEAF_ROWS);
 }
 
-/* Cuts C into down x across = threads rectangles so that the largest costs least, packing included. */
+/* Cuts C into down x across = threads rectangles so that the largest costs least: its register tiles, and what each thread
+ * reads and packs for itself, which another one's cache may hold. */
 static void choose_grid(const gd_matmul *m, int threads, int *down, int *across) {
   double best = 0.0;
   for (int d = 1; d <= threads; d++) {
@@ -372,7 +373,7 @@ static void choose_grid(const gd_matmul *m, int threads, int *down, int *across)
     int64_t row_panels = (m->m + GEMM_MR - 1) / GEMM_MR, column_panels = (m->n + GEMM_NR - 1) / GEMM_NR;
     double rows = (double)((row_panels + d - 1) / d * GEMM_MR);
     double columns = (double)((column_panels + threads / d - 1) / (threads / d) * GEMM_NR);
-    double cost = rows * columns + 8.0 * columns + 2.0 * rows;
+    double cost = rows * columns + 16.0 * columns + 10.0 * rows;
     if (d == 1 || cost < best) {
       best = cost;
       *down = d;

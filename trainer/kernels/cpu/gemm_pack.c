@@ -3,6 +3,10 @@
 #include "trainer/kernels/cpu/gemm_load.h"
 #include "trainer/kernels/cpu/transpose.h"
 
+/* How far a packing reads ahead of itself: nobody fetched the operands of a product's first one, which lie in memory or in
+ * another core's cache. */
+enum { AHEAD_ELEMS = 256, AHEAD_BYTES = 256 };
+
 /* `units` is a constant wherever these are inlined. */
 
 static ALWAYS_INLINE const char *address(const gemm_operand *m, const gemm_units units, int64_t x, int64_t k) {
@@ -38,6 +42,7 @@ static ALWAYS_INLINE void transpose_b(const gemm_operand *b, const gemm_units un
     for (int64_t at = 0; at < length; at += 16 * elems) {
       const char *p = address(b, units, x + column, k + at);
       vf rows[16];
+      for (int i = 0; i < 16; i++) __builtin_prefetch(p + i * row_bytes + AHEAD_BYTES);
       for (int i = 0; i < 16; i++) rows[i] = column + i < count ? along_k(units, p + i * row_bytes, length - at) : vf_zero();
       transpose16(rows, to + at / elems * GEMM_NR, GEMM_NR);
     }
@@ -50,11 +55,14 @@ static ALWAYS_INLINE void deal_rows(const gemm_operand *m, const gemm_units unit
                                     int64_t length, float *out, const int width, const int64_t panel_floats) {
   int64_t elems = gemm_unit_elems(units), element_bytes = gemm_element_bytes(units);
   int64_t panels = (count + width - 1) / width;
+  int64_t ahead = (1 + AHEAD_ELEMS / count) * elems * m->k_stride * element_bytes; /* whole rows of memory */
   for (int64_t at = 0, u = 0; at < length; at += elems, u++) {
     const char *row = address(m, units, x, k + at), *second = at + 1 < length ? row + m->k_stride * element_bytes : NULL;
     for (int64_t panel = 0; panel < panels; panel++)
       for (int j = 0; j < width; j += VF_LANES) {
         int64_t column = panel * width + j, skip = column * element_bytes;
+        __builtin_prefetch(row + skip + ahead);
+        if (second) __builtin_prefetch(second + skip + ahead);
         float *to = out + panel * panel_floats + u * width + j;
         vf_store(to, column < count ? along_x(units, row + skip, second ? second + skip : NULL, count - column) : vf_zero());
       }

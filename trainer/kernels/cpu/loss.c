@@ -10,14 +10,18 @@ static int64_t target_column(const gd_loss *a, int64_t row) {
   return column >= 0 && column < a->valid_columns ? column : -1;
 }
 
-/* A NaN is passed over, in whatever order the others come: it shows in the sum of exponentials. */
+/* A NaN is passed over, in whatever order the others come: it shows in the sum of exponentials. The lanes are those of a row
+ * sum: one register would wait for itself. */
 static void max_row(const gd_loss *a, int64_t row) {
-  vf largest = vf_set1(-INFINITY);
-  for (int64_t c = 0; c < a->valid_columns; c += VF_LANES) {
+  const float *logits = a->logits + row * a->ld;
+  vf least = vf_set1(-INFINITY);
+  row_sum largest = {{least, least, least, least, least, least, least, least}};
+  ROW_FOR_VECTORS(v, c, a->valid_columns) {
     int n = vf_left(c, a->valid_columns);
-    largest = vf_max(vf_first_n(vf_load_as(GD_FLOAT32, a->logits, row * a->ld + c, n), largest, n), largest);
+    largest.lanes[v] = vf_max(vf_first_n(vf_load_as(GD_FLOAT32, logits, c, n), least, n), largest.lanes[v]);
   }
-  float block = vf_hmax(largest) + 0.0f; /* a zero is +0, whichever came first */
+  for (int v = 1; v < ROW_VECTORS; v++) largest.lanes[0] = vf_max(largest.lanes[v], largest.lanes[0]);
+  float block = vf_hmax(largest.lanes[0]) + 0.0f; /* a zero is +0, whichever came first */
   a->row_max[row] = block > a->row_max[row] ? block : a->row_max[row];
 }
 
@@ -49,6 +53,7 @@ static void gradient_row(const gd_loss *a, int64_t row) {
   vf sum = vf_set1(a->row_sum[row]), weight = vf_set1(a->weights[row]), spread = vf_set1(a->spread);
   for (int64_t c = 0; c < a->valid_columns; c += VF_LANES) {
     int n = vf_left(c, a->valid_columns);
+    __builtin_prefetch(e + a->ld + c, 0, 2); /* the next row, which is not in a cache: divisions leave time for it */
     vf p = vf_sub(vf_div(vf_load_as(GD_FLOAT32, e, c, n), sum), spread);
     if (target >= c && target < c + n) {
       float lanes[VF_LANES];
