@@ -58,7 +58,7 @@ gd_status gd_row_scan_on(gd_row_scan *s, const char *bytes, size_t count, bool l
 
 bool gd_row_is_blank(const gd_row_scan *scan, const char *bytes) {
   if (scan->fields > 1) return false;
-  for (const char *at = bytes, *end = bytes + strcspn(bytes, "\n"); at < end; at++)
-    if (*at != ' ' && *at != '\t' && *at != '\r') return false;
+  for (size_t i = 0; i < scan->next; i++) /* zero bytes may be among them */
+    if (bytes[i] != ' ' && bytes[i] != '\t' && bytes[i] != '\r' && bytes[i] != '\n') return false;
   return true;
 }

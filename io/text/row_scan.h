@@ -30,7 +30,7 @@ typedef struct gd_row_scan {
  * will be. With `last` next is 0 alone where a quote is never closed. What the sink gives. */
 GD_CHECKED gd_status gd_row_scan_on(gd_row_scan *scan, const char *bytes, size_t count, bool last, const gd_row_sink *sink);
 
-/* Whether a row is of nothing but white space. */
+/* Whether a whole row is of nothing but white space. */
 bool gd_row_is_blank(const gd_row_scan *scan, const char *bytes);
 
 #endif

@@ -296,6 +296,13 @@ static void csv_rows_may_hold_commas_quotes_and_line_ends(void **state) {
   expect(&options,
          "say \"hi\"\1"
          "buy\1");
+  options = (gd_corpus_options){0};
+  gd_bytes out = {0};
+  put("a.csv", "text\n\0a\n \t\r\nb\n", 14);
+  ok(read_range(&options, 0, -1, &out));
+  assert_int_equal(out.count, 5);
+  assert_memory_equal(out.bytes, "\0a\1b\1", 5); /* a row that begins with a zero byte is not blank */
+  gd_bytes_free(&out);
 }
 
 /* The records of a file, as "LINE|value|value|;". */

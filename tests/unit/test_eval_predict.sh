@@ -156,6 +156,8 @@ check(len(predict("one", "--format", "tsv", "--text-column", 1, "--limit", 2, te
 out = predict("one", "--format", "csv", "--text-column", 3, text="a,b\n", code=65).stdout
 check("no column 3, see --text-column" in json.loads(out)["error"], "a column that is not there", out)
 check(predict("one", "--format", "csv", text="").stdout == "", "nothing is no row")
+out = predict("one", "--format", "csv", text="text\n\0abc\n \t\nabc\n", code=65).stdout
+check(["found a zero byte" in o for o in out.splitlines()] == [True, False], "a row that begins with a zero byte is none", out)
 open("twice.csv", "w").write("a,text,a\n1,2,3\n")
 open("open.csv", "w").write('a,"text\n1,2\n')
 for name in ("new.json", "new.csv.gz"):
