@@ -199,6 +199,7 @@ gd_status gd_timeline_write(const gd_timeline *t) {
   int32_t rank = gd_session_rank(t->session);
   char folder[GD_PATH_BYTES + 32], name[32], path[GD_PATH_BYTES];
   gd_bytes text = {0};
+  if (!t->first) return GD_OK; /* no step: what an earlier start drew stays */
   snprintf(folder, sizeof folder, "%s/timeline", t->spec->run.directory);
   snprintf(name, sizeof name, "rank-%05d.json", rank);
   GD_TRY(gd_folder_make(folder));
@@ -207,7 +208,7 @@ gd_status gd_timeline_write(const gd_timeline *t) {
   for (const block *b = t->first; b; b = b->next)
     for (int32_t i = 0; i < b->count && status == GD_OK; i++) status = print_span(t, &b->spans[i], rank, &text);
   if (status == GD_OK) status = gd_bytes_printf(&text, "\n]\n");
-  if (status == GD_OK) status = gd_file_write(path, text.bytes, text.count);
+  if (status == GD_OK) status = gd_file_replace(path, text.bytes, text.count);
   gd_bytes_free(&text);
   return status;
 }

@@ -34,7 +34,8 @@ GD_CHECKED gd_status gd_timeline_end(gd_timeline *timeline);
 
 /* Whether all its steps are among the first `steps` of the run. */
 bool gd_timeline_whole(const gd_timeline *timeline, int64_t steps);
-/* Writes this rank's file; what is on the streams must have ended. GD_IO. */
+/* Writes this rank's file, where there was a step to draw; what is on the streams must have ended. GD_IO: an earlier file
+ * stays. */
 GD_CHECKED gd_status gd_timeline_write(const gd_timeline *timeline);
 
 #endif

@@ -102,6 +102,18 @@ train alone 1 gpt2 log.timeline=2
 check "one rank: a file, without a call" spans alone 1
 check "and nothing beside" [ "$(grep -cE 'call|communication' "$work/alone.spans")" = 0 ]
 
+# The same line again has no step to draw: what the first start drew stays.
+first=$(sha256sum <"$work/alone/timeline/rank-00000.json")
+attempt alone 1 gpt2 log.timeline=2
+check "a start without steps keeps the file" eval '[ $? -eq 0 ] && [ "$(sha256sum <"$work/alone/timeline/rank-00000.json")" = "$first" ]'
+
+# A full disk is a warning, and leaves the earlier file.
+mkdir -p "$work/full/timeline" && echo earlier >"$work/full/timeline/rank-00000.json"
+ln -s /dev/full "$work/full/timeline/rank-00000.json.tmp-new"
+train full 1 gpt2 log.timeline=1
+check "a full disk: said" grep -q 'warning: .*timeline.*No space left' "$work/full.out"
+check "and the earlier file stays" grep -qx earlier "$work/full/timeline/rank-00000.json"
+
 # A folder that cannot be made is a warning.
 mkdir "$work/refused" && : >"$work/refused/timeline"
 train refused 1 gpt2 log.timeline=1
