@@ -9,7 +9,7 @@
 
 #include "launch/signals.h"
 
-enum { PIECE = 1 << 16, LOOK_MS = 100, MOST_LINE = 1 << 28 };
+enum { PIECE = 1 << 16, LOOK_MS = 100 };
 
 gd_status gd_input_open(gd_input *out, const char *path, bool first) {
   *out = (gd_input){.path = path, .file = -1, .reads = first};
@@ -66,7 +66,7 @@ static gd_status find_line(gd_input *input, bool wait, gd_input_kind *kind, cons
       return GD_OK;
     }
     input->searched = input->read.count;
-    if (input->searched - input->at > MOST_LINE)
+    if (input->searched - input->at > GD_INPUT_MOST)
       return gd_fail_user(GD_BAD_DATA, "%s: found a line of more than 256 MiB", input->path);
     if (input->ended) {
       *kind = GD_INPUT_END;

@@ -15,6 +15,8 @@ typedef struct gd_input {
   bool keeps_return; /* a carriage return at a line's end stays */
 } gd_input;
 
+enum { GD_INPUT_MOST = 1 << 28 }; /* bytes of a line */
+
 typedef enum gd_input_kind { GD_INPUT_NONE, GD_INPUT_LINE, GD_INPUT_END } gd_input_kind;
 
 /* path "-": standard input. GD_USAGE where there is no such file. Local; `first`: this is rank 0. */

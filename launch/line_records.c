@@ -121,6 +121,9 @@ static gd_status take_line(gd_lines *lines, const gd_bytes *text, gd_line_record
   bool row = false;
   if (text) lines->line++;
   if (rows) GD_TRY(gd_line_rows_add(&lines->rows, text, lines->line, &row));
+  if (rows && lines->rows.lines.count > GD_INPUT_MOST)
+    return gd_fail_user(GD_BAD_DATA, "%s:%lld: found a row of more than 256 MiB; is its quote never closed?", lines->name,
+                        (long long)lines->rows.line);
   if (rows ? row : text != NULL) lines->read++;
   if (rows) return row ? add_record(lines, NULL, out) : GD_OK;
   return text && (text->count || lines->form == GD_LINES_TEXTS) ? add_record(lines, text, out) : GD_OK;

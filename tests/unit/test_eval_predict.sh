@@ -214,6 +214,16 @@ for number in range(3):
 started.stdin.close()
 check(started.wait() == 0, "row in, line out:", started.stderr.read())
 watch.cancel()
+started, watch = service("--format", "csv")
+try:
+    started.stdin.write('text\n"')
+    for piece in range(258):
+        started.stdin.write(("a" * 1023 + "\n") * 1024)
+    started.stdin.close()
+except BrokenPipeError:
+    pass
+check(started.wait() == 65 and "standard input:2: found a row of more than 256 MiB; is its quote never closed?" in started.stderr.read(), "an endless row leaves with", started.returncode)
+watch.cancel()
 started, watch = service()
 check(json.loads(say(started, '{"text": "abcred"}'))["predicted"], "no answer before a signal")
 started.send_signal(signal.SIGTERM)
