@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/base/utf8.h"
+
 static const char *const names[] = {"lm", "classification", "sft"};
 
 const char *gd_data_task_name(gd_data_task_kind kind) {
@@ -36,6 +38,13 @@ void gd_data_task_match(const gd_data_task *from, const gd_data_task *to, int64_
   }
 }
 
+/* A label in quotes, a long one up to some character. */
+static size_t quote(const char *label, char *out, size_t bytes) {
+  enum { SHOWN = 40 };
+  const size_t count = strlen(label), shown = count <= SHOWN ? count : SHOWN - gd_utf8_unfinished(label, SHOWN);
+  return (size_t)snprintf(out, bytes, "\"%.*s%s\"", (int)shown, label, count > SHOWN ? "..." : "");
+}
+
 int32_t gd_data_task_unseen(const gd_data_task *task, const int64_t *counts, int32_t first, int32_t end,
                             char out[GD_TASK_NAMES_BYTES]) {
   enum { SHOWN = 8 };
@@ -44,7 +53,8 @@ int32_t gd_data_task_unseen(const gd_data_task *task, const int64_t *counts, int
   out[0] = 0;
   for (int32_t i = first; i < end; i++) {
     if (counts[i] || unseen++ >= SHOWN) continue;
-    used += (size_t)snprintf(out + used, GD_TASK_NAMES_BYTES - used, "%s\"%.40s\"", used ? ", " : "", task->labels[i]);
+    if (used) used += (size_t)snprintf(out + used, GD_TASK_NAMES_BYTES - used, ", ");
+    used += quote(task->labels[i], out + used, GD_TASK_NAMES_BYTES - used);
   }
   if (unseen > SHOWN) snprintf(out + used, GD_TASK_NAMES_BYTES - used, " and %d more", unseen - SHOWN);
   return unseen;

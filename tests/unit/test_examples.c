@@ -221,6 +221,17 @@ static void how_texts_were_cut_comes_back(void **state) {
   }
 }
 
+static void a_long_label_is_named_by_whole_characters(void **state) {
+  (void)state;
+  char names[GD_TASK_NAMES_BYTES], expected[64], label[64] = "x", other[] = "ham", *labels[] = {label, other};
+  for (int i = 0; i < 21; i++) strcat(label, "\u00e9");
+  const gd_data_task task = {.kind = GD_TASK_CLASSIFICATION, .labels = labels, .label_count = 2};
+  const int64_t counts[2] = {0, 0};
+  snprintf(expected, sizeof expected, "\"%.39s...\", \"ham\"", label);
+  assert_int_equal(gd_data_task_unseen(&task, counts, 0, 2, names), 2);
+  assert_string_equal(names, expected);
+}
+
 /* ---- rows ---- */
 
 enum { T = 16 };
@@ -388,10 +399,15 @@ static void what_cannot_be_read_in_rows_is_refused(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(targets_and_labels_come_back),           cmocka_unit_test(what_does_not_fit_together_is_named),
-      cmocka_unit_test(an_index_that_names_no_task_is_refused), cmocka_unit_test(how_texts_were_cut_comes_back),
-      cmocka_unit_test(each_document_comes_once_an_epoch),      cmocka_unit_test(a_document_weighs_what_its_label_weighs),
-      cmocka_unit_test(rows_do_not_depend_on_who_reads_them),   cmocka_unit_test(validation_reads_each_document_once),
+      cmocka_unit_test(targets_and_labels_come_back),
+      cmocka_unit_test(what_does_not_fit_together_is_named),
+      cmocka_unit_test(an_index_that_names_no_task_is_refused),
+      cmocka_unit_test(how_texts_were_cut_comes_back),
+      cmocka_unit_test(a_long_label_is_named_by_whole_characters),
+      cmocka_unit_test(each_document_comes_once_an_epoch),
+      cmocka_unit_test(a_document_weighs_what_its_label_weighs),
+      cmocka_unit_test(rows_do_not_depend_on_who_reads_them),
+      cmocka_unit_test(validation_reads_each_document_once),
       cmocka_unit_test(what_cannot_be_read_in_rows_is_refused),
   };
   return cmocka_run_group_tests(tests, make_folder, remove_folder);
