@@ -179,16 +179,15 @@ static const struct architecture {
                      {"mistral", "MistralModel", "MistralForCausalLM", "MistralForSequenceClassification", GD_FAMILY_MISTRAL},
                      {"qwen2", "Qwen2Model", "Qwen2ForCausalLM", "Qwen2ForSequenceClassification", GD_FAMILY_QWEN2}};
 
-/* id2label: {"0": "ham", "1": "spam"}; left out: LABEL_0 and LABEL_1. */
+/* id2label: {"0": "ham", "1": "spam"}; left out: LABEL_0, LABEL_1 and so on, num_labels of them, or two. */
 static gd_status read_labels(const char *path, const gd_json *root, gd_data_task *task) {
   const gd_json *map = gd_json_get(root, "id2label");
   char key[16], preset[24];
-  for (const gd_json *at = gd_json_first(map); at; at = gd_json_next(at)) task->label_count++;
-  if (is_null(map)) task->label_count = 2;
-  if (!task->label_count || task->label_count > GD_TASK_LABELS)
-    return gd_fail_user(GD_BAD_DATA, "%s: id2label: expected 1 to %d labels", path, GD_TASK_LABELS);
-  int32_t count = task->label_count;
-  task->label_count = 0; /* those that are there to be freed */
+  int32_t count = 0;
+  for (const gd_json *at = gd_json_first(map); at; at = gd_json_next(at)) count++;
+  if (is_null(map)) GD_TRY(get_size(path, root, "num_labels", 2, &count));
+  if (!count || count > GD_TASK_LABELS)
+    return gd_fail_user(GD_BAD_DATA, "%s: id2label, num_labels: expected 1 to %d labels", path, GD_TASK_LABELS);
   task->labels = calloc((size_t)count, sizeof *task->labels);
   if (!task->labels) return gd_fail(GD_NO_MEMORY, "no memory for %d labels", count);
   for (int32_t i = 0; i < count; i++) {

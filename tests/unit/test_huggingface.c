@@ -13,6 +13,7 @@
 #include "io/config/config.h"
 #include "io/base/files.h"
 #include "io/checkpoint/huggingface.h"
+#include "io/checkpoint/huggingface_config.h"
 #include "io/checkpoint/safetensors.h"
 #include "shard/base/log.h"
 #include "shard/layout.h"
@@ -431,6 +432,36 @@ static void test_a_tensor_without_use_is_refused_by_name(void **state) {
   assert_non_null(strstr(gd_error_text(), "extra11 and 8 more"));
 }
 
+static void test_labels_without_names_are_as_many_as_the_config_says(void **state) {
+  (void)state;
+  static const struct {
+    const char *text;
+    int32_t count;
+    const char *last;
+  } cases[] = {{"", 2, "LABEL_1"},
+               {",\"num_labels\":5", 5, "LABEL_4"},
+               {",\"num_labels\":5,\"id2label\":{\"0\":\"a\",\"1\":\"b\",\"2\":\"c\"}", 3, "c"},
+               {",\"num_labels\":0", 0, "num_labels: expected a positive whole number"},
+               {",\"num_labels\":100000000", 0, "id2label, num_labels: expected 1 to "}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    gd_huggingface_config read = {0};
+    char config[400];
+    snprintf(
+        config, sizeof config,
+        "{\"architectures\":[\"GPT2ForSequenceClassification\"],\"n_embd\":4,\"n_head\":2,\"n_layer\":1,\"vocab_size\":3%s}",
+        cases[i].text);
+    write_text("config.json", config);
+    assert_int_equal(gd_huggingface_config_read(folder, &read), cases[i].count ? GD_OK : GD_BAD_DATA);
+    if (cases[i].count) {
+      assert_int_equal(read.task.label_count, cases[i].count);
+      assert_string_equal(read.task.labels[cases[i].count - 1], cases[i].last);
+    } else if (!strstr(gd_error_text(), cases[i].last)) {
+      fail_msg("\"%s\" is not in \"%s\"", cases[i].last, gd_error_text());
+    }
+    gd_huggingface_config_free(&read);
+  }
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
   const struct CMUnitTest tests[] = {
@@ -441,6 +472,7 @@ int main(void) {
       TEST(test_one_other_element_is_another_head),
       TEST(test_a_tensor_without_use_is_refused_by_name),
       TEST(test_what_is_not_supported_is_named_with_its_key),
+      TEST(test_labels_without_names_are_as_many_as_the_config_says),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
