@@ -171,10 +171,9 @@ enum { FORMS = sizeof forms / sizeof *forms };
 
 /* What the lines are, by the options or the file's name. */
 static gd_status find_form(const gd_eval *e, gd_line_form *out) {
-  const size_t count = strlen(e->data);
   gd_corpus_format named = strcmp(e->data, "-") == 0 ? GD_CORPUS_AUTO : gd_corpus_format_of(e->data);
-  bool packed = count > 4 && (strcmp(e->data + count - 3, ".gz") == 0 || strcmp(e->data + count - 4, ".zst") == 0);
-  if (packed) return gd_fail_user(GD_USAGE, "--data: found %s, which is packed; give its lines to standard input", e->data);
+  if (gd_corpus_is_packed(e->data))
+    return gd_fail_user(GD_USAGE, "--data: found %s, which is packed; give its lines to standard input", e->data);
   if (named == GD_CORPUS_AUTO || (named == GD_CORPUS_TEXT && e->text_field)) named = GD_CORPUS_JSONL;
   for (int i = 0; i < FORMS; i++) {
     *out = forms[i].form;

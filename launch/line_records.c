@@ -56,10 +56,8 @@ static gd_status read_object(gd_lines *lines, const gd_bytes *text, gd_line_reco
 }
 
 static gd_status read_record(gd_lines *lines, const gd_bytes *text, gd_line_record *r) {
-  bool valid = true;
-  if (text->count && (gd_utf8_run(text->bytes, text->count, &valid) < text->count || !valid))
-    return gd_fail_user(GD_BAD_DATA, "found bytes that are no UTF-8");
-  if (memchr(text->bytes, 0, text->count)) return gd_fail_user(GD_BAD_DATA, "found a zero byte");
+  const char *fault = gd_utf8_fault(text->bytes, text->count);
+  if (fault) return gd_fail_user(GD_BAD_DATA, "found %s", fault);
   return lines->form == GD_LINES_TEXTS ? lines->kind.read(lines->kind.context, NULL, text, r) : read_object(lines, text, r);
 }
 

@@ -21,12 +21,8 @@ static gd_status end_value(void *context, int64_t field) {
 
 /* A zero would end a value before its end. */
 static gd_status check_text(const gd_line_rows *rows) {
-  bool valid = true;
-  const gd_bytes *text = &rows->lines;
-  if (text->count && (gd_utf8_run(text->bytes, text->count, &valid) < text->count || !valid))
-    return gd_fail_user(GD_BAD_DATA, "found bytes that are no UTF-8");
-  if (memchr(text->bytes, 0, text->count)) return gd_fail_user(GD_BAD_DATA, "found a zero byte");
-  return GD_OK;
+  const char *fault = gd_utf8_fault(rows->lines.bytes, rows->lines.count);
+  return fault ? gd_fail_user(GD_BAD_DATA, "found %s", fault) : GD_OK;
 }
 
 static gd_status check_header(const gd_line_rows *rows) {

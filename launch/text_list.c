@@ -48,11 +48,9 @@ static gd_status read_document(const reader *r, const gd_json *document, int64_t
 }
 
 static gd_status read_line(const reader *r, const char *line, size_t count, int64_t number) {
-  bool valid = true;
   gd_json *document = 0;
-  if (count > 0 && (gd_utf8_run(line, count, &valid) < count || !valid))
-    return gd_fail_user(GD_BAD_DATA, "%s:%lld: found bytes that are no UTF-8", r->out->path, (long long)number);
-  if (memchr(line, 0, count)) return gd_fail_user(GD_BAD_DATA, "%s:%lld: found a zero byte", r->out->path, (long long)number);
+  const char *fault = gd_utf8_fault(line, count);
+  if (fault) return gd_fail_user(GD_BAD_DATA, "%s:%lld: found %s", r->out->path, (long long)number, fault);
   if (!r->json) {
     GD_TRY(begin_record(r->out, number));
     return add_text(r->out, line, count);

@@ -117,7 +117,7 @@ static int64_t sent_by(const gd_group *group) {
   return sum;
 }
 
-/* A gd_call_span. */
+/* A gd_call_seen. */
 static gd_status see_call(void *context, const gd_group *group, const char *call, gd_stream *stream, bool end) {
   gd_timeline *t = context;
   if (!t->row || group->size == 1) return GD_OK;

@@ -48,6 +48,12 @@ gd_status gd_utf8_append(gd_bytes *out, uint32_t c) {
   return gd_bytes_append(out, bytes, count);
 }
 
+const char *gd_utf8_fault(const char *text, size_t count) {
+  bool valid = true;
+  if (count && (gd_utf8_run(text, count, &valid) < count || !valid)) return "bytes that are no UTF-8";
+  return count && memchr(text, 0, count) ? "a zero byte" : NULL;
+}
+
 size_t gd_utf8_unfinished(const char *text, size_t count) {
   for (size_t back = 1; back <= 3 && back <= count; back++) {
     unsigned char byte = (unsigned char)text[count - back];

@@ -20,6 +20,9 @@ bool gd_utf8_is_space(uint32_t code_point);
 /* The length of the run of valid (*valid = true) or invalid UTF-8 at the beginning of text[count], count > 0. */
 size_t gd_utf8_run(const char *text, size_t count, bool *valid);
 
+/* What text[count] has that no text has, in words: bytes that are no UTF-8, or a zero byte; NULL: nothing. */
+const char *gd_utf8_fault(const char *text, size_t count);
+
 /* How many bytes at the end of text[count] begin a character that is not whole yet: 0 to 3. */
 size_t gd_utf8_unfinished(const char *text, size_t count);
 

@@ -15,6 +15,15 @@ static bool ends_with(const char *text, size_t length, const char *end) {
   return length >= count && strncasecmp(text + length - count, end, count) == 0;
 }
 
+/* Of .gz or .zst at the end of a name. */
+static size_t packing(const char *path, size_t length) {
+  return ends_with(path, length, ".gz") ? 3 : ends_with(path, length, ".zst") ? 4 : 0;
+}
+
+bool gd_corpus_is_packed(const char *path) {
+  return packing(path, strlen(path)) > 0;
+}
+
 gd_corpus_format gd_corpus_format_of(const char *path) {
   static const struct {
     const char *end;
@@ -22,8 +31,7 @@ gd_corpus_format gd_corpus_format_of(const char *path) {
   } known[] = {{".txt", GD_CORPUS_TEXT},     {".text", GD_CORPUS_TEXT}, {".md", GD_CORPUS_TEXT}, {".jsonl", GD_CORPUS_JSONL},
                {".ndjson", GD_CORPUS_JSONL}, {".json", GD_CORPUS_JSON}, {".csv", GD_CORPUS_CSV}, {".tsv", GD_CORPUS_TSV}};
   size_t length = strlen(path);
-  if (ends_with(path, length, ".gz")) length -= 3;
-  if (ends_with(path, length, ".zst")) length -= 4;
+  length -= packing(path, length);
   for (size_t i = 0; i < sizeof known / sizeof *known; i++)
     if (ends_with(path, length, known[i].end)) return known[i].format;
   return GD_CORPUS_AUTO;

@@ -71,6 +71,8 @@ GD_CHECKED gd_status gd_corpus_plan(const char *const *paths, int32_t count, con
 
 /* The format that a file's name says, GD_CORPUS_AUTO: none. */
 gd_corpus_format gd_corpus_format_of(const char *path);
+/* Whether it ends in .gz or .zst. */
+bool gd_corpus_is_packed(const char *path);
 
 typedef struct gd_corpus gd_corpus;
 GD_CHECKED gd_status gd_corpus_open(const char *path, const gd_corpus_options *options, int64_t begin, int64_t end,

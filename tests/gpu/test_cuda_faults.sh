@@ -2,17 +2,9 @@
 # What gptdist-train says where a machine or its GPUs are not fit, and how it leaves: on a fake runtime (tests/gpu/fake), which can lack
 # everything. One message, with what to do; `run.device: auto` takes the CPU where the GPUs cannot be had at all. Skipped where the build
 # has no CUDA.
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-. "$here/../numerics/lib.sh"
-fake=$build/tests/gpu/fake/libgptdist-cuda.so
-if [ ! -e "$fake" ] || ! command -v mpirun >/dev/null; then
-  echo "skipped: built without CUDA, or no mpirun"
-  exit 77
-fi
-mkdir -p "$work/bin" "$work/lib"
-cp "$bin/gptdist-train" "$bin/gptdist-generate" "$work/bin/"
-cp "$fake" "${fake%/*}/libnccl.so.2" "$work/lib/"
-program=$work/bin/gptdist-train
+programs=gptdist-generate
+. "$(dirname "${BASH_SOURCE[0]}")/fake.sh"
+program=$bin/gptdist-train
 words=(--config "$work/gpt2.yaml" --set run.steps=3 --set checkpoint.interval_steps=0 --set validation.interval_steps=0)
 
 # start DEVICE RANKS [VARIABLE=VALUE...]: a run, whose code it leaves with

@@ -2,17 +2,8 @@
 # Several ranks with run.device: cuda and NCCL where there is no GPU: the real device and groups on a fake runtime and a fake NCCL whose
 # ranks reach each other (tests/gpu/fake). `invariant` has the bits of one rank; in `fast` NCCL adds the gradients, and as this one adds in
 # the order of the exchange, the bits are those of as many ranks on the CPU. Skipped where the build has no CUDA.
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-. "$here/../numerics/lib.sh"
-fake=$build/tests/gpu/fake/libgptdist-cuda.so
-if [ ! -e "$fake" ] || ! command -v mpirun >/dev/null; then
-  echo "skipped: built without CUDA, or no mpirun"
-  exit 77
-fi
-mkdir -p "$work/bin" "$work/lib"
-cp "$bin/gptdist-train" "$bin/gptdist-ckpt" "$work/bin/"
-cp "$fake" "${fake%/*}/libnccl.so.2" "$work/lib/"
-bin=$work/bin
+programs=gptdist-ckpt
+. "$(dirname "${BASH_SOURCE[0]}")/fake.sh"
 export FAKE_NCCL_MOVES=1 FAKE_CUDA_DEVICES=8
 
 collectives() { GPTDIST_CUDA_LIBRARY=$fake LIMIT=60 launch "$1" "$build/tests/gpu/check_collectives" >"$work/out" 2>&1 || { tail -5 "$work/out"; false; }; }

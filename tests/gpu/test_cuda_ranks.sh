@@ -2,17 +2,8 @@
 # Several ranks with run.device: cuda where there is no GPU: the real device, and MPI through pinned memory or NCCL, on a fake runtime
 # (tests/gpu/fake) that runs one host task at a time, with the CPU's kernels as its tasks. Ranks that share a GPU have the bits of one; a
 # rank that dies in a collective frees the others. Skipped where the build has no CUDA.
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-. "$here/../numerics/lib.sh"
-fake=$build/tests/gpu/fake/libgptdist-cuda.so
-if [ ! -e "$fake" ] || ! command -v mpirun >/dev/null; then
-  echo "skipped: built without CUDA, or no mpirun"
-  exit 77
-fi
-mkdir -p "$work/bin" "$work/lib"
-cp "$bin/gptdist-train" "$bin/gptdist-ckpt" "$work/bin/"
-cp "$fake" "${fake%/*}/libnccl.so.2" "$work/lib/"
-bin=$work/bin
+programs=gptdist-ckpt
+. "$(dirname "${BASH_SOURCE[0]}")/fake.sh"
 host=$(hostname)
 
 collectives() { GPTDIST_CUDA_LIBRARY=$fake LIMIT=60 launch "$1" "$build/tests/gpu/check_collectives" staged >"$work/out" 2>&1 || { tail -5 "$work/out"; false; }; }

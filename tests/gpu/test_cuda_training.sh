@@ -1,17 +1,8 @@
 #!/usr/bin/env bash
 # A whole training with run.device: cuda where there is no GPU: the real device on a fake runtime (tests/gpu/fake), with the CPU's kernels
 # as its tasks. It has the CPU's losses, and what it says of speed and memory is the GPU's. Skipped where the build has no CUDA.
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-. "$here/../numerics/lib.sh"
-fake=$build/tests/gpu/fake/libgptdist-cuda.so
-if [ ! -e "$fake" ]; then
-  echo "skipped: built without CUDA"
-  exit 77
-fi
-mkdir -p "$work/bin" "$work/lib"
-cp "$bin/gptdist-train" "$bin/gptdist-ckpt" "$work/bin/"
-cp "$fake" "$work/lib/"
-bin=$work/bin
+programs=gptdist-ckpt
+. "$(dirname "${BASH_SOURCE[0]}")/fake.sh"
 
 train cpu 1 gpt2 run.device=cpu
 GPTDIST_DEVICE_GUARD=1 train gpu 1 gpt2 run.device=cuda
