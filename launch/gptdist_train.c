@@ -125,7 +125,9 @@ static gd_status check_data_digest(const train *t) {
   snprintf(path, sizeof path, "%s/data.sha256", t->spec.run.directory);
   const char *digest = gd_dataset_digest(t->data);
   gd_bytes old = {0};
-  if (!gd_file_exists(path)) return gd_file_replace(path, digest, strlen(digest));
+  gd_path_kind kind;
+  GD_TRY(gd_path_look(path, &kind));
+  if (kind == GD_PATH_NOTHING) return gd_file_replace(path, digest, strlen(digest));
   gd_status status = gd_file_read(path, DIGEST_FILE_LIMIT, &old);
   int apart = status == GD_OK ? digits_apart(&old, digest) : 0;
   if (apart < 0)

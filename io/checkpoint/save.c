@@ -424,9 +424,11 @@ gd_status gd_checkpoint_finish(gd_checkpoint_writer *writer, int64_t *step) {
 
 static gd_status write_best(const gd_checkpoint_writer *writer, int64_t step) {
   char path[GD_PATH_BYTES], name[32];
+  gd_path_kind kind;
   gd_checkpoint_step_name(step, name);
   GD_TRY(gd_path_join(path, sizeof path, writer->directory, name));
-  if (!gd_folder_exists(path)) return gd_fail(GD_BUG, "%s is marked as the best and is not there", path);
+  GD_TRY(gd_path_look(path, &kind));
+  if (kind != GD_PATH_FOLDER) return gd_fail(GD_BUG, "%s is marked as the best and is not there", path);
   GD_TRY(gd_checkpoint_set_hint(writer->directory, "BEST", step));
   remove_old(writer, step); /* the best until now may go */
   return GD_OK;

@@ -72,7 +72,9 @@ static gd_status cut_back(const char *path, int64_t step) {
   gd_bytes old = {0}, kept = {0};
   gd_status status = GD_OK;
   cut at = {.step = step, .counted = -1, .said = -1};
-  if (!gd_file_exists(path)) return GD_OK;
+  gd_path_kind kind;
+  GD_TRY(gd_path_look(path, &kind));
+  if (kind == GD_PATH_NOTHING) return GD_OK;
   if (step > 0) GD_TRY_GOTO(status, done, gd_file_read(path, FILE_LIMIT, &old));
   for (size_t first = 0; first < old.count;) {
     const char *line = old.bytes + first, *end = memchr(line, '\n', old.count - first);

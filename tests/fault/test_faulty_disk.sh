@@ -161,6 +161,19 @@ one_call() {
   done
   check "the same checkpoint loads afterwards" train read 2 gpt2 $settings run.steps=8
 
+  # A look that the system refuses does not say that nothing is there.
+  struck looks 1 "GD_FAULT_PATH=$work/looks/" GD_FAULT_CALLS=stat "GD_FAULT_LOG=$work/looked" -- $settings
+  best=$(grep -n 'checkpoints/step-00000003$' "$work/looked" | cut -d: -f1)
+  check "the best checkpoint is looked at, more than once" [ "$(wc -w <<< "$best")" -gt 1 ]
+  for n in $best; do check "look $n, at the best checkpoint, refused" one_call "$n" GD_FAULT_CALLS=stat GD_FAULT_ERRNO=5; done
+  for file in data.sha256 metrics.jsonl; do
+    cp "$work/looks/$file" "$work/before"
+    struck looks 1 "GD_FAULT_PATH=$work/looks/$file" GD_FAULT_CALLS=stat GD_FAULT_NTH=1 GD_FAULT_ERRNO=5 -- $settings run.steps=8
+    check "a look at $file, refused: 74" [ $? -eq 74 ]
+    check "$file is named" grep -qF "$work/looks/$file: Input/output error" "$work/looks.out"
+    check "$file is as it was" cmp -s "$work/looks/$file" "$work/before"
+  done
+
   # The tokenizer belongs to a checkpoint.
   spoilt=$(ls -d "$work"/whole/checkpoints/step-* | tail -1)/tokenizer
   spoilt=$spoilt/$(ls "$spoilt" | head -1)
