@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Hours of random faults: ranks, mpirun and gptdist-run are killed, ranks are stopped, one or all, the job is asked to stop, its newest
-# checkpoint is damaged. The same line is started again until the run is done: it ends in the hash of the run that nobody disturbed.
-# The last line is JSON, with the effective time: how long the undisturbed run took, in % of how long this one took.
-#   HOURS=3 tests/fault/soak.sh [BUILD]    both runs together take about that long (build/ unless named)
-#   EVERY=120    seconds between two faults, on average      SEED=1    which faults, and when     RANKS=2
+# checkpoint is damaged. The same line is started again each time; at the end the job is asked to stop, and a run of as many steps that
+# nobody disturbs has the same hash. The last line is JSON, with the effective time: the steps that were kept, in % of the whole time.
+#   HOURS=3 tests/fault/soak.sh [BUILD]    of faults; the undisturbed run comes after them (build/ unless named)
+#   EVERY=120    seconds between two faults, on average      SEED=1    which faults, and when     RANKS=2     WATCHDOG=10    run.watchdog_s
 # Not a part of tests/run.
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd) || exit 1
 set -- "${1:-$here/../../build}"
@@ -11,13 +11,14 @@ set -- "${1:-$here/../../build}"
 RANDOM=${SEED:-1}
 ranks=${RANKS:-2} every=${EVERY:-120}
 seconds=$(awk -v h="${HOURS:-3}" 'BEGIN { printf "%d", 3600 * h }')
-settings=("parallel.tensor=$ranks" validation.interval_steps=0 checkpoint.interval_steps=200 checkpoint.keep=6 log.interval_steps=100
-  run.watchdog_s=10)
+# Steps of some 20 ms. A constant learning rate: how many steps there will be is not known before.
+settings=("parallel.tensor=$ranks" model.layers=4 model.width=128 model.context=64 optimizer.lr=0.001 schedule.kind=constant
+  validation.interval_steps=0 checkpoint.interval_steps=100 checkpoint.keep=6 log.interval_steps=100 "run.watchdog_s=${WATCHDOG:-10}")
 now_ms() { date +%s%3N; }
 
-# run NAME: in the background, as often as gptdist-run can; $launcher
+# run NAME STEPS: in the background, as often as gptdist-run can; $launcher
 run() {
-  local set=() setting
+  local set=(--set "run.steps=$2") setting
   for setting in "${settings[@]}"; do set+=(--set "$setting"); done
   "$bin/gptdist-run" -n "$ranks" --max-restarts 1000 --restart-pause 1s -- "$bin/gptdist-train" --config "$work/gpt2.yaml" \
     --set "run.directory=$work/$1" "${set[@]}" >> "$work/$1.out" 2>&1 < /dev/null &
@@ -28,22 +29,8 @@ ranks_now() { pgrep -f "gptdist-train --config .*run.directory=$work/soak( |\$)"
 one_rank() { ranks_now | sed -n "$((1 + RANDOM % ranks))p"; }
 starter() { pgrep -P "$launcher" -x mpirun; }
 
-# How many steps fill half of the time, by a run of a few seconds
-settings+=(run.steps=1000)
-began=$(now_ms)
-run pace
-wait $launcher || { tail -n 5 "$work/pace.out"; echo "FAILED  no run"; exit 1; }
-took=$(($(now_ms) - began))
-steps=$((seconds * 500 / took * 1000 / 200 * 200 + 200))
-settings+=("run.steps=$steps")
-began=$(now_ms)
-run whole
-wait $launcher || { tail -n 5 "$work/whole.out"; echo "FAILED  the undisturbed run"; exit 1; }
-undisturbed=$(($(now_ms) - began))
-echo "$steps steps take $((undisturbed / 1000)) s undisturbed"
-
 declare -A times=()
-faults=0 starts=1
+faults=0 starts=1 code=0
 strike() {
   local kinds=(kill_rank kill_rank kill_all kill_mpirun kill_launcher stop_rank stop_all ask damage) kind newest
   kind=${kinds[$((RANDOM % ${#kinds[@]}))]}
@@ -69,19 +56,27 @@ strike() {
 }
 
 began=$(now_ms)
-run soak
-next=$((SECONDS + 1 + RANDOM % (2 * every)))
+run soak 1000000000
+SECONDS=0
+next=$((1 + RANDOM % (2 * every))) asked=no
 for (( ; ; )); do
+  if [ $SECONDS -ge "$seconds" ] && [ $asked = no ]; then
+    asked=yes
+    kill -USR1 "$launcher" 2> /dev/null
+  fi
   if ! kill -0 $launcher 2> /dev/null; then
     { wait $launcher; code=$?; } 2> /dev/null
-    [ $code -ne 0 ] || break
     # 75: it was asked; 137: it was killed, and its job saves and leaves; 74: that one is not gone yet
-    case $code in 74 | 75 | 137) ;; *) echo "        left with $code"; tail -n 6 "$work/soak.out"; break ;; esac
+    case $code in
+      75) [ $asked = no ] || break ;;
+      74 | 137) ;;
+      *) echo "        left with $code"; tail -n 6 "$work/soak.out"; break ;;
+    esac
     sleep 1
-    run soak
-    starts=$((starts + 1))
+    run soak 1000000000
+    starts=$((starts + 1)) asked=no
   fi
-  if [ $SECONDS -ge $next ]; then
+  if [ $SECONDS -ge $next ] && [ $asked = no ]; then
     strike
     next=$((SECONDS + 1 + RANDOM % (2 * every)))
   fi
@@ -89,10 +84,19 @@ for (( ; ; )); do
 done
 disturbed=$(($(now_ms) - began))
 for kind in "${!times[@]}"; do echo "$kind: ${times[$kind]}"; done | sort
-check "it came to its end" [ $code -eq 0 ]
+check "it saved when it was asked" [ "$code" -eq 75 ]
 check "faults struck" [ $faults -gt 0 ]
+steps=$(($(sed 's/^step-0*//' "$work/soak/checkpoints/LATEST")))
+# Of each step that was kept its line says how long it took
+effective=$(grep '"event": *"train"' "$work/soak/metrics.jsonl" | grep -o '"ms": *[0-9.e+]*' |
+  awk -v all=$disturbed '{ split($0, part, ": *"); sum += part[2] } END { printf "%.1f", 100 * sum / all }')
+echo "$steps steps in $((disturbed / 1000)) s; undisturbed as well:"
+began=$(now_ms)
+run whole "$steps"
+wait $launcher || { tail -n 5 "$work/whole.out"; echo "FAILED  the undisturbed run"; exit 1; }
+undisturbed=$(($(now_ms) - began))
 check "the state of the undisturbed run" same_state whole soak
 check "its curve" same_curve whole soak
-evidence soak $faults $failed seed "${SEED:-1}" steps "$steps" undisturbed_s $((undisturbed / 1000)) disturbed_s $((disturbed / 1000)) \
-  starts $starts effective_percent "$(awk -v a=$undisturbed -v b=$disturbed 'BEGIN { printf "%.1f", 100 * a / b }')"
+evidence soak $faults $failed seed "${SEED:-1}" steps "$steps" disturbed_s $((disturbed / 1000)) undisturbed_s $((undisturbed / 1000)) \
+  starts $starts effective_percent "$effective"
 finish
