@@ -8,6 +8,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "comm/launcher.h"
+
 enum { ONE_REQUEST_MS = 5000, SIGNALS = 65 };
 
 static atomic_int first_signal;
@@ -43,7 +45,8 @@ gd_status gd_signals_install(void) {
 }
 
 int gd_signals_pending(void) {
-  return atomic_load(&first_signal);
+  int number = atomic_load(&first_signal);
+  return number == 0 && gd_launcher_is_gone() ? SIGUSR1 : number;
 }
 
 void gd_signals_forget(void) {
