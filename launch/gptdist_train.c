@@ -42,6 +42,7 @@ typedef struct train {
   gd_config_origins origins;
   gd_dataset *data, *validation;
   gd_lockfile *lock; /* rank 0 */
+  bool told;         /* a removed directory could not be made again, and that was said */
   bool ours;         /* rank 0 holds the run directory: any rank may have to write exit.json there */
   gd_run run;
   double start; /* gd_machine_seconds() */
@@ -261,15 +262,25 @@ static gd_status keep_directory(train *t) {
                         "run directory %s was removed or moved away while this run worked there, and another run has begun in "
                         "its place: this one stops and leaves it alone",
                         directory);
-  gd_lockfile_release(t->lock);
+  gd_lockfile *old = t->lock;
   t->lock = 0;
-  GD_TRY(open_directory(t));
-  t->ours = true;
-  GD_TRY(write_config(t));
-  gd_log(GD_LOG_WARNING,
-         "run directory %s was removed or moved away while this run worked there: it was made again for its next checkpoints; "
-         "older ones, metrics and logs are not there",
-         directory);
+  gd_status status = open_directory(t);
+  t->ours = t->lock != 0;
+  if (t->ours)
+    gd_lockfile_release(old);
+  else
+    t->lock = old; /* the next step tries again */
+  if (status == GD_OK) status = write_config(t);
+  if (status != GD_OK && !t->told)
+    gd_log_fault(GD_LOG_WARNING, "run directory %s was removed while this run worked there: %s", directory, gd_error_text());
+  t->told = status != GD_OK;
+  if (status == GD_OK)
+    gd_log(GD_LOG_WARNING,
+           "run directory %s was removed or moved away while this run worked there: it was made again for its next "
+           "checkpoints; older ones, metrics and logs are not there",
+           directory);
+  else
+    gd_error_clear();
   return GD_OK;
 }
 
