@@ -1,6 +1,8 @@
 /* launcher.c - datagrams between the ranks of a job and the program that started it. */
 #include "comm/launcher.h"
 
+#include <errno.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +10,10 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+#include "comm/machine.h"
+
+static atomic_bool gone;
 
 /* In the abstract namespace: the path begins with a zero byte. */
 static socklen_t address_of(const char *mark, struct sockaddr_un *out) {
@@ -17,12 +23,25 @@ static socklen_t address_of(const char *mark, struct sockaddr_un *out) {
   return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
 }
 
+/* False: the system does not tell. */
+static bool name_place(char out[80]) {
+  gd_machine_place place;
+  gd_machine_find_place(&place);
+  snprintf(out, 80, "%s-%llx", place.boot, (unsigned long long)place.network);
+  return place.boot[0] && place.network;
+}
+
 int gd_launcher_listen(const char *mark) {
   struct sockaddr_un address;
+  char place[80];
+  (void)unsetenv(GD_LAUNCH_PLACE);
   socklen_t bytes = address_of(mark, &address);
   int on = 1, s = bytes ? socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0) : -1;
   if (s < 0) return -1;
-  if (setsockopt(s, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) == 0 && bind(s, (struct sockaddr *)&address, bytes) == 0) return s;
+  if (setsockopt(s, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) == 0 && bind(s, (struct sockaddr *)&address, bytes) == 0) {
+    if (name_place(place)) (void)setenv(GD_LAUNCH_PLACE, place, 1);
+    return s;
+  }
   close(s);
   return -1;
 }
@@ -52,12 +71,25 @@ bool gd_launcher_hear(int socket, gd_sign *out) {
   }
 }
 
-void gd_launcher_tell(const gd_sign *sign) {
+/* Where the launcher listened from its first moment until its end. */
+static bool is_here(void) {
+  const char *there = getenv(GD_LAUNCH_PLACE);
+  char here[80];
+  return there && name_place(here) && strcmp(there, here) == 0;
+}
+
+bool gd_launcher_tell(const gd_sign *sign) {
   const char *mark = getenv(GD_LAUNCH_MARK);
   struct sockaddr_un address;
   socklen_t bytes = mark ? address_of(mark, &address) : 0;
   int s = bytes ? socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0) : -1;
-  if (s < 0) return;
-  (void)sendto(s, sign, sizeof *sign, MSG_NOSIGNAL, (struct sockaddr *)&address, bytes);
+  if (s < 0) return false;
+  ssize_t sent = sendto(s, sign, sizeof *sign, MSG_NOSIGNAL, (struct sockaddr *)&address, bytes);
+  bool refused = sent < 0 && errno == ECONNREFUSED;
   close(s);
+  return refused && is_here() && !atomic_exchange(&gone, true);
+}
+
+bool gd_launcher_is_gone(void) {
+  return atomic_load(&gone);
 }

@@ -2,8 +2,10 @@
 #include "comm/machine.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -58,6 +60,19 @@ void gd_machine_folder(char *out, size_t bytes) {
   out[length > 0 ? length : 0] = 0;
   char *slash = strrchr(out, '/');
   if (slash) slash[1] = 0;
+}
+
+void gd_machine_find_place(gd_machine_place *out) {
+  memset(out, 0, sizeof *out);
+  if (gethostname(out->host, sizeof out->host - 1) != 0) snprintf(out->host, sizeof out->host, "unknown");
+  FILE *file = fopen("/proc/sys/kernel/random/boot_id", "r");
+  if (file) {
+    if (!fgets(out->boot, sizeof out->boot, file)) out->boot[0] = 0;
+    fclose(file);
+  }
+  out->boot[strcspn(out->boot, "\n")] = 0;
+  struct stat about;
+  if (stat("/proc/self/ns/net", &about) == 0) out->network = about.st_ino;
 }
 
 double gd_machine_seconds(void) {

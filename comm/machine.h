@@ -26,6 +26,14 @@ bool gd_machine_runs(const char *instructions);
 /* The folder of this program's file, with a slash at the end; "" where it cannot be told. */
 void gd_machine_folder(char *out, size_t bytes);
 
+/* Where this process lives: two with the same place share loopback, names of sockets and devices. Host names alone may lie. */
+typedef struct gd_machine_place {
+  char host[64];
+  char boot[40];    /* "": the system does not tell */
+  uint64_t network; /* 0: the system does not tell */
+} gd_machine_place;
+void gd_machine_find_place(gd_machine_place *out);
+
 /* A clock that nobody sets: for durations and deadlines. */
 double gd_machine_seconds(void);
 int64_t gd_machine_now_ms(void);

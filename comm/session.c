@@ -4,8 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "comm/collectives_mpi.h"
 #include "comm/machine.h"
@@ -46,33 +44,14 @@ void gd_session_environment(gd_launch_environment *out) {
   if (out->local_ranks < 1) out->local_ranks = 1;
 }
 
-/* Where this process lives: two ranks with the same place share loopback and devices. Host names alone may lie. */
-typedef struct place {
-  char host[64];
-  char boot[40];
-  uint64_t network;
-} place;
-
-static void find_place(place *out) {
-  memset(out, 0, sizeof *out);
-  if (gethostname(out->host, sizeof out->host - 1) != 0) snprintf(out->host, sizeof out->host, "unknown");
-  FILE *file = fopen("/proc/sys/kernel/random/boot_id", "r");
-  if (file) {
-    if (!fgets(out->boot, sizeof out->boot, file)) out->boot[0] = 0;
-    fclose(file);
-  }
-  struct stat about;
-  if (stat("/proc/self/ns/net", &about) == 0) out->network = about.st_ino;
-}
-
 /* A place and the cores of it that a rank may use. */
 typedef struct seat {
-  place place;
+  gd_machine_place place;
   cpu_set_t cores;
 } seat;
 
 /* Tells ranks that share my place and my cores, and the host names for reports. */
-static gd_status find_neighbours(gd_session *session, const place *mine, bool *one_host) {
+static gd_status find_neighbours(gd_session *session, const gd_machine_place *mine, bool *one_host) {
   seat *all = calloc((size_t)session->ranks, sizeof *all), me = {.place = *mine};
   if (!all) return gd_fail(GD_NO_MEMORY, "out of memory for %d ranks", session->ranks);
   gd_machine_affinity(&me.cores);
@@ -112,8 +91,8 @@ static gd_status start_mpi(gd_session *session, const gd_launch_environment *env
 }
 
 static gd_status open_parts(gd_session *session, const gd_launch_environment *environment) {
-  place mine;
-  find_place(&mine);
+  gd_machine_place mine;
+  gd_machine_find_place(&mine);
   memcpy(session->host, mine.host, sizeof session->host);
   gd_error_set_place(session->rank, session->host);
   if (session->ranks > 1) {

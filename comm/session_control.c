@@ -196,7 +196,8 @@ static void hear(gd_session *session, const struct pollfd *entries, int32_t n) {
 static void tell_launcher(const gd_session *session, const gd_beat *beat, int32_t watchdog_ms) {
   gd_sign sign = {.rank = session->rank, .watchdog_ms = watchdog_ms, .step = beat->step};
   snprintf(sign.phase, sizeof sign.phase, "%.*s", (int)sizeof sign.phase - 1, beat->phase);
-  gd_launcher_tell(&sign);
+  if (gd_launcher_tell(&sign))
+    gd_log(GD_LOG_WARNING, "gptdist-run, which started this job, is gone: this is taken for its request to stop");
 }
 
 static void send_beats(gd_session *session) {
@@ -416,7 +417,7 @@ void gd_session_control_close(gd_session *session) {
   wake_thread(session);
   pthread_join(session->thread, NULL);
   if (session->rank == 0) gd_session_tell_warnings(session, true);
-  gd_launcher_tell(&(gd_sign){.rank = session->rank}); /* goodbye */
+  (void)gd_launcher_tell(&(gd_sign){.rank = session->rank}); /* goodbye */
   if (session->rank != 0) close(session->sockets[0]);
   if (session->reserved >= 0) close(session->reserved);
   gd_session_trace(NULL);

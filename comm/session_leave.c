@@ -21,7 +21,7 @@ static atomic_flag leaving = ATOMIC_FLAG_INIT;
 
 bool gd_session_begin_to_leave(void) {
   if (atomic_flag_test_and_set(&leaving)) return false;
-  gd_launcher_tell(&(gd_sign){.leaves = 1}); /* it is not to be missed */
+  (void)gd_launcher_tell(&(gd_sign){.leaves = 1}); /* it is not to be missed */
   return true;
 }
 

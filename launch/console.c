@@ -2,6 +2,7 @@
 #include "launch/console.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,7 +55,15 @@ static void sink(void *context, gd_log_level level, const char *line) {
   pthread_mutex_unlock(&console.lock);
 }
 
+/* Else the next file that is opened takes the number of one that was closed (2>&-), and log lines go into it. */
+static void open_standard_files(void) {
+  int file;
+  while ((file = open("/dev/null", O_RDWR)) >= 0 && file <= STDERR_FILENO) continue;
+  if (file >= 0) close(file);
+}
+
 void gd_console_open(const char *program, int rank) {
+  open_standard_files();
   const char *debug = getenv("GPTDIST_DEBUG");
   pthread_mutex_lock(&console.lock);
   console.program = program;

@@ -42,6 +42,7 @@ typedef struct train {
   gd_config_origins origins;
   gd_dataset *data, *validation;
   gd_lockfile *lock; /* rank 0 */
+  bool told;         /* a removed directory could not be made again, and that was said */
   bool ours;         /* rank 0 holds the run directory: any rank may have to write exit.json there */
   gd_run run;
   double start; /* gd_machine_seconds() */
@@ -249,10 +250,45 @@ static gd_status check_faults(const train *t) {
   return status;
 }
 
+/* Rank 0, each step: a run directory that was removed under the run is made again, so that the work goes on; one in which
+ * another run began meanwhile is no longer this one's. */
+static gd_status keep_directory(train *t) {
+  gd_lockfile_state state = t->lock ? gd_lockfile_look(t->lock) : GD_LOCKFILE_HELD;
+  if (state == GD_LOCKFILE_HELD) return GD_OK;
+  const char *directory = t->spec.run.directory;
+  t->ours = false;
+  if (state == GD_LOCKFILE_REPLACED)
+    return gd_fail_user(GD_USAGE,
+                        "run directory %s was removed or moved away while this run worked there, and another run has begun in "
+                        "its place: this one stops and leaves it alone",
+                        directory);
+  gd_lockfile *old = t->lock;
+  t->lock = 0;
+  gd_status status = open_directory(t);
+  t->ours = t->lock != 0;
+  if (t->ours)
+    gd_lockfile_release(old);
+  else
+    t->lock = old; /* the next step tries again */
+  if (status == GD_OK) status = write_config(t);
+  if (status != GD_OK && !t->told)
+    gd_log_fault(GD_LOG_WARNING, "run directory %s was removed while this run worked there: %s", directory, gd_error_text());
+  t->told = status != GD_OK;
+  if (status == GD_OK)
+    gd_log(GD_LOG_WARNING,
+           "run directory %s was removed or moved away while this run worked there: it was made again for its next "
+           "checkpoints; older ones, metrics and logs are not there",
+           directory);
+  else
+    gd_error_clear();
+  return GD_OK;
+}
+
 static gd_status loop(train *t, gd_train_report *report) {
   gd_run_event event;
   do {
     GD_TRY(gd_run_next(&t->run, &event));
+    GD_TRY(keep_directory(t));
     if (event.kind == GD_EVENT_STEP) gd_signals_set_saved(false);
     if (event.kind == GD_EVENT_SAVED) gd_signals_set_saved(event.step == t->run.state.step);
     if (report) gd_session_storage(t->session, "report", event.step);
@@ -349,6 +385,7 @@ int main(int argc, char **argv) {
   if (status == GD_OK) status = read_faults(&t);
   if (status != GD_OK || done) return gd_console_leave(status, false);
   status = gd_signals_install();
+  if (status == GD_OK) status = gd_signals_install_losses();
   if (status == GD_OK) status = gd_session_open(&t.session);
   if (status != GD_OK) return gd_console_leave(status, true);
   gd_console_connect(t.session);

@@ -215,9 +215,10 @@ gd_status gd_run_line_build(const gd_run_request *request, gd_run_line *out) {
   if (request->network && !slurm && !request->hosts)
     return gd_fail_user(GD_USAGE,
                         "--network: for a job on several hosts (--hosts, or a SLURM job); here ranks use shared memory");
+  out->one_host = !slurm && !request->hosts;
   int64_t cores = gd_machine_cores();
   /* On other hosts and in an allocation the slots are counted there. */
-  out->oversubscribed = !slurm && !request->hosts && out->ranks > cores;
+  out->oversubscribed = out->one_host && out->ranks > cores;
   if (slurm && srun_speaks_pmix()) {
     GD_TRY(add_srun(request, out));
   } else {

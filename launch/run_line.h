@@ -21,6 +21,7 @@ typedef struct gd_run_request {
 typedef struct gd_run_line {
   int64_t ranks;
   bool srun;
+  bool one_host;       /* mpirun here starts them all, as its children */
   bool oversubscribed; /* more ranks than cores here */
   int words;
   char *word[GD_RUN_WORDS + 1]; /* NULL at the end; in text or in the request */

@@ -5,6 +5,7 @@
 #define GD_LAUNCH_RUN_WATCH_H
 
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "comm/launcher.h"
 
@@ -14,9 +15,10 @@ typedef struct gd_run_watch {
   int socket;       /* -1: nothing is watched */
   int64_t heard_ms; /* when the last sign came, or since when this process looks again */
   int64_t looked_ms;
-  bool heard;      /* any sign at all: every rank is past MPI_Init, and hears a request to stop */
-  int64_t left_ms; /* since when a rank leaves because the job cannot go on; 0: none does */
-  gd_sign last;    /* watchdog_ms 0: none yet, or no more */
+  bool heard;       /* any sign at all: every rank is past MPI_Init, and hears a request to stop */
+  int64_t empty_ms; /* since when there is no rank here; 0: there is one, or nobody looked */
+  int64_t left_ms;  /* since when a rank leaves because the job cannot go on; 0: none does */
+  gd_sign last;     /* watchdog_ms 0: none yet, or no more */
 } gd_run_watch;
 
 /* Before the job starts. A fault leaves it unwatched. */
@@ -27,5 +29,8 @@ void gd_run_watch_close(gd_run_watch *watch);
 bool gd_run_watch_is_silent(gd_run_watch *watch, int64_t now_ms, char *text, size_t bytes);
 /* Asked after that: ranks have left 20 s ago, and what started them has not ended: it waits for a host that it cannot reach. */
 bool gd_run_watch_is_over(const gd_run_watch *watch, int64_t now_ms);
+/* The same, where `starter` starts all ranks as its own children: it has had none for 30 s, and has not ended. mpirun waits for
+ * ever for ranks that were killed while they connected to it. */
+bool gd_run_watch_is_empty(gd_run_watch *watch, pid_t starter, int64_t now_ms);
 
 #endif

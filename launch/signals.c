@@ -8,6 +8,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "comm/launcher.h"
+
 enum { ONE_REQUEST_MS = 5000, SIGNALS = 65 };
 
 static atomic_int first_signal;
@@ -29,21 +31,40 @@ static void handle(int number) {
   if (gd_signals_again(number)) _exit(atomic_load(&is_saved) ? GD_REQUEUE : 128 + number);
 }
 
+static void handle_loss(int number) {
+  int none = 0;
+  atomic_compare_exchange_strong(&first_signal, &none, number);
+}
+
+static gd_status install(int number, void (*handler)(int)) {
+  struct sigaction action;
+  memset(&action, 0, sizeof action);
+  action.sa_handler = handler;
+  action.sa_flags = SA_RESTART;
+  sigemptyset(&action.sa_mask);
+  if (sigaction(number, &action, 0) != 0) return gd_fail(GD_IO, "sigaction(%d): %s", number, strerror(errno));
+  return GD_OK;
+}
+
 gd_status gd_signals_install(void) {
   static const int numbers[] = {SIGINT, SIGTERM, SIGUSR1};
+  for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) GD_TRY(install(numbers[i], handle));
+  return GD_OK;
+}
+
+gd_status gd_signals_install_losses(void) {
+  static const int numbers[] = {SIGHUP, SIGPIPE};
   for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
-    struct sigaction action;
-    memset(&action, 0, sizeof action);
-    action.sa_handler = handle;
-    action.sa_flags = SA_RESTART;
-    sigemptyset(&action.sa_mask);
-    if (sigaction(numbers[i], &action, 0) != 0) return gd_fail(GD_IO, "sigaction(%d): %s", numbers[i], strerror(errno));
+    struct sigaction before;
+    if (sigaction(numbers[i], 0, &before) == 0 && before.sa_handler == SIG_IGN) continue;
+    GD_TRY(install(numbers[i], handle_loss));
   }
   return GD_OK;
 }
 
 int gd_signals_pending(void) {
-  return atomic_load(&first_signal);
+  int number = atomic_load(&first_signal);
+  return number == 0 && gd_launcher_is_gone() ? SIGUSR1 : number;
 }
 
 void gd_signals_forget(void) {

@@ -13,10 +13,15 @@
 /* Installs the handlers; system calls under way are restarted. GD_IO. Local. */
 GD_CHECKED gd_status gd_signals_install(void);
 
+/* Also for those who have work to save: a terminal that is closed (HUP), or a reader of the output that has gone (PIPE), is the
+ * same request, however often. Not where it is ignored, as by nohup. GD_IO. Local. */
+GD_CHECKED gd_status gd_signals_install_losses(void);
+
 /* Notes that INT, TERM or USR1 came. True: it came before, 5 s ago or earlier. Async-signal-safe. */
 bool gd_signals_again(int number);
 
-/* The number of the first signal that came, or 0. Safe from any thread. */
+/* The number of the first signal that came, or 0. Where none did and gptdist-run is gone: USR1, which it would have sent. Safe
+ * from any thread. */
 int gd_signals_pending(void);
 
 /* As if none had come: the request was met, and the program goes on (a talk goes on behind an answer). */

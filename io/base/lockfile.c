@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "io/base/files.h"
@@ -13,6 +14,7 @@
 
 struct gd_lockfile {
   int file;
+  char path[GD_PATH_BYTES], text[128]; /* what the file says of its holder */
 };
 
 /* An open-file-description lock (fcntl): held by this descriptor alone, also where another part of the process opens the file,
@@ -32,7 +34,7 @@ static gd_status fail_held(int file, const char *path, const char *folder) {
 }
 
 gd_status gd_lockfile_take(const char *folder, gd_lockfile **out) {
-  char path[GD_PATH_BYTES], host[64] = "", text[128];
+  char path[GD_PATH_BYTES], host[64] = "";
   *out = NULL;
   GD_TRY(gd_path_join(path, sizeof path, folder, "lock"));
   int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
@@ -45,11 +47,11 @@ gd_status gd_lockfile_take(const char *folder, gd_lockfile **out) {
     return status;
   }
   gethostname(host, sizeof host - 1);
-  int length = snprintf(text, sizeof text, "process %ld on %s\n", (long)getpid(), host);
-  gd_lockfile *lock = malloc(sizeof *lock);
+  gd_lockfile *lock = calloc(1, sizeof *lock);
+  int length = lock ? snprintf(lock->text, sizeof lock->text, "process %ld on %s\n", (long)getpid(), host) : 0;
   if (!lock)
     status = gd_fail(GD_NO_MEMORY, "no memory for a lock");
-  else if (ftruncate(file, 0) || pwrite(file, text, (size_t)length, 0) != length)
+  else if (ftruncate(file, 0) || pwrite(file, lock->text, (size_t)length, 0) != length)
     status = gd_fail(GD_IO, "cannot write the lock %s: %s", path, strerror(errno));
   if (status != GD_OK) {
     close(file);
@@ -57,8 +59,22 @@ gd_status gd_lockfile_take(const char *folder, gd_lockfile **out) {
     return status;
   }
   lock->file = file;
+  memcpy(lock->path, path, sizeof lock->path);
   *out = lock;
   return GD_OK;
+}
+
+gd_lockfile_state gd_lockfile_look(const gd_lockfile *lock) {
+  struct stat mine, there;
+  if (stat(lock->path, &there) != 0) return errno == ENOENT || errno == ENOTDIR ? GD_LOCKFILE_REMOVED : GD_LOCKFILE_HELD;
+  if (fstat(lock->file, &mine) != 0 || (mine.st_dev == there.st_dev && mine.st_ino == there.st_ino)) return GD_LOCKFILE_HELD;
+  /* Some file systems number a file anew: whose it is, it says itself. */
+  char text[sizeof lock->text] = "";
+  int file = open(lock->path, O_RDONLY | O_CLOEXEC);
+  if (file < 0) return errno == ENOENT ? GD_LOCKFILE_REMOVED : GD_LOCKFILE_HELD;
+  ssize_t got = pread(file, text, sizeof text - 1, 0);
+  close(file);
+  return got < 0 || strcmp(text, lock->text) == 0 ? GD_LOCKFILE_HELD : GD_LOCKFILE_REPLACED;
 }
 
 /* The file stays: to remove it would let two others lock two different files of that name. */

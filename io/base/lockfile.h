@@ -9,6 +9,12 @@ typedef struct gd_lockfile gd_lockfile;
 
 /* GD_IO naming process and host where another process holds the lock, or where the file cannot be made. */
 GD_CHECKED gd_status gd_lockfile_take(const char *folder, gd_lockfile **out);
+
+/* Whether FOLDER/lock is still the file that was locked: a folder that is removed or moved away under its holder is free for
+ * others. Two looks at files; held where the system does not tell. */
+typedef enum gd_lockfile_state { GD_LOCKFILE_HELD, GD_LOCKFILE_REMOVED, GD_LOCKFILE_REPLACED } gd_lockfile_state;
+gd_lockfile_state gd_lockfile_look(const gd_lockfile *lock);
+
 void gd_lockfile_release(gd_lockfile *lock);
 
 #endif

@@ -5,6 +5,7 @@
 #   TRIALS=50 RANKS=4 SIDE_BY_SIDE=4 tests/fault/test_hangs.sh BUILD   the long form: each of them 50 times
 . "$(dirname "${BASH_SOURCE[0]}")/../numerics/lib.sh"
 trials=${TRIALS:-1} ranks=${RANKS:-2} side_by_side=${SIDE_BY_SIDE:-6}
+phases=${PHASES:-start load forward backward validation save} # some of them, for a slice of the long form
 hangs=$build/tests/hangs/gptdist-train
 [ -x "$hangs" ] || { echo "skipped: no $hangs"; exit 77; }
 host=$(hostname)
@@ -62,7 +63,7 @@ trial() {
 number=0
 for ((round = 0; round < trials; round++)); do
   for signal in STOP KILL; do
-    for phase in start load forward backward validation save; do
+    for phase in $phases; do
       for ((rank = 0; rank < ranks; rank++)); do
         number=$((number + 1))
         trial trial-$number $signal $phase $rank &

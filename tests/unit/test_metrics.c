@@ -508,6 +508,23 @@ static void test_a_held_lock_is_refused_with_process_and_host_and_a_left_one_is_
   assert_int_equal(gd_lockfile_take(folder, &second), GD_IO); /* twice in one process, too */
   gd_lockfile_release(lock);
   assert_int_equal(gd_lockfile_take(folder, &second), GD_OK);
+  char path[600], away[600], text[128] = "";
+  snprintf(path, sizeof path, "%s/lock", folder);
+  snprintf(away, sizeof away, "%s/away", folder);
+  assert_int_equal(gd_lockfile_look(second), GD_LOCKFILE_HELD);
+  assert_int_equal(rename(path, away), 0);
+  assert_int_equal(gd_lockfile_look(second), GD_LOCKFILE_REMOVED);
+  FILE *file = fopen(away, "r"), *copy = fopen(path, "w");
+  assert_true(file && copy && fgets(text, sizeof text, file));
+  fputs(text, copy);
+  fclose(file);
+  fclose(copy);
+  assert_int_equal(gd_lockfile_look(second), GD_LOCKFILE_HELD); /* the same file, numbered anew */
+  copy = fopen(path, "w");
+  assert_non_null(copy);
+  fputs("process 1 on elsewhere\n", copy);
+  fclose(copy);
+  assert_int_equal(gd_lockfile_look(second), GD_LOCKFILE_REPLACED);
   gd_lockfile_release(second);
 }
 

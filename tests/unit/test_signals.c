@@ -137,6 +137,34 @@ static void a_system_call_under_way_goes_on(void **state) {
   for (int i = 0; i < 3; i++) assert_int_equal(code_of(read_through, numbers[i], 0), LIVED);
 }
 
+static void losses(int first, int second) {
+  if (gd_signals_install_losses() != GD_OK) _exit(1);
+  raise(first);
+  if (gd_signals_pending() != first) _exit(2);
+  wait_long();
+  raise(first); /* each line that nobody reads sends another one */
+  if (second) raise(second);
+}
+
+static void a_lost_terminal_or_reader_is_one_request(void **state) {
+  (void)state;
+  assert_int_equal(code_of(losses, SIGHUP, 0), LIVED);
+  assert_int_equal(code_of(losses, SIGPIPE, SIGTERM), LIVED);
+}
+
+static void ignored_before(int first, int second) {
+  (void)second;
+  signal(first, SIG_IGN);
+  if (gd_signals_install_losses() != GD_OK) _exit(1);
+  raise(first);
+  if (gd_signals_pending() != 0) _exit(2);
+}
+
+static void under_nohup_there_is_no_request(void **state) {
+  (void)state;
+  assert_int_equal(code_of(ignored_before, SIGHUP, 0), LIVED);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(the_first_signal_only_asks),
@@ -147,6 +175,8 @@ int main(void) {
       cmocka_unit_test(after_a_save_it_asks_for_another_start),
       cmocka_unit_test(a_step_after_the_save_is_work_unsaved),
       cmocka_unit_test(a_system_call_under_way_goes_on),
+      cmocka_unit_test(a_lost_terminal_or_reader_is_one_request),
+      cmocka_unit_test(under_nohup_there_is_no_request),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
