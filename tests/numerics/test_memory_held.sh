@@ -42,5 +42,8 @@ fi
 rm -rf "$work/base" "$work/folder"
 holds whole 0 1 model.width=384 model.layers=1 model.heads=6 model.head_size=64 run.steps=1
 holds whole 0 1 model.width=384 model.layers=1 model.heads=6 model.head_size=64 run.steps=2 checkpoint.interval_steps=0
+"$bin/gptdist-train" --config "$work/gpt2.yaml" --set "run.device=$device" --dry-run > "$work/plan.out" 2> "$work/plan.err"
+check "a plan says so" awk '/^  total / { total = $2 } /host memory for a save/ { save = $6 } /a process on the CPU holds about/ { steps = $8; saves = $10 }
+  END { exit !(total > 0 && save > 0 && sqrt((steps - total - 64)^2) < 0.15 && sqrt((saves - steps - save)^2) < 0.15) }' "$work/plan.out"
 check "it was resumed" grep -q 'resumed at step 1 of 2' "$work/whole.out"
 finish
