@@ -11,8 +11,16 @@
 
 static const char library_name[] = "libgptdist-cuda.so";
 
-/* Next to the programs, in ../lib of an installed tree, in the build folder, then where the loader looks. */
-static void *open_library(char *why, size_t why_bytes) {
+/* Without NVIDIA's driver there is no GPU, and the library would bring cuBLASLt along, 160 MB of a process that never uses it.
+ * It stays open: CUDA opens it again. Tests on a fake runtime have none. */
+static bool has_driver(void) {
+  const char *fake = getenv("GPTDIST_TEST_WITHOUT_DRIVER");
+  return (fake && strcmp(fake, "1") == 0) || dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL) != NULL;
+}
+
+/* Next to the programs, in ../lib of an installed tree, in the build folder, then where the loader looks. `asked`: by
+ * run.device: cuda, which is to be told what CUDA says. */
+static void *open_library(bool asked, char *why, size_t why_bytes) {
   static const char *const places[] = {"../lib/", "", "../"};
   char program[4096], path[sizeof program + 64];
   gd_machine_folder(program, sizeof program);
@@ -20,6 +28,10 @@ static void *open_library(char *why, size_t why_bytes) {
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
       snprintf(path, sizeof path, "%s%s%s", program, places[i], library_name);
       if (access(path, R_OK) != 0) continue;
+      if (!asked && !has_driver()) {
+        snprintf(why, why_bytes, "no NVIDIA driver (libcuda.so.1) here");
+        return NULL;
+      }
       void *library = dlopen(path, RTLD_NOW | RTLD_GLOBAL);
       if (!library) snprintf(why, why_bytes, "%s", dlerror());
       return library;
@@ -61,7 +73,7 @@ static sharing asked_to_share(void) {
 /* Loads the library and asks for the GPU, of which nothing is taken yet. */
 static void find_gpu(gd_session *session, bool asked, answer *mine) {
   char *why = mine->why;
-  session->cuda_library = open_library(why, sizeof mine->why);
+  session->cuda_library = open_library(asked, why, sizeof mine->why);
   if (!session->cuda_library) {
     if (!why[0]) snprintf(why, sizeof mine->why, "%s does not open", library_name);
     return;

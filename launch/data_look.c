@@ -242,6 +242,7 @@ gd_status gd_data_at(int argc, char **argv) {
   static gd_command_line line;
   static gd_spec spec;
   static gd_config_origins origins;
+  const gd_resume resume = {GD_RESUME_AUTO, "auto"}; /* as the same run file trains */
   int64_t step = -1, ranks = 1, rank = 0;
   bool done = false;
   const gd_option table[] = {
@@ -257,13 +258,13 @@ gd_status gd_data_at(int argc, char **argv) {
                               .takes_config = true};
   GD_TRY(gd_options_parse(&program, argc, argv, &line, &done));
   if (done) return GD_OK;
-  GD_TRY(gd_train_spec_load(&line, &spec, &origins));
+  GD_TRY(gd_train_spec_load(&line, &resume, &spec, &origins));
   if (step < 0) return gd_fail_user(GD_USAGE, "at needs --step S");
   if (rank >= ranks)
     return gd_fail_user(GD_USAGE, "--rank: found %lld, expected 0 to %lld", (long long)rank, (long long)ranks - 1);
   gd_dataset *dataset = 0;
   gd_mesh mesh = {0};
-  gd_status status = gd_train_spec_open_data(&spec, &origins, true, &dataset);
+  gd_status status = gd_train_spec_open_data(&spec, &resume, &origins, true, &dataset);
   if (status == GD_OK) status = gd_train_spec_resolve(&spec, &origins, (int32_t)ranks);
   if (status == GD_OK)
     status = gd_mesh_init(&mesh, (int32_t)ranks, spec.parallel.tensor, spec.parallel.pipeline, spec.parallel.context);

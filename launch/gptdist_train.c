@@ -30,7 +30,8 @@ typedef struct digests {
 
 typedef struct train {
   gd_command_line line;
-  const char *resume;
+  const char *resume_text;
+  gd_resume resume;
   gd_option_texts allow, inject;
   char allow_change[2048]; /* all of them, with commas between */
   int64_t max_time_s;
@@ -63,7 +64,7 @@ static const char *reason_of(const train *t, gd_status status) {
 static gd_status load_spec(train *t) {
   gd_spec *spec = &t->spec;
   GD_TRY(gd_config_check_allowed(t->allow_change));
-  GD_TRY(gd_train_spec_load(&t->line, spec, &t->origins));
+  GD_TRY(gd_train_spec_load(&t->line, &t->resume, spec, &t->origins));
   if (t->max_time_s > 0) spec->run.max_time_s = t->max_time_s;
   if (!spec->run.directory[0])
     return gd_fail_user(GD_USAGE, "run.directory: not set; say where the run keeps its files (--set run.directory=runs/first)");
@@ -76,7 +77,7 @@ static gd_status load_spec(train *t) {
 static gd_status open_data(train *t) {
   gd_spec *spec = &t->spec;
   bool first = gd_session_rank(t->session) == 0;
-  GD_TRY(gd_train_spec_open_data(spec, &t->origins, first, &t->data));
+  GD_TRY(gd_train_spec_open_data(spec, &t->resume, &t->origins, first, &t->data));
   GD_TRY(gd_dataset_open_validation(&spec->data, gd_dataset_length(t->data), spec->finetune.pack, &t->validation));
   return first ? gd_tokenizer_check(gd_dataset_tokenizer_folder(t->data), gd_dataset_tokenizer_digest(t->data)) : GD_OK;
 }
@@ -179,7 +180,7 @@ static gd_status write_config(const train *t) {
 static gd_status print_plan(train *t) {
   int32_t ranks = t->plan_ranks ? (int32_t)t->plan_ranks : gd_session_ranks(t->session);
   GD_TRY(gd_config_check_allowed(t->allow_change));
-  GD_TRY(gd_train_spec_plan(&t->line, ranks, &t->spec, &t->origins));
+  GD_TRY(gd_train_spec_plan(&t->line, &t->resume, ranks, &t->spec, &t->origins));
   if (!t->spec.run.threads) t->spec.run.threads = gd_session_threads(t->session);
   return gd_train_report_plan(&t->spec, ranks, t->line.json);
 }
@@ -305,10 +306,8 @@ static double peak_of_rank(const train *t) {
 }
 
 static gd_status train_run(train *t) {
-  gd_run_options options = {.stop_requested = stop_requested, .stop_context = t};
+  gd_run_options options = {.resume = t->resume, .stop_requested = stop_requested, .stop_context = t};
   gd_train_report *report = 0;
-  options.resume = !strcmp(t->resume, "auto") ? GD_RESUME_AUTO : !strcmp(t->resume, "none") ? GD_RESUME_NONE : GD_RESUME_FROM;
-  options.resume_from = t->resume;
   options.allowed_changes = t->allow_change;
   GD_TRY(gd_session_open_device(t->session, &t->spec, &t->device));
   bool invariant = t->spec.numerics == GD_NUMERICS_INVARIANT;
@@ -326,6 +325,11 @@ static gd_status train_run(train *t) {
 static void exit_hook(void *context, gd_status code, const char *text) {
   const train *t = context;
   if (t->ours) gd_exit_file_end(t->spec.run.directory, (int)code, text);
+}
+
+static gd_resume read_resume(const char *text) {
+  gd_resume_kind kind = !strcmp(text, "auto") ? GD_RESUME_AUTO : !strcmp(text, "none") ? GD_RESUME_NONE : GD_RESUME_FROM;
+  return (gd_resume){kind, text};
 }
 
 static gd_status join_allowed(train *t) {
@@ -351,10 +355,10 @@ static void close_all(train *t) {
 
 int main(int argc, char **argv) {
   static train t; /* large: the spec and all origins */
-  t.resume = "auto";
+  t.resume_text = "auto";
   t.start = gd_machine_seconds();
   const gd_option options[] = {
-      {"--resume", GD_OPTION_TEXT, &t.resume, "auto|none|DIR",
+      {"--resume", GD_OPTION_TEXT, &t.resume_text, "auto|none|DIR",
        "auto: go on from the newest checkpoint of run.directory; DIR: also RUN@best, RUN@last, RUN@STEP", 0, 0},
       {"--allow-change", GD_OPTION_TEXTS, &t.allow, "KEY[,KEY]", "resume though these keys differ, and numbers with them", 0,
        0},
@@ -381,6 +385,7 @@ int main(int argc, char **argv) {
   gd_session_environment(&environment);
   gd_console_open("gptdist-train", environment.rank);
   gd_status status = gd_options_parse(&program, argc, argv, &t.line, &done);
+  t.resume = read_resume(t.resume_text);
   if (status == GD_OK) status = join_allowed(&t);
   if (status == GD_OK) status = read_faults(&t);
   if (status != GD_OK || done) return gd_console_leave(status, false);

@@ -63,6 +63,12 @@ static void print_cost(const gd_layout *layout) {
   }
   printf("  host memory for a save %.1f MiB; a checkpoint on disk %.1f MiB (whole job)\n",
          mib(memory[GD_M_HOST_SNAPSHOT].bytes), mib(cost.checkpoint_bytes));
+  const int64_t process = gd_memory_device_bytes(memory) + GD_PROCESS_BYTES;
+  if (layout->spec.run.device != GD_DEVICE_CUDA)
+    printf(
+        "  a process on the CPU holds about %.1f MiB, %.1f from its first save on: %d for programs and buffers are among "
+        "them\n",
+        mib(process), mib(process + memory[GD_M_HOST_SNAPSHOT].bytes), GD_PROCESS_BYTES >> 20);
   printf("\nstep       %lld tokens, %.4g TFLOP\n", (long long)cost.step_tokens, cost.step_flops / 1e12);
   printf("  rank 0 sends %.1f MiB over the data axis, %.1f MiB over the tensor axis\n", mib(cost.data_traffic_bytes),
          mib(cost.tensor_traffic_bytes));

@@ -21,17 +21,26 @@ static gd_status check_either(const char *epochs, const char *steps, const gd_sp
   return gd_fail_user(GD_USAGE, "%s: found %s, but %s is set too; keep one of them", epochs, value, steps);
 }
 
-gd_status gd_train_spec_load(const gd_command_line *line, gd_spec *spec, gd_config_origins *origins) {
+/* What the weights say of the model: those of the checkpoint to resume from, where there is one, else those of model.init_from,
+ * which a resumed run does without. */
+static gd_status adopt(const gd_resume *resume, gd_spec *spec, gd_config_origins *origins) {
+  gd_weight_source source = {0};
+  gd_spec brought = *spec;
+  GD_TRY(gd_resume_peek(resume, spec->run.directory, &source.checkpoint));
+  const bool resumed = source.checkpoint != NULL;
+  gd_status status = resumed ? GD_OK : gd_weight_source_peek(spec->model.init_from, &source);
+  if (status == GD_OK) status = gd_weight_source_model(&source, &brought);
+  const char *from = resumed ? gd_checkpoint_path(source.checkpoint) : spec->model.init_from;
+  if (status == GD_OK) status = gd_config_adopt_model(&brought.model, from, resumed, spec, origins);
+  gd_weight_source_close(&source);
+  return status;
+}
+
+gd_status gd_train_spec_load(const gd_command_line *line, const gd_resume *resume, gd_spec *spec, gd_config_origins *origins) {
   GD_TRY(gd_options_load(line, true, spec, origins));
   GD_TRY(gd_config_explain(check_either("run.epochs", "run.steps", spec, origins), origins));
   GD_TRY(gd_config_explain(check_either("validation.interval_epochs", "validation.interval_steps", spec, origins), origins));
-  if (!spec->model.init_from[0]) return GD_OK;
-  gd_weight_source source;
-  gd_spec brought = *spec;
-  gd_status status = gd_weight_source_peek(spec->model.init_from, &source);
-  if (status == GD_OK) status = gd_weight_source_model(&source, &brought);
-  gd_weight_source_close(&source);
-  return status == GD_OK ? gd_config_adopt_model(&brought.model, brought.model.init_from, spec, origins) : status;
+  return spec->model.init_from[0] ? adopt(resume, spec, origins) : GD_OK;
 }
 
 /* The resolved run file says steps. */
@@ -112,7 +121,19 @@ static gd_status settle_task(gd_spec *spec, const gd_dataset *data) {
   return GD_OK;
 }
 
-gd_status gd_train_spec_open_data(gd_spec *spec, const gd_config_origins *origins, bool first, gd_dataset **out) {
+/* With model.init_from: the data beside the weights that adopt() took the model from. `classes`: model.classes as it was before
+ * the data said it. */
+static gd_status check_weights(const gd_spec *spec, const gd_resume *resume, int32_t classes, const gd_dataset *data) {
+  gd_checkpoint *checkpoint;
+  GD_TRY(gd_resume_peek(resume, spec->run.directory, &checkpoint));
+  if (!checkpoint) return gd_train_base_check(spec, classes, data);
+  gd_status status = gd_resume_check_data(checkpoint, spec, data, true);
+  gd_checkpoint_close(checkpoint);
+  return status;
+}
+
+gd_status gd_train_spec_open_data(gd_spec *spec, const gd_resume *resume, const gd_config_origins *origins, bool first,
+                                  gd_dataset **out) {
   int32_t length = spec->batch.sequence ? spec->batch.sequence : spec->model.context, classes = spec->model.classes;
   GD_TRY(gd_dataset_open(&spec->data, length, spec->batch.order, spec->run.seed, spec->finetune.pack, out));
   settle_epochs(spec, *out);
@@ -125,7 +146,7 @@ gd_status gd_train_spec_open_data(gd_spec *spec, const gd_config_origins *origin
                                           spec->model.vocabulary, vocabulary),
                              origins);
   if (spec->model.vocabulary < vocabulary) spec->model.vocabulary = vocabulary; /* the weights get rows, or are refused */
-  return first && spec->model.init_from[0] ? gd_config_explain(gd_train_base_check(spec, classes, *out), origins) : GD_OK;
+  return first && spec->model.init_from[0] ? gd_config_explain(check_weights(spec, resume, classes, *out), origins) : GD_OK;
 }
 
 gd_status gd_train_spec_check_validation(const gd_dataset *data, const gd_dataset *validation) {
@@ -163,15 +184,16 @@ gd_status gd_train_spec_resolve(gd_spec *spec, const gd_config_origins *origins,
   return gd_config_explain(resolve(spec, ranks), origins);
 }
 
-gd_status gd_train_spec_plan(const gd_command_line *line, int32_t ranks, gd_spec *spec, gd_config_origins *origins) {
-  GD_TRY(gd_train_spec_load(line, spec, origins));
+gd_status gd_train_spec_plan(const gd_command_line *line, const gd_resume *resume, int32_t ranks, gd_spec *spec,
+                             gd_config_origins *origins) {
+  GD_TRY(gd_train_spec_load(line, resume, spec, origins));
   if (!spec->data.sources && !spec->model.vocabulary)
     return gd_fail_user(GD_USAGE,
                         "model.vocabulary: not set, and there is no data.path or model.init_from to take it from; say how "
                         "many tokens the tokenizer has (--set model.vocabulary=50257)");
   bool known = spec->model.vocabulary > 0;
   gd_dataset *data = 0;
-  gd_status status = spec->data.sources ? gd_train_spec_open_data(spec, origins, true, &data) : GD_OK;
+  gd_status status = spec->data.sources ? gd_train_spec_open_data(spec, resume, origins, true, &data) : GD_OK;
   if (data) {
     gd_dataset_close(data);
     GD_TRY(status);

@@ -7,6 +7,10 @@
 
 #include "shard/layout.h"
 
+/* What a process on the CPU holds besides, at most, where all of this is resident: programs and libraries, MPI, the tokenizer,
+ * what is on its way from and to files (tests/numerics/test_memory_held.sh). */
+enum { GD_PROCESS_BYTES = 64 << 20 };
+
 /* sizeof(gd_verdict), which is the kernels' business. */
 enum { GD_VERDICT_BYTES = 64 };
 

@@ -8,9 +8,6 @@
 
 #include "comm/machine.h"
 #include "io/base/files.h"
-#include "io/checkpoint/folder.h"
-#include "io/checkpoint/name.h"
-#include "io/config/config.h"
 #include "shard/base/log.h"
 #include "shard/cost.h"
 #include "shard/deal.h"
@@ -33,95 +30,17 @@ static void tell(gd_run *run, gd_run_event event) {
 
 /* ---- opening ---- */
 
-/* --resume none in a directory that holds checkpoints, rank 0: they get other names before the new run takes theirs, or is
- * taken for theirs. */
-static gd_status set_older_aside(const gd_run *run) {
-  char folder[GD_PATH_BYTES + 32], path[GD_PATH_BYTES], renamed[GD_PATH_BYTES], name[32];
-  int64_t *steps;
-  int32_t count;
-  snprintf(folder, sizeof folder, "%s/checkpoints", run->spec.run.directory);
-  GD_TRY(gd_checkpoint_list(folder, &steps, &count, 0));
-  if (count)
-    gd_log(GD_LOG_WARNING, "--resume none: starting anew; %d checkpoint%s in %s (newest: step %lld) set aside as step-N.old",
-           count, count == 1 ? "" : "s", folder, (long long)steps[0]);
-  gd_status status = count ? gd_checkpoint_set_hint(folder, "BEST", -1) : GD_OK;
-  for (int32_t i = 0; i < count && status == GD_OK; i++) {
-    gd_checkpoint_step_name(steps[i], name);
-    status = gd_path_join(path, sizeof path, folder, name);
-    if (status == GD_OK) status = gd_checkpoint_set_aside(path, "old", renamed);
-  }
-  free(steps);
-  return status;
-}
-
-/* The checkpoint to resume from, or NULL to start. */
-static gd_status find_checkpoint(gd_run *run, const gd_run_options *options, gd_checkpoint **out) {
-  char folder[GD_PATH_BYTES + 32];
-  *out = 0;
-  bool first = gd_session_rank(run->session) == 0;
-  if (options->resume == GD_RESUME_NONE) return gd_session_agree(run->session, first ? set_older_aside(run) : GD_OK);
-  if (options->resume == GD_RESUME_FROM) {
-    gd_status named = first ? gd_checkpoint_named(options->resume_from, "a checkpoint or a run directory") : GD_OK;
-    GD_TRY(gd_session_agree(run->session, named));
-    GD_TRY(gd_checkpoint_open(run->session, options->resume_from, false, out));
-    return *out ? GD_OK : gd_fail_user(GD_BAD_DATA, "--resume %s: found no checkpoint there", options->resume_from);
-  }
-  snprintf(folder, sizeof folder, "%s/checkpoints", run->spec.run.directory);
-  return gd_checkpoint_open(run->session, folder, true, out);
-}
-
 static gd_status checkpoint_reader(void *context, const gd_tensor *tensors, const gd_owned_box *boxes, int32_t count,
                                    float *const *data) {
   gd_weight_source source = {.checkpoint = context};
   return gd_weight_source_read(&source, tensors, boxes, count, data);
 }
 
-/* Moments would be missing or left over. */
-static gd_status check_same_part(const gd_run *run, const gd_checkpoint *checkpoint) {
-  gd_layout layout;
-  int32_t count;
-  uint32_t kinds;
-  const gd_tensor *saved = gd_checkpoint_tensors(checkpoint, &count, &kinds);
-  GD_TRY(gd_layout_create(&run->spec, &run->mesh, gd_session_rank(run->session), &layout));
-  gd_status status = gd_config_resume_trained(gd_checkpoint_run_spec(checkpoint), saved, count, &run->spec, layout.tensors,
-                                              layout.tensor_count, gd_checkpoint_path(checkpoint));
-  gd_layout_free(&layout);
-  return status;
-}
-
-/* A label is a row of the classifier, and a template what a model has learnt to see. */
-static gd_status check_same_task(const gd_run *run, const gd_checkpoint *checkpoint) {
-  const gd_data_task *then = &gd_checkpoint_manifest(checkpoint)->task, *now = gd_dataset_task(run->data);
-  if (then->kind != now->kind)
-    return gd_fail_user(GD_USAGE,
-                        "data.path: is for %s, expected %s as in %s; choose another run.directory (model.init_from takes "
-                        "the weights alone), or --resume none",
-                        gd_data_task_name(now->kind), gd_data_task_name(then->kind), gd_checkpoint_path(checkpoint));
-  if (gd_data_task_equal(then, now)) return GD_OK;
-  return gd_fail_user(GD_USAGE,
-                      "data.path: has %s than %s; choose another run.directory (model.init_from takes the weights "
-                      "alone), or --resume none",
-                      now->kind == GD_TASK_SFT ? "another template" : "other labels", gd_checkpoint_path(checkpoint));
-}
-
 /* Before any memory is taken: is the checkpoint one of this run? */
 static gd_status check_same_run(const gd_run *run, const gd_checkpoint *checkpoint, const char *allowed) {
-  GD_TRY(check_same_task(run, checkpoint));
-  GD_TRY(gd_config_resume(gd_checkpoint_run_spec(checkpoint), &run->spec, allowed, gd_checkpoint_path(checkpoint)));
-  GD_TRY(check_same_part(run, checkpoint));
-  int64_t step = gd_checkpoint_state(checkpoint)->step;
-  int32_t version = gd_checkpoint_numbers_version(checkpoint);
-  if (version != GD_NUMBERS_VERSION)
-    gd_log(GD_LOG_INFO,
-           "resume: %s has version %d of the numbers, this program version %d (docs/rounding.md): its weights and moments are "
-           "taken as they are, the sums of later steps round otherwise",
-           gd_checkpoint_path(checkpoint), version, GD_NUMBERS_VERSION);
-  if (step > run->spec.run.steps)
-    return gd_fail_user(GD_USAGE,
-                        "run.steps: found %lld, but %s is at step %lld already; raise run.steps, or name an earlier "
-                        "checkpoint with --resume",
-                        (long long)run->spec.run.steps, gd_checkpoint_path(checkpoint), (long long)step);
-  return GD_OK;
+  const int32_t rank = gd_session_rank(run->session);
+  GD_TRY(gd_resume_check_data(checkpoint, &run->spec, run->data, rank == 0));
+  return gd_resume_check_spec(checkpoint, &run->spec, &run->mesh, rank, allowed);
 }
 
 static gd_status resume(gd_run *run, gd_checkpoint *checkpoint) {
@@ -185,7 +104,7 @@ gd_status gd_run_open(gd_session *session, gd_device *device, const gd_spec *spe
   if (spec->log.profile) GD_TRY(gd_session_agree(session, gd_profile_check(device)));
   GD_TRY(gd_mesh_init(&out->mesh, gd_session_ranks(session), spec->parallel.tensor, spec->parallel.pipeline,
                       spec->parallel.context));
-  GD_TRY(find_checkpoint(out, options, &checkpoint));
+  GD_TRY(gd_resume_open(session, &options->resume, spec->run.directory, &checkpoint));
   gd_status status = checkpoint ? check_same_run(out, checkpoint, options->allowed_changes) : GD_OK;
   if (checkpoint) status = gd_session_agree(session, status); /* all ranks find the same: said once, by rank 0 */
   if (status == GD_OK) status = gd_model_open(session, device, spec, &out->mesh, false, 0, &out->model);
@@ -195,7 +114,7 @@ gd_status gd_run_open(gd_session *session, gd_device *device, const gd_spec *spe
     gd_checkpoint_close(checkpoint);
     GD_TRY(status);
     /* A checkpoint of another folder must be saved here even when no step follows. */
-    if (options->resume == GD_RESUME_AUTO) out->saved_step = out->on_disk = out->state.step;
+    if (options->resume.kind == GD_RESUME_AUTO) out->saved_step = out->on_disk = out->state.step;
   } else {
     GD_TRY(status);
     GD_TRY(gd_begin_weights(session, &out->model, gd_dataset_task(data), &out->base));

@@ -7,6 +7,7 @@
 #include "trainer/deadline.h"
 #include "trainer/kernels/profile.h"
 #include "trainer/replicas.h"
+#include "trainer/resume.h"
 #include "trainer/snapshot.h"
 #include "trainer/step.h"
 #include "trainer/validate.h"
@@ -78,11 +79,8 @@ typedef struct gd_run {
   int32_t first_event, event_count;
 } gd_run;
 
-typedef enum gd_resume { GD_RESUME_AUTO, GD_RESUME_NONE, GD_RESUME_FROM } gd_resume;
-
 typedef struct gd_run_options {
   gd_resume resume;
-  const char *resume_from;           /* GD_RESUME_FROM: a checkpoint or run folder */
   const char *allowed_changes;       /* keys with commas between them that may differ from the checkpoint's; NULL: none */
   gd_stop_requested *stop_requested; /* may be NULL */
   void *stop_context;

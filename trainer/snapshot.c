@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "trainer/weights.h"
+
 /* Where a kind of a bucket begins in the snapshot's memory, `before` elements of saved pieces and `trained` of trained ones
  * after the kind's start. */
 static float *place(const gd_snapshot *snapshot, int32_t kind, int64_t before, int64_t trained) {
@@ -108,19 +110,28 @@ gd_status gd_snapshot_take(gd_snapshot *snapshot) {
   return GD_OK;
 }
 
-/* One kind of the state: read into host memory laid out as the state, then copied over. */
-static gd_status restore_kind(gd_optimizer *optimizer, const gd_checkpoint *checkpoint, const gd_owned_box *owned,
-                              int32_t count, gd_checkpoint_kind kind, float *host, gd_checkpoint_box *boxes, float *to) {
-  gd_model *model = optimizer->model;
-  gd_device *device = model->device;
-  size_t bytes = (size_t)model->layout.state_elems * sizeof(float);
-  memset(host, 0, bytes);
-  for (int32_t i = 0; i < count; i++)
-    boxes[i] = (gd_checkpoint_box){owned[i].tensor, kind, owned[i].box,
-                                   host + gd_layout_state(&model->layout, owned[i].bucket, owned[i].offset)};
-  GD_TRY(gd_checkpoint_read(checkpoint, model->layout.tensors, boxes, count));
-  GD_TRY(device->ops->copy(device->compute, to, host, bytes, GD_COPY_HOST_TO_DEVICE));
-  return device->ops->stream_sync(device->compute);
+/* One kind of the state, of a checkpoint. */
+typedef struct state_kind {
+  const gd_checkpoint *checkpoint;
+  const gd_layout *layout;
+  gd_checkpoint_kind kind;
+  float *to; /* [state_elems] on the device, zero where no box is */
+} state_kind;
+
+static gd_status read_state(void *context, const gd_tensor *tensors, const gd_owned_box *boxes, int32_t count,
+                            float *const *data) {
+  const state_kind *state = context;
+  gd_checkpoint_box *wanted = calloc((size_t)count + 1, sizeof *wanted);
+  if (!wanted) return gd_fail(GD_NO_MEMORY, "no memory for %d boxes", count);
+  for (int32_t i = 0; i < count; i++) wanted[i] = (gd_checkpoint_box){boxes[i].tensor, state->kind, boxes[i].box, data[i]};
+  gd_status status = gd_checkpoint_read(state->checkpoint, tensors, wanted, count);
+  free(wanted);
+  return status;
+}
+
+static void *place_state(void *target, const gd_owned_box *box) {
+  const state_kind *state = target;
+  return state->to + gd_layout_state(state->layout, box->bucket, box->offset);
 }
 
 gd_status gd_snapshot_restore(gd_optimizer *optimizer, const gd_checkpoint *checkpoint) {
@@ -128,15 +139,13 @@ gd_status gd_snapshot_restore(gd_optimizer *optimizer, const gd_checkpoint *chec
   float *targets[GD_KINDS] = {optimizer->master, optimizer->first, optimizer->second};
   gd_owned_box *owned;
   int32_t count;
-  GD_TRY(gd_layout_owned(layout, GD_OWN_STATE, &owned, &count));
-  float *host = malloc((size_t)layout->state_elems * sizeof *host);
-  gd_checkpoint_box *boxes = calloc((size_t)count + 1, sizeof *boxes);
   gd_status status = GD_OK;
-  if (!host || !boxes)
-    status = gd_fail(GD_NO_MEMORY, "no host memory for the optimizer's state (%lld values)", (long long)layout->state_elems);
-  for (int32_t kind = 0; kind < GD_KINDS && status == GD_OK; kind++)
-    if (targets[kind])
-      status = restore_kind(optimizer, checkpoint, owned, count, (gd_checkpoint_kind)kind, host, boxes, targets[kind]);
-  free(host), free(boxes), free(owned);
+  GD_TRY(gd_layout_owned(layout, GD_OWN_STATE, &owned, &count));
+  for (int kind = 0; kind < GD_KINDS && status == GD_OK; kind++) {
+    state_kind state = {checkpoint, layout, (gd_checkpoint_kind)kind, targets[kind]};
+    const gd_parts parts = {optimizer->model->device, GD_FLOAT32, layout->tensors, read_state, &state, place_state, &state};
+    if (state.to) status = gd_parts_read(&parts, owned, count);
+  }
+  free(owned);
   return status;
 }

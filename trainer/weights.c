@@ -6,6 +6,8 @@
 
 #include "trainer/weights.h"
 
+enum { PART_BOXES = 256 };
+
 /* FNV-1a: the rng's stream of a tensor comes from its name, so it does not depend on what else the model has. */
 static uint32_t name_hash(const char *name) {
   uint32_t hash = 2166136261u;
@@ -32,46 +34,86 @@ gd_status gd_model_random_weights(void *context, const gd_tensor *tensors, const
   return GD_OK;
 }
 
-/* One bucket at a time, so that the host copy stays small. */
-static gd_status upload(gd_model *model, int32_t bucket, const float *host, void *staging) {
-  gd_device *device = model->device;
-  gd_dtype dtype = model->layout.shape.dtype;
-  size_t elements = (size_t)model->layout.buckets[bucket].elements, bytes = elements * gd_dtype_bytes(dtype);
-  const void *from = host;
-  if (dtype == GD_BFLOAT16) {
-    gd_bfloat16 *rounded = staging;
-    for (size_t i = 0; i < elements; i++) rounded[i] = gd_bfloat16_from_float(host[i]);
-    from = rounded;
+/* Boxes that are read together, dense one after the other in `host`. */
+typedef struct part {
+  gd_owned_box boxes[PART_BOXES];
+  float *data[PART_BOXES];
+  int32_t count;
+  int64_t elements;
+  float *host;
+} part;
+
+/* What is stored takes no more room than what was read, and no place is overwritten before it was read. */
+static void round_in_place(float *host, int64_t elements) {
+  char *stored = (char *)host;
+  for (int64_t i = 0; i < elements; i++) {
+    gd_bfloat16 rounded = gd_bfloat16_from_float(host[i]);
+    memcpy(stored + (size_t)i * sizeof rounded, &rounded, sizeof rounded);
   }
-  GD_TRY(device->ops->copy(device->compute, gd_model_bucket(model, bucket), from, bytes, GD_COPY_HOST_TO_DEVICE));
-  return device->ops->stream_sync(device->compute);
 }
 
-static gd_status read_bucket(gd_model *model, int32_t bucket, const gd_owned_box *boxes, int32_t count,
-                             gd_weights_reader *reader, void *context, float *host, float **data, void *staging) {
-  int32_t first = 0, end;
-  while (first < count && boxes[first].bucket < bucket) first++;
-  for (end = first; end < count && boxes[end].bucket == bucket; end++) data[end - first] = host + boxes[end].offset;
-  memset(host, 0, (size_t)model->layout.buckets[bucket].elements * sizeof *host);
-  GD_TRY(reader(context, model->layout.tensors, boxes + first, end - first, data));
+static gd_status read_part(const gd_parts *parts, part *p) {
+  size_t stored = gd_dtype_bytes(parts->dtype);
+  if (!p->count) return GD_OK;
+  GD_TRY(parts->reader(parts->context, parts->tensors, p->boxes, p->count, p->data));
   gd_progress();
-  return upload(model, bucket, host, staging);
+  if (parts->dtype == GD_BFLOAT16) round_in_place(p->host, p->elements);
+  for (int32_t i = 0; i < p->count; i++)
+    GD_TRY(parts->device->ops->copy(parts->device->compute, parts->place(parts->target, &p->boxes[i]),
+                                    (char *)p->host + (size_t)(p->data[i] - p->host) * stored,
+                                    (size_t)gd_box_elements(p->boxes[i].box) * stored, GD_COPY_HOST_TO_DEVICE));
+  p->count = 0;
+  p->elements = 0;
+  return parts->device->ops->stream_sync(parts->device->compute);
+}
+
+static gd_status read_all(const gd_parts *parts, const gd_owned_box *boxes, int32_t count, part *p, int64_t room) {
+  for (int32_t i = 0; i < count; i++) {
+    const gd_box whole = boxes[i].box;
+    const int64_t most = whole.cols < room ? room / whole.cols : 1;
+    for (int64_t row = 0, rows; row < whole.rows; row += rows) {
+      rows = whole.rows - row < most ? whole.rows - row : most;
+      if (p->count == PART_BOXES || p->elements + rows * whole.cols > room ||
+          (p->count && p->boxes[0].bucket != boxes[i].bucket))
+        GD_TRY(read_part(parts, p));
+      gd_owned_box *next = &p->boxes[p->count];
+      *next = boxes[i];
+      next->box.row += row;
+      next->box.rows = rows;
+      next->offset += row * whole.cols;
+      p->data[p->count++] = p->host + p->elements;
+      p->elements += rows * whole.cols;
+    }
+  }
+  return read_part(parts, p);
+}
+
+gd_status gd_parts_read(const gd_parts *parts, const gd_owned_box *boxes, int32_t count) {
+  int64_t room = GD_PART_ELEMS;
+  for (int32_t i = 0; i < count; i++)
+    if (boxes[i].box.cols > room) room = boxes[i].box.cols;
+  part *p = calloc(1, sizeof *p);
+  gd_status status = GD_OK;
+  if (p) p->host = malloc((size_t)room * sizeof *p->host);
+  if (!p || !p->host) status = gd_fail(GD_NO_MEMORY, "no host memory to read %lld numbers", (long long)room);
+  if (status == GD_OK) status = read_all(parts, boxes, count, p, room);
+  if (p) free(p->host);
+  free(p);
+  return status;
+}
+
+static void *place_weights(void *target, const gd_owned_box *box) {
+  const gd_model *model = target;
+  return (char *)gd_model_bucket(model, box->bucket) + (size_t)box->offset * model->layout.shape.bytes;
 }
 
 gd_status gd_model_read_weights(gd_model *model, gd_weights_reader *reader, void *context) {
   const gd_layout *layout = &model->layout;
-  gd_owned_box *boxes = 0;
+  const gd_parts parts = {model->device, layout->shape.dtype, layout->tensors, reader, context, place_weights, model};
+  gd_owned_box *boxes;
   int32_t count;
-  int64_t largest = 0;
   GD_TRY(gd_layout_owned(layout, GD_OWN_ALL, &boxes, &count));
-  for (int32_t i = 0; i < layout->bucket_count; i++)
-    if (layout->buckets[i].elements > largest) largest = layout->buckets[i].elements;
-  float *host = malloc((size_t)largest * sizeof *host), **data = malloc((size_t)count * sizeof *data);
-  void *staging = malloc((size_t)largest * sizeof(gd_bfloat16));
-  gd_status status = GD_OK;
-  if (!host || !data || !staging) status = gd_fail(GD_NO_MEMORY, "no host memory for %lld weights", (long long)largest);
-  for (int32_t i = 0; i < layout->bucket_count && status == GD_OK; i++)
-    status = read_bucket(model, i, boxes, count, reader, context, host, data, staging);
-  free(host), free(data), free(staging), free(boxes);
+  gd_status status = gd_parts_read(&parts, boxes, count);
+  free(boxes);
   return status;
 }

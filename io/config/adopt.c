@@ -11,7 +11,15 @@ static void derive(gd_model_spec *model, const gd_model_spec *other) {
   if (!model->vocabulary) model->vocabulary = other->vocabulary;
 }
 
-gd_status gd_config_adopt_model(const gd_model_spec *brought, const char *from, gd_spec *spec, gd_config_origins *origins) {
+static gd_status contradicted(const char *key, const char *found, const char *origin, const char *expected, const char *from,
+                              bool resumed) {
+  return gd_fail_user(GD_USAGE, "%s: found %s (%s), expected %s as in %s%s; drop the key, or %s", key, found, origin, expected,
+                      resumed ? "" : "model.init_from ", from,
+                      resumed ? "choose another run.directory, or --resume none" : "begin with other weights");
+}
+
+gd_status gd_config_adopt_model(const gd_model_spec *brought, const char *from, bool resumed, gd_spec *spec,
+                                gd_config_origins *origins) {
   const gd_config_key *keys;
   int n = gd_config_keys(&keys);
   char found[GD_CONFIG_VALUE_BYTES], expected[GD_CONFIG_VALUE_BYTES];
@@ -32,17 +40,14 @@ gd_status gd_config_adopt_model(const gd_model_spec *brought, const char *from, 
       gd_config_set_origin(origins, &keys[i], from);
       continue;
     }
-    /* Rows that the weights get: the data will say whether they may. */
-    if (strcmp(keys[i].name, "model.vocabulary") == 0 && given.model.vocabulary > brought->vocabulary) {
+    /* Rows that the weights get, or that those of a resumed run got: the data will say whether they may. */
+    if (strcmp(keys[i].name, "model.vocabulary") == 0 && (resumed || given.model.vocabulary > brought->vocabulary)) {
       wanted.model.vocabulary = given.model.vocabulary;
       continue;
     }
     gd_config_value(&keys[i], &given, found, sizeof found);
     gd_config_value(&keys[i], &wanted, expected, sizeof expected);
-    if (strcmp(found, expected) != 0)
-      return gd_fail_user(GD_USAGE,
-                          "%s: found %s (%s), expected %s as in model.init_from %s; drop the key, or begin with other weights",
-                          keys[i].name, found, origins->text[i], expected, from);
+    if (strcmp(found, expected) != 0) return contradicted(keys[i].name, found, origins->text[i], expected, from, resumed);
   }
   memcpy(wanted.model.init_from, spec->model.init_from, sizeof wanted.model.init_from);
   wanted.model.dropout = spec->model.dropout;

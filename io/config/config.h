@@ -112,8 +112,10 @@ void gd_config_defaults(gd_spec *out);
 GD_CHECKED gd_status gd_config_set(const gd_config_key *key, const char *value, const char *where, gd_spec *spec);
 
 /* The model's shape comes from weights to begin with (`brought`, of the folder `from`), and its keys' origins say so; dropout
- * and init_std stay. GD_USAGE naming key, origin, found and expected where the run file or the command line says otherwise. */
-GD_CHECKED gd_status gd_config_adopt_model(const gd_model_spec *brought, const char *from, gd_spec *spec,
+ * and init_std stay. resumed: they are a checkpoint of the run itself, whose vocabulary and classes the data made, of which the
+ * run file may say what they were before. GD_USAGE naming key, origin, found and expected where the run file or the command
+ * line says otherwise. */
+GD_CHECKED gd_status gd_config_adopt_model(const gd_model_spec *brought, const char *from, bool resumed, gd_spec *spec,
                                            gd_config_origins *origins);
 
 /* The value as it stands in a resolved file, unquoted and on one line. Returns out. */

@@ -12,3 +12,4 @@ mkdir -p "$work/bin" "$work/lib"
 for program in gptdist-train ${programs-}; do cp "$bin/$program" "$work/bin/"; done
 cp "$fake" "${fake%/*}/libnccl.so.2" "$work/lib/"
 bin=$work/bin
+export GPTDIST_TEST_WITHOUT_DRIVER=1

@@ -60,6 +60,7 @@ SOURCE
   "$compiler" -shared -fPIC -I. -o "$out/libgptdist-cuda.so" "$out/fake.c" || exit 1
 }
 
+export GPTDIST_TEST_WITHOUT_DRIVER=1
 expect 'no library' auto 0 'no libgptdist-cuda.so here'
 expect 'no library, CUDA wanted' cuda 64 'run.device: cuda was asked for, but no libgptdist-cuda.so here'
 echo nonsense >"$out/libgptdist-cuda.so"
@@ -104,4 +105,9 @@ expect 'a word that says nothing' cuda 64 'ranks 0 and 1 would share GPU 0'
 unset GPTDIST_TEST_SHARE_GPU
 library GD_CUDA_BACKEND_ABI 'return gd_device_open_cpu(out);' 'nccl = -1; return GD_OK;'
 expect 'no NCCL' cuda 0 'over MPI through host memory, which is slow: rank 0: there is no NCCL' 2
+unset GPTDIST_TEST_WITHOUT_DRIVER
+if ! ldconfig -p 2>/dev/null | grep -q 'libcuda\.so\.1'; then
+  library GD_CUDA_BACKEND_ABI '__builtin_trap();' '__builtin_trap();'
+  expect 'no driver: the library stays closed' auto 0 'no NVIDIA driver (libcuda.so.1) here'
+fi
 exit $bad

@@ -101,6 +101,7 @@ expect 0 '' train --config second.yaml --set model.layers=2 --set model.kv_heads
   --set model.vocabulary=0 --set model.norm_epsilon=0.00001 --set model.init_std=0.3
 expect 0 '' train --config second/config.yaml --set run.directory=again
 grep -qE 'dropout: 0.100000001|dropout: 0.1' second/config.yaml || fail "dropout is not the run's"
+mv second first-of-second # what follows is no resume
 
 # ---- the model's shape is read without its weights, the weights are hashed before they are used ----
 

@@ -1,6 +1,7 @@
 /* Random initial weights: which standard deviation each tensor has (GPT-2's smaller one where a branch ends in the residual),
  * that they are normal as far as the tails, and that no two places share their numbers. The seed is fixed, so nothing here is
- * chance: the limits are those that a right generator passes with the probability given. */
+ * chance: the limits are those that a right generator passes with the probability given. And that boxes which come in parts
+ * come whole. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -174,6 +175,79 @@ static void no_two_places_share_their_numbers(void **state) {
   }
 }
 
+/* ---- boxes on their way to the device ---- */
+
+enum { LARGE_ROWS = 9000, LARGE_COLS = 1001, SMALL = 700, BUCKET_ELEMS = LARGE_ROWS * LARGE_COLS };
+
+/* An element tells its box's tensor and where it is in it. */
+static float told(int32_t tensor, const gd_tensor *t, int64_t row, int64_t col) {
+  return (float)((tensor + 1) * 3 + (row * t->cols + col) % 10007);
+}
+
+static gd_status tell_elements(void *context, const gd_tensor *tensors, const gd_owned_box *boxes, int32_t count,
+                               float *const *data) {
+  int64_t elements = 0, *calls = context;
+  for (int32_t i = 0; i < count; i++) {
+    const gd_box b = boxes[i].box;
+    assert_int_equal(boxes[i].bucket, boxes[0].bucket);
+    elements += gd_box_elements(b);
+    for (int64_t r = 0; r < b.rows; r++)
+      for (int64_t c = 0; c < b.cols; c++)
+        data[i][r * b.cols + c] = told(boxes[i].tensor, &tensors[boxes[i].tensor], b.row + r, b.col + c);
+  }
+  assert_true(elements <= GD_PART_ELEMS);
+  ++*calls;
+  return GD_OK;
+}
+
+static float *wide_place;
+static gd_bfloat16 *narrow_place;
+static void *place_wide(void *target, const gd_owned_box *box) {
+  (void)target;
+  return wide_place + (int64_t)box->bucket * BUCKET_ELEMS + box->offset;
+}
+static void *place_narrow(void *target, const gd_owned_box *box) {
+  (void)target;
+  return narrow_place + (int64_t)box->bucket * BUCKET_ELEMS + box->offset;
+}
+
+/* A table of more than one part, its lower half in two columns of boxes; then a bucket of many small boxes with gaps. */
+static void boxes_come_in_parts_and_each_element_to_its_place(void **state) {
+  (void)state;
+  const gd_tensor tensors[] = {{.name = "large", .dims = 2, .rows = LARGE_ROWS, .cols = LARGE_COLS},
+                               {.name = "small", .dims = 2, .rows = SMALL, .cols = 3}};
+  static gd_owned_box boxes[SMALL + 3];
+  const int64_t half = LARGE_ROWS / 2, left = 400, rest = LARGE_ROWS - half;
+  boxes[0] = (gd_owned_box){.tensor = 0, .bucket = 0, .box = {0, half, 0, LARGE_COLS}, .offset = 0};
+  boxes[1] = (gd_owned_box){.tensor = 0, .bucket = 0, .box = {half, rest, 0, left}, .offset = half * LARGE_COLS};
+  boxes[2] = (gd_owned_box){
+      .tensor = 0, .bucket = 0, .box = {half, rest, left, LARGE_COLS - left}, .offset = half * LARGE_COLS + rest * left};
+  for (int32_t i = 0; i < SMALL; i++)
+    boxes[3 + i] = (gd_owned_box){.tensor = 1, .bucket = 1, .box = {i, 1, 0, 3}, .offset = (int64_t)i * 8};
+  wide_place = calloc(2 * (size_t)BUCKET_ELEMS, sizeof *wide_place);
+  narrow_place = calloc(2 * (size_t)BUCKET_ELEMS, sizeof *narrow_place);
+  assert_non_null(wide_place);
+  assert_non_null(narrow_place);
+  int64_t calls = 0;
+  const gd_parts wide = {device, GD_FLOAT32, tensors, tell_elements, &calls, place_wide, NULL};
+  const gd_parts narrow = {device, GD_BFLOAT16, tensors, tell_elements, &calls, place_narrow, NULL};
+  good(gd_parts_read(&wide, boxes, SMALL + 3));
+  assert_int_equal(calls, 3 + 3); /* 4190 rows, 310 and the left columns, the right ones; 256, 256 and 188 boxes */
+  good(gd_parts_read(&narrow, boxes, SMALL + 3));
+  for (int32_t i = 0; i < SMALL + 3; i++) {
+    const gd_box b = boxes[i].box;
+    for (int64_t r = 0; r < b.rows; r++)
+      for (int64_t c = 0; c < b.cols; c++) {
+        int64_t at = (int64_t)boxes[i].bucket * BUCKET_ELEMS + boxes[i].offset + r * b.cols + c;
+        float want = told(boxes[i].tensor, &tensors[boxes[i].tensor], b.row + r, b.col + c);
+        if (wide_place[at] != want || narrow_place[at] != gd_bfloat16_from_float(want))
+          fail_msg("box %d, row %lld, column %lld", i, (long long)r, (long long)c);
+      }
+  }
+  for (int32_t i = 0; i < SMALL; i++) assert_true(wide_place[BUCKET_ELEMS + i * 8 + 3] == 0); /* padding */
+  free(wide_place), free(narrow_place);
+}
+
 static void open_model(const char *shape, const char *seed, gd_model *out) {
   gd_spec spec;
   gd_mesh mesh;
@@ -225,6 +299,7 @@ int main(void) {
       cmocka_unit_test(a_normal_number_is_the_inverse_of_its_word),
       cmocka_unit_test(each_tensor_has_its_own_spread_and_is_normal),
       cmocka_unit_test(no_two_places_share_their_numbers),
+      cmocka_unit_test(boxes_come_in_parts_and_each_element_to_its_place),
   };
   return cmocka_run_group_tests(tests, open_all, close_all);
 }
