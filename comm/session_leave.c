@@ -113,8 +113,8 @@ static atomic_bool has_started;
 
 static void *wait_for_start(void *argument) {
   const gd_session *session = argument;
-  /* The lower rank first: who leaves ends the job, and one line is enough. */
-  int64_t stagger = 500 * (int64_t)(session->rank < 20 ? session->rank : 20);
+  /* The lower rank first: who leaves ends the job, which takes mpirun up to 3 s, and one line is enough. */
+  int64_t stagger = 4000 * (int64_t)(session->rank < 15 ? session->rank : 15);
   int64_t deadline = gd_machine_now_ms() + session->start_deadline_ms + stagger;
   while (!atomic_load(&has_started)) {
     if (gd_machine_now_ms() >= deadline && gd_session_begin_to_leave()) {
