@@ -21,10 +21,18 @@ VF_INLINE vf vf_polynomial(vf x, const float *c, int n) {
   return sum;
 }
 
+#ifndef VF_HAS_SCALE
 /* 2^n, -126 <= n <= 127. */
 VF_INLINE vf vf_power_of_two(vi n) {
   return vf_from_bits(vi_shl(vi_add(n, vi_set1(127)), 23));
 }
+
+/* x 2^n, rounded once, x in [1/2, 2], -252 <= n <= 254: two factors, as 2^n itself need not be a normal number. */
+VF_INLINE vf vf_scale(vf x, vi n) {
+  vi half = vi_sra(n, 1);
+  return vf_mul(vf_mul(x, vf_power_of_two(half)), vf_power_of_two(vi_sub(n, half)));
+}
+#endif
 
 /* e^x: 0 at -infinity, +infinity from 88.73 on, subnormal results rounded, NaN stays NaN. */
 VF_INLINE vf vf_exp(vf x) {
@@ -36,8 +44,7 @@ VF_INLINE vf vf_exp(vf x) {
   r = vf_fma(whole, vf_set1(-0x1.7f7d1cp-20f), r);
   vf r2 = vf_mul(r, r);
   vf p = vf_add(vf_fma(vf_polynomial(r, c, 5), r2, r), vf_set1(1.0f));
-  vi half = vi_sra(n, 1); /* two factors: 2^n itself need not be a normal number */
-  return vf_mul(vf_mul(p, vf_power_of_two(half)), vf_power_of_two(vi_sub(n, half)));
+  return vf_scale(p, n);
 }
 
 /* The natural logarithm: -infinity at 0, NaN below, +infinity stays. */

@@ -3,42 +3,66 @@
 #include "trainer/kernels/cpu/parallel.h"
 #include "trainer/kernels/cpu/table.h"
 
-static void gelu_forward(const gd_activation_args *a, int64_t first, int64_t end) {
+/* dtype is a constant wherever these are inlined. */
+static ALWAYS_INLINE void gelu_forward(const gd_activation_args *args, int64_t first, int64_t end, const gd_dtype dtype) {
+  const gd_activation_args local = *args, *a = &local;
+  const bool exact = a->kind == GD_ACTIVATION_GELU;
   for (int64_t i = first; i < end; i += VF_LANES) {
     int n = vf_left(i, end);
-    vf x = vf_load_as(a->dtype, a->x, i, n);
-    vf_store_as(a->dtype, a->y, i, a->kind == GD_ACTIVATION_GELU ? gelu(x) : gelu_tanh(x), n);
+    vf x = vf_load_as(dtype, a->x, i, n);
+    vf_store_as(dtype, a->y, i, exact ? gelu(x) : gelu_tanh(x), n);
   }
 }
 
-static void gelu_backward(const gd_activation_args *a, int64_t first, int64_t end) {
+static ALWAYS_INLINE void gelu_backward(const gd_activation_args *args, int64_t first, int64_t end, const gd_dtype dtype) {
+  const gd_activation_args local = *args, *a = &local;
+  const bool exact = a->kind == GD_ACTIVATION_GELU;
   for (int64_t i = first; i < end; i += VF_LANES) {
     int n = vf_left(i, end);
-    vf x = vf_load_as(a->dtype, a->x, i, n), dy = vf_load_as(a->dtype, a->dy, i, n);
-    vf slope = a->kind == GD_ACTIVATION_GELU ? gelu_slope(x) : gelu_tanh_slope(x);
-    vf_store_as(a->dtype, a->dx, i, vf_mul(dy, slope), n);
+    vf x = vf_load_as(dtype, a->x, i, n), dy = vf_load_as(dtype, a->dy, i, n);
+    vf slope = exact ? gelu_slope(x) : gelu_tanh_slope(x);
+    vf_store_as(dtype, a->dx, i, vf_mul(dy, slope), n);
   }
 }
 
-static void swiglu_forward_row(const gd_activation_args *a, int64_t row) {
+static ALWAYS_INLINE void swiglu_forward_row(const gd_activation_args *args, int64_t row, const gd_dtype dtype) {
+  const gd_activation_args local = *args, *a = &local;
   int64_t gate_at = 2 * row * a->width, up_at = gate_at + a->width;
   for (int64_t c = 0; c < a->width; c += VF_LANES) {
     int n = vf_left(c, a->width);
-    vf gate = vf_load_as(a->dtype, a->x, gate_at + c, n), up = vf_load_as(a->dtype, a->x, up_at + c, n);
-    vf_store_as(a->dtype, a->y, row * a->width + c, vf_mul(vf_mul(gate, vf_sigmoid(gate)), up), n);
+    vf gate = vf_load_as(dtype, a->x, gate_at + c, n), up = vf_load_as(dtype, a->x, up_at + c, n);
+    vf_store_as(dtype, a->y, row * a->width + c, vf_mul(vf_mul(gate, vf_sigmoid(gate)), up), n);
   }
 }
 
-static void swiglu_backward_row(const gd_activation_args *a, int64_t row) {
+static ALWAYS_INLINE void swiglu_backward_row(const gd_activation_args *args, int64_t row, const gd_dtype dtype) {
+  const gd_activation_args local = *args, *a = &local;
   int64_t gate_at = 2 * row * a->width, up_at = gate_at + a->width;
   for (int64_t c = 0; c < a->width; c += VF_LANES) {
     int n = vf_left(c, a->width);
-    vf gate = vf_load_as(a->dtype, a->x, gate_at + c, n), up = vf_load_as(a->dtype, a->x, up_at + c, n);
-    vf dy = vf_load_as(a->dtype, a->dy, row * a->width + c, n);
+    vf gate = vf_load_as(dtype, a->x, gate_at + c, n), up = vf_load_as(dtype, a->x, up_at + c, n);
+    vf dy = vf_load_as(dtype, a->dy, row * a->width + c, n);
     vf s = vf_sigmoid(gate), silu = vf_mul(gate, s);
     vf slope = vf_fma(silu, vf_sub(vf_set1(1.0f), s), s); /* silu' = s + x s (1 - s) */
-    vf_store_as(a->dtype, a->dx, gate_at + c, vf_mul(vf_mul(dy, up), slope), n);
-    vf_store_as(a->dtype, a->dx, up_at + c, vf_mul(dy, silu), n);
+    vf_store_as(dtype, a->dx, gate_at + c, vf_mul(vf_mul(dy, up), slope), n);
+    vf_store_as(dtype, a->dx, up_at + c, vf_mul(dy, silu), n);
+  }
+}
+
+/* Elements, or rows of swiglu, first .. end. */
+static ALWAYS_INLINE void part(const gd_activation_args *a, int64_t first, int64_t end, bool backward, const gd_dtype dtype) {
+  if (a->kind == GD_ACTIVATION_SWIGLU) {
+    for (int64_t row = first; row < end; row++) {
+      if (backward) {
+        swiglu_backward_row(a, row, dtype);
+      } else {
+        swiglu_forward_row(a, row, dtype);
+      }
+    }
+  } else if (backward) {
+    gelu_backward(a, first, end, dtype);
+  } else {
+    gelu_forward(a, first, end, dtype);
   }
 }
 
@@ -47,22 +71,11 @@ static gd_status run(const gd_activation_args *a, const gd_cpu_context *context,
 #pragma omp parallel num_threads(gd_parallel_threads(context->threads, a->rows * a->width))
   {
     int64_t first, end;
-    if (swiglu) {
-      gd_parallel_range(a->rows, 1, &first, &end);
-      for (int64_t row = first; row < end; row++) {
-        if (backward) {
-          swiglu_backward_row(a, row);
-        } else {
-          swiglu_forward_row(a, row);
-        }
-      }
+    gd_parallel_range(swiglu ? a->rows : a->rows * a->width, swiglu ? 1 : 64, &first, &end);
+    if (a->dtype == GD_BFLOAT16) {
+      part(a, first, end, backward, GD_BFLOAT16);
     } else {
-      gd_parallel_range(a->rows * a->width, 64, &first, &end);
-      if (backward) {
-        gelu_backward(a, first, end);
-      } else {
-        gelu_forward(a, first, end);
-      }
+      part(a, first, end, backward, GD_FLOAT32);
     }
   }
   return GD_OK;

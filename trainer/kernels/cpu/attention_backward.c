@@ -342,8 +342,7 @@ static void row_deltas(const gd_attention *a, int64_t sequence, int64_t query) {
   for (int64_t head = 0; head < a->heads; head++) {
     int64_t at = sequence * a->out_batch + query * a->out_row + head * a->head_size;
     row_sum sum = row_sum_zero();
-    ROW_FOR_VECTORS(v, d, a->head_size) {
-      int n = vf_left(d, a->head_size);
+    ROW_FOR_VECTORS(v, d, n, a->head_size) {
       sum.lanes[v] = vf_fma(vf_load_as(a->dtype, a->dout, at + d, n), vf_load_as(a->dtype, a->out, at + d, n), sum.lanes[v]);
     }
     a->delta[(sequence * a->heads + head) * a->query_length + query] = row_sum_total(sum);

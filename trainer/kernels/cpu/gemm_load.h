@@ -4,8 +4,6 @@
 
 #include "trainer/kernels/cpu/gemm.h"
 
-#define ALWAYS_INLINE inline __attribute__((always_inline))
-
 /* 16 units along k from p on, k contiguous, of which `left` elements are there (the rest +0). */
 static ALWAYS_INLINE vf along_k(const gemm_units units, const char *p, int64_t left) {
   if (units == GEMM_FLOAT32) return left >= 16 ? vf_load((const float *)p) : vf_load_n((const float *)p, (int)left);

@@ -12,7 +12,7 @@ static gd_status unit_squares_run(const gd_unit_squares *a, const gd_cpu_context
     for (int64_t unit = first; unit < end; unit++) {
       const float *g = a->gradient + unit * GD_UNIT_ELEMS;
       row_sum sum = row_sum_zero();
-      ROW_FOR_VECTORS(v, i, GD_UNIT_ELEMS) {
+      ROW_FOR_VECTORS(v, i, n, GD_UNIT_ELEMS) {
         vf x = vf_load(g + i);
         sum.lanes[v] = vf_fma(x, x, sum.lanes[v]);
       }
@@ -68,8 +68,8 @@ static gd_status finite_run(const gd_finite *a, const gd_cpu_context *context) {
     int64_t first, end;
     gd_parallel_range(a->elements, GD_UNIT_ELEMS, &first, &end);
     row_sum sum = row_sum_zero();
-    ROW_FOR_VECTORS(v, i, end - first) {
-      vf x = vf_load_as(GD_FLOAT32, a->values + first, i, vf_left(i, end - first));
+    ROW_FOR_VECTORS(v, i, n, end - first) {
+      vf x = vf_load_as(GD_FLOAT32, a->values + first, i, n);
       sum.lanes[v] = vf_add(sum.lanes[v], vf_sub(x, x));
     }
     if (isnan(row_sum_total(sum))) {

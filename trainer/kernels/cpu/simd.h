@@ -25,6 +25,8 @@
 
 enum { VF_LANES = 16 };
 
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+
 #if defined(GD_SIMD_AVX512)
 #include "trainer/kernels/cpu/simd_avx512.h"
 #elif defined(GD_SIMD_AVX2)
@@ -55,7 +57,11 @@ static inline vf vf_with_sign(vf a, vf b) {
 
 /* -a * b + c, one rounding. */
 static inline vf vf_fnma(vf a, vf b, vf c) {
+#if defined(GD_SIMD_AVX512)
+  return _mm512_fnmadd_ps(a, b, c);
+#else
   return vf_fma(vf_neg(a), b, c);
+#endif
 }
 
 /* The sum of 16 lanes: lane i + lane i + 8, then + 4, + 2, + 1. */
@@ -157,9 +163,10 @@ static inline float row_sum_total(row_sum s) {
   return vf_hsum(s.lanes[0]);
 }
 
-/* Visits a row of `width` elements: the vector at c belongs to lanes[v]. Vectors past the end are left out: their +0 would
- * change nothing. As many lanes at once as registers hold (of two sums), a stretch of the row that stays in the first cache
- * once for each such group; code of its own for each vector, without which a compiler keeps the sums in memory. */
+/* Visits a row of `width` elements: the vector at c belongs to lanes[v] and has n elements. Vectors past the end are left out:
+ * their +0 would change nothing. First the whole groups of 128, where n is the constant 16, then the rest. As many lanes at
+ * once as registers hold (of two sums), a stretch of the row that stays in the first cache once for each such group; code of
+ * its own for each vector, without which a compiler keeps the sums in memory. */
 #if defined(GD_SIMD_AVX512)
 enum { ROW_AT_ONCE = 8 };
 #define ROW_UNROLL _Pragma("GCC unroll 8")
@@ -172,13 +179,16 @@ enum { ROW_AT_ONCE = 1 };
 #endif
 enum { ROW_STRETCH = 8 * ROW_LANES };
 /* clang-format off */
-#define ROW_FOR_VECTORS(v, c, width)                                                                         \
-  for (int64_t v##_from = 0; v##_from < (width); v##_from += ROW_STRETCH)                                    \
-    ROW_UNROLL for (int64_t v##_group = 0; v##_group < ROW_VECTORS; v##_group += ROW_AT_ONCE)                \
-      for (int64_t v##_first = v##_from + v##_group * VF_LANES;                                              \
-           v##_first < (width) && v##_first < v##_from + ROW_STRETCH; v##_first += ROW_LANES)                \
-        ROW_UNROLL for (int64_t v = v##_group, c = v##_first; v < v##_group + ROW_AT_ONCE; v++, c += VF_LANES) \
-          if (c < (width))
+#define ROW_FOR_VECTORS(v, c, n, width)                                                                      \
+  ROW_UNROLL for (int v##_rest = 0; v##_rest < 2; v##_rest++)                                                \
+    for (int64_t v##_from = v##_rest ? (width) / ROW_LANES * ROW_LANES : 0,                                  \
+                 v##_end = v##_rest ? (width) : (width) / ROW_LANES * ROW_LANES;                             \
+         v##_from < v##_end; v##_from += ROW_STRETCH)                                                        \
+      ROW_UNROLL for (int64_t v##_group = 0; v##_group < ROW_VECTORS; v##_group += ROW_AT_ONCE)              \
+        for (int64_t v##_first = v##_from + v##_group * VF_LANES;                                            \
+             v##_first < v##_end && v##_first < v##_from + ROW_STRETCH; v##_first += ROW_LANES)              \
+          ROW_UNROLL for (int64_t v = v##_group, c = v##_first; v < v##_group + ROW_AT_ONCE; v++, c += VF_LANES) \
+            for (int n = !v##_rest ? VF_LANES : c < (width) ? vf_left(c, width) : 0; n > 0; n = 0)
 /* clang-format on */
 
 #endif

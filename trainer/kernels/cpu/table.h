@@ -14,9 +14,9 @@
 #define GD_CPU_JOIN(name, isa) GD_CPU_JOIN2(name, isa)
 #define GD_CPU(name) GD_CPU_JOIN(name, GD_ISA)
 
-/* Scratch of one thread for the kernel that runs (products, attention, the embedding's sort): kernels of one gd_kernels run one
- * after another, and a copy of it on another stream (the sums of gradients) calls only kernels without scratch. 4096-aligned,
- * taken once by gd_kernels_open. */
+/* Scratch of one thread for the kernel that runs (products, attention, the loss, the embedding's sort): kernels of one
+ * gd_kernels run one after another, and a copy of it on another stream (the sums of gradients) calls only kernels without
+ * scratch. 4096-aligned, taken once by gd_kernels_open. */
 enum { GD_CPU_SCRATCH_BYTES = 4 << 20 };
 
 typedef struct gd_cpu_context {
@@ -51,8 +51,8 @@ static inline void *gd_cpu_scratch(const gd_cpu_context *context, int thread) {
 
 gd_status GD_CPU(matmul)(gd_kernels *kernels, const gd_matmul *args);
 gd_status GD_CPU(norm_forward)(gd_kernels *kernels, const gd_norm_args *args);
-/* One row of norm_forward. */
-void GD_CPU(norm_forward_row)(const gd_norm_args *args, int64_t row);
+/* Rows first .. end of norm_forward. */
+void GD_CPU(norm_forward_rows)(const gd_norm_args *args, int64_t first, int64_t end);
 gd_status GD_CPU(norm_backward)(gd_kernels *kernels, const gd_norm_args *args);
 gd_status GD_CPU(tree_sum)(gd_kernels *kernels, const gd_tree_sum *args);
 gd_status GD_CPU(column_sums)(gd_kernels *kernels, const gd_column_sums *args);
