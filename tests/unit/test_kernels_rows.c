@@ -92,6 +92,28 @@ static void convert_and_add_work_at_any_offset_and_length(void **state) {
   }
 }
 
+/* Every exponent, subnormal numbers, infinities and NaN among them, alone and beside others. */
+static void bfloat16_is_rounded_alike_everywhere(void **state) {
+  (void)state;
+  enum { NUMBERS = 1 << 16 };
+  float *from = malloc(NUMBERS * sizeof *from);
+  gd_bfloat16 *to = malloc(NUMBERS * sizeof *to);
+  assert_true(from && to);
+  for (uint32_t i = 0; i < NUMBERS; i++) {
+    uint32_t bits = (i / 16 % 2 ? i << 16 : 0x3f800000u) ^ i * 40503u; /* sixteen of ordinary size, sixteen of any */
+    memcpy(from + i, &bits, sizeof bits);
+  }
+  for (int isa = 0; isa < ISAS; isa++) {
+    gd_kernels kernels;
+    if (!open_isa(isa_names[isa], 2, &kernels)) continue;
+    assert_int_equal(kernels.ops->convert(&kernels, GD_BFLOAT16, to, GD_FLOAT32, from, NUMBERS), GD_OK);
+    for (int i = 0; i < NUMBERS; i++) assert_int_equal(to[i], gd_bfloat16_from_float(from[i]));
+    gd_kernels_close(&kernels);
+  }
+  free(from);
+  free(to);
+}
+
 /* Two blocks of a table whose rows start at block 1. */
 enum {
   TABLE_ROWS = 24,
@@ -372,6 +394,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(tree_sum_is_the_canonical_tree_on_every_isa, open_test_device, close_test_device),
       cmocka_unit_test_setup_teardown(column_sums_are_chains_over_the_rows_of_a_leaf, open_test_device, close_test_device),
       cmocka_unit_test_setup_teardown(convert_and_add_work_at_any_offset_and_length, open_test_device, close_test_device),
+      cmocka_unit_test_setup_teardown(bfloat16_is_rounded_alike_everywhere, open_test_device, close_test_device),
       cmocka_unit_test_setup_teardown(embedding_reads_the_rows_that_are_here, open_test_device, close_test_device),
       cmocka_unit_test_setup_teardown(embedding_gradient_is_the_tree_over_the_leaves_that_hold_a_token, open_test_device,
                                       close_test_device),
