@@ -168,11 +168,12 @@ static gd_status norm_backward_run(const gd_norm_args *a, const gd_cpu_context *
     gd_parallel_range(a->rows, 1, &first, &end);
     bool layer = a->kind == GD_NORM_LAYERNORM;
     for (int64_t row = first, rows; row < end; row += rows) {
-      rows = rows_together(a->width, end - row);
       if (a->dtype == GD_BFLOAT16) {
+        rows = rows_together(a->width, end - row);
         backward_rows(a, row, rows, GD_BFLOAT16, layer);
       } else {
-        backward_rows(a, row, rows, GD_FLOAT32, layer);
+        rows = 1; /* these wait for memory, not for sums */
+        backward_rows(a, row, 1, GD_FLOAT32, layer);
       }
     }
   }

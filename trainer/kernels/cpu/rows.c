@@ -30,7 +30,7 @@ static ALWAYS_INLINE void finish_row(const gd_rows_finish *args, int64_t row, ui
   }
 }
 
-/* So many rows are finished before they are normed, in the cache. */
+/* So many rows of bfloat16 are finished before they are normed, in the cache. Those of float32 wait for memory in any case. */
 enum { NORM_ROWS = 4 };
 
 static gd_status rows_finish_run(const gd_rows_finish *a, const gd_cpu_context *context) {
@@ -42,7 +42,7 @@ static gd_status rows_finish_run(const gd_rows_finish *a, const gd_cpu_context *
     int64_t first, end;
     gd_parallel_range(a->rows, 1, &first, &end);
     for (int64_t row = first, stop; row < end; row = stop) {
-      stop = row + NORM_ROWS < end ? row + NORM_ROWS : end;
+      stop = a->dtype != GD_BFLOAT16 ? row + 1 : row + NORM_ROWS < end ? row + NORM_ROWS : end;
       for (int64_t r = row; r < stop; r++) {
         if (a->dtype == GD_BFLOAT16) {
           finish_row(a, r, threshold, kept, GD_BFLOAT16);
