@@ -10,7 +10,7 @@
 
 /* The variable of the environment by which gptdist-run marks a start. */
 #define GD_LAUNCH_MARK "GPTDIST_LAUNCH"
-/* And by which it says where it listens: names of sockets are those of a host and its network namespace. */
+/* And by which it says where it listens, and since when: names of sockets are those of a host and its network namespace. */
 #define GD_LAUNCH_PLACE "GPTDIST_LAUNCH_PLACE"
 
 typedef struct gd_sign {

@@ -55,10 +55,11 @@ static void sink(void *context, gd_log_level level, const char *line) {
   pthread_mutex_unlock(&console.lock);
 }
 
-/* Else the next file that is opened takes the number of one that was closed (2>&-), and log lines go into it. */
+/* Else the next file that is opened takes the number of one that was closed (2>&-), and log lines go into it. To write there
+ * still fails. */
 static void open_standard_files(void) {
   int file;
-  while ((file = open("/dev/null", O_RDWR)) >= 0 && file <= STDERR_FILENO) continue;
+  while ((file = open("/dev/null", O_RDONLY)) >= 0 && file <= STDERR_FILENO) continue;
   if (file >= 0) close(file);
 }
 

@@ -22,7 +22,7 @@ static bool holds(const char *folder, const char *name, bool is_folder) {
 
 static gd_status peek(const char *path, gd_checkpoint **out) {
   GD_TRY(gd_checkpoint_named(path, "a dataset, a checkpoint or a run directory"));
-  GD_TRY(gd_checkpoint_peek(path, out));
+  GD_TRY(gd_checkpoint_peek(path, false, out));
   return *out ? GD_OK : gd_fail_user(GD_USAGE, "%s: holds neither a dataset nor a checkpoint", path);
 }
 

@@ -184,7 +184,7 @@ static gd_status run_once(const gd_run_line *line, exit_file *file, outcome *out
     if (stops == 2 && leaves_ms == 0) leaves_ms = now + LEAVE_MS;
     if (!*out->reason && gd_run_watch_is_silent(&watch, now, out->reason, sizeof out->reason))
       gd_log(GD_LOG_ERROR, "%s; ending the job", out->reason);
-    if (!*out->reason && line->one_host && gd_run_watch_is_empty(&watch, child, now)) {
+    if (!*out->reason && line->one_host && *file->path && gd_run_watch_is_empty(&watch, child, now)) {
       snprintf(out->reason, sizeof out->reason, "%s runs no rank and has not ended: they were killed while they started",
                line->word[0]);
       gd_log(GD_LOG_ERROR, "%s; ending the job", out->reason);

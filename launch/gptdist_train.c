@@ -251,6 +251,28 @@ static gd_status check_faults(const train *t) {
   return status;
 }
 
+/* All of it, or nothing, and the next step tries again. */
+static gd_status take_again(train *t) {
+  char path[GD_PATH_BYTES + 32];
+  const char *directory = t->spec.run.directory;
+  gd_lockfile *lock = 0;
+  GD_TRY(gd_folder_make(directory));
+  GD_TRY(gd_lockfile_take(directory, &lock));
+  gd_status status = check_data_digest(t);
+  snprintf(path, sizeof path, "%s/log", directory);
+  if (status == GD_OK) status = gd_folder_make(path);
+  if (status == GD_OK) status = write_config(t);
+  if (status != GD_OK) {
+    gd_lockfile_drop(lock);
+    return status;
+  }
+  gd_lockfile_drop(t->lock);
+  t->lock = lock;
+  t->ours = true;
+  gd_exit_file_begin(t->spec.run.directory);
+  return GD_OK;
+}
+
 /* Rank 0, each step: a run directory that was removed under the run is made again, so that the work goes on; one in which
  * another run began meanwhile is no longer this one's. */
 static gd_status keep_directory(train *t) {
@@ -263,15 +285,8 @@ static gd_status keep_directory(train *t) {
                         "run directory %s was removed or moved away while this run worked there, and another run has begun in "
                         "its place: this one stops and leaves it alone",
                         directory);
-  gd_lockfile *old = t->lock;
-  t->lock = 0;
-  gd_status status = open_directory(t);
-  t->ours = t->lock != 0;
-  if (t->ours)
-    gd_lockfile_release(old);
-  else
-    t->lock = old; /* the next step tries again */
-  if (status == GD_OK) status = write_config(t);
+  gd_status status = take_again(t);
+  if (status == GD_USAGE) return status; /* a folder of other data */
   if (status != GD_OK && !t->told)
     gd_log_fault(GD_LOG_WARNING, "run directory %s was removed while this run worked there: %s", directory, gd_error_text());
   t->told = status != GD_OK;

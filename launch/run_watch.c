@@ -67,7 +67,7 @@ static bool has_children(pid_t parent) {
 }
 
 bool gd_run_watch_is_empty(gd_run_watch *watch, pid_t starter, int64_t now_ms) {
-  if (now_ms - watch->heard_ms < AWAY_MS || has_children(starter)) {
+  if (watch->heard || now_ms - watch->heard_ms < AWAY_MS || has_children(starter)) {
     watch->empty_ms = 0;
     return false;
   }

@@ -29,8 +29,8 @@ void gd_run_watch_close(gd_run_watch *watch);
 bool gd_run_watch_is_silent(gd_run_watch *watch, int64_t now_ms, char *text, size_t bytes);
 /* Asked after that: ranks have left 20 s ago, and what started them has not ended: it waits for a host that it cannot reach. */
 bool gd_run_watch_is_over(const gd_run_watch *watch, int64_t now_ms);
-/* The same, where `starter` starts all ranks as its own children: it has had none for 30 s, and has not ended. mpirun waits for
- * ever for ranks that were killed while they connected to it. */
+/* No sign ever came, and `starter`, which starts all ranks as its own children, has had none for 30 s and has not ended: mpirun
+ * waits for ever for ranks that were killed while they connected to it. (Later on it may wait for who reads its output.) */
 bool gd_run_watch_is_empty(gd_run_watch *watch, pid_t starter, int64_t now_ms);
 
 #endif

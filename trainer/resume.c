@@ -32,12 +32,12 @@ gd_status gd_resume_peek(const gd_resume *resume, const char *directory, gd_chec
   if (resume->kind == GD_RESUME_NONE) return GD_OK;
   if (resume->kind == GD_RESUME_FROM) {
     GD_TRY(check_named(resume));
-    GD_TRY(gd_checkpoint_peek(resume->from, out));
+    GD_TRY(gd_checkpoint_peek(resume->from, false, out));
     return check_found(resume, *out);
   }
   if (!directory[0]) return GD_OK;
   GD_TRY(name_folder(directory, folder));
-  return gd_checkpoint_peek(folder, out);
+  return gd_checkpoint_peek(folder, true, out);
 }
 
 /* Rank 0. */

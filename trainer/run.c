@@ -138,7 +138,7 @@ gd_status gd_run_open(gd_session *session, gd_device *device, const gd_spec *spe
 /* A disk that is full may have room at the next save, and until then the older checkpoints are there. The status is agreed, so
  * all ranks go on, or none. */
 static gd_status lost_save(gd_run *run, gd_status status) {
-  if (status != GD_IO) return status;
+  if (status != GD_IO && status != GD_BAD_DATA) return status; /* bad: files that were removed before they were read back */
   run->saved_step = run->marks_best = -1;
   run->failed_saves++;
   if (run->last_save)

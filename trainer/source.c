@@ -24,7 +24,7 @@ static gd_status open_source(gd_session *session, const char *path, bool peek, g
     snprintf(out->tokenizer, sizeof out->tokenizer, "%s", path);
     return gd_huggingface_open(path, &out->huggingface);
   }
-  GD_TRY(peek ? gd_checkpoint_peek(path, &out->checkpoint) : gd_checkpoint_open(session, path, false, &out->checkpoint));
+  GD_TRY(peek ? gd_checkpoint_peek(path, false, &out->checkpoint) : gd_checkpoint_open(session, path, false, &out->checkpoint));
   if (!out->checkpoint)
     return gd_fail_user(
         GD_BAD_DATA,

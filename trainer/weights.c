@@ -58,13 +58,15 @@ static gd_status read_part(const gd_parts *parts, part *p) {
   GD_TRY(parts->reader(parts->context, parts->tensors, p->boxes, p->count, p->data));
   gd_progress();
   if (parts->dtype == GD_BFLOAT16) round_in_place(p->host, p->elements);
-  for (int32_t i = 0; i < p->count; i++)
-    GD_TRY(parts->device->ops->copy(parts->device->compute, parts->place(parts->target, &p->boxes[i]),
-                                    (char *)p->host + (size_t)(p->data[i] - p->host) * stored,
-                                    (size_t)gd_box_elements(p->boxes[i].box) * stored, GD_COPY_HOST_TO_DEVICE));
+  gd_status status = GD_OK, waited;
+  for (int32_t i = 0; i < p->count && status == GD_OK; i++)
+    status = parts->device->ops->copy(parts->device->compute, parts->place(parts->target, &p->boxes[i]),
+                                      (char *)p->host + (size_t)(p->data[i] - p->host) * stored,
+                                      (size_t)gd_box_elements(p->boxes[i].box) * stored, GD_COPY_HOST_TO_DEVICE);
   p->count = 0;
   p->elements = 0;
-  return parts->device->ops->stream_sync(parts->device->compute);
+  waited = parts->device->ops->stream_sync(parts->device->compute); /* whatever was enqueued reads p->host */
+  return status == GD_OK ? waited : status;
 }
 
 static gd_status read_all(const gd_parts *parts, const gd_owned_box *boxes, int32_t count, part *p, int64_t room) {

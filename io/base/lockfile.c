@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -33,6 +34,13 @@ static gd_status fail_held(int file, const char *path, const char *folder) {
   return gd_fail_user(GD_IO, "%s is in use by %s (it holds the lock %s)", folder, holder, path);
 }
 
+/* No two processes have the same, also where all containers have a process 1 on a host of one name. */
+static unsigned long long own_token(void) {
+  static unsigned long long token;
+  if (!token && getrandom(&token, sizeof token, 0) != (ssize_t)sizeof token) token = (unsigned long long)getpid();
+  return token;
+}
+
 gd_status gd_lockfile_take(const char *folder, gd_lockfile **out) {
   char path[GD_PATH_BYTES], host[64] = "";
   *out = NULL;
@@ -48,7 +56,8 @@ gd_status gd_lockfile_take(const char *folder, gd_lockfile **out) {
   }
   gethostname(host, sizeof host - 1);
   gd_lockfile *lock = calloc(1, sizeof *lock);
-  int length = lock ? snprintf(lock->text, sizeof lock->text, "process %ld on %s\n", (long)getpid(), host) : 0;
+  int length =
+      lock ? snprintf(lock->text, sizeof lock->text, "process %ld on %s\n%016llx\n", (long)getpid(), host, own_token()) : 0;
   if (!lock)
     status = gd_fail(GD_NO_MEMORY, "no memory for a lock");
   else if (ftruncate(file, 0) || pwrite(file, lock->text, (size_t)length, 0) != length)
@@ -68,13 +77,23 @@ gd_lockfile_state gd_lockfile_look(const gd_lockfile *lock) {
   struct stat mine, there;
   if (stat(lock->path, &there) != 0) return errno == ENOENT || errno == ENOTDIR ? GD_LOCKFILE_REMOVED : GD_LOCKFILE_HELD;
   if (fstat(lock->file, &mine) != 0 || (mine.st_dev == there.st_dev && mine.st_ino == there.st_ino)) return GD_LOCKFILE_HELD;
-  /* Some file systems number a file anew: whose it is, it says itself. */
+  /* Some file systems number a file anew: whose it is, it says itself. One of this process that nobody holds was put back. */
   char text[sizeof lock->text] = "";
-  int file = open(lock->path, O_RDONLY | O_CLOEXEC);
+  struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+  int file = open(lock->path, O_RDWR | O_CLOEXEC);
   if (file < 0) return errno == ENOENT ? GD_LOCKFILE_REMOVED : GD_LOCKFILE_HELD;
   ssize_t got = pread(file, text, sizeof text - 1, 0);
+  bool is_free = fcntl(file, F_OFD_GETLK, &whole) == 0 && whole.l_type == F_UNLCK;
   close(file);
-  return got < 0 || strcmp(text, lock->text) == 0 ? GD_LOCKFILE_HELD : GD_LOCKFILE_REPLACED;
+  if (got < 0) return GD_LOCKFILE_HELD;
+  if (strcmp(text, lock->text) != 0) return GD_LOCKFILE_REPLACED;
+  return is_free ? GD_LOCKFILE_REMOVED : GD_LOCKFILE_HELD;
+}
+
+void gd_lockfile_drop(gd_lockfile *lock) {
+  if (!lock) return;
+  close(lock->file);
+  free(lock);
 }
 
 /* The file stays: to remove it would let two others lock two different files of that name. */
@@ -82,6 +101,5 @@ void gd_lockfile_release(gd_lockfile *lock) {
   if (!lock) return;
   if (ftruncate(lock->file, 0)) { /* only its text; the lock goes with the descriptor */
   }
-  close(lock->file);
-  free(lock);
+  gd_lockfile_drop(lock);
 }

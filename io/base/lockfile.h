@@ -11,10 +11,13 @@ typedef struct gd_lockfile gd_lockfile;
 GD_CHECKED gd_status gd_lockfile_take(const char *folder, gd_lockfile **out);
 
 /* Whether FOLDER/lock is still the file that was locked: a folder that is removed or moved away under its holder is free for
- * others. Two looks at files; held where the system does not tell. */
+ * others. Removed: also where another lock file of this process lies there, and nobody holds it. Two looks at files; held where
+ * the system does not tell. */
 typedef enum gd_lockfile_state { GD_LOCKFILE_HELD, GD_LOCKFILE_REMOVED, GD_LOCKFILE_REPLACED } gd_lockfile_state;
 gd_lockfile_state gd_lockfile_look(const gd_lockfile *lock);
 
 void gd_lockfile_release(gd_lockfile *lock);
+/* The same, but the file says on whose it was: this process may come back to it. */
+void gd_lockfile_drop(gd_lockfile *lock);
 
 #endif

@@ -194,7 +194,7 @@ static gd_status find_candidates(const char *path, bool owner, bool tell, candid
   memcpy(inner, found->folder, sizeof inner);
   GD_TRY(gd_checkpoint_folder(inner, found->folder));
   int32_t bad = 0;
-  if (owner) GD_TRY(gd_checkpoint_recover(found->folder));
+  if (owner && tell) GD_TRY(gd_checkpoint_recover(found->folder));
   GD_TRY(gd_checkpoint_list(found->folder, &found->steps, &found->count, &bad));
   if (!found->count && bad)
     return gd_fail_user(
@@ -215,10 +215,10 @@ static gd_status share_candidates(gd_session *session, const char *path, bool ow
   return found->count ? gd_session_broadcast(session, found->steps, (size_t)found->count * sizeof *found->steps, 0) : GD_OK;
 }
 
-static gd_status open_newest(gd_session *session, const char *path, bool set_aside, bool whole, gd_checkpoint **out) {
+static gd_status open_newest(gd_session *session, const char *path, bool owner, bool whole, gd_checkpoint **out) {
   candidates found = {0};
   *out = NULL;
-  gd_status status = share_candidates(session, path, set_aside, whole, &found);
+  gd_status status = share_candidates(session, path, owner, whole, &found);
   if (status == GD_OK && found.named) status = try_open(session, found.folder, whole, out);
   for (int32_t i = 0; status == GD_OK && !found.named && i < found.count; i++) {
     char folder[GD_PATH_BYTES], name[32];
@@ -227,7 +227,7 @@ static gd_status open_newest(gd_session *session, const char *path, bool set_asi
     status = try_open(session, folder, whole, out);
     if (status == GD_OK) break;
     if (status != GD_BAD_DATA) goto done;
-    if (whole) put_away(session, folder, set_aside);
+    if (whole) put_away(session, folder, owner);
     status = i + 1 < found.count ? GD_OK : gd_error_context(status, "no checkpoint in %s is whole", found.folder);
     /* Renames are seen by all ranks before the next is tried. */
     if (status == GD_OK) GD_TRY_GOTO(status, done, agree(session, GD_OK));
@@ -241,8 +241,8 @@ gd_status gd_checkpoint_open(gd_session *session, const char *path, bool set_asi
   return open_newest(session, path, set_aside, true, out);
 }
 
-gd_status gd_checkpoint_peek(const char *path, gd_checkpoint **out) {
-  return open_newest(NULL, path, false, false, out);
+gd_status gd_checkpoint_peek(const char *path, bool goes_on, gd_checkpoint **out) {
+  return open_newest(NULL, path, goes_on, false, out);
 }
 
 /* ---- what it holds ---- */

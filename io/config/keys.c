@@ -104,7 +104,7 @@ static const gd_config_key keys[] = {
      "tokens", 0, "llama3: the context before it was stretched"},
     BELOW(TOLD, model, dropout, "0", 0, 1, "on embedding, attention weights and both residual branches"),
     NUMBER(FREE, FLOAT, model, init_std, "0.02", 0, 100, "", "initial weights: normal(0, init_std)"),
-    STRING(FREE, model, init_from, "", "weights only, from a checkpoint or a Hugging Face folder; empty = random"),
+    STRING(TOLD, model, init_from, "", "weights only, from a checkpoint or a Hugging Face folder; empty = random"),
 
     {"data.path", GD_KEY_SOURCES, GD_CHANGE_TOLD, offsetof(gd_spec, data), "", 0, 0, false, false, "", 0,
      "folder(s) of gptdist-data prepare: one, or a list of {path, weight}"},

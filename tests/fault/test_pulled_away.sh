@@ -85,5 +85,49 @@ closed() {
   kill -TERM $child
   check "... and it is stopped like any other" ends $child 75
 }
-together removed replaced_1 replaced_2 terminal reader closed
+put_back() {
+  start put-back 1 --set checkpoint.interval_steps=0 || { check "put back starts" false; return; }
+  kill -STOP $child
+  mv "$work/put-back" "$work/put-away"
+  kill -CONT $child
+  await 10 grep -q "was removed or moved away" "$work/put-back.out"
+  kill -STOP $child
+  mv "$work/put-back" "$work/put-further"
+  mv "$work/put-away" "$work/put-back"
+  kill -CONT $child
+  await 10 eval "[ \$(grep -c 'was removed or moved away' '$work/put-back.out') -eq 2 ]"
+  kill -TERM $child
+  check "a directory that is moved away and put back: the run goes on there" ends $child 75
+  check "... with whole checkpoints" whole put-back
+}
+
+cleared() {
+  local i
+  start cleared 1 --set checkpoint.interval_steps=1 || { check "cleared starts" false; return; }
+  for i in 1 2 3 4 5 6; do rm -rf "$work/cleared" 2> /dev/null; sleep 0.3; done
+  check "a directory that is removed in the middle of saves: the run goes on" kill -0 $child
+  kill -TERM $child
+  check "... and is stopped like any other" ends $child 75
+  check "... with whole checkpoints" whole cleared
+}
+
+# A training in a shell that has the variables of a job whose gptdist-run has ended long ago.
+inherited() {
+  local place mark told
+  told=$("$bin/gptdist-run" -n 1 -- bash -c 'echo "$GPTDIST_LAUNCH_PLACE $GPTDIST_LAUNCH"' 2> /dev/null)
+  read -r place mark <<< "$told"
+  check "there is a mark and a place" [ -n "$mark" ]
+  GPTDIST_LAUNCH_PLACE=${place%@*}@$((${place#*@} - 60)) GPTDIST_LAUNCH=$mark \
+    attempt inherited 1 gpt2 validation.interval_steps=0 checkpoint.interval_steps=0 run.steps=1000 > "$work/inherited.told"
+  check "an earlier job's variables do not stop a training" grep -q "done: 1000 steps" "$work/inherited.out"
+}
+
+# What mpirun still holds back for a reader is no reason to call a finished job a failed one.
+slow_reader() {
+  { "$bin/gptdist-run" -n 1 -- "$bin/gptdist-train" --config "$work/gpt2.yaml" --set "run.directory=$work/slow-reader" --set run.steps=1500 \
+    --set model.width=16 --set model.layers=1 --set model.context=8 --set validation.interval_steps=0 --set checkpoint.interval_steps=0 2>&1
+    echo $? > "$work/slow-reader.code"; } | { sleep 45; cat > "$work/slow-reader.out"; }
+  check "a reader that does not read for a while: the job is done" [ "$(cat "$work/slow-reader.code")" = 0 ]
+}
+together put_back cleared inherited slow_reader removed replaced_1 replaced_2 terminal reader closed
 finish

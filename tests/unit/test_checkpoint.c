@@ -549,7 +549,7 @@ static void test_a_folder_that_holds_another_step_than_its_name_says_is_refused(
   assert_int_equal(rename(from, to), 0);
   assert_int_equal(gd_checkpoint_open(NULL, to, false, &checkpoint), GD_BAD_DATA);
   assert_non_null(strstr(gd_error_text(), "step-00000030: is named after step 30, but its MANIFEST.pb says step 1"));
-  assert_int_equal(gd_checkpoint_peek(to, &checkpoint), GD_BAD_DATA);
+  assert_int_equal(gd_checkpoint_peek(to, false, &checkpoint), GD_BAD_DATA);
   checkpoint = open_newest(true); /* the newest by name is passed over */
   assert_holds(checkpoint, 2);
   gd_checkpoint_close(checkpoint);

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -515,11 +516,19 @@ static void test_a_held_lock_is_refused_with_process_and_host_and_a_left_one_is_
   assert_int_equal(rename(path, away), 0);
   assert_int_equal(gd_lockfile_look(second), GD_LOCKFILE_REMOVED);
   FILE *file = fopen(away, "r"), *copy = fopen(path, "w");
-  assert_true(file && copy && fgets(text, sizeof text, file));
-  fputs(text, copy);
+  size_t bytes = file ? fread(text, 1, sizeof text, file) : 0;
+  struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+  assert_true(bytes && copy && fwrite(text, 1, bytes, copy) == bytes && fflush(copy) == 0);
   fclose(file);
-  fclose(copy);
+  assert_int_equal(fcntl(fileno(copy), F_OFD_SETLK, &whole), 0);
   assert_int_equal(gd_lockfile_look(second), GD_LOCKFILE_HELD); /* the same file, numbered anew */
+  fclose(copy);
+  assert_int_equal(gd_lockfile_look(second), GD_LOCKFILE_REMOVED); /* this process' own, put back */
+  text[bytes - 2] = text[bytes - 2] == '0' ? '1' : '0';
+  copy = fopen(path, "w");
+  assert_true(copy && fwrite(text, 1, bytes, copy) == bytes);
+  fclose(copy);
+  assert_int_equal(gd_lockfile_look(second), GD_LOCKFILE_REPLACED); /* another process of the same number and host name */
   copy = fopen(path, "w");
   assert_non_null(copy);
   fputs("process 1 on elsewhere\n", copy);
