@@ -121,4 +121,16 @@ refused 64 "data.path: has other labels than upon/checkpoints/step-00000004" new
 refused 64 "run directory $work/half was started with other data" half data.path=turned model.init_from=
 check "a plan with data of another tokenizer" eval '! "${plan[@]}" --set run.directory=new --set data.path=turned --resume half > plan.out 2> plan.err && grep -qF "the weights of $at belong to" plan.err'
 check "nothing was made" [ ! -e new ]
+
+# ---- of a run that stopped early it is the newest that goes on, whatever became of the best ----
+
+early=("${settings[@]}" validation.interval_steps=1 checkpoint.interval_steps=1 checkpoint.keep=9 optimizer.lr=0.9 optimizer.min_lr=0.9 "data.path=$corpus")
+train begun 1 gpt2 "${start[@]}"
+train early 1 gpt2 "${early[@]}" run.steps=12 validation.patience=1 model.init_from=begun
+best=$(cat early/checkpoints/BEST) newest=$(cat early/checkpoints/LATEST)
+check "it stopped early, behind its best" [ "$best" != "$newest" ]
+printf garbage > "early/checkpoints/$best/MANIFEST.pb"
+train early 1 gpt2 "${early[@]}" run.steps=12 validation.patience=5 model.init_from=stranger
+check "it goes on, and says that another model is named now" \
+  eval 'grep -q "resumed at step $((10#${newest#step-}))" early.out && grep -q "model.init_from" early.out'
 finish
