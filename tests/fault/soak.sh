@@ -3,7 +3,7 @@
 # checkpoint is damaged. The same line is started again each time; at the end the job is asked to stop, and a run of as many steps that
 # nobody disturbs has the same hash. The last line is JSON, with the effective time: the steps that were kept, in % of the whole time.
 #   HOURS=3 tests/fault/soak.sh [BUILD]    of faults; the undisturbed run comes after them (build/ unless named)
-#   EVERY=120    seconds between two faults, on average      SEED=1    which faults, and when     RANKS=2     WATCHDOG=10    run.watchdog_s
+#   EVERY=120    seconds between two faults, on average      SEED=1    which of them first, and when     RANKS=2     WATCHDOG=10    run.watchdog_s
 # Not a part of tests/run.
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd) || exit 1
 set -- "${1:-$here/../../build}"
@@ -33,7 +33,7 @@ declare -A times=()
 faults=0 starts=1 code=0
 strike() {
   local kinds=(kill_rank kill_rank kill_all kill_mpirun kill_launcher stop_rank stop_all ask damage) kind newest
-  kind=${kinds[$((RANDOM % ${#kinds[@]}))]}
+  kind=${kinds[$(((faults + ${SEED:-1}) % ${#kinds[@]}))]}
   local victims
   mapfile -t victims < <(ranks_now)
   [ ${#victims[@]} -gt 0 ] || return

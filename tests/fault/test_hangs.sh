@@ -67,7 +67,7 @@ for ((round = 0; round < trials; round++)); do
       for ((rank = 0; rank < ranks; rank++)); do
         number=$((number + 1))
         trial trial-$number $signal $phase $rank &
-        while [ "$(jobs -rp | wc -l)" -ge "$side_by_side" ]; do wait -n; done
+        fewer_jobs_than "$side_by_side"
       done
     done
   done

@@ -6,7 +6,7 @@
 # start NAME RANKS CONFIG ...   as attempt, beside the others; its exit code goes to $work/NAME.code
 start() {
   { attempt "$@"; echo $? > "$work/$1.code"; } > /dev/null &
-  while [ "$(jobs -rp | wc -l)" -ge "${SIDE_BY_SIDE:-6}" ]; do wait -n; done
+  fewer_jobs_than "${SIDE_BY_SIDE:-6}"
 }
 left() { [ "$(cat "$work/$1.code")" = "$2" ] || { echo "$1: left with $(cat "$work/$1.code")"; tail -5 "$work/$1.out"; false; }; }
 told() { grep -qE "$2" "$work/$1.out" || { tail -5 "$work/$1.out"; false; }; }

@@ -85,7 +85,7 @@ for ((round = 0; round < trials; round++)); do
       for delay in $delays; do
         number=$((number + 1))
         trial trial-$number "$ranks" "$victim" "$delay" 2> /dev/null &
-        while [ "$(jobs -rp | wc -l)" -ge "$side_by_side" ]; do wait -n; done
+        fewer_jobs_than "$side_by_side"
       done
     done
   done

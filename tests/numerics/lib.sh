@@ -158,6 +158,17 @@ finish() {
   exit
 }
 
+# fewer_jobs_than N   waits until so few run in the background
+fewer_jobs_than() {
+  while [ "$(jobs -rp | wc -l)" -ge "$1" ]; do wait -n; done
+}
+
+# labelled N LABEL...   so many short texts of each label, which name it, as a table: label, text
+labelled() {
+  awk -v count="$1" -v labels="${*:2}" 'BEGIN { n = split(labels, name, " "); for (i = 0; i < count * n; i++) {
+    k = i % n + 1; printf "%s\t%s%s\n", name[k], substr("abcdefghij", 1, 1 + i * 7 % 10), name[k] } }'
+}
+
 # together FUNCTION...   side by side, each in a process of its own, for checks that mostly wait; their lines one after the other
 together() {
   local name good bad

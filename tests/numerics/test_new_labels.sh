@@ -5,14 +5,10 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh"
 bin=$(cd "$bin" && pwd) ckpt=$bin/gptdist-ckpt
 cd "$work" || exit 1
-texts() { # LABEL...   texts that name them
-  awk -v labels="$*" 'BEGIN { n = split(labels, name, " "); for (i = 0; i < 30 * n; i++) {
-    k = i % n + 1; printf "%s\t%s%s\n", name[k], substr("abcdefghij", 1, 1 + i * 7 % 10), name[k] } }'
-}
-texts red green blue > three.tsv
-texts red green blue amber teal > five.tsv
-texts red green teal > other.tsv
-texts red green > two.tsv
+labelled 30 red green blue > three.tsv
+labelled 30 red green blue amber teal > five.tsv
+labelled 30 red green teal > other.tsv
+labelled 30 red green > two.tsv
 awk -F'\t' '{ print $1 == "red" ? 1 : 0, $1 == "green" ? 1 : 0, $2 }' OFS='\t' three.tsv > either.tsv
 prepare() { # DATASET TSV ARGUMENT...
   "$bin/gptdist-data" prepare --task classification --columns label=1,text=2 --output "$1" "${@:3}" --validation "$2" "$2" > prepare.out 2>&1 && return

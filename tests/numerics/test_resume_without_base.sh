@@ -5,18 +5,14 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh"
 bin=$(cd "$bin" && pwd) ckpt=$bin/gptdist-ckpt
 cd "$work" || exit 1
-texts() { # LABEL...   texts that name them
-  awk -v labels="$*" 'BEGIN { n = split(labels, name, " "); for (i = 0; i < 20 * n; i++) {
-    k = i % n + 1; printf "%s\t%s%s\n", name[k], substr("abcdefghij", 1, 1 + i * 7 % 10), name[k] } }'
-}
 prepare() { # DATASET FILE ARGUMENT...
   "$bin/gptdist-data" prepare --output "$1" "${@:3}" "$2" > prepare.out 2>&1 && return
   cat prepare.out
   exit 1
 }
-texts red green blue > three.tsv
-texts red green blue amber teal > five.tsv
-texts red green blue amber pink > pink.tsv
+labelled 20 red green blue > three.tsv
+labelled 20 red green blue amber teal > five.tsv
+labelled 20 red green blue amber pink > pink.tsv
 for i in $(seq 40); do
   printf '{"messages": [{"role": "user", "content": "line %d"}, {"role": "assistant", "content": "says %d"}]}\n' "$i" $((i % 7))
 done > talks.jsonl
