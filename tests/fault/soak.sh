@@ -30,7 +30,7 @@ one_rank() { ranks_now | sed -n "$((1 + RANDOM % ranks))p"; }
 starter() { pgrep -P "$launcher" -x mpirun; }
 
 declare -A times=()
-faults=0 starts=1 code=0
+faults=0 starts=1 code=0 requested=no
 strike() {
   local kinds=(kill_rank kill_rank kill_all kill_mpirun kill_launcher stop_rank stop_all ask damage) kind newest
   kind=${kinds[$(((faults + ${SEED:-1}) % ${#kinds[@]}))]}
@@ -44,7 +44,7 @@ strike() {
     kill_launcher) kill -KILL "$launcher" ;;
     stop_rank) victims=("$(one_rank)"); kill -STOP "${victims[@]}" ;;
     stop_all) kill -STOP "${victims[@]}" ;;
-    ask) kill -USR1 "$launcher" ;;
+    ask) requested=yes; kill -USR1 "$launcher" ;;
     damage)
       newest=$(ls -d "$work"/soak/checkpoints/step-???????? | tail -n 1)/rank-00000.h5
       printf '\377\377\377\377' | dd of="$newest" bs=1 seek=$((4096 + RANDOM)) conv=notrunc
@@ -61,20 +61,21 @@ SECONDS=0
 next=$((1 + RANDOM % (2 * every))) asked=no
 for (( ; ; )); do
   if [ $SECONDS -ge "$seconds" ] && [ $asked = no ]; then
-    asked=yes
+    asked=yes requested=yes
     kill -USR1 "$launcher" 2> /dev/null
   fi
   if ! kill -0 $launcher 2> /dev/null; then
     { wait $launcher; code=$?; } 2> /dev/null
-    # 75: it was asked; 137: it was killed, and its job saves and leaves; 74: that one is not gone yet
-    case $code in
-      75) [ $asked = no ] || break ;;
-      74 | 137) ;;
+    # 75: it was asked; 137: it was killed, and its job saves and leaves; 74: that one is not gone yet; 76: asked, and then stopped
+    # before it had saved: who was asked to end starts nothing anew
+    case $code-$requested in
+      75-*) [ $asked = no ] || break ;;
+      74-* | 137-* | 76-yes) ;;
       *) echo "        left with $code"; tail -n 6 "$work/soak.out"; break ;;
     esac
     sleep 1
     run soak 1000000000
-    starts=$((starts + 1)) asked=no
+    starts=$((starts + 1)) asked=no requested=no
   fi
   if [ $SECONDS -ge $next ] && [ $asked = no ]; then
     strike
