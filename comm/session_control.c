@@ -266,9 +266,13 @@ static bool was_away(gd_session *session, int64_t gap_ms) {
   return gap_ms > 5 * BEAT_MS || (half > 0 && gap_ms > BEAT_MS && gap_ms > half);
 }
 
-/* This process was stopped or starved for a while: what it knows of the others is as old as that, and says nothing. */
-static void forgive_gap(gd_session *session) {
+/* This process was stopped or starved for a while: what it knows of the others is as old as that, and says nothing. Told, for a
+ * report that is due comes later by as much. */
+static void forgive_gap(gd_session *session, int64_t gap_ms) {
   int64_t now = gd_machine_now_ms();
+  gd_log(GD_LOG_WARNING,
+         "this process stood still for %.1f s (stopped, suspended, or no processor was free): deadlines begin anew",
+         (double)gap_ms * 1e-3);
   pthread_mutex_lock(&session->lock);
   for (int32_t r = 0; r < session->watch.ranks; r++) {
     session->watch.rank[r].arrived_ms = now;
@@ -289,7 +293,7 @@ static void *control_thread(void *argument) {
   for (;;) {
     int64_t now = gd_machine_now_ms();
     serve_main_thread(session);
-    if (was_away(session, now - last)) forgive_gap(session);
+    if (was_away(session, now - last)) forgive_gap(session, now - last);
     last = now;
     if (now >= next_beat) {
       send_beats(session);

@@ -63,8 +63,11 @@ static void find_exit_file(const gd_run_request *request, exit_file *out) {
   static gd_spec spec;
   const char *config = 0;
   gd_config_override directory = {"--set", "run.directory", 0};
+  static const char *const looks_only[] = {"--dry-run", "--help", "--help-config", "--version"};
   for (int i = 1; i < request->words; i++) {
     const char *word = request->word[i], *next = i + 1 < request->words ? request->word[i + 1] : "";
+    for (size_t l = 0; l < sizeof looks_only / sizeof *looks_only; l++)
+      if (strcmp(word, looks_only[l]) == 0) return;
     if (strcmp(word, "--config") == 0) config = next;
     if (strncmp(word, "--config=", 9) == 0) config = word + 9;
     if (strcmp(word, "--set") == 0 && strncmp(next, "run.directory=", 14) == 0) directory.value = next + 14;
@@ -157,6 +160,12 @@ static void end_by_force(pid_t child, int64_t now, int64_t *asked_ms) {
   }
 }
 
+/* srun may leave with 0 when it could not start a task and gave up waiting for its step. Who trains to an end says so; only
+ * what a rank on this host wrote is surely seen here at once, and in a batch job rank 0 is here. */
+static bool is_unproved(const gd_run_line *line, const exit_file *file, const outcome *result) {
+  return line->srun && getenv("SLURMD_NODENAME") && *file->path && result->code == 0 && result->said != GD_EXIT_FILE_ENDED;
+}
+
 static gd_status run_once(const gd_run_line *line, exit_file *file, outcome *out) {
   static int stops; /* counted over restarts: who asked twice is not asked again */
   int64_t leaves_ms = 0, asked_ms = 0;
@@ -209,6 +218,14 @@ static gd_status run_once(const gd_run_line *line, exit_file *file, outcome *out
   /* What the job says itself: mpirun's code is the first non-zero one it saw, or its own opinion of a signal. */
   if (*file->path)
     out->said = gd_exit_file_read(file->path, getenv(GD_LAUNCH_MARK), &out->code, out->reason, sizeof out->reason);
+  if (is_unproved(line, file, out)) {
+    out->code = GD_RANK_FAILED;
+    out->said = GD_EXIT_FILE_ENDED;
+    snprintf(out->reason, sizeof out->reason,
+             "srun left with 0, but no rank said that it was done: SLURM could not start them all");
+    gd_log(GD_LOG_ERROR, "%s", out->reason);
+    gd_exit_file_overrule(file->path, getenv(GD_LAUNCH_MARK), out->code, out->reason);
+  }
   return GD_OK;
 }
 

@@ -78,7 +78,8 @@ suspended() {
   await 20 grows suspended $((before + 50))
   check "a job that is suspended whole goes on" grows suspended $((before + 50))
   check "... and is stopped like any other" asked_to_stop
-  check "... without a word" [ "$(grep -c 'error' "$work/suspended.out")" -eq 0 ]
+  check "... and says how long it stood still" grep -qE 'warning.*this process stood still for 1[2-9]\.[0-9] s' "$work/suspended.out"
+  check "... without an error" [ "$(grep -c 'error' "$work/suspended.out")" -eq 0 ]
 }
 together one two again suspended
 finish

@@ -16,6 +16,9 @@ complain() {
   sed 's/^/  | /' "$log" >> "$log.bad"
 }
 
+# Reports in $log; that a rank had no processor for a while is none.
+reports() { grep '^LOG ' "$log" | grep -vc ': this process stood still for '; }
+
 # start SCENE: $scene and $log for what follows
 start() {
   scene=$1
@@ -35,7 +38,7 @@ play() {
     *) complain "exit code $code, expected one of: $4" ;;
   esac
   local lines
-  lines=$(grep -c '^LOG ' "$log")
+  lines=$(reports)
   [ "$lines" -eq 1 ] || complain "$lines reports, expected one"
   grep -qF -- "$5" "$log" || complain "no line with: $5"
   [ -z "${6:-}" ] || grep -qE -- "$6" "$log" || complain "no line like: $6"
@@ -114,7 +117,7 @@ two_die() {
   wait $run
   grep -qE "^LOG rank 2: rank 0 on $host: connection lost, .* no answer either from ranks 1 \(told by rank 2 on $host\)" "$log" ||
     complain "not told by rank 2"
-  [ "$(grep -c '^LOG ' "$log")" -eq 1 ] || complain "not told once"
+  [ "$(reports)" -eq 1 ] || complain "not told once"
 }
 
 # Everybody is stopped for longer than the deadline, as SLURM suspends a job, and rank 0 goes on first: it knows nothing of the

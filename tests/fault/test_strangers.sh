@@ -28,7 +28,7 @@ ports() { # PID...: the ports on which those of them that are ranks listen
 }
 
 declare -a held=()
-visits=0 all_visits=0
+visits=0 all_visits=0 runs=0
 visit() { # PORT: so many connections of five kinds; all but the closed ones are held
   local i fd
   for ((i = 0; i < connections; i++)); do
@@ -51,6 +51,7 @@ for ranks in ${RANKS:-2}; do
   for launcher in "$bin/gptdist-run -n $ranks --" "mpirun --oversubscribe --bind-to none -np $ranks"; do
     name=${launcher%% *}
     name=${name##*/}-$ranks
+    runs=$((runs + 1))
     line=(--config "$work/gpt2.yaml" --set "run.directory=$work/$name" --set parallel.tensor=2)
     for setting in $settings; do line+=(--set "$setting"); done
     $launcher "$bin/gptdist-train" "${line[@]}" > "$work/$name.out" 2>&1 < /dev/null &
@@ -89,5 +90,5 @@ for ranks in ${RANKS:-2}; do
     echo "longest step: $(grep -oE '"ms": [0-9.]+' "$work/$name/metrics.jsonl" | sort -k2 -g | tail -1)"
   done
 done
-evidence strangers $all_visits $failed
+evidence strangers $((all_visits + runs)) $failed visits $all_visits
 finish

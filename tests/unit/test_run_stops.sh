@@ -313,4 +313,24 @@ for try in 1 2 3; do whole 75 75; done
 [ ! -e requeued ] || complain "a fourth requeue at step 10"
 SLURM_JOB_ID=78 whole 75 75
 [ "$(cat requeued 2>/dev/null)" = "requeue 78" ] || complain "another job pays for the requeues of this one"
+
+scene="srun that leaves with 0 is not believed where no rank says that it was done"
+printf '#!/bin/sh\n[ "$1" != --mpi=list ] || exec echo pmix\nexec %s/fake/mpirun "$@"\n' "$folder" >fake/srun
+chmod +x fake/srun
+export SLURMD_NODENAME=node7
+whole 76 "$(printf '0\n0')" --max-restarts 1 --restart-pause 0
+seen start start
+grep -qF "error: srun left with 0, but no rank said that it was done" out || complain "nothing said"
+whole 76 "0 $running"
+grep -qF '"state": "ended", "code": 76, "reason": "srun left with 0' run/exit.json || complain "exit.json: $(cat run/exit.json)"
+whole 0 "$(printf '0\n0 {"code": 0, "reason": "done"}\n76')" --max-restarts 3 --restart-pause 0
+seen start start
+whole 75 '0 {"code": 75, "reason": "saved"}'
+scene="... but where the line only looks, or rank 0 is on another host"
+printf '0\n' >plan
+: >seen
+rm -f run/exit.json
+"$bin/gptdist-run" -- ./gptdist-train --config run.yaml --dry-run >out 2>&1 || complain "left with $?"
+unset SLURMD_NODENAME
+whole 0 0
 exit 0
