@@ -65,6 +65,21 @@ refused 'data.path: has other labels than one/checkpoints/step-00000001' farben 
 refused 'data.path: has another template than asked/checkpoints/step-00000001' short --resume=asked@last run.steps=2
 refused 'validation.metric: found accuracy, which is of data for classification; the data here is sft, which has loss' pairs validation.metric=accuracy
 
+# ---- a start that is refused for its data leaves nothing that refuses the next one ----
+cp -r colours torn
+shard=$(ls torn/train/*.h5 | head -1)
+printf '\377' | dd of="$shard" bs=1 seek=$(($(stat -c %s "$shard") / 2)) conv=notrunc 2>dd.err
+for wrong in 'plain --resume=one@last' torn; do
+  # shellcheck disable=SC2086
+  run again $wrong >out 2>err && fail "$wrong was taken"
+  [ -e again/exit.json ] || fail "$wrong was refused before the run directory was made"
+  [ -e again/data.sha256 ] && fail "$wrong left its digest"
+done
+check "the right data after them" run again several
+[ -e again/data.sha256 ] || fail "no digest of the data that was taken"
+run again colours >out 2>err
+[ $? = 64 ] || fail "other data go on in a run directory"
+
 # ---- labels of a run, whose data may be gone; those that no text has ----
 mv colours away && mv several gone
 printf 'red\tnew\namber\tnewer\n' >new.tsv
