@@ -17,6 +17,8 @@ prepare chars --tokenizer chars "${labelled[@]}" --test colours.tsv colours.tsv
 prepare several --tokenizer bytes --task classification --columns label=1,label=2,text=3 pairs.tsv
 prepare pairs --tokenizer bytes --task sft --template plain --columns prompt=1,response=3 pairs.tsv
 prepare short --tokenizer bytes --task sft --template short.json --columns prompt=1,response=3 pairs.tsv
+echo '{"name": "plain", "user": ["", ": "], "assistant": ["", ""]}' >longer.json
+prepare longer --tokenizer bytes --task sft --template longer.json --columns prompt=1,response=3 pairs.tsv
 cut -f2 colours.tsv >plain.txt
 prepare plain --tokenizer bytes plain.txt
 cat >run.yaml <<YAML
@@ -60,9 +62,16 @@ refused 'data.validation: was made with tokenizer chars' colours data.validation
 refused 'data.path: farben lacks the label "red" of the classifier of model.init_from one; prepare the data with --labels one' farben model.init_from=one
 refused 'data.path: its texts have any number of labels, those of the classifier of model.init_from one one label each' several model.init_from=one
 refused 'data.path: chars was made with tokenizer chars' chars model.init_from=one
-refused 'data.path: is for lm, expected classification as in' plain --resume=one@last run.steps=2
-refused 'data.path: has other labels than one/checkpoints/step-00000001' farben --resume=one@last run.steps=2
-refused 'data.path: has another template than asked/checkpoints/step-00000001' short --resume=asked@last run.steps=2
+upon=one/checkpoints/step-00000001
+refused "data.path: plain is for lm, expected classification as in $upon; choose" plain --resume=one@last run.steps=2
+refused "data.path: farben is for classification with other labels than $upon (classification): \"rot\" is new, \"red\" is missing; choose" \
+  farben --resume=one@last run.steps=2
+refused "data.path: several is for classification with any number of labels a text, $upon (classification) has one; choose" several --resume=one@last \
+  run.steps=2
+upon=asked/checkpoints/step-00000001
+refused "data.path: short is for sft with another template than $upon (sft): found short, expected plain; choose" short --resume=asked@last run.steps=2
+refused "data.path: longer is for sft with another template than $upon (sft): found plain, expected plain with the texts that it had there; choose" \
+  longer --resume=asked@last run.steps=2
 refused 'validation.metric: found accuracy, which is of data for classification; the data here is sft, which has loss' pairs validation.metric=accuracy
 
 # ---- a start that is refused for its data leaves nothing that refuses the next one ----
