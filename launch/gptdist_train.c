@@ -125,6 +125,19 @@ static void digest_path(const train *t, char out[GD_PATH_BYTES + 32]) {
   snprintf(out, GD_PATH_BYTES + 32, "%s/data.sha256", t->spec.run.directory);
 }
 
+/* What a checkpoint there was for says more than two digests. */
+static gd_status refuse_other_data(const train *t, const char *old) {
+  gd_checkpoint *checkpoint = NULL;
+  gd_status status = gd_resume_peek(&t->resume, t->spec.run.directory, &checkpoint);
+  if (status == GD_OK && checkpoint) status = gd_resume_check_data(checkpoint, &t->spec, t->data, false);
+  gd_checkpoint_close(checkpoint);
+  if (status == GD_USAGE) return status;
+  return gd_fail_user(
+      GD_USAGE,
+      "data.path: run directory %s was started with other data (digest %.12s, now %.12s); choose another run.directory",
+      t->spec.run.directory, old, gd_dataset_digest(t->data));
+}
+
 /* The same directory must go on with the same data. */
 static gd_status check_data_digest(const train *t) {
   char path[GD_PATH_BYTES + 32];
@@ -147,10 +160,7 @@ static gd_status check_data_digest(const train *t) {
                           "differ in about 60); remove the file to go on",
                           path, old.bytes, digest, apart);
   else if (apart)
-    status = gd_fail_user(
-        GD_USAGE,
-        "data.path: run directory %s was started with other data (digest %.12s, now %.12s); choose another run.directory",
-        t->spec.run.directory, old.bytes, digest);
+    status = refuse_other_data(t, old.bytes);
   gd_bytes_free(&old);
   return status;
 }

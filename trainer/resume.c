@@ -74,7 +74,7 @@ gd_status gd_resume_open(gd_session *session, const gd_resume *resume, const cha
 
 /* ---- is it one of this run ---- */
 
-static const char otherwise[] = "choose another run.directory (model.init_from takes the weights alone), or --resume none";
+static const char otherwise[] = "begin anew in another run.directory (model.init_from takes the weights alone)";
 
 /* A label is a row of the classifier. */
 static gd_status refuse_labels(const gd_checkpoint *checkpoint, const char *path, const gd_data_task *now) {

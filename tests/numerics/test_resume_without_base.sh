@@ -136,11 +136,11 @@ for other in corpus talks; do
   refused 64 "data.path: $other is for $task, expected classification as in $work/$five" labels data.path=$other finetune.loss=softmax
   refused 64 "data.path: $other is for $task, but model.classes, found 5, is of a run for classification" new data.path=$other model.init_from= model.classes=5
 done
-other_labels() { printf 'data.path: %s is for classification with other labels than %s (classification): %s; choose' "$@"; }
+other_labels() { printf 'data.path: %s is for classification with other labels than %s (classification): %s; begin anew in' "$@"; }
 refused 64 "$(other_labels pink upon/checkpoints/step-00000004 '"pink" is new, "teal" is missing')" new data.path=pink finetune.train=head --resume=upon
 refused 64 "$(other_labels three $five '"amber", "teal" are missing')" new data.path=three --resume=labels 'finetune.class_weights=[1,2,3,4,5]'
 refused 64 "$(other_labels turned-five $five 'they are numbered otherwise')" new data.path=turned-five --resume=labels
-refused 64 "data.path: plainer is for sft with another template than $at (sft): found plain, expected chatml; choose" new data.path=plainer --resume=half
+refused 64 "data.path: plainer is for sft with another template than $at (sft): found plain, expected chatml; begin anew in" new data.path=plainer --resume=half
 # A key may say what the run began with, as long as that can be.
 keys=("${settings[@]}" run.steps=4 model.init_from=gone data.path=five parallel.zero=0)
 refused 64 "model.vocabulary: found 300, expected 259 as in $work/$at; drop the key" half model.vocabulary=300
