@@ -121,15 +121,32 @@ static int digits_apart(const gd_bytes *text, const char *digest) {
   return apart;
 }
 
+static void digest_path(const train *t, char out[GD_PATH_BYTES + 32]) {
+  snprintf(out, GD_PATH_BYTES + 32, "%s/data.sha256", t->spec.run.directory);
+}
+
+/* What a checkpoint there was for says more than two digests. */
+static gd_status refuse_other_data(const train *t, const char *old) {
+  gd_checkpoint *checkpoint = NULL;
+  gd_status status = gd_resume_peek(&t->resume, t->spec.run.directory, &checkpoint);
+  if (status == GD_OK && checkpoint) status = gd_resume_check_data(checkpoint, &t->spec, t->data, false);
+  gd_checkpoint_close(checkpoint);
+  if (status == GD_USAGE) return status;
+  return gd_fail_user(
+      GD_USAGE,
+      "data.path: run directory %s was started with other data (digest %.12s, now %.12s); choose another run.directory",
+      t->spec.run.directory, old, gd_dataset_digest(t->data));
+}
+
 /* The same directory must go on with the same data. */
 static gd_status check_data_digest(const train *t) {
   char path[GD_PATH_BYTES + 32];
-  snprintf(path, sizeof path, "%s/data.sha256", t->spec.run.directory);
+  digest_path(t, path);
   const char *digest = gd_dataset_digest(t->data);
   gd_bytes old = {0};
   gd_path_kind kind;
   GD_TRY(gd_path_look(path, &kind));
-  if (kind == GD_PATH_NOTHING) return gd_file_replace(path, digest, strlen(digest));
+  if (kind == GD_PATH_NOTHING) return GD_OK;
   gd_status status = gd_file_read(path, DIGEST_FILE_LIMIT, &old);
   int apart = status == GD_OK ? digits_apart(&old, digest) : 0;
   if (apart < 0)
@@ -143,10 +160,7 @@ static gd_status check_data_digest(const train *t) {
                           "differ in about 60); remove the file to go on",
                           path, old.bytes, digest, apart);
   else if (apart)
-    status = gd_fail_user(
-        GD_USAGE,
-        "data.path: run directory %s was started with other data (digest %.12s, now %.12s); choose another run.directory",
-        t->spec.run.directory, old.bytes, digest);
+    status = refuse_other_data(t, old.bytes);
   gd_bytes_free(&old);
   return status;
 }
@@ -164,9 +178,15 @@ static gd_status open_directory(train *t) {
   return GD_OK;
 }
 
-/* Rank 0, once nothing is left to refuse: the resolved run file. */
-static gd_status write_config(const train *t) {
+/* Rank 0, once nothing is left to refuse: which data this run began with, and the resolved run file. A start that is refused
+ * for its data leaves no note of them. */
+static gd_status write_notes(const train *t) {
   char path[GD_PATH_BYTES + 32];
+  const char *digest = gd_dataset_digest(t->data);
+  gd_path_kind kind;
+  digest_path(t, path);
+  GD_TRY(gd_path_look(path, &kind));
+  if (kind == GD_PATH_NOTHING) GD_TRY(gd_file_replace(path, digest, strlen(digest)));
   char *text = malloc(GD_CONFIG_TEXT_BYTES);
   if (!text) return gd_fail(GD_NO_MEMORY, "no memory for the run file");
   size_t bytes = gd_config_write(&t->spec, text, GD_CONFIG_TEXT_BYTES);
@@ -261,7 +281,7 @@ static gd_status take_again(train *t) {
   gd_status status = check_data_digest(t);
   snprintf(path, sizeof path, "%s/log", directory);
   if (status == GD_OK) status = gd_folder_make(path);
-  if (status == GD_OK) status = write_config(t);
+  if (status == GD_OK) status = write_notes(t);
   if (status != GD_OK) {
     gd_lockfile_drop(lock);
     return status;
@@ -273,28 +293,30 @@ static gd_status take_again(train *t) {
   return GD_OK;
 }
 
-/* Rank 0, each step: a run directory that was removed under the run is made again, so that the work goes on; one in which
- * another run began meanwhile is no longer this one's. */
+/* Rank 0, each step: a run directory that was removed under the run is made again, so that the work goes on, and so is a lock
+ * that was removed alone; one in which another run began meanwhile is no longer this one's. */
 static gd_status keep_directory(train *t) {
   gd_lockfile_state state = t->lock ? gd_lockfile_look(t->lock) : GD_LOCKFILE_HELD;
   if (state == GD_LOCKFILE_HELD) return GD_OK;
   const char *directory = t->spec.run.directory;
   t->ours = false;
+  const bool stays = gd_lockfile_folder_stays(t->lock);
+  char what[GD_PATH_BYTES + 128];
+  snprintf(what, sizeof what, stays ? "the lock of run directory %s was removed" : "run directory %s was removed or moved away",
+           directory);
   if (state == GD_LOCKFILE_REPLACED)
     return gd_fail_user(GD_USAGE,
-                        "run directory %s was removed or moved away while this run worked there, and another run has begun in "
-                        "its place: this one stops and leaves it alone",
-                        directory);
+                        "%s while this run worked there, and another run has begun in its place: this one stops and leaves it "
+                        "alone",
+                        what);
   gd_status status = take_again(t);
   if (status == GD_USAGE) return status; /* a folder of other data */
-  if (status != GD_OK && !t->told)
-    gd_log_fault(GD_LOG_WARNING, "run directory %s was removed while this run worked there: %s", directory, gd_error_text());
+  if (status != GD_OK && !t->told) gd_log_fault(GD_LOG_WARNING, "%s while this run worked there: %s", what, gd_error_text());
   t->told = status != GD_OK;
   if (status == GD_OK)
-    gd_log(GD_LOG_WARNING,
-           "run directory %s was removed or moved away while this run worked there: it was made again for its next "
-           "checkpoints; older ones, metrics and logs are not there",
-           directory);
+    gd_log(GD_LOG_WARNING, "%s while this run worked there: %s", what,
+           stays ? "it is locked again, and nothing else is changed"
+                 : "it was made again for its next checkpoints; older ones, metrics and logs are not there");
   else
     gd_error_clear();
   return GD_OK;
@@ -329,7 +351,7 @@ static gd_status train_run(train *t) {
   GD_TRY(gd_precision_settle(t->session, t->device, invariant, &t->spec));
   GD_TRY(gd_run_open(t->session, t->device, &t->spec, t->data, t->validation, &options, &t->run));
   if (gd_session_rank(t->session) == 0) {
-    GD_TRY(write_config(t));
+    GD_TRY(write_notes(t));
     GD_TRY(gd_train_report_open(&t->run, peak_of_rank(t) * gd_session_ranks(t->session), t->line.json, &report));
   }
   gd_status status = loop(t, report);

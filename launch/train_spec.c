@@ -112,8 +112,11 @@ static gd_status settle_task(gd_spec *spec, const gd_dataset *data) {
   if (kind != GD_TASK_LM) spec->data.mask_documents = spec->data.reset_positions = true;
   if (kind == GD_TASK_CLASSIFICATION) return settle_labels(spec, gd_dataset_task(data));
   if (spec->model.classes)
-    return gd_fail_user(GD_USAGE, "model.classes: found %d, the outputs of a classifier, but data.path %s is for %s",
-                        spec->model.classes, spec->data.path[0], gd_data_task_name(kind));
+    return gd_fail_user(
+        GD_USAGE,
+        "data.path: %s is for %s, but model.classes, found %d, is of a run for classification; name other data, "
+        "or weights without a classifier",
+        spec->data.path[0], gd_data_task_name(kind), spec->model.classes);
   if (spec->finetune.loss != GD_LABEL_LOSS_AUTO || spec->finetune.class_weights.count)
     return gd_fail_user(GD_USAGE, "finetune.%s: is of a classifier, but data.path %s is for %s",
                         spec->finetune.loss != GD_LABEL_LOSS_AUTO ? "loss" : "class_weights", spec->data.path[0],
@@ -121,32 +124,67 @@ static gd_status settle_task(gd_spec *spec, const gd_dataset *data) {
   return GD_OK;
 }
 
-/* With model.init_from: the data beside the weights that adopt() took the model from. `classes`: model.classes as it was before
- * the data said it. */
-static gd_status check_weights(const gd_spec *spec, const gd_resume *resume, int32_t classes, const gd_dataset *data) {
-  gd_checkpoint *checkpoint;
-  GD_TRY(gd_resume_peek(resume, spec->run.directory, &checkpoint));
-  if (!checkpoint) return gd_train_base_check(spec, classes, data);
-  gd_status status = gd_resume_check_data(checkpoint, spec, data, true);
-  gd_checkpoint_close(checkpoint);
-  return status;
-}
-
-gd_status gd_train_spec_open_data(gd_spec *spec, const gd_resume *resume, const gd_config_origins *origins, bool first,
-                                  gd_dataset **out) {
-  int32_t length = spec->batch.sequence ? spec->batch.sequence : spec->model.context, classes = spec->model.classes;
-  GD_TRY(gd_dataset_open(&spec->data, length, spec->batch.order, spec->run.seed, spec->finetune.pack, out));
-  settle_epochs(spec, *out);
-  GD_TRY(gd_config_explain(settle_task(spec, *out), origins));
-  if (spec->finetune.class_weights.count) GD_TRY(gd_config_explain(weigh_labels(&spec->finetune.class_weights, *out), origins));
-  int32_t vocabulary = gd_dataset_vocabulary(*out);
+/* What the data says of the spec. */
+static gd_status settle(gd_spec *spec, const gd_config_origins *origins, gd_dataset *data) {
+  settle_epochs(spec, data);
+  GD_TRY(gd_config_explain(settle_task(spec, data), origins));
+  if (spec->finetune.class_weights.count) GD_TRY(gd_config_explain(weigh_labels(&spec->finetune.class_weights, data), origins));
+  int32_t vocabulary = gd_dataset_vocabulary(data);
   if (!spec->model.vocabulary) spec->model.vocabulary = vocabulary;
   if (spec->model.vocabulary < vocabulary && !spec->model.init_from[0])
     return gd_config_explain(gd_fail_user(GD_USAGE, "model.vocabulary: found %d, but the data's tokenizer has %d tokens",
                                           spec->model.vocabulary, vocabulary),
                              origins);
   if (spec->model.vocabulary < vocabulary) spec->model.vocabulary = vocabulary; /* the weights get rows, or are refused */
-  return first && spec->model.init_from[0] ? gd_config_explain(check_weights(spec, resume, classes, *out), origins) : GD_OK;
+  return GD_OK;
+}
+
+/* A key that says less than the checkpoint has may say what the run began with: rows that the weights had before they got more.
+ * `grown`: the checkpoint has as many as the data takes, so it may be that. */
+static gd_status compare_said(const char *key, int32_t said, int32_t has, bool grown, const char *checkpoint,
+                              const gd_config_origins *origins) {
+  if (!said || said == has) return GD_OK;
+  if (said < has && grown) {
+    gd_log(GD_LOG_INFO, "resume: %s: found %d (%s), but %s has %d, which stay; the key may be dropped", key, said,
+           gd_config_origin(origins, key), checkpoint, has);
+    return GD_OK;
+  }
+  return gd_fail_user(GD_USAGE,
+                      "%s: found %d, expected %d as in %s; drop the key, or choose another run.directory, or --resume none",
+                      key, said, has, checkpoint);
+}
+
+/* given: the model as it was before the data said what it takes. */
+static gd_status check_said(const gd_spec *spec, const gd_model_spec *given, const gd_checkpoint *checkpoint,
+                            const gd_config_origins *origins) {
+  const gd_model_spec *has = &gd_checkpoint_run_spec(checkpoint)->model, *takes = &spec->model;
+  const char *path = gd_checkpoint_path(checkpoint);
+  GD_TRY(compare_said("model.vocabulary", given->vocabulary, has->vocabulary, takes->vocabulary >= has->vocabulary, path,
+                      origins));
+  return compare_said("model.classes", given->classes, has->classes, takes->classes == has->classes, path, origins);
+}
+
+/* The weights that adopt() took the model from, with the data: before anything else is said of it, what a checkpoint of the run
+ * was for; then the keys. */
+static gd_status settle_upon(gd_spec *spec, const gd_checkpoint *checkpoint, const gd_config_origins *origins,
+                             gd_dataset *data) {
+  const gd_model_spec given = spec->model;
+  if (checkpoint) GD_TRY(gd_config_explain(gd_resume_check_data(checkpoint, spec, data, true), origins));
+  GD_TRY(settle(spec, origins, data));
+  return gd_config_explain(
+      checkpoint ? check_said(spec, &given, checkpoint, origins) : gd_train_base_check(spec, given.classes, data), origins);
+}
+
+gd_status gd_train_spec_open_data(gd_spec *spec, const gd_resume *resume, const gd_config_origins *origins, bool first,
+                                  gd_dataset **out) {
+  int32_t length = spec->batch.sequence ? spec->batch.sequence : spec->model.context;
+  gd_checkpoint *checkpoint = NULL;
+  GD_TRY(gd_dataset_open(&spec->data, length, spec->batch.order, spec->run.seed, spec->finetune.pack, out));
+  if (!first || !spec->model.init_from[0]) return settle(spec, origins, *out);
+  GD_TRY(gd_resume_peek(resume, spec->run.directory, &checkpoint));
+  gd_status status = settle_upon(spec, checkpoint, origins, *out);
+  gd_checkpoint_close(checkpoint);
+  return status;
 }
 
 gd_status gd_train_spec_check_validation(const gd_dataset *data, const gd_dataset *validation) {

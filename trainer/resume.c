@@ -9,6 +9,7 @@
 #include "io/checkpoint/folder.h"
 #include "io/checkpoint/name.h"
 #include "io/config/config.h"
+#include "io/data/template.h"
 #include "io/tokenizer/tokenizer.h"
 #include "shard/base/log.h"
 
@@ -73,19 +74,54 @@ gd_status gd_resume_open(gd_session *session, const gd_resume *resume, const cha
 
 /* ---- is it one of this run ---- */
 
-/* A label is a row of the classifier, and a template what a model has learnt to see. */
-static gd_status check_task(const gd_checkpoint *checkpoint, const gd_dataset *data) {
+static const char otherwise[] = "begin anew in another run.directory (model.init_from takes the weights alone)";
+
+/* A label is a row of the classifier. */
+static gd_status refuse_labels(const gd_checkpoint *checkpoint, const char *path, const gd_data_task *now) {
+  const gd_data_task *then = &gd_checkpoint_manifest(checkpoint)->task;
+  char fresh[GD_TASK_NAMES_BYTES], gone[GD_TASK_NAMES_BYTES],
+      what[2 * GD_TASK_NAMES_BYTES + 64] = "they are numbered otherwise";
+  if (then->multiple != now->multiple)
+    return gd_fail_user(GD_USAGE, "data.path: %s is for classification with %s a text, %s (classification) has %s; %s", path,
+                        now->multiple ? "any number of labels" : "one label", gd_checkpoint_path(checkpoint),
+                        then->multiple ? "any number" : "one", otherwise);
+  int64_t *places = calloc((size_t)then->label_count + (size_t)now->label_count, sizeof *places);
+  if (!places) return gd_fail(GD_NO_MEMORY, "no memory for %d labels", then->label_count + now->label_count);
+  gd_data_task_match(then, now, places);
+  int32_t come = gd_data_task_unseen(now, places, 0, now->label_count, fresh);
+  gd_data_task_match(now, then, places);
+  int32_t went = gd_data_task_unseen(then, places, 0, then->label_count, gone);
+  free(places);
+  if (come || went)
+    snprintf(what, sizeof what, "%s%s%s%s%s", come ? fresh : "", come ? (come == 1 ? " is new" : " are new") : "",
+             come && went ? ", " : "", went ? gone : "", went ? (went == 1 ? " is missing" : " are missing") : "");
+  return gd_fail_user(GD_USAGE, "data.path: %s is for classification with other labels than %s (classification): %s; %s", path,
+                      gd_checkpoint_path(checkpoint), what, otherwise);
+}
+
+/* A template is what a model has learnt to see. */
+static gd_status refuse_template(const gd_checkpoint *checkpoint, const char *path, const gd_data_task *now) {
+  gd_template found = {0}, expected = {0};
+  gd_status status = gd_template_parse(now->layout, path, &found);
+  if (status == GD_OK)
+    status = gd_template_parse(gd_checkpoint_manifest(checkpoint)->task.layout, gd_checkpoint_path(checkpoint), &expected);
+  if (status == GD_OK)
+    status = gd_fail_user(GD_USAGE, "data.path: %s is for sft with another template than %s (sft): found %s, expected %s%s; %s",
+                          path, gd_checkpoint_path(checkpoint), found.name, expected.name,
+                          strcmp(found.name, expected.name) == 0 ? " with the texts that it had there" : "", otherwise);
+  gd_template_free(&found);
+  gd_template_free(&expected);
+  return status;
+}
+
+static gd_status check_task(const gd_checkpoint *checkpoint, const gd_spec *spec, const gd_dataset *data) {
   const gd_data_task *then = &gd_checkpoint_manifest(checkpoint)->task, *now = gd_dataset_task(data);
+  const char *path = spec->data.path[0];
   if (then->kind != now->kind)
-    return gd_fail_user(GD_USAGE,
-                        "data.path: is for %s, expected %s as in %s; choose another run.directory (model.init_from takes "
-                        "the weights alone), or --resume none",
-                        gd_data_task_name(now->kind), gd_data_task_name(then->kind), gd_checkpoint_path(checkpoint));
+    return gd_fail_user(GD_USAGE, "data.path: %s is for %s, expected %s as in %s; %s", path, gd_data_task_name(now->kind),
+                        gd_data_task_name(then->kind), gd_checkpoint_path(checkpoint), otherwise);
   if (gd_data_task_equal(then, now)) return GD_OK;
-  return gd_fail_user(GD_USAGE,
-                      "data.path: has %s than %s; choose another run.directory (model.init_from takes the weights "
-                      "alone), or --resume none",
-                      now->kind == GD_TASK_SFT ? "another template" : "other labels", gd_checkpoint_path(checkpoint));
+  return now->kind == GD_TASK_SFT ? refuse_template(checkpoint, path, now) : refuse_labels(checkpoint, path, now);
 }
 
 static gd_status compare_tokenizers(const gd_checkpoint *checkpoint, const gd_spec *spec, const gd_dataset *data,
@@ -121,7 +157,7 @@ static gd_status check_tokenizer(const gd_checkpoint *checkpoint, const gd_spec 
 }
 
 gd_status gd_resume_check_data(const gd_checkpoint *checkpoint, const gd_spec *spec, const gd_dataset *data, bool tokenizer) {
-  GD_TRY(check_task(checkpoint, data));
+  GD_TRY(check_task(checkpoint, spec, data));
   return tokenizer ? check_tokenizer(checkpoint, spec, data) : GD_OK;
 }
 

@@ -14,7 +14,7 @@
 #include "shard/spec.h"
 
 struct gd_lockfile {
-  int file;
+  int file, folder;                    /* folder: -1 where it cannot be held */
   char path[GD_PATH_BYTES], text[128]; /* what the file says of its holder */
 };
 
@@ -68,6 +68,7 @@ gd_status gd_lockfile_take(const char *folder, gd_lockfile **out) {
     return status;
   }
   lock->file = file;
+  lock->folder = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
   memcpy(lock->path, path, sizeof lock->path);
   *out = lock;
   return GD_OK;
@@ -90,9 +91,20 @@ gd_lockfile_state gd_lockfile_look(const gd_lockfile *lock) {
   return is_free ? GD_LOCKFILE_REMOVED : GD_LOCKFILE_HELD;
 }
 
+/* While it is held open no other folder gets its number. */
+bool gd_lockfile_folder_stays(const gd_lockfile *lock) {
+  char path[GD_PATH_BYTES];
+  struct stat mine, there;
+  memcpy(path, lock->path, sizeof path);
+  *strrchr(path, '/') = 0;
+  if (lock->folder < 0 || fstat(lock->folder, &mine) != 0 || stat(path, &there) != 0) return false;
+  return mine.st_dev == there.st_dev && mine.st_ino == there.st_ino;
+}
+
 void gd_lockfile_drop(gd_lockfile *lock) {
   if (!lock) return;
   close(lock->file);
+  if (lock->folder >= 0) close(lock->folder);
   free(lock);
 }
 

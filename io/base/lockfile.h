@@ -3,6 +3,8 @@
 #ifndef GD_IO_BASE_LOCKFILE_H
 #define GD_IO_BASE_LOCKFILE_H
 
+#include <stdbool.h>
+
 #include "shard/base/status.h"
 
 typedef struct gd_lockfile gd_lockfile;
@@ -15,6 +17,10 @@ GD_CHECKED gd_status gd_lockfile_take(const char *folder, gd_lockfile **out);
  * the system does not tell. */
 typedef enum gd_lockfile_state { GD_LOCKFILE_HELD, GD_LOCKFILE_REMOVED, GD_LOCKFILE_REPLACED } gd_lockfile_state;
 gd_lockfile_state gd_lockfile_look(const gd_lockfile *lock);
+
+/* Whether FOLDER is still the folder that was locked, whatever became of the file in it. False where the system does not tell.
+ */
+bool gd_lockfile_folder_stays(const gd_lockfile *lock);
 
 void gd_lockfile_release(gd_lockfile *lock);
 /* The same, but the file says on whose it was: this process may come back to it. */

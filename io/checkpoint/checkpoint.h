@@ -69,7 +69,7 @@ typedef struct gd_checkpoint gd_checkpoint;
  * the job. */
 GD_CHECKED gd_status gd_checkpoint_open(gd_session *session, const char *path, bool set_aside, gd_checkpoint **out);
 /* The same of one process by the manifest alone, which is checked; its files are not: enough for the spec. Never set aside.
- * goes_on: the one from which a run goes on there, also one that stopped early. */
+ * goes_on: the one from which a run goes on there, also one that stopped early, or lies aside (folder.h) until it is loaded. */
 GD_CHECKED gd_status gd_checkpoint_peek(const char *path, bool goes_on, gd_checkpoint **out);
 const char *gd_checkpoint_path(const gd_checkpoint *checkpoint);
 const gd_spec *gd_checkpoint_run_spec(const gd_checkpoint *checkpoint);

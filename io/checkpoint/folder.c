@@ -32,7 +32,17 @@ static int newest_first(const void *left, const void *right) {
   return (a < b) - (a > b);
 }
 
-gd_status gd_checkpoint_list(const char *folder, int64_t **steps, int32_t *count, int32_t *bad) {
+/* aside: also the step of a checkpoint that stepped aside for a newer one. */
+static int64_t step_of_entry(const char *name, bool aside) {
+  char plain[32];
+  const char *dot = strchr(name, '.');
+  if (!aside || !dot || strcmp(dot, replaced) != 0 || (size_t)(dot - name) >= sizeof plain) return gd_checkpoint_step_of(name);
+  memcpy(plain, name, (size_t)(dot - name));
+  plain[dot - name] = 0;
+  return gd_checkpoint_step_of(plain);
+}
+
+static gd_status list_steps(const char *folder, bool with_aside, int64_t **steps, int32_t *count, int32_t *bad) {
   int32_t used = 0, room = 0, aside = 0;
   int64_t *list = NULL;
   *steps = NULL;
@@ -44,7 +54,7 @@ gd_status gd_checkpoint_list(const char *folder, int64_t **steps, int32_t *count
   struct dirent *entry = NULL;
   gd_status status = GD_OK;
   while ((status = gd_folder_next(entries, folder, &entry)) == GD_OK && entry) {
-    int64_t step = gd_checkpoint_step_of(entry->d_name);
+    int64_t step = step_of_entry(entry->d_name, with_aside);
     if (step < 0) {
       if (strncmp(entry->d_name, prefix, sizeof prefix - 1) == 0 && strstr(entry->d_name, ".bad")) aside++;
       continue;
@@ -69,6 +79,33 @@ gd_status gd_checkpoint_list(const char *folder, int64_t **steps, int32_t *count
   *steps = list;
   *count = used;
   if (bad) *bad = aside;
+  return GD_OK;
+}
+
+gd_status gd_checkpoint_list(const char *folder, int64_t **steps, int32_t *count, int32_t *bad) {
+  return list_steps(folder, false, steps, count, bad);
+}
+
+gd_status gd_checkpoint_list_unrecovered(const char *folder, int64_t **steps, int32_t *count, int32_t *bad) {
+  GD_TRY(list_steps(folder, true, steps, count, bad));
+  int32_t kept = 0;
+  for (int32_t i = 0; i < *count; i++) /* one of both names counts once */
+    if (!kept || (*steps)[kept - 1] != (*steps)[i]) (*steps)[kept++] = (*steps)[i];
+  *count = kept;
+  return GD_OK;
+}
+
+gd_status gd_checkpoint_place(const char *folder, int64_t step, char out[GD_PATH_BYTES]) {
+  char name[32];
+  gd_path_kind plain, aside;
+  gd_checkpoint_step_name(step, name);
+  GD_TRY(gd_path_join(out, GD_PATH_BYTES, folder, name));
+  size_t length = strlen(out);
+  GD_TRY(gd_path_look(out, &plain));
+  if (plain != GD_PATH_NOTHING || length + sizeof replaced > GD_PATH_BYTES) return GD_OK;
+  memcpy(out + length, replaced, sizeof replaced);
+  GD_TRY(gd_path_look(out, &aside));
+  if (aside == GD_PATH_NOTHING) out[length] = 0;
   return GD_OK;
 }
 

@@ -195,7 +195,9 @@ static gd_status find_candidates(const char *path, bool owner, bool tell, candid
   GD_TRY(gd_checkpoint_folder(inner, found->folder));
   int32_t bad = 0;
   if (owner && tell) GD_TRY(gd_checkpoint_recover(found->folder));
-  GD_TRY(gd_checkpoint_list(found->folder, &found->steps, &found->count, &bad));
+  gd_status status = owner && !tell ? gd_checkpoint_list_unrecovered(found->folder, &found->steps, &found->count, &bad)
+                                    : gd_checkpoint_list(found->folder, &found->steps, &found->count, &bad);
+  GD_TRY(status);
   if (!found->count && bad)
     return gd_fail_user(
         GD_BAD_DATA, "%s: holds only damaged checkpoints, set aside as *.bad (%d); move them away to start from the beginning",
@@ -223,7 +225,11 @@ static gd_status open_newest(gd_session *session, const char *path, bool owner, 
   for (int32_t i = 0; status == GD_OK && !found.named && i < found.count; i++) {
     char folder[GD_PATH_BYTES], name[32];
     gd_checkpoint_step_name(found.steps[i], name);
-    GD_TRY_GOTO(status, done, gd_path_join(folder, sizeof folder, found.folder, name));
+    if (owner && !whole)
+      status = gd_checkpoint_place(found.folder, found.steps[i], folder);
+    else
+      status = gd_path_join(folder, sizeof folder, found.folder, name);
+    if (status != GD_OK) goto done;
     status = try_open(session, folder, whole, out);
     if (status == GD_OK) break;
     if (status != GD_BAD_DATA) goto done;

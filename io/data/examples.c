@@ -142,7 +142,10 @@ gd_status gd_examples_write(const gd_prepare *prepare, const gd_examples *exampl
                             gd_prepare_report *report) {
   const int64_t shard_tokens = gd_prepare_shard_tokens(prepare);
   for (int64_t i = 0; i < examples->count; i++) report->documents[examples->split[i]]++;
-  if (!report->documents[0]) return gd_fail_user(GD_BAD_DATA, "no row is left for training");
+  if (!report->documents[0])
+    return gd_fail_user(
+        GD_BAD_DATA, "no row is left for training: %lld longer than --max-tokens and %lld with an empty column were left out",
+        (long long)report->dropped_long, (long long)report->dropped_empty);
   for (int32_t k = 0; k < GD_PREPARE_SPLITS; k++) {
     if (!report->documents[k]) continue;
     writing at = {.prepare = prepare, .examples = examples, .split = k, .info = gd_prepare_info(prepare)};

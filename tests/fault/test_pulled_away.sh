@@ -60,6 +60,38 @@ replaced() { # replaced RANKS
 replaced_1() { replaced 1; }
 replaced_2() { replaced 2; }
 
+# The lock file alone. Where another run takes it before this one does, that one has the directory.
+unlocked() {
+  start unlocked 1 || { check "unlocked starts" false; return; }
+  rm "$work/unlocked/lock"
+  check "a lock that is removed: the run takes it again" await 30 test -e "$work/unlocked/lock"
+  check "... and says so" await 10 grep -q "warning: the lock of run directory $work/unlocked was removed while this run worked there: it is locked again" "$work/unlocked.out"
+  check "... and of no removed directory" eval '! grep -q "was removed or moved away" "$work/unlocked.out"'
+  attempt unlocked 1 gpt2 > "$work/unlocked.second"
+  check "... holds the directory against others" grep -q "$work/unlocked is in use by process $child " "$work/unlocked.out"
+  kill -TERM $child
+  check "... and is stopped like any other" ends $child 75
+  check "... with whole checkpoints" whole unlocked
+}
+
+overtaken() {
+  local first
+  start overtaken 1 --set checkpoint.interval_steps=0 || { check "overtaken starts" false; return; }
+  first=$child
+  kill -STOP $first
+  rm "$work/overtaken/lock"
+  "$bin/gptdist-train" --config "$work/gpt2.yaml" --set "run.directory=$work/overtaken" --set run.steps=1000000 "${set[@]}" > "$work/overtaker.out" 2>&1 < /dev/null &
+  child=$!
+  check "another run takes a lock that was removed" await 30 grep -q "^step " "$work/overtaker.out"
+  kill -CONT $first
+  check "... then the first run stops" ends $first 64
+  check "... and says why" [ "$(grep -c "error: the lock of run directory $work/overtaken was removed while this run worked there, and another run has begun in its place" "$work/overtaken.out")" -eq 1 ]
+  check "... and leaves it alone" grep -q '"state": "running", "pid": '$child "$work/overtaken/exit.json"
+  kill -TERM $child
+  check "... the other has it to the end" ends $child 75
+  check "... with whole checkpoints" whole overtaken
+}
+
 terminal() {
   start terminal 1 || { check "terminal starts" false; return; }
   kill -HUP $child
@@ -130,5 +162,5 @@ slow_reader() {
     echo $? > "$work/slow-reader.code"; } | { sleep 45; cat > "$work/slow-reader.out"; }
   check "a reader that does not read for a while: the job is done" [ "$(cat "$work/slow-reader.code")" = 0 ]
 }
-together put_back cleared inherited slow_reader removed replaced_1 replaced_2 terminal reader closed
+together unlocked overtaken put_back cleared inherited slow_reader removed replaced_1 replaced_2 terminal reader closed
 finish

@@ -113,7 +113,7 @@ refused "finetune.loss: found softmax, but a text of data.path may have several 
 refused "finetune.class_weights: found 2 numbers, but data.path has 3 labels" data.path=$work/colours 'finetune.class_weights=[1,2]'
 refused "finetune.class_weights: weigh the one label of a text" data.path=$work/weather finetune.class_weights=balanced
 refused "finetune.loss: is of a classifier, but data.path $corpus is for lm" finetune.loss=softmax
-refused "model.classes: found 3, the outputs of a classifier, but data.path $work/pairs is for sft" "data.path=$work/pairs" "model.init_from=$work/whole"
+refused "data.path: $work/pairs is for sft, but model.classes, found 3, is of a run for classification" "data.path=$work/pairs" "model.init_from=$work/whole"
 refused "data.reset_positions: needs data.mask_documents: true" data.reset_positions=true
 refused "its longest example has" data.path=$work/alpaca
 for task in perplexity lambada; do

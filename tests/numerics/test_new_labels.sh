@@ -106,7 +106,7 @@ refused "data.path: $work/other lacks the label \"blue\" of the classifier of mo
 refused "data.path: $work/other lacks the label \"blue\" of the classifier of model.init_from $work/folder" model.init_from=$work/folder data.path=$work/other
 refused "data.path: its texts have any number of labels, those of the classifier of model.init_from $work/base one label each" model.init_from=$work/base data.path=$work/either
 refused "model.classes: found 7, but the 5 labels of data.path take 5" model.init_from=$work/base data.path=$work/five-behind model.classes=7
-refused "model.classes: found 3, the outputs of a classifier, but data.path $work/corpus is for lm" model.init_from=$work/base data.path=$work/corpus
+refused "data.path: $work/corpus is for lm, but model.classes, found 3, is of a run for classification" model.init_from=$work/base data.path=$work/corpus
 train binary 1 gpt2 "${settings[@]}" data.path=$work/two run.steps=2 finetune.loss=sigmoid precision.dtype=fp32
 prepare grown five.tsv --tokenizer base --labels two
 refused "finetune.loss: gives 5 outputs to the 5 labels of data.path, where the classifier of model.init_from $work/binary has 1 for 2 labels" model.init_from=$work/binary data.path=$work/grown

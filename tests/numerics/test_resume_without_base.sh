@@ -20,6 +20,7 @@ label=(--task classification --columns label=1,text=2)
 settings=(batch.global=12 model.context=48 validation.interval_steps=0 precision.dtype=fp32)
 start=("${settings[@]}" run.steps=2)
 train base 1 gpt2 "${start[@]}" || finish
+train roomy 1 gpt2 "${start[@]}" model.vocabulary=300
 train stranger 1 llama "${start[@]}" model.context=32
 prepare three three.tsv "${label[@]}" --tokenizer bytes
 train colours 1 gpt2 "${start[@]}" data.path=three
@@ -28,6 +29,10 @@ prepare five five.tsv "${label[@]}" --tokenizer base
 prepare pink pink.tsv "${label[@]}" --tokenizer base
 prepare talks talks.jsonl --task sft --template chatml --columns messages=messages --tokenizer base --add-special '<|im_start|>,<|im_end|>'
 prepare hf-talks talks.jsonl --task sft --template chatml --columns messages=messages --tokenizer folder --add-special '<|im_start|>,<|im_end|>'
+labelled 20 teal amber > two.tsv
+prepare turned-labels two.tsv "${label[@]}" --tokenizer base
+prepare turned-five five.tsv "${label[@]}" --tokenizer base --labels turned-labels
+prepare plainer talks.jsonl --task sft --template plain --columns messages=messages --tokenizer base --add-special '<|im_start|>,<|im_end|>'
 prepare turned talks.jsonl --task sft --template chatml --columns messages=messages --tokenizer base --add-special '<|im_end|>,<|im_start|>'
 
 # What a run began with, as its newest checkpoint says.
@@ -86,6 +91,15 @@ check "the same bits" same_state grown own
 again said
 train said 1 gpt2 "${line[@]}" model.vocabulary=257 model.layers=2
 check "a run file with the shape of the base" same_state grown said
+check "... whose rows are told" [ "$(grep -cF "resume: model.vocabulary: found 257 (--set), but $work/said/checkpoints/step-00000002 has 259, which stay" said.out)" -eq 1 ]
+# A kill in the middle of a replacement left the only checkpoint under its other name.
+again aside
+rm -r aside/checkpoints/step-00000001
+mv aside/checkpoints/step-00000002 aside/checkpoints/step-00000002.replaced
+check "a plan beside a checkpoint that stepped aside" eval '"${plan[@]}" --set run.directory=aside > plan.out 2> plan.err && vocabulary'
+check "it stays aside" [ -e aside/checkpoints/step-00000002.replaced ]
+train aside 1 gpt2 "${line[@]}"
+check "the run goes on from it" eval 'grep -q "resumed at step 2 of 4" aside.out && same_state grown aside'
 again by-run
 words=()
 for setting in "${line[@]}"; do words+=(--set "$setting"); done
@@ -112,8 +126,31 @@ refused 64 "model.layers: found 3 (--set), expected 2 as in $at; drop the key, o
 refused 64 "data.path: turned was made with tokenizer bytes" new data.path=turned --resume=half
 refused 64 "but the weights of $at belong to bytes" new data.path=turned --resume=half
 refused 64 "but the weights of $at belong to bytes" late data.path=turned model.init_from= --resume=half
-refused 64 "data.path: is for classification, expected sft as in $at" new data.path=five --resume=half
-refused 64 "data.path: has other labels than upon/checkpoints/step-00000004" new data.path=pink finetune.train=head --resume=upon
+refused 64 "data.path: five is for classification, expected sft as in $at" new data.path=five --resume=half
+refused 64 "data.path: five is for classification, expected sft as in $work/$at" half data.path=five
+five=labels/checkpoints/step-00000004
+for other in corpus talks; do
+  task=lm
+  [ $other = talks ] && task=sft
+  refused 64 "data.path: $other is for $task, expected classification as in $five" new data.path=$other --resume=labels
+  refused 64 "data.path: $other is for $task, expected classification as in $work/$five" labels data.path=$other finetune.loss=softmax
+  refused 64 "data.path: $other is for $task, but model.classes, found 5, is of a run for classification" new data.path=$other model.init_from= model.classes=5
+done
+other_labels() { printf 'data.path: %s is for classification with other labels than %s (classification): %s; begin anew in' "$@"; }
+refused 64 "$(other_labels pink upon/checkpoints/step-00000004 '"pink" is new, "teal" is missing')" new data.path=pink finetune.train=head --resume=upon
+refused 64 "$(other_labels three $five '"amber", "teal" are missing')" new data.path=three --resume=labels 'finetune.class_weights=[1,2,3,4,5]'
+refused 64 "$(other_labels turned-five $five 'they are numbered otherwise')" new data.path=turned-five --resume=labels
+refused 64 "data.path: plainer is for sft with another template than $at (sft): found plain, expected chatml; begin anew in" new data.path=plainer --resume=half
+# A key may say what the run began with, as long as that can be.
+keys=("${settings[@]}" run.steps=4 model.init_from=gone data.path=five parallel.zero=0)
+refused 64 "model.vocabulary: found 300, expected 259 as in $work/$at; drop the key" half model.vocabulary=300
+refused 64 "model.vocabulary: found 100, expected 300 as in $work/roomy/checkpoints/step-00000002; drop the key" roomy data.path=$corpus model.vocabulary=100
+check "where the key comes from is said" grep -q "model.vocabulary: from --set" roomy.out
+refused 64 "model.classes: found 7, expected 5 as in $work/$five; drop the key" labels data.path=five model.classes=7
+train labels 2 gpt2 "${keys[@]}" model.classes=3
+check "fewer labels are those of the base, which is told" [ "$(grep -cF "resume: model.classes: found 3 (--set), but $work/$five has 5, which stay" labels.out)" -eq 1 ]
+train labels 2 gpt2 "${keys[@]}" model.classes=5
+check "the same ones are not" eval '! grep -q "model.classes" labels.out'
 refused 64 "run directory $work/half was started with other data" half data.path=turned model.init_from=
 check "a plan with data of another tokenizer" eval '! "${plan[@]}" --set run.directory=new --set data.path=turned --resume half > plan.out 2> plan.err && grep -qF "the weights of $at belong to" plan.err'
 check "nothing was made" [ ! -e new ]

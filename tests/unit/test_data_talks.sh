@@ -54,7 +54,7 @@ shows cut 0 'be/u2/[a2<|endoftext|>]'
 shows cut 1 'u2/[a2<|endoftext|>]'
 check "cut more" tune --columns messages=messages --template plain --max-tokens 8 --long cut --output more talks.jsonl
 shows more 0 'u2/[a2<|endoftext|>]'
-expect 65 'no row is left for training' tune --columns messages=messages --template plain --max-tokens 5 --long cut --output x talks.jsonl
+expect 65 'no row is left for training: 2 longer than --max-tokens and 0 with an empty column were left out' tune --columns messages=messages --template plain --max-tokens 5 --long cut --output x talks.jsonl
 check "drop" tune --columns prompt=prompt,response=response --template plain --max-tokens 11 --json --output drop pairs.csv
 has '"train_documents": 1, '
 has '"dropped_long": 1, '

@@ -13,6 +13,7 @@
 #include <math.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -515,6 +516,7 @@ static void test_a_held_lock_is_refused_with_process_and_host_and_a_left_one_is_
   assert_int_equal(gd_lockfile_look(second), GD_LOCKFILE_HELD);
   assert_int_equal(rename(path, away), 0);
   assert_int_equal(gd_lockfile_look(second), GD_LOCKFILE_REMOVED);
+  assert_true(gd_lockfile_folder_stays(second)); /* its file alone is gone */
   FILE *file = fopen(away, "r"), *copy = fopen(path, "w");
   size_t bytes = file ? fread(text, 1, sizeof text, file) : 0;
   struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
@@ -534,6 +536,14 @@ static void test_a_held_lock_is_refused_with_process_and_host_and_a_left_one_is_
   fputs("process 1 on elsewhere\n", copy);
   fclose(copy);
   assert_int_equal(gd_lockfile_look(second), GD_LOCKFILE_REPLACED);
+  snprintf(away, sizeof away, "%s-away", folder);
+  assert_int_equal(rename(folder, away), 0);
+  assert_false(gd_lockfile_folder_stays(second));
+  assert_int_equal(mkdir(folder, 0777), 0);
+  assert_false(gd_lockfile_folder_stays(second)); /* another folder of its name */
+  assert_int_equal(rmdir(folder), 0);
+  assert_int_equal(rename(away, folder), 0);
+  assert_true(gd_lockfile_folder_stays(second));
   gd_lockfile_release(second);
 }
 

@@ -8,15 +8,19 @@ prepare() { # DATASET ARGUMENT...
 }
 for i in $(seq 12); do printf '%s\tx%d\n' "$(cut -d' ' -f$((i % 3 + 1)) <<<"blue green red")" "$i"; done >colours.tsv
 sed 's/^red/rot/' colours.tsv >farben.tsv
+sed 's/x/y/' colours.tsv >recoloured.tsv
 printf '1\t0\ta\n0\t1\tb\n' >pairs.tsv
 echo '{"name": "short", "user": ["", ":"], "assistant": ["", ""]}' >short.json
 labelled=(--task classification --columns label=1,text=2)
 prepare colours --tokenizer bytes "${labelled[@]}" colours.tsv
+prepare recoloured --tokenizer bytes "${labelled[@]}" recoloured.tsv
 prepare farben --tokenizer bytes "${labelled[@]}" farben.tsv
 prepare chars --tokenizer chars "${labelled[@]}" --test colours.tsv colours.tsv
 prepare several --tokenizer bytes --task classification --columns label=1,label=2,text=3 pairs.tsv
 prepare pairs --tokenizer bytes --task sft --template plain --columns prompt=1,response=3 pairs.tsv
 prepare short --tokenizer bytes --task sft --template short.json --columns prompt=1,response=3 pairs.tsv
+echo '{"name": "plain", "user": ["", ": "], "assistant": ["", ""]}' >longer.json
+prepare longer --tokenizer bytes --task sft --template longer.json --columns prompt=1,response=3 pairs.tsv
 cut -f2 colours.tsv >plain.txt
 prepare plain --tokenizer bytes plain.txt
 cat >run.yaml <<YAML
@@ -60,10 +64,41 @@ refused 'data.validation: was made with tokenizer chars' colours data.validation
 refused 'data.path: farben lacks the label "red" of the classifier of model.init_from one; prepare the data with --labels one' farben model.init_from=one
 refused 'data.path: its texts have any number of labels, those of the classifier of model.init_from one one label each' several model.init_from=one
 refused 'data.path: chars was made with tokenizer chars' chars model.init_from=one
-refused 'data.path: is for lm, expected classification as in' plain --resume=one@last run.steps=2
-refused 'data.path: has other labels than one/checkpoints/step-00000001' farben --resume=one@last run.steps=2
-refused 'data.path: has another template than asked/checkpoints/step-00000001' short --resume=asked@last run.steps=2
+upon=one/checkpoints/step-00000001
+refused "data.path: plain is for lm, expected classification as in $upon; begin anew in" plain --resume=one@last run.steps=2
+refused "data.path: farben is for classification with other labels than $upon (classification): \"rot\" is new, \"red\" is missing; begin anew in" \
+  farben --resume=one@last run.steps=2
+refused "data.path: several is for classification with any number of labels a text, $upon (classification) has one; begin anew in" several --resume=one@last \
+  run.steps=2
+upon=asked/checkpoints/step-00000001
+refused "data.path: short is for sft with another template than $upon (sft): found short, expected plain; begin anew in" short --resume=asked@last run.steps=2
+refused "data.path: longer is for sft with another template than $upon (sft): found plain, expected plain with the texts that it had there; begin anew in" \
+  longer --resume=asked@last run.steps=2
+own() { # TEXT NAME DATA: in the directory of a run
+  run "$2" "$3" run.steps=2 >out 2>err
+  [ $? = 64 ] && [ "$(grep -cF -- "$1" err)" = 1 ] || fail "expected once \"$1\": $2 $3 ($(cat err))"
+}
+own "data.path: plain is for lm, expected classification as in one/checkpoints/step-00000001; begin anew in" one plain
+own 'data.path: farben is for classification with other labels than one/checkpoints/step-00000001 (classification): "rot" is new, "red" is missing' one farben
+own "data.path: short is for sft with another template than asked/checkpoints/step-00000001 (sft): found short, expected plain" asked short
+own "data.path: colours is for classification, expected sft as in asked/checkpoints/step-00000001" asked colours
+own "data.path: run directory one was started with other data (digest " one recoloured
 refused 'validation.metric: found accuracy, which is of data for classification; the data here is sft, which has loss' pairs validation.metric=accuracy
+
+# ---- a start that is refused for its data leaves nothing that refuses the next one ----
+cp -r colours torn
+shard=$(ls torn/train/*.h5 | head -1)
+printf '\377' | dd of="$shard" bs=1 seek=$(($(stat -c %s "$shard") / 2)) conv=notrunc 2>dd.err
+for wrong in 'plain --resume=one@last' torn; do
+  # shellcheck disable=SC2086
+  run again $wrong >out 2>err && fail "$wrong was taken"
+  [ -e again/exit.json ] || fail "$wrong was refused before the run directory was made"
+  [ -e again/data.sha256 ] && fail "$wrong left its digest"
+done
+check "the right data after them" run again several
+[ -e again/data.sha256 ] || fail "no digest of the data that was taken"
+run again colours >out 2>err
+[ $? = 64 ] || fail "other data go on in a run directory"
 
 # ---- labels of a run, whose data may be gone; those that no text has ----
 mv colours away && mv several gone
