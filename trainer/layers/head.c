@@ -1,4 +1,4 @@
-/* head.c - of the final norm that came with the last residual logits by blocks of the vocabulary, cross entropy, all of it for
+/* head.c - logits by blocks of the vocabulary of the final norm that came with the last residual, cross entropy, all of it for
  * one strip of rows after the other, so that the logits of a micro-batch are never held at once. Those of a strip are held
  * once: exponentials and their gradients are written over them (bfloat16 gradients over the first half of each row). Rows
  * without a target would have no loss and add +0 to every gradient: long stretches of them are in no strip. */
