@@ -172,6 +172,17 @@ float *gd_model_gradient(const gd_model *model, int32_t slot, int32_t parameter,
   return gd_model_bucket_gradient(model, slot, p->bucket) + p->offset + block * p->block_elems;
 }
 
+gd_status gd_model_await(gd_model *model, const int32_t *parameters, int count) {
+  const gd_event *last = NULL;
+  for (int i = 0; model->gathered && i < count; i++) {
+    if (!gd_layout_trains(&model->layout, parameters[i])) continue;
+    gd_event *gathered = model->gathered[model->layout.parameters[parameters[i]].bucket];
+    if (gathered && gathered != last) GD_TRY(model->device->ops->stream_wait(model->device->compute, gathered));
+    last = gathered;
+  }
+  return GD_OK;
+}
+
 gd_rng gd_model_dropout_rng(const gd_model *model, const gd_micro *micro, gd_dropout_site site, int32_t layer) {
   return gd_rng_make(model->seed, GD_RNG_DROPOUT, site, (uint32_t)layer, (uint64_t)micro->step);
 }

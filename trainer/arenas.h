@@ -114,6 +114,9 @@ void *gd_model_bucket(const gd_model *model, int32_t bucket);
 float *gd_model_bucket_gradient(const gd_model *model, int32_t slot, int32_t bucket);
 /* Block `block` (here) of a parameter; NULL for parameter -1. Stored. */
 const void *gd_model_parameter(const gd_model *model, int32_t parameter, int32_t block);
+/* The compute stream waits for these parameters' buckets, which come from the ranks that updated them; what is frozen, and
+ * parameter -1, is there. Local. */
+GD_CHECKED gd_status gd_model_await(gd_model *model, const int32_t *parameters, int count);
 /* The same place in gradient slot `slot`. */
 float *gd_model_gradient(const gd_model *model, int32_t slot, int32_t parameter, int32_t block);
 /* The rng of a dropout site in a layer at the micro-batch's step. */

@@ -24,41 +24,36 @@ gd_status gd_model_load_batch(gd_model *model, gd_micro *micro, const gd_batch *
   return GD_OK;
 }
 
-/* The buckets of these parameters must have come from the ranks that updated them; what is frozen is there. */
-static gd_status await_weights(gd_model *model, const int32_t *parameters, int count) {
-  const gd_event *last = NULL;
-  for (int i = 0; model->gathered && i < count; i++) {
-    if (!gd_layout_trains(&model->layout, parameters[i])) continue;
-    gd_event *gathered = model->gathered[model->layout.parameters[parameters[i]].bucket];
-    if (gathered && gathered != last) GD_TRY(model->device->ops->stream_wait(model->device->compute, gathered));
-    last = gathered;
-  }
-  return GD_OK;
-}
-
 static gd_status await_layer(gd_model *model, int32_t layer) {
   enum { COUNT = sizeof(gd_layer_parameters) / sizeof(int32_t) };
   int32_t parameters[COUNT];
   memcpy(parameters, &model->layout.layers[layer], sizeof parameters);
-  return await_weights(model, parameters, COUNT);
+  return gd_model_await(model, parameters, COUNT);
 }
 
 gd_status gd_model_forward(gd_model *model, const gd_micro *micro, int32_t first_layer, int32_t layers) {
+  const gd_shape *shape = &model->layout.shape;
+  const int32_t end = first_layer + layers;
+  gd_norm_place next = gd_norm1(model, first_layer);
   if (first_layer == 0) {
-    GD_TRY(await_weights(model, (int32_t[]){model->layout.token_table, model->layout.position_table}, 2));
-    GD_TRY(gd_embedding_layer_forward(model, micro));
+    GD_TRY(gd_model_await(model, (int32_t[]){model->layout.token_table, model->layout.position_table}, 2));
+    GD_TRY(gd_embedding_layer_forward(model, micro, &next));
+  } else {
+    GD_TRY(gd_norm_layer_forward(model, micro, &next));
   }
-  for (int32_t layer = first_layer; layer < first_layer + layers; layer++) {
+  for (int32_t layer = first_layer; layer < end; layer++) {
     GD_TRY(await_layer(model, layer));
     GD_TRY(gd_attention_layer_forward(model, micro, layer));
-    GD_TRY(gd_mlp_layer_forward(model, micro, layer));
+    bool last = layer + 1 == shape->layers, made = last ? gd_head_norms_all(model) : layer + 1 < end;
+    next = last ? gd_final_norm(model) : gd_norm1(model, layer + 1);
+    GD_TRY(gd_mlp_layer_forward(model, micro, layer, made ? &next : NULL));
   }
   return GD_OK;
 }
 
 static gd_status await_head(gd_model *model) {
   const gd_layout *layout = &model->layout;
-  return await_weights(model, (int32_t[]){layout->final_norm_weight, layout->final_norm_bias, layout->head}, 3);
+  return gd_model_await(model, (int32_t[]){layout->final_norm_weight, layout->final_norm_bias, layout->head}, 3);
 }
 
 gd_status gd_model_loss(gd_model *model, const gd_micro *micro, float *sums, bool gradient) {

@@ -13,11 +13,11 @@ GD_CHECKED gd_status gd_model_load_batch(gd_model *model, gd_micro *micro, const
                                          int64_t first);
 
 /* Layers [first_layer, first_layer + layers), the embedding before layer 0: residual[first_layer] .. residual[first_layer +
- * layers]. Collective over tensor. */
+ * layers], and the final norm of residual[L]. Other micro-batches may come between two calls. Collective over tensor. */
 GD_CHECKED gd_status gd_model_forward(gd_model *model, const gd_micro *micro, int32_t first_layer, int32_t layers);
-/* Final norm, head, loss: sums[2 s], sums[2 s + 1] = loss and weight of sequence s (device, 2 * sequences floats). With
- * gradient the head's backward is done too: logits are gone and DRESIDUAL holds the gradient of residual[L], where a layer or
- * the final norm learns. Collective over tensor. */
+/* Head (a classifier: final norm of its rows, too), loss: sums[2 s], sums[2 s + 1] = loss and weight of sequence s (device, 2 *
+ * sequences floats). With gradient the head's backward is done too: logits are gone and DRESIDUAL holds the gradient of
+ * residual[L], where a layer or the final norm learns. Collective over tensor. */
 GD_CHECKED gd_status gd_model_loss(gd_model *model, const gd_micro *micro, float *sums, bool gradient);
 /* The same of a classifier without gradient, with host_logits as gd_classifier_loss. */
 GD_CHECKED gd_status gd_model_classify(gd_model *model, const gd_micro *micro, float *sums, float *host_logits);

@@ -1,4 +1,5 @@
-/* attention.c - norm, query/key/value, rotary positions, attention, projection, residual, the mlp's norm. */
+/* attention.c - query/key/value of the norm that came with the residual, rotary positions, attention, projection, residual, the
+ * mlp's norm. */
 #include <math.h>
 
 #include "trainer/layers/layers.h"
@@ -109,12 +110,8 @@ gd_status gd_attention_layer_forward(gd_model *model, const gd_micro *micro, int
   const gd_layer_parameters *p = &model->layout.layers[layer];
   const gd_shape *s = &model->layout.shape;
   const void *all;
-  void *x = gd_model_kept(model, micro, GD_A_RESIDUAL, layer), *norm = gd_model_kept(model, micro, GD_A_NORM1, layer);
   void *qkv = gd_model_kept(model, micro, GD_A_QKV, layer);
-  GD_TRY(gd_norm_layer_forward(model, micro, p->norm1_weight, p->norm1_bias, x, norm,
-                               gd_model_kept_float(model, micro, GD_A_NORM1_MEAN, layer),
-                               gd_model_kept_float(model, micro, GD_A_NORM1_RSTD, layer)));
-  GD_TRY(gd_reduce_gather(model, micro, norm, GD_W_GATHERED, &all));
+  GD_TRY(gd_reduce_gather(model, micro, gd_model_kept(model, micro, GD_A_NORM1, layer), GD_W_GATHERED, &all));
   GD_TRY(gd_linear_column_forward(model, p->qkv_weight, p->qkv_bias, all, micro->rows, qkv, s->dtype));
   GD_TRY(rotate(model, micro, qkv, false));
   for (int32_t block = 0; block < s->blocks; block++) {
@@ -125,19 +122,17 @@ gd_status gd_attention_layer_forward(gd_model *model, const gd_micro *micro, int
     gd_attention a = block_arguments(model, micro, layer, block);
     GD_TRY(model->kernels.ops->attention_forward(&model->kernels, &a));
   }
-  gd_norm_args norm2 = gd_norm_arguments(
-      model, micro, p->norm2_weight, p->norm2_bias, gd_model_kept(model, micro, GD_A_NORM2, layer),
-      gd_model_kept_float(model, micro, GD_A_NORM2_MEAN, layer), gd_model_kept_float(model, micro, GD_A_NORM2_RSTD, layer));
+  gd_norm_place norm2 = gd_norm2(model, layer);
   return gd_branch_forward(model, micro, p->projection_weight, p->projection_bias, GD_DROPOUT_PROJECTION, layer,
-                           gd_model_kept(model, micro, GD_A_ATTENTION, layer), x,
-                           gd_model_kept(model, micro, GD_A_MIDDLE, layer), &norm2);
+                           gd_model_kept(model, micro, GD_A_ATTENTION, layer),
+                           gd_model_kept(model, micro, GD_A_RESIDUAL, layer), gd_model_kept(model, micro, GD_A_MIDDLE, layer),
+                           &norm2);
 }
 
 gd_status gd_attention_layer_backward(gd_model *model, const gd_micro *micro, int32_t layer) {
   const gd_layer_parameters *p = &model->layout.layers[layer];
   const gd_shape *s = &model->layout.shape;
   char *dout = gd_model_workspace(model, GD_W_DATTENTION), *dqkv = gd_model_workspace(model, GD_W_DQKV);
-  void *dresidual = gd_model_workspace(model, GD_W_DRESIDUAL);
   GD_TRY(gd_branch_backward(model, micro, p->projection_weight, p->projection_bias, GD_DROPOUT_PROJECTION, layer,
                             gd_model_kept(model, micro, GD_A_ATTENTION, layer), dout));
   for (int32_t block = 0; block < s->blocks; block++) {
@@ -151,8 +146,6 @@ gd_status gd_attention_layer_backward(gd_model *model, const gd_micro *micro, in
   }
   GD_TRY(rotate(model, micro, dqkv, true));
   GD_TRY(gd_entry_backward(model, micro, p->qkv_weight, p->qkv_bias, gd_model_kept(model, micro, GD_A_NORM1, layer), dqkv));
-  return gd_norm_layer_backward(model, micro, p->norm1_weight, p->norm1_bias, gd_model_kept(model, micro, GD_A_RESIDUAL, layer),
-                                gd_model_kept_float(model, micro, GD_A_NORM1_MEAN, layer),
-                                gd_model_kept_float(model, micro, GD_A_NORM1_RSTD, layer),
-                                gd_model_workspace(model, GD_W_DNORM), dresidual, dresidual);
+  gd_norm_place norm1 = gd_norm1(model, layer);
+  return gd_norm_layer_backward(model, micro, &norm1, gd_model_workspace(model, GD_W_DRESIDUAL));
 }

@@ -15,7 +15,7 @@ static gd_embedding common(const gd_model *model, const gd_micro *micro, int32_t
   return args;
 }
 
-gd_status gd_embedding_layer_forward(gd_model *model, const gd_micro *micro) {
+gd_status gd_embedding_layer_forward(gd_model *model, const gd_micro *micro, const gd_norm_place *next) {
   const gd_shape *shape = &model->layout.shape;
   gd_embedding args = common(model, micro, model->layout.token_table);
   float *sum;
@@ -24,18 +24,15 @@ gd_status gd_embedding_layer_forward(gd_model *model, const gd_micro *micro) {
   args.out = gd_model_workspace_float(model, GD_W_PARTIAL);
   GD_TRY(model->kernels.ops->embedding_forward(&model->kernels, &args));
   GD_TRY(gd_reduce_rows(model, micro, &sum));
-  gd_rows_finish finish = {.dtype = shape->dtype, .rows = micro->rows_here, .width = shape->width, .sum = sum};
+  gd_rows_finish finish = {.sum = sum, .out = gd_model_kept(model, micro, GD_A_RESIDUAL, 0)};
   finish.table = gd_model_parameter(model, model->layout.position_table, 0);
   if (model->inference)
     finish.positions = gd_model_kept(model, micro, GD_A_POSITIONS, 0);
   else if (model->layout.spec.data.reset_positions)
     finish.positions = (const int32_t *)gd_model_kept(model, micro, GD_A_POSITIONS, 0) + model->tensor->rank * micro->rows_here;
   finish.period = shape->sequence;
-  finish.first_row = gd_model_first_row(model, micro);
-  finish.dropout = micro->dropout;
   finish.rng = gd_model_dropout_rng(model, micro, GD_DROPOUT_EMBEDDING, 0);
-  finish.out = gd_model_kept(model, micro, GD_A_RESIDUAL, 0);
-  return model->kernels.ops->rows_finish(&model->kernels, &finish);
+  return gd_finish_rows(model, micro, &finish, next);
 }
 
 /* The table rows of `ids` from the rows of dx that had them, node by node. */

@@ -1,7 +1,7 @@
-/* head.c - final norm, logits by blocks of the vocabulary, cross entropy, all of it for one strip of rows after the other, so
- * that the logits of a micro-batch are never held at once. Those of a strip are held once: exponentials and their gradients are
- * written over them (bfloat16 gradients over the first half of each row). Rows without a target would have no loss and add +0
- * to every gradient: long stretches of them are in no strip. */
+/* head.c - logits by blocks of the vocabulary of the final norm that came with the last residual, cross entropy, all of it for
+ * one strip of rows after the other, so that the logits of a micro-batch are never held at once. Those of a strip are held
+ * once: exponentials and their gradients are written over them (bfloat16 gradients over the first half of each row). Rows
+ * without a target would have no loss and add +0 to every gradient: long stretches of them are in no strip. */
 #include "trainer/layers/layers.h"
 #include "trainer/reduce.h"
 
@@ -57,12 +57,8 @@ static gd_loss block_arguments(const gd_model *model, const strip *s, int32_t bl
   return a;
 }
 
-static gd_status final_norm(gd_model *model, const gd_micro *micro) {
-  const gd_layout *layout = &model->layout;
-  return gd_norm_layer_forward(
-      model, micro, layout->final_norm_weight, layout->final_norm_bias,
-      gd_model_kept(model, micro, GD_A_RESIDUAL, layout->shape.layers), gd_model_kept(model, micro, GD_A_FINAL, 0),
-      gd_model_kept_float(model, micro, GD_A_FINAL_MEAN, 0), gd_model_kept_float(model, micro, GD_A_FINAL_RSTD, 0));
+bool gd_head_norms_all(const gd_model *model) {
+  return !model->inference && model->layout.shape.classes == 0;
 }
 
 /* Every block's partial results reach every tensor rank, then the tree over all R blocks. */
@@ -235,19 +231,14 @@ static gd_status run_rows(gd_model *model, const gd_micro *micro, const void *x,
 }
 
 static gd_status final_norm_backward(gd_model *model, const gd_micro *micro) {
-  const gd_layout *layout = &model->layout;
-  void *dnorm = gd_model_workspace(model, GD_W_DNORM);
-  GD_TRY(gd_reduce_rows_rounded(model, micro, dnorm));
-  return gd_norm_layer_backward(
-      model, micro, layout->final_norm_weight, layout->final_norm_bias,
-      gd_model_kept(model, micro, GD_A_RESIDUAL, layout->shape.layers), gd_model_kept_float(model, micro, GD_A_FINAL_MEAN, 0),
-      gd_model_kept_float(model, micro, GD_A_FINAL_RSTD, 0), dnorm, 0, gd_model_workspace(model, GD_W_DRESIDUAL));
+  gd_norm_place norm = gd_final_norm(model);
+  GD_TRY(gd_reduce_rows_rounded(model, micro, gd_model_workspace(model, GD_W_DNORM)));
+  return gd_norm_layer_backward(model, micro, &norm, NULL);
 }
 
 gd_status gd_head_loss(gd_model *model, const gd_micro *micro, float *sums, bool gradient) {
   int64_t t = model->layout.shape.time_block;
   const void *x;
-  GD_TRY(final_norm(model, micro));
   GD_TRY(gd_reduce_gather(model, micro, gd_model_kept(model, micro, GD_A_FINAL, 0), GD_W_GATHERED, &x));
   if (!gradient) GD_TRY(run_rows(model, micro, x, 0, micro->rows, -1));
   for (int32_t i = 0; gradient && i < micro->node_count; i++)
@@ -285,7 +276,8 @@ gd_status gd_head_logits(gd_model *model, const gd_micro *micro, float *logits) 
   if (rows == 0) return GD_OK;
   gd_micro some = *micro;
   some.rows = some.rows_here = rows;
-  GD_TRY(final_norm(model, &some));
+  gd_norm_place norm = gd_final_norm(model);
+  GD_TRY(gd_norm_layer_forward(model, &some, &norm));
   strip s = strip_of(model, &some, gd_model_kept(model, &some, GD_A_FINAL, 0), 0, rows);
   GD_TRY(gd_linear_column_forward(model, layout->head, -1, s.x, rows, s.logits, GD_FLOAT32));
   /* [block][rows][columns] of every tensor rank, in block order; LOGITS has room for this rank's blocks, so others come one by

@@ -38,22 +38,40 @@ GD_CHECKED gd_status gd_linear_backward_weight(gd_model *model, const gd_micro *
 GD_CHECKED gd_status gd_linear_column_backward_bias(gd_model *model, const gd_micro *micro, int32_t bias, const void *dy);
 
 /* ---- norm.c ---- */
-/* The forward norm of x, without its input: as gd_norm_layer_forward makes it. */
-gd_norm_args gd_norm_arguments(const gd_model *model, const gd_micro *micro, int32_t weight, int32_t bias, void *y, float *mean,
-                               float *rstd);
-GD_CHECKED gd_status gd_norm_layer_forward(gd_model *model, const gd_micro *micro, int32_t weight, int32_t bias, const void *x,
-                                           void *y, float *mean, float *rstd);
-/* dx = gradient through the norm of dy, plus dresidual (may be NULL; may be dx). */
-GD_CHECKED gd_status gd_norm_layer_backward(gd_model *model, const gd_micro *micro, int32_t weight, int32_t bias, const void *x,
-                                            const float *mean, const float *rstd, const void *dy, const void *dresidual,
-                                            void *dx);
+/* A norm of the model: its parameters, and where its input, output, mean and 1/std are kept.
+ *
+ * It is made in the pass that makes its input, while a row is at hand (gd_finish_rows):
+ *   residual[0]      by the embedding, with norm 1 of layer 0
+ *   between[l]       by the projection of layer l, with its norm 2
+ *   residual[l + 1]  by the mlp of layer l, with norm 1 of layer l + 1; residual[L] with the final norm
+ * The outputs have the places and lifetimes that they had if the layer that reads them had made them: the norm's output of a
+ * layer is read for the last time in its first product (or for that weight's gradient), so where all layers share one copy the
+ * next one's is written behind that. What is left to who reads residual[l]: norm 1 where a call of gd_model_forward begins with
+ * layer l > 0, for other micro-batches and stages come between; and the final norm of inference and classifiers, which norm the
+ * rows that they want (gd_head_norms_all). */
+typedef struct gd_norm_place {
+  int32_t weight, bias;
+  gd_activation_id x, y, mean, rstd;
+  int32_t copy; /* as gd_model_kept */
+} gd_norm_place;
+gd_norm_place gd_norm1(const gd_model *model, int32_t layer);
+gd_norm_place gd_norm2(const gd_model *model, int32_t layer);
+gd_norm_place gd_final_norm(const gd_model *model);
+GD_CHECKED gd_status gd_norm_layer_forward(gd_model *model, const gd_micro *micro, const gd_norm_place *norm);
+/* rows_finish of the rows here, at the micro-batch's place and dropout; sum, rng and out, which is the norm's input, are given,
+ * and what else there is to add. norm: made in the same pass; NULL: none. */
+GD_CHECKED gd_status gd_finish_rows(gd_model *model, const gd_micro *micro, gd_rows_finish *finish, const gd_norm_place *norm);
+/* DRESIDUAL = gradient through the norm of DNORM, plus dresidual (may be NULL; may be DRESIDUAL). */
+GD_CHECKED gd_status gd_norm_layer_backward(gd_model *model, const gd_micro *micro, const gd_norm_place *norm,
+                                            const void *dresidual);
 
 /* ---- embedding.c attention.c mlp.c head.c ---- */
-GD_CHECKED gd_status gd_embedding_layer_forward(gd_model *model, const gd_micro *micro);
+/* next: the norm that reads the residual made here, NULL: none is made. The layer's norm 1 is there before attention. */
+GD_CHECKED gd_status gd_embedding_layer_forward(gd_model *model, const gd_micro *micro, const gd_norm_place *next);
 GD_CHECKED gd_status gd_embedding_layer_backward(gd_model *model, const gd_micro *micro);
 GD_CHECKED gd_status gd_attention_layer_forward(gd_model *model, const gd_micro *micro, int32_t layer);
 GD_CHECKED gd_status gd_attention_layer_backward(gd_model *model, const gd_micro *micro, int32_t layer);
-GD_CHECKED gd_status gd_mlp_layer_forward(gd_model *model, const gd_micro *micro, int32_t layer);
+GD_CHECKED gd_status gd_mlp_layer_forward(gd_model *model, const gd_micro *micro, int32_t layer, const gd_norm_place *next);
 GD_CHECKED gd_status gd_mlp_layer_backward(gd_model *model, const gd_micro *micro, int32_t layer);
 /* sums[sequence][2] as gd_loss_sums, from the last residual; gradient: also the gradients of head and final norm, and
  * DRESIDUAL. In strips of at most activations.head_rows rows. */
@@ -62,6 +80,8 @@ GD_CHECKED gd_status gd_head_loss(gd_model *model, const gd_micro *micro, float 
  * inference only. */
 GD_CHECKED gd_status gd_head_logits(gd_model *model, const gd_micro *micro, float *logits);
 
+/* Whether the final norm is that of all rows of the last residual, and made with it. */
+bool gd_head_norms_all(const gd_model *model);
 /* Of both heads, inference: the rows of the last residual that micro->parts want become its first ones; *wanted: how many. */
 GD_CHECKED gd_status gd_head_wanted(gd_model *model, const gd_micro *micro, int64_t *wanted);
 
@@ -82,7 +102,7 @@ GD_CHECKED gd_status gd_classifier_logits(gd_model *model, const gd_micro *micro
  * that follows (NULL: none). */
 GD_CHECKED gd_status gd_branch_forward(gd_model *model, const gd_micro *micro, int32_t weight, int32_t bias,
                                        gd_dropout_site site, int32_t layer, const void *x, const void *residual, void *out,
-                                       const gd_norm_args *norm);
+                                       const gd_norm_place *norm);
 /* From DRESIDUAL: bias and weight gradients, and dx[block][rows][k]. */
 GD_CHECKED gd_status gd_branch_backward(gd_model *model, const gd_micro *micro, int32_t weight, int32_t bias,
                                         gd_dropout_site site, int32_t layer, const void *x, void *dx);

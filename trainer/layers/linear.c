@@ -139,19 +139,13 @@ gd_status gd_linear_column_backward_bias(gd_model *model, const gd_micro *micro,
 }
 
 gd_status gd_branch_forward(gd_model *model, const gd_micro *micro, int32_t weight, int32_t bias, gd_dropout_site site,
-                            int32_t layer, const void *x, const void *residual, void *out, const gd_norm_args *norm) {
+                            int32_t layer, const void *x, const void *residual, void *out, const gd_norm_place *norm) {
   float *sum;
   GD_TRY(gd_linear_row_forward(model, weight, x, micro->rows, gd_model_workspace_float(model, GD_W_PARTIAL)));
   GD_TRY(gd_reduce_rows(model, micro, &sum));
-  gd_rows_finish finish = {.dtype = stored(model), .rows = micro->rows_here, .width = model->layout.shape.width, .sum = sum};
-  finish.bias = gd_model_parameter(model, bias, 0);
-  finish.first_row = gd_model_first_row(model, micro);
-  finish.dropout = micro->dropout;
+  gd_rows_finish finish = {.sum = sum, .bias = gd_model_parameter(model, bias, 0), .residual = residual, .out = out};
   finish.rng = gd_model_dropout_rng(model, micro, site, layer);
-  finish.residual = residual;
-  finish.out = out;
-  if (norm) finish.norm = *norm;
-  return model->kernels.ops->rows_finish(&model->kernels, &finish);
+  return gd_finish_rows(model, micro, &finish, norm);
 }
 
 gd_status gd_branch_backward(gd_model *model, const gd_micro *micro, int32_t weight, int32_t bias, gd_dropout_site site,

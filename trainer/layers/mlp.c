@@ -1,4 +1,4 @@
-/* mlp.c - up (and gate) of the norm that came with attention's residual, activation, down, residual. */
+/* mlp.c - up (and gate) of the norm that came with attention's residual, activation, down, residual, the norm behind it. */
 #include "trainer/layers/layers.h"
 #include "trainer/reduce.h"
 
@@ -13,7 +13,7 @@ static gd_activation_args activation(const gd_model *model, const gd_micro *micr
   return args;
 }
 
-gd_status gd_mlp_layer_forward(gd_model *model, const gd_micro *micro, int32_t layer) {
+gd_status gd_mlp_layer_forward(gd_model *model, const gd_micro *micro, int32_t layer, const gd_norm_place *next) {
   const gd_layer_parameters *p = &model->layout.layers[layer];
   const void *all;
   void *norm = gd_model_kept(model, micro, GD_A_NORM2, layer), *middle = gd_model_kept(model, micro, GD_A_MIDDLE, layer);
@@ -23,13 +23,13 @@ gd_status gd_mlp_layer_forward(gd_model *model, const gd_micro *micro, int32_t l
                                   gd_model_kept(model, micro, GD_A_UP, layer), args.dtype));
   GD_TRY(model->kernels.ops->activation_forward(&model->kernels, &args));
   return gd_branch_forward(model, micro, p->down_weight, p->down_bias, GD_DROPOUT_DOWN, layer, args.y, middle,
-                           gd_model_kept(model, micro, GD_A_RESIDUAL, layer + 1), NULL);
+                           gd_model_kept(model, micro, GD_A_RESIDUAL, layer + 1), next);
 }
 
 gd_status gd_mlp_layer_backward(gd_model *model, const gd_micro *micro, int32_t layer) {
   const gd_layer_parameters *p = &model->layout.layers[layer];
   gd_activation_args args = activation(model, micro, layer);
-  void *dresidual = gd_model_workspace(model, GD_W_DRESIDUAL), *dactivated = gd_model_workspace(model, GD_W_DACTIVATED);
+  void *dactivated = gd_model_workspace(model, GD_W_DACTIVATED);
   bool wanted = gd_layout_trains(&model->layout, p->down_weight);
   if (wanted && model->layout.spec.recompute.activation) GD_TRY(model->kernels.ops->activation_forward(&model->kernels, &args));
   GD_TRY(gd_branch_backward(model, micro, p->down_weight, p->down_bias, GD_DROPOUT_DOWN, layer, args.y, dactivated));
@@ -37,8 +37,6 @@ gd_status gd_mlp_layer_backward(gd_model *model, const gd_micro *micro, int32_t 
   args.dx = gd_model_workspace(model, GD_W_DUP);
   GD_TRY(model->kernels.ops->activation_backward(&model->kernels, &args));
   GD_TRY(gd_entry_backward(model, micro, p->up_weight, p->up_bias, gd_model_kept(model, micro, GD_A_NORM2, layer), args.dx));
-  return gd_norm_layer_backward(model, micro, p->norm2_weight, p->norm2_bias, gd_model_kept(model, micro, GD_A_MIDDLE, layer),
-                                gd_model_kept_float(model, micro, GD_A_NORM2_MEAN, layer),
-                                gd_model_kept_float(model, micro, GD_A_NORM2_RSTD, layer),
-                                gd_model_workspace(model, GD_W_DNORM), dresidual, dresidual);
+  gd_norm_place norm2 = gd_norm2(model, layer);
+  return gd_norm_layer_backward(model, micro, &norm2, gd_model_workspace(model, GD_W_DRESIDUAL));
 }

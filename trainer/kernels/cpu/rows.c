@@ -6,8 +6,9 @@
 #include "trainer/kernels/cpu/philox.h"
 #include "trainer/kernels/cpu/table.h"
 
-/* dtype is a constant wherever this is inlined. */
-static ALWAYS_INLINE void finish_row(const gd_rows_finish *args, int64_t row, uint32_t threshold, float kept,
+/* ahead: elements behind these that come to the cache meanwhile, for a norm comes between; 0: none. dtype is a constant
+ * wherever this is inlined. */
+static ALWAYS_INLINE void finish_row(const gd_rows_finish *args, int64_t row, uint32_t threshold, float kept, int64_t ahead,
                                      const gd_dtype dtype) {
   const gd_rows_finish local = *args, *a = &local;
   int64_t at = row * a->width;
@@ -20,6 +21,9 @@ static ALWAYS_INLINE void finish_row(const gd_rows_finish *args, int64_t row, ui
     int64_t stop = block + PHILOX_ELEMS < a->width ? block + PHILOX_ELEMS : a->width;
     for (int64_t c = block; c < stop; c += VF_LANES) {
       int n = vf_left(c, stop);
+      if (ahead) __builtin_prefetch(a->sum + at + c + ahead);
+      if (ahead && a->residual)
+        __builtin_prefetch((const char *)a->residual + (at + c + ahead) * (int64_t)gd_dtype_bytes(dtype));
       vf x = vf_load_as(GD_FLOAT32, a->sum, at + c, n);
       if (a->bias) x = vf_add(x, vf_load_as(dtype, a->bias, c, n));
       if (a->table) x = vf_add(x, vf_load_as(dtype, a->table, table_at + c, n));
@@ -30,24 +34,27 @@ static ALWAYS_INLINE void finish_row(const gd_rows_finish *args, int64_t row, ui
   }
 }
 
-/* So many rows of bfloat16 are finished before they are normed, in the cache. Those of float32 wait for memory in any case. */
-enum { NORM_ROWS = 4 };
+/* So many rows of bfloat16 are finished before they are normed, in the cache. Those of float32 that are not narrow wait for
+ * memory in any case. */
+enum { NORM_ROWS = 4, NARROW = 192 };
 
 static gd_status rows_finish_run(const gd_rows_finish *a, const gd_cpu_context *context) {
   gd_norm_args norm = gd_norm_of_rows(a);
   uint32_t threshold = gd_rng_dropout_threshold(a->dropout);
   float kept = 1.0f / (1.0f - a->dropout);
+  int64_t together = a->dtype == GD_BFLOAT16 || a->width <= NARROW ? NORM_ROWS : 1;
+  int64_t ahead = a->norm.y && a->dropout == 0.0f ? together * a->width : 0; /* masks take longer than memory */
 #pragma omp parallel num_threads(gd_parallel_threads(context->threads, a->rows * a->width))
   {
     int64_t first, end;
     gd_parallel_range(a->rows, 1, &first, &end);
     for (int64_t row = first, stop; row < end; row = stop) {
-      stop = a->dtype != GD_BFLOAT16 ? row + 1 : row + NORM_ROWS < end ? row + NORM_ROWS : end;
+      stop = row + together < end ? row + together : end;
       for (int64_t r = row; r < stop; r++) {
         if (a->dtype == GD_BFLOAT16) {
-          finish_row(a, r, threshold, kept, GD_BFLOAT16);
+          finish_row(a, r, threshold, kept, ahead, GD_BFLOAT16);
         } else {
-          finish_row(a, r, threshold, kept, GD_FLOAT32);
+          finish_row(a, r, threshold, kept, ahead, GD_FLOAT32);
         }
       }
       if (a->norm.y) GD_CPU(norm_forward_rows)(&norm, row, stop);
