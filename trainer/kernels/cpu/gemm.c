@@ -56,16 +56,26 @@ static float *slot(const job *j, int64_t index) {
   return j->tile + index * j->rows * j->tile_ld;
 }
 
-/* Stores rows x columns of the edge buffer to C: + bias, one rounding. */
-static void finish(const job *j, const float *from, int64_t from_ld, block at) {
+/* Stores rows x columns of the edge buffer to C: + bias, one rounding. dtype, that of C, is a constant. */
+static ALWAYS_INLINE void finish_as(const job *j, const float *from, int64_t from_ld, block at, const gd_dtype dtype) {
   const gd_matmul *m = j->m;
-  for (int64_t i = 0; i < at.rows; i++)
-    for (int64_t c = 0; c < at.columns; c += VF_LANES) {
-      int n = vf_left(c, at.columns);
-      vf sum = vf_load_n(from + i * from_ld + c, n);
-      if (m->bias) sum = vf_add(sum, vf_load_as(m->dtype, m->bias, at.n + c, n));
-      vf_store_as(m->c_dtype, m->c, (at.m + i) * m->ldc + at.n + c, sum, n);
+  for (int64_t c = 0; c < at.columns; c += VF_LANES) {
+    int n = vf_left(c, at.columns);
+    vf bias = m->bias ? vf_load_as(m->dtype, m->bias, at.n + c, n) : vf_zero();
+    for (int64_t i = 0; i < at.rows; i++) {
+      vf sum = n == VF_LANES ? vf_load(from + i * from_ld + c) : vf_load_n(from + i * from_ld + c, n);
+      if (m->bias) sum = vf_add(sum, bias);
+      vf_store_as(dtype, m->c, (at.m + i) * m->ldc + at.n + c, sum, n);
     }
+  }
+}
+
+static void finish(const job *j, const float *from, int64_t from_ld, block at) {
+  if (j->m->c_dtype == GD_BFLOAT16) {
+    finish_as(j, from, from_ld, at, GD_BFLOAT16);
+  } else {
+    finish_as(j, from, from_ld, at, GD_FLOAT32);
+  }
 }
 
 /* One register tile that goes to C over the edge buffer: tails, bias, bfloat16. load: C holds the chain so far (else

@@ -142,6 +142,40 @@ static inline void vf_store_as(gd_dtype dtype, void *base, int64_t i, vf a, int 
   }
 }
 
+/* Some whole vectors at once, as many as registers hold. A function of one vector is a long wait, and a processor looks only so
+ * far ahead: where they lie side by side, each step of one fills the wait of the others. */
+#if defined(GD_SIMD_AVX512)
+enum { VF_GROUP = 4 };
+#elif defined(GD_SIMD_AVX2)
+enum { VF_GROUP = 2 };
+#else
+enum { VF_GROUP = 1 };
+#endif
+enum { VF_GROUP_LANES = VF_GROUP * VF_LANES };
+#define VF_FOR_GROUP(v) _Pragma("GCC unroll 4") for (int v = 0; v < VF_GROUP; v++)
+
+static ALWAYS_INLINE void vf_load_group(const gd_dtype dtype, const void *base, int64_t i, vf x[VF_GROUP]) {
+#if defined(GD_SIMD_AVX512)
+  if (dtype == GD_BFLOAT16) {
+    vf_load_bf16_pair((const gd_bfloat16 *)base + i, x);
+    vf_load_bf16_pair((const gd_bfloat16 *)base + i + 2 * VF_LANES, x + 2);
+    return;
+  }
+#endif
+  for (int v = 0; v < VF_GROUP; v++) x[v] = vf_load_as(dtype, base, i + v * VF_LANES, VF_LANES);
+}
+
+static ALWAYS_INLINE void vf_store_group(const gd_dtype dtype, void *base, int64_t i, const vf x[VF_GROUP]) {
+#if defined(__AVX512BF16__)
+  if (dtype == GD_BFLOAT16 && __builtin_expect(!vf_any_subnormal(x), 1)) {
+    vf_store_bf16_pair((gd_bfloat16 *)base + i, x);
+    vf_store_bf16_pair((gd_bfloat16 *)base + i + 2 * VF_LANES, x + 2);
+    return;
+  }
+#endif
+  for (int v = 0; v < VF_GROUP; v++) vf_store_as(dtype, base, i + v * VF_LANES, x[v], VF_LANES);
+}
+
 /* ---- sums along a row ---- */
 
 /* A row sum has 128 lanes (docs/rounding.md), which are eight vectors: lane l is the chain over elements l, l + 128, ... */

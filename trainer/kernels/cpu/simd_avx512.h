@@ -129,14 +129,28 @@ static inline vf vf_scale(vf x, vi n) {
   return _mm512_scalef_ps(x, vi_to_float(n));
 }
 
+/* Numbers of 16 bits to the upper halves of lanes, zeros below: one permutation, where widening and a shift are two. */
+static inline vf vf_widen_bf16(__m512i all, __m512i order) {
+  return _mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(0xaaaaaaaa, order, all));
+}
+static inline __m512i vf_bf16_order(void) {
+  return _mm512_set_epi16(15, 0, 14, 0, 13, 0, 12, 0, 11, 0, 10, 0, 9, 0, 8, 0, 7, 0, 6, 0, 5, 0, 4, 0, 3, 0, 2, 0, 1, 0, 0, 0);
+}
+
 static inline vf vf_load_bf16(const gd_bfloat16 *p) {
   __m256i half = _mm256_loadu_si256((const __m256i *)(const void *)p);
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+  return vf_widen_bf16(_mm512_castsi256_si512(half), vf_bf16_order());
 }
 
 static inline vf vf_load_bf16_n(const gd_bfloat16 *p, int n) {
-  __m256i half = _mm256_maskz_loadu_epi16(vm_first(n), p);
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+  return vf_widen_bf16(_mm512_castsi256_si512(_mm256_maskz_loadu_epi16(vm_first(n), p)), vf_bf16_order());
+}
+
+/* 32 numbers from p on. */
+static inline void vf_load_bf16_pair(const gd_bfloat16 *p, vf *x) {
+  __m512i all = _mm512_loadu_si512(p), order = vf_bf16_order();
+  x[0] = vf_widen_bf16(all, order);
+  x[1] = vf_widen_bf16(all, _mm512_add_epi16(order, _mm512_set1_epi32(16 << 16)));
 }
 
 /* To nearest even, as gd_bfloat16_from_float. The instruction for it rounds alike, but takes subnormal numbers as zero: they
@@ -159,5 +173,20 @@ static inline void vf_store_bf16(gd_bfloat16 *p, vf a) {
 static inline void vf_store_bf16_n(gd_bfloat16 *p, vf a, int n) {
   _mm256_mask_storeu_epi16(p, vm_first(n), vf_round_bf16(a));
 }
+
+#if defined(__AVX512BF16__)
+/* Four vectors by one branch. */
+static inline bool vf_any_subnormal(const vf *x) {
+  enum { SUBNORMAL = 0x20 };
+  __mmask16 any = _mm512_fpclass_ps_mask(x[0], SUBNORMAL) | _mm512_fpclass_ps_mask(x[1], SUBNORMAL) |
+                  _mm512_fpclass_ps_mask(x[2], SUBNORMAL) | _mm512_fpclass_ps_mask(x[3], SUBNORMAL);
+  return any != 0;
+}
+
+/* Two vectors without a subnormal number. */
+static inline void vf_store_bf16_pair(gd_bfloat16 *p, const vf *x) {
+  _mm512_storeu_si512(p, (__m512i)_mm512_cvtne2ps_pbh(x[1], x[0]));
+}
+#endif
 
 #endif
