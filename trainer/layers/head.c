@@ -205,7 +205,7 @@ static gd_status leave_out(gd_model *model, int64_t first, int64_t rows, bool gr
 static gd_status run_strip(gd_model *model, const strip *s, bool gradient) {
   const gd_layout *layout = &model->layout;
   float *partial = gd_model_workspace_float(model, GD_W_PARTIAL) + s->first * layout->shape.width;
-  GD_TRY(gd_linear_column_forward(model, layout->head, -1, s->x, s->rows, s->logits, GD_FLOAT32));
+  GD_TRY(gd_linear_column_forward(model, layout->head, -1, s->x, s->rows, s->logits, GD_FLOAT32, NULL));
   GD_TRY(loss_of_rows(model, s, gradient));
   if (!gradient || !layout->head_goes_back) return GD_OK;
   return gd_linear_column_backward_input(model, layout->head, s->logits, s->rows, s->ld, partial, GD_FLOAT32);
@@ -279,7 +279,7 @@ gd_status gd_head_logits(gd_model *model, const gd_micro *micro, float *logits) 
   gd_norm_place norm = gd_final_norm(model);
   GD_TRY(gd_norm_layer_forward(model, &some, &norm));
   strip s = strip_of(model, &some, gd_model_kept(model, &some, GD_A_FINAL, 0), 0, rows);
-  GD_TRY(gd_linear_column_forward(model, layout->head, -1, s.x, rows, s.logits, GD_FLOAT32));
+  GD_TRY(gd_linear_column_forward(model, layout->head, -1, s.x, rows, s.logits, GD_FLOAT32, NULL));
   /* [block][rows][columns] of every tensor rank, in block order; LOGITS has room for this rank's blocks, so others come one by
    * one. */
   size_t block_bytes = (size_t)(rows * s.columns) * sizeof(float);
