@@ -16,7 +16,7 @@ extern "C" {
 
 /* Goes up with every change of this table, of gd_device_ops, gd_stream, gd_group, gd_collectives_ops, gd_kernels or their
  * table. */
-enum { GD_CUDA_BACKEND_ABI = 11, GD_CUDA_UNIQUE_ID_BYTES = 128 };
+enum { GD_CUDA_BACKEND_ABI = 12, GD_CUDA_UNIQUE_ID_BYTES = 128 };
 
 typedef struct gd_cuda_unique_id {
   unsigned char bytes[GD_CUDA_UNIQUE_ID_BYTES]; /* ncclUniqueId */

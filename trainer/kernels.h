@@ -34,6 +34,11 @@ typedef struct gd_kernels gd_kernels;
  * TN: C[m][n] = sum A[k][m] B[k][n]     its weight gradient: dy [rows, out] by x [rows, in] */
 typedef enum gd_matmul_form { GD_MATMUL_NT, GD_MATMUL_NN, GD_MATMUL_TN } gd_matmul_form;
 
+/* What a product does with its result, the tanh GELU being an element's matter:
+ * GELU: kept = the result rounded, C = gelu(kept) rounded. DGELU: C = the result rounded, times gelu'(kept), rounded.
+ * In `fast` a back end with epilogues may take the unrounded result for both (docs/rounding.md, GELU in a product). */
+typedef enum gd_matmul_end { GD_MATMUL_PLAIN, GD_MATMUL_GELU, GD_MATMUL_DGELU } gd_matmul_end;
+
 /* C = TREE over `leaves` outer leaves of (TREE over inner leaves of k_leaf terms of (CHAIN over k)); then + C where accumulate,
  * + bias, rounded once. Outer leaf l reads A + l * a_leaf_stride and B + l * b_leaf_stride. */
 typedef struct gd_matmul {
@@ -52,6 +57,8 @@ typedef struct gd_matmul {
   int64_t ldc;
   bool accumulate;  /* C is float32 and leaves == 1, k_leaf == 0: the chain starts from C in place of +0 */
   const void *bias; /* [n] or NULL */
+  gd_matmul_end end;
+  void *kept; /* of an end: [m][n] stored and dense, as C is then */
 } gd_matmul;
 
 /* Layer normalisation (Ba et al. 2016) or root-mean-square normalisation (Zhang and Sennrich 2019) of each row; its means are
@@ -93,7 +100,7 @@ typedef struct gd_column_sums {
 } gd_column_sums;
 
 /* gelu: y = gelu(x), x and y [rows][width]. swiglu: x [rows][2 * width], gate first; y = silu(gate) * up. backward: dx from dy
- * and x (dx may be x). All stored dtype, dense. */
+ * and x (dx may be x or dy). All stored dtype, dense. */
 typedef struct gd_activation_args {
   gd_activation kind;
   gd_dtype dtype;
@@ -103,6 +110,22 @@ typedef struct gd_activation_args {
   const void *dy;
   void *dx;
 } gd_activation_args;
+
+/* A product with an end as two calls: the product alone, then activation_forward, or _backward for DGELU. */
+static inline gd_matmul gd_matmul_alone(const gd_matmul *a) {
+  gd_matmul alone = *a;
+  alone.end = GD_MATMUL_PLAIN;
+  if (a->end == GD_MATMUL_GELU) alone.c = a->kept;
+  return alone;
+}
+static inline gd_activation_args gd_matmul_activation(const gd_matmul *a) {
+  gd_activation_args end = {GD_ACTIVATION_GELU_TANH, a->dtype, a->m, a->n, a->kept, a->c, a->c, a->c};
+  return end;
+}
+/* An end needs a dense C of the stored dtype. */
+static inline bool gd_matmul_end_fits(const gd_matmul *a) {
+  return a->end == GD_MATMUL_PLAIN || (a->kept && a->c_dtype == a->dtype && a->ldc == a->n);
+}
 
 /* Rotary positions (Su et al. 2021), halves convention: elements i and i + D/2 of a head turn by position * theta^(-2i/D), or
  * as `rope` changes that. In place on `heads` neighbouring heads of each row. Position of row r: positions[r], or
@@ -381,6 +404,7 @@ typedef struct gd_update {
 typedef struct gd_kernels_ops {
   const char *name; /* "cpu-avx512bf16", "cuda" ... */
   bool bfloat16;    /* has bfloat16 products */
+  bool epilogues;   /* in `fast` a bfloat16 product with an end may be one pass */
   gd_status (*matmul)(gd_kernels *, const gd_matmul *);
   gd_status (*norm_forward)(gd_kernels *, const gd_norm_args *);
   gd_status (*norm_backward)(gd_kernels *, const gd_norm_args *);

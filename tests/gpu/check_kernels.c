@@ -2,11 +2,12 @@
  *
  * A case builds its input from a seed, runs on one side and notes its results as floats; the two sides' notes are compared:
  * bit for bit, but for attention in bfloat16 (attention_bounds.h) and the matrix product in bfloat16 and in `fast`, whose order
- * of sums is the tensor cores' and cuBLASLt's. A NaN equals a NaN.
+ * of sums is the tensor cores' and cuBLASLt's (with GELU in it: gelu_cases.h). A NaN equals a NaN.
  * check_kernels [cpu] [KERNEL...]: all kernels of the table without a name. Besides the shapes of the tables some are drawn:
  * GPTDIST_CHECK_RANDOM of a kernel (2), from the seed GPTDIST_CHECK_SEED (1).
  * `check_kernels cpu` compares the CPU with itself on the instruction set GPTDIST_CHECK_ISA (generic): it tests the cases. */
 #include "tests/gpu/attention_bounds.h"
+#include "tests/gpu/gelu_cases.h"
 #include "tests/gpu/loss_cases.h"
 #include "tests/gpu/optimizer_cases.h"
 
@@ -249,6 +250,7 @@ static const struct {
   int shape;      /* variants of a shape that is drawn, behind the end; 0: none are */
 } cases[] = {{"matmul", case_matmul, 0, 3 * PRODUCTS, 1, 3},
              {"matmul fast", case_matmul_fast, 0, 3 * PRODUCTS, 2, 3},
+             {"matmul gelu", case_matmul_gelu, 0, 2 * ENDS, 1, 0},
              {"attention", case_attention, 0, ATTENTIONS, -1, 1},
              {"norm", case_norm, 0, 4 * WIDTHS, 0, 4},
              {"norm wide", case_norm_wide, 0, 4, 0, 0},
@@ -427,6 +429,7 @@ int main(int argc, char **argv) {
   char **names = argv + (self ? 2 : argc > 0);
   int failed = compare(&cpu, &other, names);
   if (wanted("attention bf16", names)) failed += check_attention(&cpu, &other, getenv("GPTDIST_CHECK_STOP"));
+  if (wanted("gelu in products", names)) failed += check_gelu(&cpu, &other, getenv("GPTDIST_CHECK_STOP"));
   if (wanted("rows alone", names)) failed += check_rows_alone(&other);
   side_close(&other);
   side_close(&cpu);

@@ -83,10 +83,13 @@ static double seconds(void) {
   return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+static size_t bytes_of(const pair *p) {
+  return (size_t)p->elements * gd_dtype_bytes(p->dtype);
+}
+
 static void run_cuda(side *s, const gd_matmul *args, const pair *c, void *to) {
   gpu_must(s->kernels.ops->matmul(&s->kernels, args));
-  size_t bytes = (size_t)c->elements * gd_dtype_bytes(c->dtype);
-  gpu_must(s->device.ops->copy(s->kernels.stream, to, c->cuda, bytes, GD_COPY_DEVICE_TO_HOST));
+  gpu_must(s->device.ops->copy(s->kernels.stream, to, c->cuda, bytes_of(c), GD_COPY_DEVICE_TO_HOST));
   gpu_must(s->device.ops->stream_sync(s->kernels.stream));
 }
 
@@ -98,20 +101,22 @@ static double microseconds(side *s, const gd_matmul *args) {
   return (seconds() - start) / TIMES * 1e6;
 }
 
-/* One product: `m` without pointers; A from element a_at of a on. C is a whole pair. */
-static void product(check *c, const char *what, gd_matmul m, pair a, int64_t a_at, pair b, pair result) {
+/* One product: `m` without pointers; A from element a_at of a on. C is a whole pair, and so is what an end keeps. */
+static void ended_product(check *c, const char *what, gd_matmul m, pair a, int64_t a_at, pair b, pair kept, pair result) {
   static const char *const forms[] = {"NT", "NN", "TN"};
-  size_t bytes = (size_t)result.elements * gd_dtype_bytes(result.dtype), skipped = (size_t)a_at * gd_dtype_bytes(a.dtype);
-  void *found = malloc(bytes), *again = malloc(bytes);
+  size_t bytes = bytes_of(&result), skipped = (size_t)a_at * gd_dtype_bytes(a.dtype);
+  void *found = malloc(bytes), *again = malloc(bytes), *found_kept = malloc(bytes_of(&kept) + 1);
   m.dtype = c->dtype;
   m.c_dtype = result.dtype;
   m.a = (const char *)a.host + skipped;
   m.b = b.host;
   m.c = result.host;
+  m.kept = kept.host;
   gpu_must(c->cpu->kernels.ops->matmul(&c->cpu->kernels, &m));
   m.a = (const char *)a.cuda + skipped;
   m.b = b.cuda;
   m.c = result.cuda;
+  m.kept = kept.cuda;
   printf("%-11s %-5s %s %5lld x %5lld x %5lld x %2lld leaves %-8s", c->model, what, forms[m.form], (long long)m.m,
          (long long)m.n, (long long)m.k, (long long)m.leaves, gd_dtype_name(c->dtype));
   for (int fast = 0; fast < 2; fast++) {
@@ -119,9 +124,16 @@ static void product(check *c, const char *what, gd_matmul m, pair a, int64_t a_a
     run_cuda(c->cuda, &m, &result, found);
     run_cuda(c->cuda, &m, &result, again);
     bool exact = c->dtype == GD_FLOAT32 && !fast, twice = memcmp(found, again, bytes) == 0;
-    double worst = difference(result.host, found, result.dtype, result.elements);
+    double worst = difference(result.host, found, result.dtype, result.elements), worst_kept = 0;
+    if (kept.elements) {
+      gpu_must(
+          c->cuda->device.ops->copy(c->cuda->kernels.stream, found_kept, kept.cuda, bytes_of(&kept), GD_COPY_DEVICE_TO_HOST));
+      gpu_must(c->cuda->device.ops->stream_sync(c->cuda->kernels.stream));
+      worst_kept = difference(kept.host, found_kept, kept.dtype, kept.elements);
+    }
     double allowed = c->dtype == GD_BFLOAT16 ? 0.02 : 1e-4;
-    bool good = twice && (exact ? memcmp(found, result.host, bytes) == 0 : worst <= allowed);
+    bool good = twice && worst_kept <= (exact ? 0 : allowed);
+    good = good && (exact ? memcmp(found, result.host, bytes) == 0 : worst <= allowed);
     printf("  %s %.1e%s%s", fast ? "fast" : "invariant", worst, twice ? "" : " TWO RUNS DIFFER", good ? "" : " FAILED");
     if (c->timed) {
       double us = microseconds(c->cuda, &m);
@@ -133,6 +145,11 @@ static void product(check *c, const char *what, gd_matmul m, pair a, int64_t a_a
   c->cuda->kernels.fast = false;
   free(found);
   free(again);
+  free(found_kept);
+}
+
+static void product(check *c, const char *what, gd_matmul m, pair a, int64_t a_at, pair b, pair result) {
+  ended_product(c, what, m, a, a_at, b, (pair){0}, result);
 }
 
 /* All three products of a weight [out][in] whose rows are cut into blocks. */
@@ -140,7 +157,12 @@ static void column_parallel(check *c, const char *what, const rows *r, int64_t o
   int64_t n = r->layers, block = out / blocks;
   pair x = numbers(c, n * in, c->dtype), w = numbers(c, out * in, c->dtype), dy = numbers(c, n * out, c->dtype);
   gd_matmul forward = {.form = GD_MATMUL_NT, .m = n, .n = block, .k = in, .leaves = 1, .lda = in, .ldb = in, .ldc = block};
-  product(c, what, forward, x, 0, w, numbers(c, n * block, c->dtype));
+  pair y = numbers(c, n * block, c->dtype);
+  product(c, what, forward, x, 0, w, y);
+  if (strcmp(what, "up") == 0) { /* as GPT-2 has it: with GELU */
+    forward.end = GD_MATMUL_GELU;
+    ended_product(c, "gelu", forward, x, 0, w, numbers(c, n * block, c->dtype), y);
+  }
   gd_matmul input = {.form = GD_MATMUL_NN, .m = n, .n = in, .k = block, .leaves = blocks, .lda = block, .ldb = in, .ldc = in};
   input.a_leaf_stride = n * block;
   input.b_leaf_stride = block * in;
@@ -163,7 +185,12 @@ static void row_parallel(check *c, const char *what, const rows *r, int64_t out,
   forward.b_leaf_stride = out * block;
   product(c, what, forward, x, 0, w, numbers(c, n * out, GD_FLOAT32));
   gd_matmul input = {.form = GD_MATMUL_NN, .m = n, .n = block, .k = out, .leaves = 1, .lda = out, .ldb = block, .ldc = block};
-  product(c, what, input, dy, 0, w, numbers(c, n * block, c->dtype));
+  pair dx = numbers(c, n * block, c->dtype);
+  product(c, what, input, dy, 0, w, dx);
+  if (strcmp(what, "down") == 0) { /* with GELU's derivative */
+    input.end = GD_MATMUL_DGELU;
+    ended_product(c, "dgelu", input, dy, 0, w, numbers(c, n * block, c->dtype), dx);
+  }
 }
 
 /* The head's strips of rows: logits of a block, input gradient over all blocks, weight gradient of a block. The gradient of the

@@ -1,7 +1,7 @@
 #!/bin/bash
 # One fingerprint: a float32 training with numerics: invariant on the emulation of CUDA (tests/gpu/emulation) gives the CPU's losses,
 # gradient norms and state bit for bit, in one micro-batch or several, on several ranks (MPI through pinned memory), and from a CPU's
-# checkpoint on; in bfloat16 the same bits in any micro-batches and on any ranks. Needs no GPU; skipped where the build has no CUDA.
+# checkpoint on; in bfloat16 the same bits in any micro-batches and on any ranks, and in `fast` the CPU's numbers nearly. Needs no GPU; skipped where the build has no CUDA.
 gpu=$(cd "$(dirname "$0")" && pwd)
 for need in g++ gcc python3; do
   command -v "$need" >/dev/null || { echo "skipped: no $need"; exit 77; }
@@ -42,6 +42,21 @@ fi
 if train_emulated half gpt2 precision.dtype=bf16 run.steps=2 && train_emulated half-5 gpt2 precision.dtype=bf16 run.steps=2 batch.micro=5; then
   check "gpt2 in bfloat16, micro-batches of 5: the losses and norms of one" same_curve half half-5
   check "gpt2 in bfloat16, micro-batches of 5: the state of one" same_state half half-5
+fi
+# bfloat16 and `fast`: GELU in the products, both ways; the CPU's losses and norms as near as bfloat16 has them.
+near() { # NAME NAME   up to 0.1 %
+  paste -d ' ' <(curve "$1") <(curve "$2") | awk '
+    function field(text, name) { match(text, "\"" name "\": [^,}]*"); return substr(text, RSTART + length(name) + 4, RLENGTH - length(name) - 4) + 0 }
+    function far(a, b) { return !(a > 0 && b > 0 && (a / b - 1) ^ 2 < 1e-6) }
+    { half = index(substr($0, 2), "{\"") ; a = substr($0, 1, half); b = substr($0, half + 1)
+      if (far(field(a, "loss"), field(b, "loss")) || (a ~ /grad_norm/ && far(field(a, "grad_norm"), field(b, "grad_norm")))) { print; bad = 1 } }
+    END { exit bad || NR < 2 }'
+}
+train fast-cpu 1 gpt2 precision.dtype=bf16 numerics=fast run.steps=2 || finish
+if train_emulated fast gpt2 precision.dtype=bf16 numerics=fast run.steps=2 log.profile=true; then
+  check "gpt2, fast in bfloat16: the CPU's losses and norms up to 0.1 %" near fast-cpu fast
+  check "gpt2, fast in bfloat16: products with GELU" grep -q 'NT [0-9x ]*, gelu"' "$work/fast/metrics.jsonl"
+  check "gpt2, fast in bfloat16: products with its derivative" grep -q 'NN [0-9x ]*, dgelu"' "$work/fast/metrics.jsonl"
 fi
 # Ranks that share the GPU
 export GPTDIST_TEST_SHARE_GPU=1

@@ -264,6 +264,66 @@ static void large_shapes_pass_every_block_size(void **state) {
   gd_kernels_close(&kernels);
 }
 
+/* GELU or its derivative behind a product: the product, then the activation, to the bit. */
+static void an_end_has_the_bits_of_two_calls(void **state) {
+  (void)state;
+  random_state = 19;
+  for (int isa = 0; isa < ISAS; isa++) {
+    gd_kernels kernels;
+    if (!open_isa(isa_names[isa], 2, &kernels)) continue;
+    for (int trial = 0; trial < 80; trial++) {
+      gd_dtype dtype = trial % 2 ? GD_BFLOAT16 : GD_FLOAT32;
+      problem p = random_problem(dtype, trial % 4 ? 40 : 90, trial % 3 ? 90 : 300);
+      gd_matmul *m = &p.m;
+      m->end = trial / 2 % 2 ? GD_MATMUL_DGELU : GD_MATMUL_GELU;
+      m->c_dtype = dtype;
+      m->ldc = m->n;
+      m->accumulate = false;
+      tensor kept = tensor_random(dtype, m->m * m->n, 3.0f), c = tensor_new(dtype, m->m * m->n);
+      tensor alone_kept = tensor_new(dtype, m->m * m->n), two = tensor_new(dtype, m->m * m->n);
+      size_t bytes = (size_t)kept.elems * gd_dtype_bytes(dtype);
+      memcpy(alone_kept.data, kept.data, bytes);
+      m->kept = kept.data;
+      m->c = c.data;
+      assert_int_equal(kernels.ops->matmul(&kernels, m), GD_OK);
+      gd_matmul alone = *m;
+      alone.end = GD_MATMUL_PLAIN;
+      alone.c = m->end == GD_MATMUL_GELU ? alone_kept.data : two.data;
+      assert_int_equal(kernels.ops->matmul(&kernels, &alone), GD_OK);
+      gd_activation_args a = {.kind = GD_ACTIVATION_GELU_TANH, .dtype = dtype, .rows = m->m, .width = m->n};
+      a.x = alone_kept.data;
+      a.y = a.dx = two.data;
+      a.dy = two.data;
+      assert_int_equal(m->end == GD_MATMUL_GELU ? kernels.ops->activation_forward(&kernels, &a)
+                                                : kernels.ops->activation_backward(&kernels, &a),
+                       GD_OK);
+      assert_same_bits(c.data, two.data, bytes, "a product with its end");
+      assert_same_bits(kept.data, alone_kept.data, bytes, "what is kept");
+      tensor_free(&kept);
+      tensor_free(&c);
+      tensor_free(&alone_kept);
+      tensor_free(&two);
+      free_problem(&p);
+    }
+    gd_kernels_close(&kernels);
+  }
+}
+
+static void an_end_of_rows_apart_is_refused(void **state) {
+  (void)state;
+  gd_kernels kernels = open_best(1);
+  float x[4] = {1, 2, 3, 4}, c[4] = {0}, kept[4];
+  gd_matmul m = {.form = GD_MATMUL_NT, .m = 1, .n = 1, .k = 4, .leaves = 1, .a = x, .lda = 4, .b = x, .ldb = 4, .c = c};
+  m.end = GD_MATMUL_GELU;
+  m.ldc = 1;
+  assert_int_equal(kernels.ops->matmul(&kernels, &m), GD_BUG); /* nothing to keep it in */
+  m.kept = kept;
+  m.ldc = 2;
+  assert_int_equal(kernels.ops->matmul(&kernels, &m), GD_BUG);
+  gd_error_clear();
+  gd_kernels_close(&kernels);
+}
+
 static void an_accumulating_tree_is_refused(void **state) {
   (void)state;
   gd_kernels kernels = open_best(1);
@@ -319,6 +379,8 @@ int main(void) {
       cmocka_unit_test_setup_teardown(few_rows_have_the_bits_of_many, open_test_device, close_test_device),
       cmocka_unit_test_setup_teardown(large_shapes_pass_every_block_size, open_test_device, close_test_device),
       cmocka_unit_test_setup_teardown(an_empty_inner_dimension_gives_zero_plus_bias, open_test_device, close_test_device),
+      cmocka_unit_test_setup_teardown(an_end_has_the_bits_of_two_calls, open_test_device, close_test_device),
+      cmocka_unit_test_setup_teardown(an_end_of_rows_apart_is_refused, open_test_device, close_test_device),
       cmocka_unit_test_setup_teardown(an_accumulating_tree_is_refused, open_test_device, close_test_device),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

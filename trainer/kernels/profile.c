@@ -8,11 +8,13 @@
 
 #include "comm/machine.h"
 
-static_assert(sizeof(gd_kernels_ops) == (GD_PROFILE_KERNELS + 4) * sizeof(void (*)(void)), "name, bfloat16, open and close");
+static_assert(sizeof(gd_kernels_ops) == (GD_PROFILE_KERNELS + 4) * sizeof(void (*)(void)),
+              "name, bfloat16 and epilogues, open and close");
 
 typedef struct product {
   gd_matmul_form form;
   int64_t m, n, k, leaves;
+  gd_matmul_end end;
 } product;
 
 struct gd_profile {
@@ -100,11 +102,11 @@ TIMED(update, gd_update)
 static gd_profile_row *row_of_product(gd_profile *profile, const gd_matmul *a) {
   for (int32_t i = 0; i < profile->product_count; i++) {
     const product *p = &profile->products[i];
-    if (p->m == a->m && p->n == a->n && p->k == a->k && p->leaves == a->leaves && p->form == a->form)
+    if (p->m == a->m && p->n == a->n && p->k == a->k && p->leaves == a->leaves && p->form == a->form && p->end == a->end)
       return &profile->product_rows[i];
   }
   if (profile->product_count == GD_PROFILE_PRODUCTS) return &profile->product_rows[GD_PROFILE_PRODUCTS];
-  profile->products[profile->product_count] = (product){a->form, a->m, a->n, a->k, a->leaves};
+  profile->products[profile->product_count] = (product){a->form, a->m, a->n, a->k, a->leaves, a->end};
   return &profile->product_rows[profile->product_count++];
 }
 
@@ -141,7 +143,7 @@ static gd_status timed_add(gd_kernels *kernels, float *y, const float *x, int64_
   return GD_OK;
 }
 
-/* name, bfloat16, open and close are those of the table that is wrapped. */
+/* name, bfloat16, epilogues, open and close are those of the table that is wrapped. */
 static const gd_kernels_ops wrappers = {
     .matmul = timed_matmul,
     .norm_forward = timed_norm_forward,
@@ -197,6 +199,7 @@ gd_status gd_profile_open(gd_kernels *kernels, gd_profile **out) {
   profile->wrapped = wrappers;
   profile->wrapped.name = kernels->ops->name;
   profile->wrapped.bfloat16 = kernels->ops->bfloat16;
+  profile->wrapped.epilogues = kernels->ops->epilogues;
   profile->wrapped.open = kernels->ops->open;
   profile->wrapped.close = kernels->ops->close;
   kernels->profile = profile;
@@ -241,7 +244,10 @@ static int by_time(const void *a, const void *b) {
 static void name_product(const product *p, char *out, size_t bytes) {
   static const char *const forms[] = {[GD_MATMUL_NT] = "NT", [GD_MATMUL_NN] = "NN", [GD_MATMUL_TN] = "TN"};
   int used = snprintf(out, bytes, "%s %lld x %lld x %lld", forms[p->form], (long long)p->m, (long long)p->n, (long long)p->k);
-  if (p->leaves > 1 && (size_t)used < bytes) snprintf(out + used, bytes - (size_t)used, ", %lld leaves", (long long)p->leaves);
+  if (p->leaves > 1 && (size_t)used < bytes)
+    used += snprintf(out + used, bytes - (size_t)used, ", %lld leaves", (long long)p->leaves);
+  if (p->end && (size_t)used < bytes)
+    snprintf(out + used, bytes - (size_t)used, ", %s", p->end == GD_MATMUL_GELU ? "gelu" : "dgelu");
 }
 
 void gd_profile_read(const gd_profile *profile, gd_profile_table *out) {

@@ -15,7 +15,8 @@ enum {
 typedef struct gd_profile gd_profile;
 
 typedef struct gd_profile_row {
-  char name[64]; /* the kernel, or form and shape of a product: "NT 2048 x 768 x 384", "TN 768 x 384 x 256, 8 leaves" */
+  /* the kernel, or form and shape of a product: "NT 2048 x 768 x 384", "TN 768 x 384 x 256, 8 leaves", "NT 8 x 8 x 8, gelu" */
+  char name[64];
   int64_t calls;
   double seconds;
   gd_work work; /* of all calls */

@@ -14,7 +14,8 @@ static double product(int64_t a, int64_t b) {
 gd_work gd_work_matmul(const gd_matmul *a) {
   double k = product(a->k, a->leaves), m = (double)a->m, n = (double)a->n;
   double read = (m + n) * k * bytes_of(a->dtype) + (a->bias ? n * bytes_of(a->dtype) : 0);
-  return (gd_work){read + m * n * bytes_of(a->c_dtype) * (a->accumulate ? 2 : 1), 2 * m * n * k};
+  double kept = a->end == GD_MATMUL_PLAIN ? 0 : m * n * bytes_of(a->dtype);
+  return (gd_work){read + kept + m * n * bytes_of(a->c_dtype) * (a->accumulate ? 2 : 1), 2 * m * n * k};
 }
 
 gd_work gd_work_norm_forward(const gd_norm_args *a) {

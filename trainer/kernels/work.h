@@ -15,7 +15,7 @@ typedef struct gd_work {
   double bytes, operations;
 } gd_work;
 
-gd_work gd_work_matmul(const gd_matmul *a); /* 2 m n k of all leaves */
+gd_work gd_work_matmul(const gd_matmul *a); /* 2 m n k of all leaves; of an end what it keeps or reads */
 gd_work gd_work_norm_forward(const gd_norm_args *a);
 gd_work gd_work_norm_backward(const gd_norm_args *a);
 gd_work gd_work_tree_sum(const gd_tree_sum *a);

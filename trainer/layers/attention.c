@@ -112,7 +112,7 @@ gd_status gd_attention_layer_forward(gd_model *model, const gd_micro *micro, int
   const void *all;
   void *qkv = gd_model_kept(model, micro, GD_A_QKV, layer);
   GD_TRY(gd_reduce_gather(model, micro, gd_model_kept(model, micro, GD_A_NORM1, layer), GD_W_GATHERED, &all));
-  GD_TRY(gd_linear_column_forward(model, p->qkv_weight, p->qkv_bias, all, micro->rows, qkv, s->dtype));
+  GD_TRY(gd_linear_column_forward(model, p->qkv_weight, p->qkv_bias, all, micro->rows, qkv, s->dtype, NULL));
   GD_TRY(rotate(model, micro, qkv, false));
   for (int32_t block = 0; block < s->blocks; block++) {
     if (model->inference) {
@@ -134,7 +134,7 @@ gd_status gd_attention_layer_backward(gd_model *model, const gd_micro *micro, in
   const gd_shape *s = &model->layout.shape;
   char *dout = gd_model_workspace(model, GD_W_DATTENTION), *dqkv = gd_model_workspace(model, GD_W_DQKV);
   GD_TRY(gd_branch_backward(model, micro, p->projection_weight, p->projection_bias, GD_DROPOUT_PROJECTION, layer,
-                            gd_model_kept(model, micro, GD_A_ATTENTION, layer), dout));
+                            gd_model_kept(model, micro, GD_A_ATTENTION, layer), NULL, dout));
   for (int32_t block = 0; block < s->blocks; block++) {
     gd_attention a = block_arguments(model, micro, layer, block);
     a.dout = dout + (size_t)(block * micro->rows * s->q) * s->bytes;

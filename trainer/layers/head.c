@@ -189,26 +189,36 @@ static stretch next_node(const gd_micro *micro, int64_t at, int64_t end, int64_t
   return has_target(micro, at, stop) ? (stretch){at, stop - at} : (stretch){stop, 0};
 }
 
+/* Row `first` of the gradient of the final norm's output: rounded where it is made if this rank has the whole sum, else a part
+ * of it in float32. */
+static void *dnorm_row(gd_model *model, int64_t first, gd_dtype *dtype) {
+  bool whole = model->tensor->size == 1;
+  *dtype = whole ? model->layout.shape.dtype : GD_FLOAT32;
+  char *rows = gd_model_workspace(model, whole ? GD_W_DNORM : GD_W_PARTIAL);
+  return rows + (size_t)(first * model->layout.shape.width) * gd_dtype_bytes(*dtype);
+}
+
 /* Rows that are in no strip. */
 static gd_status leave_out(gd_model *model, int64_t first, int64_t rows, bool gradient) {
   const gd_device_ops *ops = model->device->ops;
-  int64_t width = model->layout.shape.width;
   float *loss = gd_model_workspace_float(model, GD_W_ROW_LOSS) + first;
-  float *partial = gd_model_workspace_float(model, GD_W_PARTIAL) + first * width;
+  gd_dtype dtype;
   if (rows == 0) return GD_OK;
   GD_TRY(ops->fill(model->device->compute, loss, 0, (size_t)rows * sizeof(float)));
   if (!gradient || !model->layout.head_goes_back) return GD_OK;
-  return ops->fill(model->device->compute, partial, 0, (size_t)(rows * width) * sizeof(float));
+  void *dnorm = dnorm_row(model, first, &dtype);
+  return ops->fill(model->device->compute, dnorm, 0, (size_t)(rows * model->layout.shape.width) * gd_dtype_bytes(dtype));
 }
 
 /* Logits, loss of each row, and the gradient of the final norm's output. */
 static gd_status run_strip(gd_model *model, const strip *s, bool gradient) {
   const gd_layout *layout = &model->layout;
-  float *partial = gd_model_workspace_float(model, GD_W_PARTIAL) + s->first * layout->shape.width;
-  GD_TRY(gd_linear_column_forward(model, layout->head, -1, s->x, s->rows, s->logits, GD_FLOAT32));
+  gd_dtype dtype;
+  GD_TRY(gd_linear_column_forward(model, layout->head, -1, s->x, s->rows, s->logits, GD_FLOAT32, NULL));
   GD_TRY(loss_of_rows(model, s, gradient));
   if (!gradient || !layout->head_goes_back) return GD_OK;
-  return gd_linear_column_backward_input(model, layout->head, s->logits, s->rows, s->ld, partial, GD_FLOAT32);
+  void *dnorm = dnorm_row(model, s->first, &dtype);
+  return gd_linear_column_backward_input(model, layout->head, s->logits, s->rows, s->ld, dnorm, dtype);
 }
 
 /* Rows [first, first + rows) in strips. slot: of the node that they are; -1: no gradients. */
@@ -232,7 +242,7 @@ static gd_status run_rows(gd_model *model, const gd_micro *micro, const void *x,
 
 static gd_status final_norm_backward(gd_model *model, const gd_micro *micro) {
   gd_norm_place norm = gd_final_norm(model);
-  GD_TRY(gd_reduce_rows_rounded(model, micro, gd_model_workspace(model, GD_W_DNORM)));
+  if (model->tensor->size > 1) GD_TRY(gd_reduce_rows_rounded(model, micro, gd_model_workspace(model, GD_W_DNORM)));
   return gd_norm_layer_backward(model, micro, &norm, NULL);
 }
 
@@ -279,7 +289,7 @@ gd_status gd_head_logits(gd_model *model, const gd_micro *micro, float *logits) 
   gd_norm_place norm = gd_final_norm(model);
   GD_TRY(gd_norm_layer_forward(model, &some, &norm));
   strip s = strip_of(model, &some, gd_model_kept(model, &some, GD_A_FINAL, 0), 0, rows);
-  GD_TRY(gd_linear_column_forward(model, layout->head, -1, s.x, rows, s.logits, GD_FLOAT32));
+  GD_TRY(gd_linear_column_forward(model, layout->head, -1, s.x, rows, s.logits, GD_FLOAT32, NULL));
   /* [block][rows][columns] of every tensor rank, in block order; LOGITS has room for this rank's blocks, so others come one by
    * one. */
   size_t block_bytes = (size_t)(rows * s.columns) * sizeof(float);

@@ -9,17 +9,19 @@
 
 /* ---- linear.c: the one place that multiplies by a weight ---- */
 
-/* Column-parallel: y[block][rows][n] = x[rows][k] W_block[n][k]^T + bias_block, rounded to `y_dtype`. bias may be -1. */
+/* Column-parallel: y[block][rows][n] = x[rows][k] W_block[n][k]^T + bias_block, rounded to `y_dtype`. bias may be -1.
+ * activated: as y, the tanh GELU of it in the same call (gd_matmul_end); NULL: not wanted. */
 GD_CHECKED gd_status gd_linear_column_forward(gd_model *model, int32_t weight, int32_t bias, const void *x, int64_t rows,
-                                              void *y, gd_dtype y_dtype);
+                                              void *y, gd_dtype y_dtype, void *activated);
 /* Row-parallel: partial[rows][n] = TREE over the blocks here of x[block][rows][k] W_block[n][k]^T, float32. */
 GD_CHECKED gd_status gd_linear_row_forward(gd_model *model, int32_t weight, const void *x, int64_t rows, float *partial);
 /* dx[rows][k] = TREE over the blocks here of dy[block][rows][n] W_block[n][k], rounded to dx_dtype: float32 where other ranks
  * have the rest of the sum; dy rows are dy_ld apart (0: dense). */
 GD_CHECKED gd_status gd_linear_column_backward_input(gd_model *model, int32_t weight, const void *dy, int64_t rows,
                                                      int64_t dy_ld, void *dx, gd_dtype dx_dtype);
-/* dx[block][rows][k] = dy[rows][n] W_block[n][k], stored. */
-GD_CHECKED gd_status gd_linear_row_backward_input(gd_model *model, int32_t weight, const void *dy, int64_t rows, void *dx);
+/* dx[block][rows][k] = dy[rows][n] W_block[n][k], stored; up: as dx, dx times the tanh GELU's derivative of it; NULL: none. */
+GD_CHECKED gd_status gd_linear_row_backward_input(gd_model *model, int32_t weight, const void *dy, int64_t rows, void *up,
+                                                  void *dx);
 /* dW_block (+)= dy^T x over some rows, float32. Column: dy has blocks, x is shared; row: the reverse. */
 typedef struct gd_weight_gradient {
   int32_t weight;
@@ -103,9 +105,9 @@ GD_CHECKED gd_status gd_classifier_logits(gd_model *model, const gd_micro *micro
 GD_CHECKED gd_status gd_branch_forward(gd_model *model, const gd_micro *micro, int32_t weight, int32_t bias,
                                        gd_dropout_site site, int32_t layer, const void *x, const void *residual, void *out,
                                        const gd_norm_place *norm);
-/* From DRESIDUAL: bias and weight gradients, and dx[block][rows][k]. */
+/* From DRESIDUAL: bias and weight gradients, and dx[block][rows][k] (up: gd_linear_row_backward_input). */
 GD_CHECKED gd_status gd_branch_backward(gd_model *model, const gd_micro *micro, int32_t weight, int32_t bias,
-                                        gd_dropout_site site, int32_t layer, const void *x, void *dx);
+                                        gd_dropout_site site, int32_t layer, const void *x, void *up, void *dx);
 /* The start of both branches, backward: weight and bias gradients of a column-parallel linear whose input was norm y (here),
  * and the gradient of y in DNORM. */
 GD_CHECKED gd_status gd_entry_backward(gd_model *model, const gd_micro *micro, int32_t weight, int32_t bias, const void *norm_y,

@@ -12,7 +12,7 @@ static const gd_parameter *parameter_of(const gd_model *model, int32_t index) {
 }
 
 gd_status gd_linear_column_forward(gd_model *model, int32_t weight, int32_t bias, const void *x, int64_t rows, void *y,
-                                   gd_dtype y_dtype) {
+                                   gd_dtype y_dtype, void *activated) {
   const gd_parameter *w = parameter_of(model, weight);
   for (int32_t block = 0; block < w->blocks; block++) {
     gd_matmul product = {
@@ -25,6 +25,11 @@ gd_status gd_linear_column_forward(gd_model *model, int32_t weight, int32_t bias
     product.c = (char *)y + (size_t)(block * rows * w->block_rows) * gd_dtype_bytes(y_dtype);
     product.ldc = w->block_rows;
     product.bias = gd_model_parameter(model, bias, block);
+    if (activated) {
+      product.end = GD_MATMUL_GELU;
+      product.kept = product.c;
+      product.c = (char *)activated + (size_t)(block * rows * w->block_rows) * gd_dtype_bytes(y_dtype);
+    }
     GD_TRY(model->kernels.ops->matmul(&model->kernels, &product));
   }
   return GD_OK;
@@ -63,7 +68,7 @@ gd_status gd_linear_column_backward_input(gd_model *model, int32_t weight, const
   return model->kernels.ops->matmul(&model->kernels, &product);
 }
 
-gd_status gd_linear_row_backward_input(gd_model *model, int32_t weight, const void *dy, int64_t rows, void *dx) {
+gd_status gd_linear_row_backward_input(gd_model *model, int32_t weight, const void *dy, int64_t rows, void *up, void *dx) {
   const gd_parameter *w = parameter_of(model, weight);
   size_t bytes = model->layout.shape.bytes;
   for (int32_t block = 0; block < w->blocks; block++) {
@@ -76,6 +81,10 @@ gd_status gd_linear_row_backward_input(gd_model *model, int32_t weight, const vo
     product.c_dtype = stored(model);
     product.c = (char *)dx + (size_t)(block * rows * w->block_cols) * bytes;
     product.ldc = w->block_cols;
+    if (up) {
+      product.end = GD_MATMUL_DGELU;
+      product.kept = (char *)up + (size_t)(block * rows * w->block_cols) * bytes;
+    }
     GD_TRY(model->kernels.ops->matmul(&model->kernels, &product));
   }
   return GD_OK;
@@ -149,7 +158,7 @@ gd_status gd_branch_forward(gd_model *model, const gd_micro *micro, int32_t weig
 }
 
 gd_status gd_branch_backward(gd_model *model, const gd_micro *micro, int32_t weight, int32_t bias, gd_dropout_site site,
-                             int32_t layer, const void *x, void *dx) {
+                             int32_t layer, const void *x, void *up, void *dx) {
   const void *dy = gd_model_workspace(model, GD_W_DRESIDUAL), *all;
   int64_t width = model->layout.shape.width;
   if (micro->dropout > 0) {
@@ -170,7 +179,7 @@ gd_status gd_branch_backward(gd_model *model, const gd_micro *micro, int32_t wei
   }
   GD_TRY(gd_reduce_gather(model, micro, dy, GD_W_GATHERED_GRADIENT, &all));
   GD_TRY(gd_linear_backward_weight(model, micro, weight, all, x));
-  return gd_linear_row_backward_input(model, weight, all, micro->rows, dx);
+  return gd_linear_row_backward_input(model, weight, all, micro->rows, up, dx);
 }
 
 gd_status gd_entry_backward(gd_model *model, const gd_micro *micro, int32_t weight, int32_t bias, const void *norm_y,

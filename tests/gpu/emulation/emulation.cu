@@ -141,16 +141,30 @@ const char *cublasLtGetStatusString(cublasStatus_t) {
   return "emulated status";
 }
 
-cublasStatus_t cublasLtMatmulDescInit(cublasLtMatmulDesc_t out, cublasComputeType_t, cudaDataType_t) {
+/* The size of an attribute is its type's, or it is refused. */
+static cublasStatus_t set(void *field, size_t size, const void *value, size_t bytes) {
+  if (!value || bytes != size) return CUBLAS_STATUS_INVALID_VALUE;
+  return memcpy(field, value, bytes), CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulDescInit(cublasLtMatmulDesc_t out, cublasComputeType_t compute, cudaDataType_t scale) {
+  if (compute != CUBLAS_COMPUTE_32F || scale != CUDA_R_32F) return CUBLAS_STATUS_INVALID_VALUE;
   memset(out, 0, sizeof *out);
   out->epi = CUBLASLT_EPILOGUE_DEFAULT;
   return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t d, dattr name, const void *value, size_t bytes) {
-  void *const fields[] = {&d->ta, &d->tb, &d->epi, &d->bias};
-  memcpy(fields[name], value, bytes);
-  return CUBLAS_STATUS_SUCCESS;
+cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t d, cublasLtMatmulDescAttributes_t name, const void *value,
+                                              size_t bytes) {
+  switch (name) {
+    case CUBLASLT_MATMUL_DESC_TRANSA: return set(&d->ta, sizeof d->ta, value, bytes);
+    case CUBLASLT_MATMUL_DESC_TRANSB: return set(&d->tb, sizeof d->tb, value, bytes);
+    case CUBLASLT_MATMUL_DESC_EPILOGUE: return set(&d->epi, sizeof d->epi, value, bytes);
+    case CUBLASLT_MATMUL_DESC_BIAS_POINTER: return set(&d->bias, sizeof d->bias, value, bytes);
+    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER: return set(&d->aux, sizeof d->aux, value, bytes);
+    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD: return set(&d->aux_ld, sizeof d->aux_ld, value, bytes);
+  }
+  return CUBLAS_STATUS_INVALID_VALUE;
 }
 
 cublasStatus_t cublasLtMatrixLayoutInit(cublasLtMatrixLayout_t l, cudaDataType_t type, uint64_t rows, uint64_t cols,
@@ -166,9 +180,8 @@ cublasStatus_t cublasLtMatrixLayoutInit(cublasLtMatrixLayout_t l, cudaDataType_t
 }
 
 cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t l, lattr name, const void *value, size_t bytes) {
-  void *const fields[] = {&l->batch, &l->stride};
-  memcpy(fields[name], value, bytes);
-  return CUBLAS_STATUS_SUCCESS;
+  if (name == CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT) return set(&l->batch, sizeof l->batch, value, bytes);
+  return set(&l->stride, sizeof l->stride, value, bytes);
 }
 
 cublasStatus_t cublasLtMatmulPreferenceInit(cublasLtMatmulPreference_t p) {
@@ -177,33 +190,79 @@ cublasStatus_t cublasLtMatmulPreferenceInit(cublasLtMatmulPreference_t p) {
 }
 cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p, cublasLtMatmulPreferenceAttributes_t name,
                                                     const void *value, size_t bytes) {
-  void *const fields[] = {&p->workspace, &p->schemes, &p->a, &p->b, &p->c, &p->d};
-  memcpy(fields[name], value, bytes);
-  return CUBLAS_STATUS_SUCCESS;
+  if (name == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES) return set(&p->workspace, sizeof p->workspace, value, bytes);
+  uint32_t *const fields[] = {&p->schemes, &p->a, &p->b, &p->c, &p->d};
+  return set(fields[name - CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK], sizeof(uint32_t), value, bytes);
+}
+
+static bool adds_bias(cublasLtMatmulDesc_t d) {
+  return d->epi == CUBLASLT_EPILOGUE_BIAS || d->epi == CUBLASLT_EPILOGUE_GELU_AUX_BIAS;
+}
+static bool has_aux(cublasLtMatmulDesc_t d) {
+  return d->epi == CUBLASLT_EPILOGUE_GELU_AUX || d->epi == CUBLASLT_EPILOGUE_GELU_AUX_BIAS || d->epi == CUBLASLT_EPILOGUE_DGELU;
+}
+
+/* What is wrong here is a fault of ours: as "not supported" it would go unseen. */
+static void must_fit(cublasLtMatmulDesc_t d, cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t out) {
+  if (adds_bias(d)) emulate_must(d->bias && out->type == a->type, "an epilogue without its bias");
+  if (!has_aux(d)) {
+    emulate_must(!d->aux && !d->aux_ld, "an auxiliary matrix that nothing reads or writes");
+    return;
+  }
+  emulate_must(d->aux && d->aux_ld >= (int64_t)out->rows && d->aux_ld % 8 == 0,
+               "an auxiliary matrix that is not as it must be");
+  emulate_must(out->type == CUDA_R_16BF && out->batch == 1, "an epilogue of another type, or of a batch");
 }
 
 static bool fits(cublasLtMatmulDesc_t d, cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t out) {
   uint64_t m = d->ta ? a->cols : a->rows, ka = d->ta ? a->rows : a->cols;
   uint64_t kb = d->tb ? b->cols : b->rows, n = d->tb ? b->rows : b->cols;
-  bool bias = d->epi != CUBLASLT_EPILOGUE_BIAS || (d->bias && out->type == a->type);
-  return m == out->rows && n == out->cols && ka == kb && a->type == b->type && bias && a->batch == out->batch &&
-         b->batch == out->batch;
+  must_fit(d, a, out);
+  return m == out->rows && n == out->cols && ka == kb && a->type == b->type && a->batch == out->batch && b->batch == out->batch;
 }
 
-/* Offers one that cannot be had first, then a split one. */
+/* The largest power of two up to 16 that divides the address. */
+static uint32_t alignment_of(const void *pointer) {
+  uintptr_t low = (uintptr_t)pointer & 15;
+  return low ? (uint32_t)(low & -low) : 16;
+}
+
+/* Offers one that cannot be had first, then a split one; with an auxiliary matrix one of operands that are aligned alone. */
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t d, cublasLtMatrixLayout_t a,
                                               cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t, cublasLtMatrixLayout_t out,
                                               cublasLtMatmulPreference_t p, int, cublasLtMatmulHeuristicResult_t *results,
                                               int *found) {
   emulate_must(fits(d, a, b, out), "the shapes of a product");
   emulate_must(p->schemes == CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE, "another reduction");
+  *found = 0;
+  if (d->epi != CUBLASLT_EPILOGUE_DEFAULT && d->epi != CUBLASLT_EPILOGUE_BIAS && !has_aux(d))
+    return CUBLAS_STATUS_NOT_SUPPORTED;
+  if (has_aux(d) && (p->a < 16 || p->b < 16 || p->d < 16 || alignment_of(d->aux) < 16)) return CUBLAS_STATUS_NOT_SUPPORTED;
   for (int i = 0; i < 3; i++) {
-    results[i].algo = {i == 1 ? 4 : 1, i > 0, p->a < p->b ? p->a : p->b, p->c < p->d ? p->c : p->d};
+    results[i].algo = {i == 1 ? 4 : 1,       i > 0, p->a < p->b ? p->a : p->b, p->c < p->d ? p->c : p->d, alignment_of(d->bias),
+                       alignment_of(d->aux), d->epi};
     results[i].state = i > 0 ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
     results[i].workspaceSize = 0;
   }
   *found = 3;
   return CUBLAS_STATUS_SUCCESS;
+}
+
+static double gelu_of(double x) {
+  return 0.5 * x * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+}
+static double gelu_slope_of(double x) {
+  double t = tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x));
+  return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * sqrt(2 / M_PI) * (1 + 3 * 0.044715 * x * x);
+}
+
+/* What comes of a sum in float32; i, j: row and column. */
+static float end_of(cublasLtMatmulDesc_t d, float sum, int64_t i, int64_t j) {
+  if (!has_aux(d)) return sum;
+  gd_bfloat16 *kept = (gd_bfloat16 *)d->aux + i + j * d->aux_ld;
+  if (d->epi == CUBLASLT_EPILOGUE_DGELU) return (float)(sum * gelu_slope_of(gd_bfloat16_to_float(*kept)));
+  *kept = gd_bfloat16_from_float(sum);
+  return (float)gelu_of(sum);
 }
 
 static float element(const void *p, cudaDataType_t type, int64_t i) {
@@ -214,8 +273,9 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
                               cublasLtMatrixLayout_t la, const void *b, cublasLtMatrixLayout_t lb, const void *beta,
                               const void *c, cublasLtMatrixLayout_t lc, void *out, cublasLtMatrixLayout_t lout,
                               const cublasLtMatmulAlgo_t *algo, void *, size_t, cudaStream_t) {
-  emulate_must(fits(d, la, lb, lout) && algo->allowed, "a product that was not agreed");
-  emulate_must(((uintptr_t)a | (uintptr_t)b) % algo->inputs == 0 && (uintptr_t)out % algo->outputs == 0,
+  emulate_must(fits(d, la, lb, lout) && algo->allowed && algo->epi == d->epi, "a product that was not agreed");
+  emulate_must(((uintptr_t)a | (uintptr_t)b) % algo->inputs == 0 && (uintptr_t)out % algo->outputs == 0 &&
+                   (uintptr_t)d->bias % algo->bias == 0 && (uintptr_t)d->aux % algo->aux == 0,
                "an operand of a product that is not aligned as agreed");
   int64_t inner = (int64_t)(d->ta ? la->rows : la->cols), part = (inner + algo->splits - 1) / algo->splits;
   for (int64_t batch = 0; batch < lout->batch; batch++)
@@ -232,7 +292,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
         }
         sum *= *(const float *)alpha;
         if (*(const float *)beta != 0) sum += *(const float *)beta * element(c, lc->type, batch * lc->stride + i + j * lc->ld);
-        if (d->epi == CUBLASLT_EPILOGUE_BIAS) sum += element(d->bias, la->type, i);
+        if (adds_bias(d)) sum += element(d->bias, la->type, i);
+        sum = end_of(d, sum, i, j);
         if (lout->type == CUDA_R_32F)
           ((float *)out)[at] = sum;
         else

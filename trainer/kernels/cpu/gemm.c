@@ -392,7 +392,7 @@ static void choose_grid(const gd_matmul *m, int threads, int *down, int *across)
   }
 }
 
-static gd_status matmul_run(const gd_matmul *m, const gd_cpu_context *context) {
+static gd_status product_run(const gd_matmul *m, const gd_cpu_context *context) {
   if (m->accumulate && (m->c_dtype != GD_FLOAT32 || m->leaves != 1 || (m->k_leaf > 0 && m->k_leaf < m->k)))
     return gd_fail(GD_BUG, "a product that accumulates must be one float32 chain");
   if (m->m <= 0 || m->n <= 0) return GD_OK;
@@ -427,4 +427,13 @@ static gd_status matmul_run(const gd_matmul *m, const gd_cpu_context *context) {
   }
   return GD_OK;
 }
-GD_CPU_KERNEL(matmul, gd_matmul, NULL, 0)
+GD_CPU_KERNEL(product, gd_matmul, NULL, 0)
+
+gd_status GD_CPU(matmul)(gd_kernels *kernels, const gd_matmul *args) {
+  if (!gd_matmul_end_fits(args)) return gd_fail(GD_BUG, "a product ends in GELU where C is not stored and dense");
+  const gd_matmul alone = gd_matmul_alone(args);
+  const gd_activation_args end = gd_matmul_activation(args);
+  GD_TRY(GD_CPU(product)(kernels, &alone));
+  if (args->end == GD_MATMUL_PLAIN) return GD_OK;
+  return args->end == GD_MATMUL_GELU ? GD_CPU(activation_forward)(kernels, &end) : GD_CPU(activation_backward)(kernels, &end);
+}

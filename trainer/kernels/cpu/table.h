@@ -50,6 +50,8 @@ static inline void *gd_cpu_scratch(const gd_cpu_context *context, int thread) {
   }
 
 gd_status GD_CPU(matmul)(gd_kernels *kernels, const gd_matmul *args);
+/* Without its end. */
+gd_status GD_CPU(product)(gd_kernels *kernels, const gd_matmul *args);
 gd_status GD_CPU(norm_forward)(gd_kernels *kernels, const gd_norm_args *args);
 /* Rows first .. end of norm_forward. */
 void GD_CPU(norm_forward_rows)(const gd_norm_args *args, int64_t first, int64_t end);

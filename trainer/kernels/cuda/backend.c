@@ -31,6 +31,7 @@ static gd_status cuda_open(gd_kernels *kernels) {
 static const gd_kernels_ops cuda_kernels = {
     .name = "cuda",
     .bfloat16 = true,
+    .epilogues = true,
     .matmul = gd_cuda_matmul_run,
     .norm_forward = gd_cuda_norm_forward,
     .norm_backward = gd_cuda_norm_backward,

@@ -1,8 +1,8 @@
 /* cublaslt.c - the plain products of numerics: fast through cuBLASLt, one or a batch of them.
  *
- * An algorithm is chosen once for everything that may matter to it (key): sizes, types, bias, alignment. The inner dimension
- * may be split, the parts being added in order in float32. `invariant` does not come here: nothing promises that the bits of a
- * row do not depend on the number of rows.
+ * An algorithm is chosen once for everything that may matter to it (key): sizes, types, bias, end, alignment. The inner
+ * dimension may be split, the parts being added in order in float32. `invariant` does not come here: nothing promises that the
+ * bits of a row do not depend on the number of rows.
  *
  * cuBLASLt counts columns first: row-major C [m][n] is its n x m matrix, B comes first and A second. */
 #include <cublasLt.h>
@@ -20,13 +20,15 @@ static const size_t workspace_bytes = GD_GPU_WORKSPACE_BYTES;
 typedef struct key {
   int64_t m, n, k, batch;
   int32_t form, dtype, c_dtype;
-  int32_t bias;    /* 1: added by the product itself */
+  int32_t bias; /* 1: added by the product itself */
+  int32_t end;
   int32_t aligned; /* 1: all operands and rows start at multiples of ALIGNED_BYTES */
 } key;
 
 typedef struct cached {
   bool used;
   key key;
+  bool offered; /* else the library has none */
   cublasLtMatmulAlgo_t algo;
 } cached;
 
@@ -65,21 +67,40 @@ static gd_status lay_out(cublasLtMatrixLayout_t out, gd_dtype dtype, int64_t row
                "describe");
 }
 
+/* GELU is the tanh form there. */
+static cublasLtEpilogue_t epilogue_of(const product *p) {
+  switch (p->end) {
+    case GD_MATMUL_GELU: return p->bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX;
+    case GD_MATMUL_DGELU: return CUBLASLT_EPILOGUE_DGELU;
+    case GD_MATMUL_PLAIN: break;
+  }
+  return p->bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+}
+
 static gd_status describe(const product *p, layouts *out) {
   cublasOperation_t first = p->form == GD_MATMUL_NT ? CUBLAS_OP_T : CUBLAS_OP_N;
   cublasOperation_t second = p->form == GD_MATMUL_TN ? CUBLAS_OP_T : CUBLAS_OP_N;
   cublasLtMatmulDesc_t operation = &out->operation;
   /* Products of float32 are float32 products: no TF32. */
   GD_TRY(check(cublasLtMatmulDescInit(operation, CUBLAS_COMPUTE_32F, CUDA_R_32F), "describe"));
-  GD_TRY(check(cublasLtMatmulDescSetAttribute(operation, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first), "describe"));
-  GD_TRY(check(cublasLtMatmulDescSetAttribute(operation, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second), "describe"));
-  if (p->bias) {
-    cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
-    GD_TRY(check(cublasLtMatmulDescSetAttribute(operation, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue),
-                 "describe"));
-    GD_TRY(check(cublasLtMatmulDescSetAttribute(operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p->bias, sizeof p->bias),
-                 "describe"));
-  }
+  const cublasLtEpilogue_t epilogue = epilogue_of(p);
+  const struct {
+    cublasLtMatmulDescAttributes_t name;
+    const void *value;
+    size_t bytes;
+    bool wanted;
+  } settings[] = {
+      {CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first, true},
+      {CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second, true},
+      {CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue, true},
+      {CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p->bias, sizeof p->bias, p->bias != NULL},
+      {CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &p->kept, sizeof p->kept, p->end != GD_MATMUL_PLAIN},
+      {CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, &p->n, sizeof p->n, p->end != GD_MATMUL_PLAIN},
+  };
+  for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
+    if (settings[i].wanted)
+      GD_TRY(
+          check(cublasLtMatmulDescSetAttribute(operation, settings[i].name, settings[i].value, settings[i].bytes), "describe"));
   bool b_rows_are_n = p->form == GD_MATMUL_NT, a_rows_are_k = p->form == GD_MATMUL_TN;
   GD_TRY(lay_out(&out->first, p->dtype, b_rows_are_n ? p->k : p->n, b_rows_are_n ? p->n : p->k, p->ldb, p->batch, p->b_stride));
   GD_TRY(
@@ -94,7 +115,7 @@ static bool rows_aligned(gd_dtype dtype, int64_t elements) {
 }
 
 static bool starts_aligned(const product *p) {
-  const uintptr_t starts = (uintptr_t)p->a | (uintptr_t)p->b | (uintptr_t)p->c | (uintptr_t)p->bias;
+  const uintptr_t starts = (uintptr_t)p->a | (uintptr_t)p->b | (uintptr_t)p->c | (uintptr_t)p->bias | (uintptr_t)p->kept;
   return starts % ALIGNED_BYTES == 0 && rows_aligned(p->dtype, p->a_stride) && rows_aligned(p->dtype, p->b_stride) &&
          rows_aligned(p->c_dtype, p->c_stride);
 }
@@ -110,6 +131,7 @@ static key key_of(const product *p) {
   of.dtype = (int32_t)p->dtype;
   of.c_dtype = (int32_t)p->c_dtype;
   of.bias = p->bias != NULL;
+  of.end = (int32_t)p->end;
   of.aligned =
       rows_aligned(p->dtype, p->lda) && rows_aligned(p->dtype, p->ldb) && rows_aligned(p->c_dtype, p->ldc) && starts_aligned(p);
   return of;
@@ -122,10 +144,11 @@ static int64_t row_length(int64_t elements, gd_dtype dtype, bool aligned) {
 
 /* The product that stands for all of its key: dense operands. */
 static product stand_in(const key *wanted) {
-  /* Of a bias only its alignment counts: nothing reads it. */
-  _Alignas(ALIGNED_BYTES) static const unsigned char bias[2 * ALIGNED_BYTES];
+  /* Of what an epilogue takes only the alignment counts: nothing reads it. */
+  _Alignas(ALIGNED_BYTES) static unsigned char place[2 * ALIGNED_BYTES];
   bool aligned = wanted->aligned != 0;
   gd_dtype dtype = (gd_dtype)wanted->dtype, c_dtype = (gd_dtype)wanted->c_dtype;
+  void *taken = aligned ? place : place + gd_dtype_bytes(dtype);
   product p = {
       .form = (gd_matmul_form)wanted->form, .m = wanted->m, .n = wanted->n, .k = wanted->k, .dtype = dtype, .c_dtype = c_dtype};
   p.lda = row_length(p.form == GD_MATMUL_TN ? p.m : p.k, dtype, aligned);
@@ -135,7 +158,9 @@ static product stand_in(const key *wanted) {
   p.a_stride = p.lda * (p.form == GD_MATMUL_TN ? p.k : p.m);
   p.b_stride = p.ldb * (p.form == GD_MATMUL_NT ? p.n : p.k);
   p.c_stride = p.ldc * p.m;
-  if (wanted->bias) p.bias = aligned ? bias : bias + gd_dtype_bytes(dtype);
+  if (wanted->bias) p.bias = taken;
+  p.end = (gd_matmul_end)wanted->end;
+  if (p.end) p.kept = taken;
   return p;
 }
 
@@ -162,7 +187,7 @@ static gd_status prefer(const key *wanted, cublasLtMatmulPreferenceOpaque_t *out
 }
 
 /* The fastest candidate for the sizes. */
-static gd_status choose(struct gd_cuda_blas *own, const key *wanted, cublasLtMatmulAlgo_t *out) {
+static gd_status choose(struct gd_cuda_blas *own, const key *wanted, cached *out) {
   cublasLtMatmulHeuristicResult_t candidates[CANDIDATES];
   cublasLtMatmulPreferenceOpaque_t preference;
   product p = stand_in(wanted);
@@ -170,14 +195,15 @@ static gd_status choose(struct gd_cuda_blas *own, const key *wanted, cublasLtMat
   int count = 0, chosen = 0;
   GD_TRY(describe(&p, &l));
   GD_TRY(prefer(wanted, &preference));
-  GD_TRY(check(cublasLtMatmulAlgoGetHeuristic(own->handle, &l.operation, &l.first, &l.second, &l.result, &l.result, &preference,
-                                              CANDIDATES, candidates, &count),
-               "choose an algorithm"));
+  cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(own->handle, &l.operation, &l.first, &l.second, &l.result, &l.result,
+                                                         &preference, CANDIDATES, candidates, &count);
+  if (status == CUBLAS_STATUS_NOT_SUPPORTED)
+    count = 0;
+  else
+    GD_TRY(check(status, "choose an algorithm"));
   while (chosen < count && candidates[chosen].state != CUBLAS_STATUS_SUCCESS) chosen++;
-  if (chosen == count)
-    return gd_fail(GD_BUG, "matmul: no algorithm for m %lld, n %lld, k %lld, %s (%d offered)", (long long)wanted->m,
-                   (long long)wanted->n, (long long)wanted->k, gd_dtype_name((gd_dtype)wanted->dtype), count);
-  *out = candidates[chosen].algo;
+  out->offered = chosen < count;
+  if (out->offered) out->algo = candidates[chosen].algo;
   return GD_OK;
 }
 
@@ -189,37 +215,48 @@ static uint64_t hash_of(const key *wanted) {
 }
 
 /* A choice is a pure function of its key, so one that was pushed out and chosen again is the same. */
-static gd_status find(struct gd_cuda_blas *own, const product *p, const cublasLtMatmulAlgo_t **out) {
+static gd_status find(struct gd_cuda_blas *own, const product *p, const cached **out) {
   key wanted = key_of(p);
   uint64_t hash = hash_of(&wanted);
   cached *place = NULL;
   for (uint64_t i = 0; i < CACHE_PROBES; i++) {
     cached *entry = &own->cache[(hash + i) % CACHE_ENTRIES];
     if (entry->used && memcmp(&entry->key, &wanted, sizeof wanted) == 0) {
-      *out = &entry->algo;
+      *out = entry;
       return GD_OK;
     }
     if (!entry->used && !place) place = entry;
   }
   if (!place) place = &own->cache[hash % CACHE_ENTRIES];
   place->used = false;
-  GD_TRY(choose(own, &wanted, &place->algo));
+  GD_TRY(choose(own, &wanted, place));
   place->key = wanted;
   place->used = true;
-  *out = &place->algo;
+  *out = place;
+  return GD_OK;
+}
+
+gd_status gd_cuda_blas_offers(gd_kernels *kernels, const gd_cuda_product *p, bool *out) {
+  const cached *choice;
+  gd_cuda_device_enter(kernels->device);
+  GD_TRY(find(gd_cuda_state_of(kernels)->blas, p, &choice));
+  *out = choice->offered;
   return GD_OK;
 }
 
 gd_status gd_cuda_blas_run(gd_kernels *kernels, const gd_cuda_product *p) {
   static const float one = 1.0f;
   struct gd_cuda_blas *own = gd_cuda_state_of(kernels)->blas;
-  const cublasLtMatmulAlgo_t *algo = NULL;
+  const cached *choice;
   layouts l;
   struct CUstream_st *stream = gd_cuda_stream_enter(kernels->stream);
-  GD_TRY(find(own, p, &algo));
+  GD_TRY(find(own, p, &choice));
+  if (!choice->offered)
+    return gd_fail(GD_BUG, "matmul: no algorithm for m %lld, n %lld, k %lld, %s", (long long)p->m, (long long)p->n,
+                   (long long)p->k, gd_dtype_name(p->dtype));
   GD_TRY(describe(p, &l));
   return check(cublasLtMatmul(own->handle, &l.operation, &one, p->b, &l.first, p->a, &l.second, &p->beta, p->c, &l.result, p->c,
-                              &l.result, algo, own->workspace, workspace_bytes, stream),
+                              &l.result, &choice->algo, own->workspace, workspace_bytes, stream),
                "enqueue");
 }
 

@@ -156,27 +156,33 @@ static gd_status run_own(gd_kernels *kernels, const gd_matmul *m) {
   return run_gemm(kernels, m->dtype, &one);
 }
 
+static gd_cuda_product product_of(const gd_matmul *m) {
+  gd_cuda_product one = {.form = m->form,
+                         .m = m->m,
+                         .n = m->n,
+                         .k = m->k,
+                         .dtype = m->dtype,
+                         .c_dtype = m->c_dtype,
+                         .a = m->a,
+                         .lda = m->lda,
+                         .b = m->b,
+                         .ldb = m->ldb,
+                         .c = m->c,
+                         .ldc = m->ldc,
+                         .beta = m->accumulate ? 1.0f : 0.0f,
+                         .bias = m->c_dtype == m->dtype ? m->bias : NULL,
+                         .batch = 1,
+                         .end = m->end,
+                         .kept = m->kept};
+  return one;
+}
+
 /* The product adds the bias itself where C is stored; a float32 C of a bfloat16 product gets it afterwards, cuBLASLt has no
  * such pair. */
 static gd_status run_blas(gd_kernels *kernels, const gd_matmul *m) {
-  bool fused = m->bias && m->c_dtype == m->dtype;
-  const gd_cuda_product one = {.form = m->form,
-                               .m = m->m,
-                               .n = m->n,
-                               .k = m->k,
-                               .dtype = m->dtype,
-                               .c_dtype = m->c_dtype,
-                               .a = m->a,
-                               .lda = m->lda,
-                               .b = m->b,
-                               .ldb = m->ldb,
-                               .c = m->c,
-                               .ldc = m->ldc,
-                               .beta = m->accumulate ? 1.0f : 0.0f,
-                               .bias = fused ? m->bias : NULL,
-                               .batch = 1};
+  const gd_cuda_product one = product_of(m);
   GD_TRY(gd_cuda_blas_run(kernels, &one));
-  if (!m->bias || fused) return GD_OK;
+  if (m->bias == one.bias) return GD_OK;
   const gd_cuda_finish finish = {.rows = m->m,
                                  .columns = m->n,
                                  .leaves = 1,
@@ -191,15 +197,29 @@ static gd_status run_blas(gd_kernels *kernels, const gd_matmul *m) {
   return gd_cuda_matmul_finish(kernels, &finish);
 }
 
+/* A product with an end: in the library's epilogue, or as two calls. float32 is always two, for the library may evaluate tanh
+ * to bfloat16's needs. */
+static gd_status run_with_end(gd_kernels *kernels, const gd_matmul *m) {
+  bool offered = kernels->fast && m->dtype == GD_BFLOAT16 && m->leaves == 1 && m->n % GD_CUDA_KEPT_STEP == 0;
+  const gd_cuda_product one = product_of(m);
+  if (offered) GD_TRY(gd_cuda_blas_offers(kernels, &one, &offered));
+  if (offered) return gd_cuda_blas_run(kernels, &one);
+  const gd_matmul alone = gd_matmul_alone(m);
+  const gd_activation_args end = gd_matmul_activation(m);
+  GD_TRY(gd_cuda_matmul_run(kernels, &alone));
+  return m->end == GD_MATMUL_GELU ? gd_cuda_activation_forward(kernels, &end) : gd_cuda_activation_backward(kernels, &end);
+}
+
 gd_status gd_cuda_matmul_run(gd_kernels *kernels, const gd_matmul *args) {
   if (args->m == 0 || args->n == 0) return GD_OK;
   bool cut = args->k_leaf > 0 && args->k_leaf < args->k;
   if (args->k < 1 || args->leaves < 1 || (args->accumulate && (args->c_dtype != GD_FLOAT32 || args->leaves > 1 || cut)) ||
       (args->dtype != GD_FLOAT32 && args->dtype != GD_BFLOAT16) ||
-      (args->c_dtype != GD_FLOAT32 && args->c_dtype != args->dtype))
-    return gd_fail(GD_BUG, "matmul of %s into %s: k %lld, %lld leaves%s", gd_dtype_name(args->dtype),
+      (args->c_dtype != GD_FLOAT32 && args->c_dtype != args->dtype) || !gd_matmul_end_fits(args))
+    return gd_fail(GD_BUG, "matmul of %s into %s: k %lld, %lld leaves%s%s", gd_dtype_name(args->dtype),
                    gd_dtype_name(args->c_dtype), (long long)args->k, (long long)args->leaves,
-                   args->accumulate ? ", accumulating" : "");
+                   args->accumulate ? ", accumulating" : "", args->end ? ", with GELU" : "");
+  if (args->end) return run_with_end(kernels, args);
   bool own = !kernels->fast;
   int64_t inner = own && cut ? (args->k + args->k_leaf - 1) / args->k_leaf : 1;
   if (args->leaves > 1 || inner > 1) return run_leaves(kernels, args, own, inner);

@@ -30,7 +30,9 @@ static inline gd_cuda_state *gd_cuda_state_of(const gd_kernels *kernels) {
 /* matmul.c */
 GD_CHECKED gd_status gd_cuda_matmul_run(gd_kernels *kernels, const gd_matmul *args);
 
-/* cublaslt.c: C = A B + beta C (+ bias), `batch` times, the strides being between one and the next; in the library's order. */
+/* cublaslt.c: C = A B + beta C (+ bias), `batch` times, the strides being between one and the next; in the library's order.
+ * With an end, bfloat16, a batch of one, n a multiple of GD_CUDA_KEPT_STEP: GELU or its derivative of the unrounded sum. */
+enum { GD_CUDA_KEPT_STEP = 8 };
 typedef struct gd_cuda_product {
   gd_matmul_form form;
   int64_t m, n, k;
@@ -41,10 +43,14 @@ typedef struct gd_cuda_product {
   float beta;
   const void *bias; /* [n] of dtype or NULL; only where c_dtype is dtype */
   int64_t batch, a_stride, b_stride, c_stride;
+  gd_matmul_end end;
+  void *kept; /* [m][n] */
 } gd_cuda_product;
 GD_CHECKED gd_status gd_cuda_blas_open(gd_kernels *kernels, struct gd_cuda_blas **out);
 void gd_cuda_blas_close(gd_kernels *kernels, struct gd_cuda_blas *blas);
 GD_CHECKED gd_status gd_cuda_blas_run(gd_kernels *kernels, const gd_cuda_product *product);
+/* Whether the library has an algorithm for it; the same answer for all products of these sizes and this alignment. */
+GD_CHECKED gd_status gd_cuda_blas_offers(gd_kernels *kernels, const gd_cuda_product *product, bool *out);
 
 /* gemm.cu (float32) and gemm_bf16.cu (bfloat16): for each leaf of k_leaf terms, `inner` of them in each of `leaves` outer ones,
  * C = chains (from C where accumulate, else +0) + bias. The C of leaf number outer * inner + i starts at
