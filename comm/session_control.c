@@ -267,13 +267,11 @@ static bool was_away(gd_session *session, int64_t gap_ms) {
 }
 
 /* This process was stopped or starved for a while: what it knows of the others is as old as that, and says nothing. Told, for a
- * report that is due comes later by as much. */
+ * report that is due comes later by as much; without a watchdog there is none. */
 static void forgive_gap(gd_session *session, int64_t gap_ms) {
   int64_t now = gd_machine_now_ms();
-  gd_log(GD_LOG_WARNING,
-         "this process stood still for %.1f s (stopped, suspended, or no processor was free): deadlines begin anew",
-         (double)gap_ms * 1e-3);
   pthread_mutex_lock(&session->lock);
+  const bool watched = session->watchdog_ms > 0;
   for (int32_t r = 0; r < session->watch.ranks; r++) {
     session->watch.rank[r].arrived_ms = now;
     session->watch.rank[r].beat.idle_ms = 0;
@@ -281,6 +279,10 @@ static void forgive_gap(gd_session *session, int64_t gap_ms) {
   session->trips = 0;
   pthread_mutex_unlock(&session->lock);
   gd_session_forgive(session);
+  if (watched)
+    gd_log(GD_LOG_WARNING,
+           "this process stood still for %.1f s (stopped, suspended, or no processor was free): deadlines begin anew",
+           (double)gap_ms * 1e-3);
 }
 
 static void *control_thread(void *argument) {

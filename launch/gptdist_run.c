@@ -63,7 +63,7 @@ static void find_exit_file(const gd_run_request *request, exit_file *out) {
   static gd_spec spec;
   const char *config = 0;
   gd_config_override directory = {"--set", "run.directory", 0};
-  static const char *const looks_only[] = {"--dry-run", "--help", "--help-config", "--version"};
+  static const char *const looks_only[] = {"--dry-run", "--help", "-h", "--help-config", "--version"};
   for (int i = 1; i < request->words; i++) {
     const char *word = request->word[i], *next = i + 1 < request->words ? request->word[i + 1] : "";
     for (size_t l = 0; l < sizeof looks_only / sizeof *looks_only; l++)

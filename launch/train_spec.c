@@ -114,8 +114,8 @@ static gd_status settle_task(gd_spec *spec, const gd_dataset *data) {
   if (spec->model.classes)
     return gd_fail_user(
         GD_USAGE,
-        "data.path: %s is for %s, but model.classes, found %d, is of a run for classification; name other data, "
-        "or weights without a classifier",
+        "data.path: %s is for %s, but model.classes, found %d, is of a run for classification; drop the key, or "
+        "name other data, or weights without a classifier",
         spec->data.path[0], gd_data_task_name(kind), spec->model.classes);
   if (spec->finetune.loss != GD_LABEL_LOSS_AUTO || spec->finetune.class_weights.count)
     return gd_fail_user(GD_USAGE, "finetune.%s: is of a classifier, but data.path %s is for %s",

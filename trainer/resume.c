@@ -46,6 +46,7 @@ static gd_status set_older_aside(const char *folder) {
   char path[GD_PATH_BYTES], renamed[GD_PATH_BYTES], name[32];
   int64_t *steps;
   int32_t count;
+  GD_TRY(gd_checkpoint_recover(folder)); /* else one that stepped aside is found, and gone on from, by the next start */
   GD_TRY(gd_checkpoint_list(folder, &steps, &count, 0));
   if (count)
     gd_log(GD_LOG_WARNING, "--resume none: starting anew; %d checkpoint%s in %s (newest: step %lld) set aside as step-N.old",

@@ -81,5 +81,21 @@ suspended() {
   check "... and says how long it stood still" grep -qE 'warning.*this process stood still for 1[2-9]\.[0-9] s' "$work/suspended.out"
   check "... without an error" [ "$(grep -c 'error' "$work/suspended.out")" -eq 0 ]
 }
-together one two again suspended
+
+# No watchdog, no deadline that could begin anew.
+unwatched() {
+  "$bin/gptdist-train" --config "$work/gpt2.yaml" --set "run.directory=$work/unwatched" --set run.steps=1000000 --set run.watchdog_s=0 \
+    --set validation.interval_steps=0 > "$work/unwatched.out" 2>&1 < /dev/null &
+  launcher=$!
+  await 30 grows unwatched 3
+  kill -STOP "$launcher"
+  local before=$(line unwatched)
+  sleep 7
+  kill -CONT "$launcher"
+  await 20 grows unwatched $((before + 50))
+  check "a job without a watchdog that stood still goes on" grows unwatched $((before + 50))
+  check "... and is stopped like any other" asked_to_stop
+  check "... and tells of no deadlines" [ "$(grep -c 'deadlines' "$work/unwatched.out")" -eq 0 ]
+}
+together one two again suspended unwatched
 finish

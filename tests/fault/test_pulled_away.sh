@@ -162,5 +162,27 @@ slow_reader() {
     echo $? > "$work/slow-reader.code"; } | { sleep 45; cat > "$work/slow-reader.out"; }
   check "a reader that does not read for a while: the job is done" [ "$(cat "$work/slow-reader.code")" = 0 ]
 }
-together unlocked overtaken put_back cleared inherited slow_reader removed replaced_1 replaced_2 terminal reader closed
+# Rank 0 waits for who reads its lines, and is stopped for a moment: the thread that gives its signs of life does not wait with it.
+slow_and_stopped() {
+  local name=slow-stopped pids
+  mkfifo "$work/$name.pipe"
+  (exec 3< "$work/$name.pipe"; sleep 16; cat <&3 > "$work/$name.out") &
+  cat > "$work/$name.sh" << SH
+#!/bin/bash
+[ \$OMPI_COMM_WORLD_RANK != 0 ] || exec 2> "$work/$name.pipe"
+exec "$bin/gptdist-train" "\$@"
+SH
+  chmod +x "$work/$name.sh"
+  mpirun --oversubscribe --bind-to none -np 2 "$work/$name.sh" --config "$work/gpt2.yaml" --set "run.directory=$work/$name" --set run.steps=1000000 \
+    --set run.max_time_s=25 --set run.watchdog_s=3 --set checkpoint.interval_steps=0 --set validation.interval_steps=0 --set batch.global=4 \
+    > "$work/$name.job" 2>&1 < /dev/null &
+  child=$!
+  sleep 7
+  mapfile -t pids < <(pgrep -f "^$bin/gptdist-train .*run.directory=$work/$name( |\$)")
+  kill -STOP "${pids[@]}"
+  sleep 1.7
+  kill -CONT "${pids[@]}"
+  check "a reader that does not read, and ranks that are stopped for a moment: the job is done" ends $child 75
+}
+together slow_and_stopped unlocked overtaken put_back cleared inherited slow_reader removed replaced_1 replaced_2 terminal reader closed
 finish

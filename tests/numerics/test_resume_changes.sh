@@ -88,4 +88,9 @@ train base 1 gpt2 run.steps=2 schedule.warmup_steps=1 --resume=none
 check "--resume none names what it sets aside" grep -qF -- "--resume none: starting anew; 1 checkpoint in" "$work/base.out"
 check "... which is there whole, whatever the new run saves" eval '"$bin/gptdist-ckpt" verify "$work/base/checkpoints/step-00000002.old" > /dev/null'
 check "... and the new run has its own" eval '"$bin/gptdist-ckpt" verify "$work/base/checkpoints/step-00000002" > /dev/null'
+# One that a kill left under its other name is an older one too: no later start goes on from it.
+mv "$work/base/checkpoints/step-00000002" "$work/base/checkpoints/step-00000002.replaced"
+train base 1 gpt2 run.steps=2 schedule.warmup_steps=1 --resume=none
+check "--resume none sets aside what a kill left as step-N.replaced" grep -qF -- "--resume none: starting anew; 1 checkpoint in" "$work/base.out"
+check "... by another name" [ "$(cd "$work/base/checkpoints" && echo step-*)" = "step-00000002 step-00000002.old step-00000002.old.2" ]
 finish

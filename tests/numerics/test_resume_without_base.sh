@@ -134,7 +134,7 @@ for other in corpus talks; do
   [ $other = talks ] && task=sft
   refused 64 "data.path: $other is for $task, expected classification as in $five" new data.path=$other --resume=labels
   refused 64 "data.path: $other is for $task, expected classification as in $work/$five" labels data.path=$other finetune.loss=softmax
-  refused 64 "data.path: $other is for $task, but model.classes, found 5, is of a run for classification" new data.path=$other model.init_from= model.classes=5
+  refused 64 "data.path: $other is for $task, but model.classes, found 5, is of a run for classification; drop the key, or name other data" new data.path=$other model.init_from= model.classes=5
 done
 other_labels() { printf 'data.path: %s is for classification with other labels than %s (classification): %s; begin anew in' "$@"; }
 refused 64 "$(other_labels pink upon/checkpoints/step-00000004 '"pink" is new, "teal" is missing')" new data.path=pink finetune.train=head --resume=upon

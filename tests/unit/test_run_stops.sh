@@ -327,10 +327,12 @@ whole 0 "$(printf '0\n0 {"code": 0, "reason": "done"}\n76')" --max-restarts 3 --
 seen start start
 whole 75 '0 {"code": 75, "reason": "saved"}'
 scene="... but where the line only looks, or rank 0 is on another host"
-printf '0\n' >plan
-: >seen
-rm -f run/exit.json
-"$bin/gptdist-run" -- ./gptdist-train --config run.yaml --dry-run >out 2>&1 || complain "left with $?"
+for word in --dry-run --help -h --help-config --version; do
+  printf '0\n' >plan
+  : >seen
+  rm -f run/exit.json
+  "$bin/gptdist-run" -- ./gptdist-train --config run.yaml $word >out 2>&1 || complain "$word: left with $?"
+done
 unset SLURMD_NODENAME
 whole 0 0
 exit 0
