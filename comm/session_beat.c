@@ -1,6 +1,7 @@
 /* session_beat.c - what this rank is doing, as its heartbeat tells it: phase, step, the call under way in each group, and the
  * task that each stream of the device runs. */
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -8,6 +9,7 @@
 #include "comm/machine.h"
 #include "comm/session_state.h"
 #include "shard/base/inject.h"
+#include "shard/base/log.h"
 #include "shard/base/progress.h"
 
 static gd_session *current; /* the trace hook has no context */
@@ -40,8 +42,17 @@ static void suffer(const char *phase) {
   if (stall) nanosleep(&(struct timespec){.tv_sec = stall->seconds}, NULL);
 }
 
+void gd_session_tell_stood(gd_session *session) {
+  int64_t ms = atomic_exchange(&session->stood_ms, 0);
+  if (ms)
+    gd_log(GD_LOG_WARNING,
+           "this process stood still for %.1f s (stopped, suspended, or no processor was free): deadlines begin anew",
+           (double)ms * 1e-3);
+}
+
 void gd_session_progress(gd_session *session, const char *phase, int64_t step) {
   set_phase(session, phase, step, 1);
+  gd_session_tell_stood(session);
   if (gd_inject_armed) suffer(phase);
 }
 

@@ -266,8 +266,9 @@ static bool was_away(gd_session *session, int64_t gap_ms) {
   return gap_ms > 5 * BEAT_MS || (half > 0 && gap_ms > BEAT_MS && gap_ms > half);
 }
 
-/* This process was stopped or starved for a while: what it knows of the others is as old as that, and says nothing. Told, for a
- * report that is due comes later by as much; without a watchdog there is none. */
+/* This process was stopped or starved for a while: what it knows of the others is as old as that, and says nothing. A report
+ * that is due comes later by as much, which is told; not by this thread, which must not wait for a reader that is slow. Without
+ * a watchdog there are no reports. */
 static void forgive_gap(gd_session *session, int64_t gap_ms) {
   int64_t now = gd_machine_now_ms();
   pthread_mutex_lock(&session->lock);
@@ -279,10 +280,7 @@ static void forgive_gap(gd_session *session, int64_t gap_ms) {
   session->trips = 0;
   pthread_mutex_unlock(&session->lock);
   gd_session_forgive(session);
-  if (watched)
-    gd_log(GD_LOG_WARNING,
-           "this process stood still for %.1f s (stopped, suspended, or no processor was free): deadlines begin anew",
-           (double)gap_ms * 1e-3);
+  if (watched) atomic_store(&session->stood_ms, gap_ms);
 }
 
 static void *control_thread(void *argument) {

@@ -79,6 +79,7 @@ _Noreturn void gd_session_lead_out(gd_session *session, gd_log_level level, cons
   if (gd_machine_thread(&thread, leave_anyway, &exit_code, "a thread to leave with") != GD_OK) gd_error_clear();
   for (int32_t r = 1; session->sockets && r < session->ranks; r++)
     gd_message_send(session->sockets[r], GD_MESSAGE_FATAL, fatal, gd_session_error_bytes(fatal), true);
+  gd_session_tell_stood(session);
   gd_status code = gd_error_raise(fatal); /* the log looks for the place there */
   gd_log_fault(level, "%s", text);
   gd_calls_log(&session->calls, LOGGED_CALLS);

@@ -68,7 +68,8 @@ struct gd_session {
   pthread_mutex_t beat_lock;
   gd_beat beat;
   int64_t changed_ms;
-  uint64_t work; /* gd_progress_count() when it was last looked at */
+  uint64_t work;            /* gd_progress_count() when it was last looked at */
+  _Atomic int64_t stood_ms; /* it stood still for so long, which nobody was told yet */
 
   /* Rank 0: what all have said; the others: what is not sent yet. */
   pthread_mutex_t warn_lock;
@@ -166,6 +167,8 @@ void gd_session_close_warnings(gd_session *session);
 
 /* session_beat.c */
 
+/* That this process stood still, once, by a thread that may wait for who reads the log. */
+void gd_session_tell_stood(gd_session *session);
 /* Has collectives traced for this session (NULL: no more). */
 void gd_session_trace(gd_session *session);
 /* The device is open, and its streams say in heartbeats what they run; or it is about to close. */

@@ -28,8 +28,8 @@ faulty() {
   ln -s "$build/tests/gpu" "$folder/tests/gpu"
   rm -rf "$folder/objects"
 }
-check "a kernel with a fault compiles" faulty norm norm.cu 'normalise_row<T>(a, row);' \
-  'normalise_row<T>(a, row); if (row < a.rows && row_start() == 0) a.rstd[row] = a.rstd[row] * 1.0000002f;'
+check "a kernel with a fault compiles" faulty norm norm.cu 'm.rstd * fmaf(-normal.x[i], m.gx, g - m.g)' \
+  '1.0000002f * m.rstd * fmaf(-normal.x[i], m.gx, g - m.g)'
 check "it fails" runs 1 "$work/norm" kernels losses matrix memory
 check "kernels: which one" says kernels FAILED 'norm, float32'
 check "kernels: the others go on" says kernels ok 'sums, float32'
