@@ -26,7 +26,8 @@ start() { # start NAME RANKS [OPTION...]: $child, which trains when this returns
   child=$!
   begins "$name"
 }
-whole() { "$bin/gptdist-ckpt" verify "$work/$1" > "$work/verify" 2>&1 && grep -q whole "$work/verify" || { cat "$work/verify"; return 1; }; }
+# Its own file: scenes run side by side.
+whole() { "$bin/gptdist-ckpt" verify "$work/$1" > "$work/$1.verify" 2>&1 && grep -q whole "$work/$1.verify" || { cat "$work/$1.verify"; return 1; }; }
 
 removed() {
   start removed 1 || { check "removed starts" false; return; }
