@@ -1,5 +1,6 @@
 # lib.sh - shared by the scripts of tests/numerics. Source it with the build folder in $1: it sets
-#   bin      the programs' folder          work   a scratch folder, removed at the end (kept where KEEP=1)
+#   bin      the programs' folder          work   a scratch folder, removed at the end (kept where KEEP=1), or $resume_in, which may
+#                                                 hold what an earlier start of the script left
 #   corpus   a small dataset of bytes      source the source folder
 # and leaves with 77 where a program is missing.
 set -u
@@ -18,7 +19,7 @@ for program in gptdist-train gptdist-data gptdist-ckpt; do
     exit 77
   fi
 done
-work=$(mktemp -d "${TMPDIR:-/tmp}/gptdist-numerics.XXXXXX")
+work=${resume_in:-$(mktemp -d "${TMPDIR:-/tmp}/gptdist-numerics.XXXXXX")}
 passed=0 failed=0 finished=no
 # A script that does not reach finish() has failed, whatever its last command said.
 leave() {
@@ -36,7 +37,7 @@ trap leave EXIT
 awk 'BEGIN { s = 1; for (i = 0; i < 1500; i++) { s = (s * 1103515245 + 12345) % 2147483648;
        printf "line %d says %d and %d makes %d.\n", i, s % 97, i % 89, (s % 97) + (i % 89) } }' > "$work/text.txt"
 corpus=$work/corpus
-"$bin/gptdist-data" prepare --tokenizer bytes --output "$corpus" --validation-fraction 0.05 "$work/text.txt" \
+[ -d "$corpus" ] || "$bin/gptdist-data" prepare --tokenizer bytes --output "$corpus" --validation-fraction 0.05 "$work/text.txt" \
   > "$work/prepare.log" 2>&1 || { cat "$work/prepare.log"; echo "gptdist-data prepare failed"; exit 1; }
 
 # Two tiny models, both with 4 canonical blocks, dropout and clipping.
