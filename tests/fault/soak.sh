@@ -147,7 +147,7 @@ if [ $running = yes ]; then # the script was killed
   last=$(date -r "$work/$phase/metrics.jsonl" +%s%3N 2> /dev/null || echo 0)
   [ "$last" -le "$at" ] || ms[$phase]=$((ms[$phase] + last - at))
 fi
-starts_of_soak=$((starts_of_soak + 1))
+[ $phase = done ] || starts_of_soak=$((starts_of_soak + 1))
 if [ $phase = soak ]; then
   follow soak 1000000000
   [ "$code" -eq 75 ] || give_up "it saved when it was asked" soak
