@@ -231,7 +231,8 @@ static void test_of_a_step_that_is_there_twice_a_whole_one_is_taken(void **state
     make_twice("", second); /* also what is left of one that was being removed */
     assert_peeks(2);
     assert_opens(2);
-    assert_true(has("step-00000002") && !has("step-00000002.replaced") && !has("step-00000002.bad"));
+    assert_true(has("step-00000002") && !has("step-00000002.replaced") && !has("step-00000002.bad") &&
+                !has("step-00000002.old"));
     make_twice(first, "");
     assert_peeks(2);
     assert_true(has("step-00000002") && has("step-00000002.replaced")); /* who only looks moves nothing */
