@@ -70,8 +70,11 @@ gd_status gd_eval_labels_check(const gd_eval_labels *labels, const char *checkpo
   const gd_data_task *task = gd_dataset_task(labels->dataset);
   int32_t classes = model->spec.model.classes;
   if (classes == 0) return gd_fail_user(GD_USAGE, "%s: is a language model, expected a classifier", checkpoint);
+  const gd_data_task *own = &model->task;
   bool binary = classes == 1 && task->label_count == 2 && !task->multiple;
-  bool same = (classes == task->label_count || binary) && (is_unnamed(&model->task) || gd_data_task_equal(&model->task, task));
+  bool named = gd_data_task_equal(own, task);
+  if (binary && own->label_count == 1) named = strcmp(own->labels[0], task->labels[1]) == 0; /* as it is exported */
+  bool same = (classes == task->label_count || binary) && (named || is_unnamed(own));
   if (!same) return gd_fail_user(GD_USAGE, "--data: has other labels than the classifier %s", checkpoint);
   return gd_inference_check_data(model, checkpoint, "--data:", labels->dataset);
 }

@@ -122,6 +122,12 @@ for from in folder imported; do
 done
 sed -i 's/{"0": "[a-z]*", "1": "[a-z]*", "2": "[a-z]*"}/{"0": "LABEL_0", "1": "LABEL_1", "2": "LABEL_2"}/' folder/config.json
 grep -q LABEL_2 folder/config.json && classify --checkpoint folder --data farben/validation >out || fail "no labels: $(cat err)"
+"$bin/gptdist-ckpt" export-hf binary single >out 2>&1 || fail "$(cat out)"
+classify --checkpoint binary --data two/validation >expected
+classify --checkpoint single --data two/validation >out && cmp -s out expected || fail "one output in a folder: $(cat err)"
+sed 's/green/grun/' two.tsv >zwei.tsv
+prepare zwei --task classification --columns label=1,text=2 --validation zwei.tsv zwei.tsv
+refuses 64 '--data: has other labels than the classifier single' --checkpoint single --data zwei/validation
 # Of a language model the ids are compared, too.
 cut -f2 two.tsv | tr a-z A-Z >upper.txt
 "$bin/gptdist-data" prepare --tokenizer chars --validation-fraction 0.2 --output upper upper.txt >out 2>&1 || fail "$(cat out)"
