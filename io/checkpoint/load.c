@@ -263,12 +263,20 @@ static gd_status candidate_path(const candidates *found, int32_t i, bool moved, 
   return gd_path_join(out, GD_PATH_BYTES, found->folder, name);
 }
 
+/* Of one that was named and is bad. */
+static gd_status tell_second(gd_status status, const char *folder) {
+  char aside[GD_PATH_BYTES + 16];
+  snprintf(aside, sizeof aside, "%s.replaced", folder);
+  if (status != GD_BAD_DATA || !gd_folder_exists(aside)) return status;
+  return gd_error_context(status, "%s, which stepped aside for it, is there and may be whole: it can be named instead", aside);
+}
+
 static gd_status open_newest(gd_session *session, const char *path, bool owner, bool whole, gd_checkpoint **out) {
   candidates found = {0};
   *out = NULL;
   gd_status status = share_candidates(session, path, owner, whole, &found);
   if (status == GD_OK && owner && whole && !found.named) status = settle_names(session, &found);
-  if (status == GD_OK && found.named) status = try_open(session, found.folder, whole, out);
+  if (status == GD_OK && found.named) status = tell_second(try_open(session, found.folder, whole, out), found.folder);
   for (int32_t i = 0; status == GD_OK && !found.named && i < found.count; i++) {
     char folder[GD_PATH_BYTES];
     GD_TRY_GOTO(status, done, candidate_path(&found, i, !owner || whole, folder));

@@ -221,6 +221,19 @@ static void assert_peeks(int64_t step) {
   gd_checkpoint_close(checkpoint);
 }
 
+/* Who names it is told of the other, which can be named as well. */
+static void assert_named_is_bad(void) {
+  gd_checkpoint *checkpoint = NULL;
+  char path[128];
+  snprintf(path, sizeof path, "%s/step-00000002", folder);
+  assert_int_equal(gd_checkpoint_open(NULL, path, false, &checkpoint), GD_BAD_DATA);
+  strcat(path, ".replaced");
+  assert_non_null(strstr(gd_error_text(), path));
+  assert_int_equal(gd_checkpoint_open(NULL, path, false, &checkpoint), GD_OK);
+  assert_true(fixture_holds(checkpoint));
+  gd_checkpoint_close(checkpoint);
+}
+
 static void test_of_a_step_that_is_there_twice_a_whole_one_is_taken(void **state) {
   (void)state;
   static const char *const files[] = {"rank-00000.h5", "MANIFEST.pb", "SHA256SUMS"};
@@ -236,6 +249,7 @@ static void test_of_a_step_that_is_there_twice_a_whole_one_is_taken(void **state
     make_twice(first, "");
     assert_peeks(2);
     assert_true(has("step-00000002") && has("step-00000002.replaced")); /* who only looks moves nothing */
+    assert_named_is_bad();
     assert_opens(2);
     assert_true(has("step-00000002") && !has("step-00000002.replaced") && has("step-00000002.bad"));
     make_twice(first, second);
