@@ -56,10 +56,7 @@ static gd_status open_split(task *t) {
   if (kind->kind != GD_TASK_SFT)
     return gd_fail_user(GD_USAGE, "%s: found data for %s, expected prompts and responses (gptdist-data prepare --task sft)",
                         data, gd_data_task_name(kind->kind));
-  if (strcmp(gd_tokenizer_digest(tokenizer), gd_dataset_tokenizer_digest(t->dataset)) != 0)
-    return gd_fail_user(GD_USAGE, "%s was made with tokenizer %s (%.12s), but the model has %s (%.12s)", data,
-                        gd_dataset_tokenizer(t->dataset), gd_dataset_tokenizer_digest(t->dataset), gd_tokenizer_name(tokenizer),
-                        gd_tokenizer_digest(tokenizer));
+  GD_TRY(gd_inference_check_data(&t->g->model, t->g->options.checkpoint, data, t->dataset));
   return gd_batch_open(1, length, &t->batch);
 }
 

@@ -2,11 +2,11 @@
 #include "launch/eval_labels.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "io/base/files.h"
-#include "trainer/source.h"
 
 static gd_status open_split(const char *folder, int32_t length, gd_eval_labels *out) {
   char index[GD_PATH_BYTES];
@@ -56,27 +56,27 @@ void gd_eval_labels_close(gd_eval_labels *labels) {
   memset(labels, 0, sizeof *labels);
 }
 
-/* A checkpoint of ours names its labels and has its tokenizer; of a model folder only the numbers are known. */
+/* A model folder that was given no labels has these. */
+static bool is_unnamed(const gd_data_task *task) {
+  char preset[32];
+  for (int32_t i = 0; i < task->label_count; i++) {
+    snprintf(preset, sizeof preset, "LABEL_%d", i);
+    if (strcmp(task->labels[i], preset) != 0) return false;
+  }
+  return true;
+}
+
 gd_status gd_eval_labels_check(const gd_eval_labels *labels, const char *checkpoint, const gd_inference *model) {
   const gd_data_task *task = gd_dataset_task(labels->dataset);
-  const char *digest = gd_dataset_tokenizer_digest(labels->dataset);
   int32_t classes = model->spec.model.classes;
-  gd_weight_source source;
   if (classes == 0) return gd_fail_user(GD_USAGE, "%s: is a language model, expected a classifier", checkpoint);
-  GD_TRY(gd_weight_source_peek(checkpoint, &source));
-  const gd_manifest *manifest = source.checkpoint ? gd_checkpoint_manifest(source.checkpoint) : 0;
+  const gd_data_task *own = &model->task;
   bool binary = classes == 1 && task->label_count == 2 && !task->multiple;
-  bool same = (classes == task->label_count || binary) && (!manifest || gd_data_task_equal(&manifest->task, task));
-  gd_weight_source_close(&source);
+  bool named = gd_data_task_equal(own, task);
+  if (binary && own->label_count == 1) named = strcmp(own->labels[0], task->labels[1]) == 0; /* as it is exported */
+  bool same = (classes == task->label_count || binary) && (named || is_unnamed(own));
   if (!same) return gd_fail_user(GD_USAGE, "--data: has other labels than the classifier %s", checkpoint);
-  if (model->tokenizer && strcmp(gd_tokenizer_digest(model->tokenizer), digest) != 0)
-    return gd_fail_user(GD_USAGE, "--data: was made with tokenizer %s (%.12s), but %s has %s (%.12s)",
-                        gd_dataset_tokenizer(labels->dataset), digest, checkpoint, gd_tokenizer_name(model->tokenizer),
-                        gd_tokenizer_digest(model->tokenizer));
-  if (gd_dataset_vocabulary(labels->dataset) > model->spec.model.vocabulary)
-    return gd_fail_user(GD_USAGE, "--data: has %d token ids, but %s only %d", gd_dataset_vocabulary(labels->dataset),
-                        checkpoint, model->spec.model.vocabulary);
-  return GD_OK;
+  return gd_inference_check_data(model, checkpoint, "--data:", labels->dataset);
 }
 
 /* ---- answers ---- */

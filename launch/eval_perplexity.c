@@ -28,9 +28,7 @@ static gd_status open_windows(const gd_eval *e, gd_window_source *source, gd_ids
                           "%s: holds examples for classification, which have no next tokens to score; expected text or "
                           "examples for sft",
                           e->data);
-    if (gd_dataset_vocabulary(source->dataset) > e->model.spec.model.vocabulary)
-      return gd_fail_user(GD_USAGE, "%s has %d token ids, but the model only %d", e->data,
-                          gd_dataset_vocabulary(source->dataset), e->model.spec.model.vocabulary);
+    GD_TRY(gd_inference_check_data(&e->model, e->options.checkpoint, e->data, source->dataset));
     return gd_batch_open(1, source->length, &source->batch);
   }
   GD_TRY(gd_eval_need_tokenizer(e));

@@ -281,21 +281,31 @@ static gd_status take_again(train *t) {
   gd_status status = check_data_digest(t);
   snprintf(path, sizeof path, "%s/log", directory);
   if (status == GD_OK) status = gd_folder_make(path);
+  if (status == GD_OK) status = gd_lockfile_begin(lock);
   if (status == GD_OK) status = write_notes(t);
   if (status != GD_OK) {
-    gd_lockfile_drop(lock);
+    gd_lockfile_release(lock);
     return status;
   }
-  gd_lockfile_drop(t->lock);
+  gd_lockfile_release(t->lock);
   t->lock = lock;
   t->ours = true;
   gd_exit_file_begin(t->spec.run.directory);
   return GD_OK;
 }
 
-/* Rank 0, each step: a run directory that was removed under the run is made again, so that the work goes on, and so is a lock
- * that was removed alone; one in which another run began meanwhile is no longer this one's. */
-static gd_status keep_directory(train *t) {
+static gd_status leave_to_other(const char *what) {
+  return gd_fail_user(GD_USAGE,
+                      "%s while this run worked there, and another run has begun in its place: this one stops and leaves it "
+                      "alone",
+                      what);
+}
+
+/* Rank 0, each step and before a save gets its name: a run directory that was removed under the run is made again, so that the
+ * work goes on, and so is a lock that was removed alone, also where a start took it and ended before it began; one in which
+ * another run began meanwhile is no longer this one's. */
+static gd_status keep_directory(void *context) {
+  train *t = context;
   gd_lockfile_state state = t->lock ? gd_lockfile_look(t->lock) : GD_LOCKFILE_HELD;
   if (state == GD_LOCKFILE_HELD) return GD_OK;
   const char *directory = t->spec.run.directory;
@@ -304,13 +314,10 @@ static gd_status keep_directory(train *t) {
   char what[GD_PATH_BYTES + 128];
   snprintf(what, sizeof what, stays ? "the lock of run directory %s was removed" : "run directory %s was removed or moved away",
            directory);
-  if (state == GD_LOCKFILE_REPLACED)
-    return gd_fail_user(GD_USAGE,
-                        "%s while this run worked there, and another run has begun in its place: this one stops and leaves it "
-                        "alone",
-                        what);
+  if (state == GD_LOCKFILE_REPLACED) return leave_to_other(what);
   gd_status status = take_again(t);
   if (status == GD_USAGE) return status; /* a folder of other data */
+  if (status != GD_OK && gd_lockfile_look(t->lock) == GD_LOCKFILE_REPLACED) return leave_to_other(what); /* it came between */
   if (status != GD_OK && !t->told) gd_log_fault(GD_LOG_WARNING, "%s while this run worked there: %s", what, gd_error_text());
   t->told = status != GD_OK;
   if (status == GD_OK)
@@ -343,7 +350,7 @@ static double peak_of_rank(const train *t) {
 }
 
 static gd_status train_run(train *t) {
-  gd_run_options options = {.resume = t->resume, .stop_requested = stop_requested, .stop_context = t};
+  gd_run_options options = {.resume = t->resume, .stop_requested = stop_requested, .guard = keep_directory, .context = t};
   gd_train_report *report = 0;
   options.allowed_changes = t->allow_change;
   GD_TRY(gd_session_open_device(t->session, &t->spec, &t->device));
@@ -351,6 +358,7 @@ static gd_status train_run(train *t) {
   GD_TRY(gd_precision_settle(t->session, t->device, invariant, &t->spec));
   GD_TRY(gd_run_open(t->session, t->device, &t->spec, t->data, t->validation, &options, &t->run));
   if (gd_session_rank(t->session) == 0) {
+    GD_TRY(gd_lockfile_begin(t->lock));
     GD_TRY(write_notes(t));
     GD_TRY(gd_train_report_open(&t->run, peak_of_rank(t) * gd_session_ranks(t->session), t->line.json, &report));
   }

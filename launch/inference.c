@@ -106,6 +106,27 @@ static gd_status find_model(gd_inference *inference, const gd_inference_options 
   return gd_data_task_copy(gd_weight_source_task(source), &inference->task);
 }
 
+gd_status gd_inference_check_data(const gd_inference *inference, const char *checkpoint, const char *path,
+                                  const gd_dataset *data) {
+  const gd_tokenizer *own = inference->tokenizer;
+  gd_tokenizer *other = NULL;
+  bool same = !own || strcmp(gd_tokenizer_digest(own), gd_dataset_tokenizer_digest(data)) == 0;
+  if (!same) {
+    GD_TRY(gd_tokenizer_open(gd_dataset_tokenizer_folder(data), &other));
+    gd_status status = gd_tokenizer_within(other, own, &same);
+    gd_tokenizer_close(other);
+    GD_TRY(status);
+  }
+  if (!same)
+    return gd_fail_user(GD_USAGE, "%s was made with tokenizer %s (%.12s), but %s has %s (%.12s), in which ids are other texts",
+                        path, gd_dataset_tokenizer(data), gd_dataset_tokenizer_digest(data), checkpoint, gd_tokenizer_name(own),
+                        gd_tokenizer_digest(own));
+  if (gd_dataset_vocabulary(data) > inference->spec.model.vocabulary)
+    return gd_fail_user(GD_USAGE, "%s has %d token ids, but %s only %d", path, gd_dataset_vocabulary(data), checkpoint,
+                        inference->spec.model.vocabulary);
+  return GD_OK;
+}
+
 gd_status gd_inference_plan(gd_session *session, const gd_inference_options *options, gd_spec *spec,
                             gd_memory out[GD_MEMORY_IDS]) {
   gd_inference found = {.session = session};

@@ -5,6 +5,7 @@
 
 #include "comm/session.h"
 #include "io/data/task.h"
+#include "io/data/dataset.h"
 #include "io/tokenizer/tokenizer.h"
 #include "shard/memory.h"
 #include "trainer/model.h"
@@ -41,6 +42,11 @@ GD_CHECKED gd_status gd_inference_open(gd_session *session, const gd_inference_o
 GD_CHECKED gd_status gd_inference_plan(gd_session *session, const gd_inference_options *options, gd_spec *spec,
                                        gd_memory out[GD_MEMORY_IDS]);
 void gd_inference_close(gd_inference *inference);
+
+/* Whether the ids of the data mean the same to the model: one tokenizer, in whatever files; where the model brings none, as
+ * many ids as it has. GD_USAGE. Local. */
+GD_CHECKED gd_status gd_inference_check_data(const gd_inference *inference, const char *checkpoint, const char *path,
+                                             const gd_dataset *data);
 
 /* A signal seen by any rank stops all at the same place. Collective over the job. */
 GD_CHECKED gd_status gd_inference_stop_asked(gd_session *session, bool *stop);

@@ -44,7 +44,10 @@ static gd_status compare_tokenizers(const gd_spec *spec, const gd_dataset *data,
   bool same = false;
   if (!b->own) return GD_OK;
   GD_TRY(gd_tokenizer_extends(b->data, b->own, &same));
-  if (!same && b->source.huggingface) GD_TRY(gd_tokenizer_within(b->data, b->own, &same)); /* the same one in other files */
+  /* The same one in other files, as an imported folder has it. With fewer tokens it is that of a folder alone: those that a run
+   * was given would be lost. */
+  const bool as_many = gd_tokenizer_vocabulary(b->data) == gd_tokenizer_vocabulary(b->own);
+  if (!same && (b->source.huggingface || as_many)) GD_TRY(gd_tokenizer_within(b->data, b->own, &same));
   if (same) return GD_OK;
   return gd_fail_user(GD_USAGE,
                       "data.path: %s was made with tokenizer %s (%.12s), but the weights of model.init_from %s belong to %s "

@@ -72,8 +72,11 @@ static gd_status settle_labels(gd_spec *spec, const gd_data_task *task) {
     return gd_fail_user(GD_USAGE, "finetune.class_weights: found %d numbers, but data.path has %d labels", weights, labels);
   int32_t classes = sigmoid && !task->multiple ? 1 : labels;
   if (spec->model.classes && spec->model.classes != classes && !spec->model.init_from[0])
-    return gd_fail_user(GD_USAGE, "model.classes: found %d, but the %d labels of data.path take %d", spec->model.classes,
-                        labels, classes);
+    return gd_fail_user(GD_USAGE, "model.classes: found %d, but the %d labels of data.path take %d%s", spec->model.classes,
+                        labels, classes,
+                        spec->model.classes == 1 && labels == 2 && !task->multiple
+                            ? " with finetune.loss: softmax; write finetune.loss: sigmoid for one output, or drop the key"
+                            : "");
   spec->model.classes = classes;
   return GD_OK;
 }
@@ -159,6 +162,7 @@ static gd_status check_said(const gd_spec *spec, const gd_model_spec *given, con
                             const gd_config_origins *origins) {
   const gd_model_spec *has = &gd_checkpoint_run_spec(checkpoint)->model, *takes = &spec->model;
   const char *path = gd_checkpoint_path(checkpoint);
+  GD_TRY(gd_config_resume_loss(gd_checkpoint_run_spec(checkpoint), spec, path));
   GD_TRY(compare_said("model.vocabulary", given->vocabulary, has->vocabulary, takes->vocabulary >= has->vocabulary, path,
                       origins));
   return compare_said("model.classes", given->classes, has->classes, takes->classes == has->classes, path, origins);

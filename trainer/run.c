@@ -66,13 +66,14 @@ static gd_status open_writer(gd_run *run) {
   gd_checkpoint_writer_set_tokenizer(run->writer, gd_dataset_tokenizer_digest(run->data));
   gd_checkpoint_writer_set_kernels(run->writer, run->model.kernels.ops->name);
   gd_checkpoint_writer_set_base(run->writer, &run->base);
+  gd_checkpoint_writer_set_guard(run->writer, run->guard, run->context);
   return gd_checkpoint_writer_set_task(run->writer, gd_dataset_task(run->data));
 }
 
 /* Everybody stops, or publishes a save, after the same step. */
 static void ask_flags(void *context, int32_t flags[GD_FLAGS]) {
   const gd_run *run = context;
-  flags[GD_FLAG_STOP] = run->stop_requested ? (int32_t)run->stop_requested(run->stop_context) : 0;
+  flags[GD_FLAG_STOP] = run->stop_requested ? (int32_t)run->stop_requested(run->context) : 0;
   flags[GD_FLAG_SAVING] = !gd_checkpoint_idle(run->writer);
 }
 
@@ -94,7 +95,8 @@ gd_status gd_run_open(gd_session *session, gd_device *device, const gd_spec *spe
   out->data = data;
   out->validation = spec->validation.interval_steps > 0 ? validation : 0;
   out->stop_requested = options->stop_requested;
-  out->stop_context = options->stop_context;
+  out->guard = options->guard;
+  out->context = options->context;
   out->saved_step = out->on_disk = out->marks_best = out->compared_step = -1;
   out->state = gd_policy_begin(spec->validation.metric);
   out->deadline_s = gd_deadline_seconds(&out->deadline, spec->run.watchdog_s);

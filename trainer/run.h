@@ -72,7 +72,8 @@ typedef struct gd_run {
   int32_t failed_saves;  /* since the last that was published */
   bool last_save;        /* no other one follows */
   gd_stop_requested *stop_requested;
-  void *stop_context;
+  gd_checkpoint_guard *guard;
+  void *context; /* of both */
   gd_stop stop;
   bool validated, ended; /* validated: at state.step */
   gd_run_event events[GD_RUN_EVENTS];
@@ -83,7 +84,8 @@ typedef struct gd_run_options {
   gd_resume resume;
   const char *allowed_changes;       /* keys with commas between them that may differ from the checkpoint's; NULL: none */
   gd_stop_requested *stop_requested; /* may be NULL */
-  void *stop_context;
+  gd_checkpoint_guard *guard;        /* of run.directory, at each save; may be NULL */
+  void *context;                     /* of both */
 } gd_run_options;
 
 /* spec resolved, device open; data and validation (may be NULL) stay the caller's. Takes all memory, then reads weights or the

@@ -15,8 +15,11 @@
 
 struct gd_lockfile {
   int file, folder;                    /* folder: -1 where it cannot be held */
-  char path[GD_PATH_BYTES], text[128]; /* what the file says of its holder */
+  char path[GD_PATH_BYTES], text[128]; /* what the file says of its holder: process and host, token */
 };
+
+/* A third line, as long as its holder has done no work there. */
+static const char starts[] = "starts\n";
 
 /* An open-file-description lock (fcntl): held by this descriptor alone, also where another part of the process opens the file,
  * and known to network file systems. */
@@ -60,7 +63,8 @@ gd_status gd_lockfile_take(const char *folder, gd_lockfile **out) {
       lock ? snprintf(lock->text, sizeof lock->text, "process %ld on %s\n%016llx\n", (long)getpid(), host, own_token()) : 0;
   if (!lock)
     status = gd_fail(GD_NO_MEMORY, "no memory for a lock");
-  else if (ftruncate(file, 0) || pwrite(file, lock->text, (size_t)length, 0) != length)
+  else if (ftruncate(file, 0) || pwrite(file, lock->text, (size_t)length, 0) != length ||
+           pwrite(file, starts, sizeof starts - 1, length) != (ssize_t)sizeof starts - 1)
     status = gd_fail(GD_IO, "cannot write the lock %s: %s", path, strerror(errno));
   if (status != GD_OK) {
     close(file);
@@ -74,21 +78,33 @@ gd_status gd_lockfile_take(const char *folder, gd_lockfile **out) {
   return GD_OK;
 }
 
+gd_status gd_lockfile_begin(gd_lockfile *lock) {
+  if (ftruncate(lock->file, (off_t)strlen(lock->text)) == 0) return GD_OK;
+  return gd_fail(GD_IO, "cannot write the lock %s: %s", lock->path, strerror(errno));
+}
+
+/* Whether a start that had the lock did, or may still do, work under it. Nobody works under a file without a text. */
+static bool is_taken_over(const char *text, bool is_free) {
+  const char *line = strchr(text, '\n');
+  line = line ? strchr(line + 1, '\n') : NULL;
+  return !is_free || (*text && !(line && strcmp(line + 1, starts) == 0));
+}
+
 gd_lockfile_state gd_lockfile_look(const gd_lockfile *lock) {
   struct stat mine, there;
   if (stat(lock->path, &there) != 0) return errno == ENOENT || errno == ENOTDIR ? GD_LOCKFILE_REMOVED : GD_LOCKFILE_HELD;
   if (fstat(lock->file, &mine) != 0 || (mine.st_dev == there.st_dev && mine.st_ino == there.st_ino)) return GD_LOCKFILE_HELD;
   /* Some file systems number a file anew: whose it is, it says itself. One of this process that nobody holds was put back. */
-  char text[sizeof lock->text] = "";
+  char text[sizeof lock->text + sizeof starts] = "";
   struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
   int file = open(lock->path, O_RDWR | O_CLOEXEC);
   if (file < 0) return errno == ENOENT ? GD_LOCKFILE_REMOVED : GD_LOCKFILE_HELD;
-  ssize_t got = pread(file, text, sizeof text - 1, 0);
   bool is_free = fcntl(file, F_OFD_GETLK, &whole) == 0 && whole.l_type == F_UNLCK;
+  ssize_t got = pread(file, text, sizeof text - 1, 0);
   close(file);
   if (got < 0) return GD_LOCKFILE_HELD;
-  if (strcmp(text, lock->text) != 0) return GD_LOCKFILE_REPLACED;
-  return is_free ? GD_LOCKFILE_REMOVED : GD_LOCKFILE_HELD;
+  if (strncmp(text, lock->text, strlen(lock->text)) == 0) return is_free ? GD_LOCKFILE_REMOVED : GD_LOCKFILE_HELD;
+  return is_taken_over(text, is_free) ? GD_LOCKFILE_REPLACED : GD_LOCKFILE_REMOVED;
 }
 
 /* While it is held open no other folder gets its number. */
@@ -101,17 +117,11 @@ bool gd_lockfile_folder_stays(const gd_lockfile *lock) {
   return mine.st_dev == there.st_dev && mine.st_ino == there.st_ino;
 }
 
-void gd_lockfile_drop(gd_lockfile *lock) {
+/* The file stays: to remove it would let two others lock two different files of that name. Its text says what became of it to
+ * who had the folder before, or comes back to it. */
+void gd_lockfile_release(gd_lockfile *lock) {
   if (!lock) return;
   close(lock->file);
   if (lock->folder >= 0) close(lock->folder);
   free(lock);
-}
-
-/* The file stays: to remove it would let two others lock two different files of that name. */
-void gd_lockfile_release(gd_lockfile *lock) {
-  if (!lock) return;
-  if (ftruncate(lock->file, 0)) { /* only its text; the lock goes with the descriptor */
-  }
-  gd_lockfile_drop(lock);
 }

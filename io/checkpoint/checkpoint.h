@@ -42,6 +42,10 @@ void gd_checkpoint_writer_set_kernels(gd_checkpoint_writer *writer, const char *
 /* What the data is for, copied, and the weights that the run began with, for the manifest. Local. GD_NO_MEMORY. */
 GD_CHECKED gd_status gd_checkpoint_writer_set_task(gd_checkpoint_writer *writer, const gd_data_task *task);
 void gd_checkpoint_writer_set_base(gd_checkpoint_writer *writer, const gd_base *base);
+/* Asked on rank 0 before what was written gets its name and older ones go: whether the directory is still the run's own. A save
+ * fails with what it returns, and changes nothing then. Local. */
+typedef gd_status gd_checkpoint_guard(void *context);
+void gd_checkpoint_writer_set_guard(gd_checkpoint_writer *writer, gd_checkpoint_guard *guard, void *context);
 /* Starts a save of my boxes (data must stay unchanged until finished). Waits for an earlier save first. Collective. */
 GD_CHECKED gd_status gd_checkpoint_save(gd_checkpoint_writer *writer, const gd_run_state *state, const gd_checkpoint_box *boxes,
                                         int32_t count);

@@ -87,38 +87,54 @@ gd_status gd_checkpoint_list(const char *folder, int64_t **steps, int32_t *count
 }
 
 gd_status gd_checkpoint_list_unrecovered(const char *folder, int64_t **steps, int32_t *count, int32_t *bad) {
-  GD_TRY(list_steps(folder, true, steps, count, bad));
-  int32_t kept = 0;
-  for (int32_t i = 0; i < *count; i++) /* one of both names counts once */
-    if (!kept || (*steps)[kept - 1] != (*steps)[i]) (*steps)[kept++] = (*steps)[i];
-  *count = kept;
-  return GD_OK;
+  return list_steps(folder, true, steps, count, bad);
+}
+
+gd_status gd_checkpoint_aside(const char *folder, int64_t step, char out[GD_PATH_BYTES]) {
+  char name[32 + sizeof replaced];
+  gd_checkpoint_step_name(step, name);
+  memcpy(name + strlen(name), replaced, sizeof replaced);
+  return gd_path_join(out, GD_PATH_BYTES, folder, name);
 }
 
 gd_status gd_checkpoint_place(const char *folder, int64_t step, char out[GD_PATH_BYTES]) {
   char name[32];
-  gd_path_kind plain, aside;
+  gd_path_kind plain;
   gd_checkpoint_step_name(step, name);
   GD_TRY(gd_path_join(out, GD_PATH_BYTES, folder, name));
-  size_t length = strlen(out);
   GD_TRY(gd_path_look(out, &plain));
-  if (plain != GD_PATH_NOTHING || length + sizeof replaced > GD_PATH_BYTES) return GD_OK;
-  memcpy(out + length, replaced, sizeof replaced);
-  GD_TRY(gd_path_look(out, &aside));
-  if (aside == GD_PATH_NOTHING) out[length] = 0;
-  return GD_OK;
+  return plain == GD_PATH_NOTHING ? gd_checkpoint_aside(folder, step, out) : GD_OK;
 }
 
-/* FOLDER/NAME, of a checkpoint that stepped aside for a newer one of its step: back to its own name where no newer one came. */
+/* `from` becomes PATH.WHY, or PATH.WHY.2 and so on. */
+static gd_status set_aside(const char *from, const char *path, const char *why, char renamed[GD_PATH_BYTES]) {
+  for (int n = 1; n < 1000; n++) {
+    int length = n == 1 ? snprintf(renamed, GD_PATH_BYTES, "%s.%s", path, why)
+                        : snprintf(renamed, GD_PATH_BYTES, "%s.%s.%d", path, why, n);
+    if (length < 0 || length >= GD_PATH_BYTES) return gd_fail_user(GD_USAGE, "the path %s is too long", path);
+    if (gd_folder_exists(renamed) || gd_file_exists(renamed)) continue;
+    if (rename(from, renamed)) return gd_fail(GD_IO, "cannot rename %s to %s: %s", from, renamed, strerror(errno));
+    return GD_OK;
+  }
+  return gd_fail_user(GD_IO, "%s: too many set aside before", path);
+}
+
+/* FOLDER/NAME, of a checkpoint that stepped aside for a newer one of its step: back to its own name where no newer one came,
+ * else it is an old one. Which of two is whole is not known here. */
 static gd_status recover_one(const char *folder, const char *name) {
-  char aside[GD_PATH_BYTES], path[GD_PATH_BYTES];
+  char aside[GD_PATH_BYTES], path[GD_PATH_BYTES], old[GD_PATH_BYTES];
   gd_path_kind kind;
   GD_TRY(gd_path_join(aside, sizeof aside, folder, name));
   memcpy(path, aside, sizeof path);
   path[strlen(path) - (sizeof replaced - 1)] = 0;
   GD_TRY(gd_path_look(path, &kind));
-  if (kind != GD_PATH_NOTHING) return gd_folder_remove(aside);
-  if (rename(aside, path)) return gd_fail(GD_IO, "cannot rename %s to %s: %s", aside, path, strerror(errno));
+  if (kind != GD_PATH_NOTHING) {
+    GD_TRY(set_aside(aside, path, "old", old));
+    gd_log(GD_LOG_WARNING, "%s, left by a start that was killed as it replaced it, is kept as %s", aside,
+           strrchr(old, '/') + 1);
+  } else if (rename(aside, path)) {
+    return gd_fail(GD_IO, "cannot rename %s to %s: %s", aside, path, strerror(errno));
+  }
   return gd_folder_sync(folder);
 }
 
@@ -180,11 +196,15 @@ gd_status gd_checkpoint_set_hint(const char *folder, const char *hint, int64_t s
   return gd_file_replace(path, text, length);
 }
 
-/* TEMPORARY takes the place of the checkpoint at `path`, whose step it has; the old one goes to *aside (the name TEMPORARY had,
- * where the file system can swap names in one go). */
-static gd_status swap(const char *temporary, const char *path, const char *aside, bool *swapped) {
-  *swapped = renameat2(AT_FDCWD, temporary, AT_FDCWD, path, RENAME_EXCHANGE) == 0;
-  if (*swapped) return GD_OK;
+/* TEMPORARY takes the place of the checkpoint at `path`, whose step it has, and the old one goes to `aside`: in one go but for
+ * its name, where the file system can swap names. */
+static gd_status swap(const char *temporary, const char *path, const char *aside) {
+  if (renameat2(AT_FDCWD, temporary, AT_FDCWD, path, RENAME_EXCHANGE) == 0) {
+    if (rename(temporary, aside) == 0) return GD_OK;
+    gd_status status = gd_fail(GD_IO, "cannot rename %s to %s: %s", temporary, aside, strerror(errno));
+    (void)!renameat2(AT_FDCWD, temporary, AT_FDCWD, path, RENAME_EXCHANGE);
+    return status;
+  }
   if (rename(path, aside)) return gd_fail(GD_IO, "cannot rename %s to %s: %s", path, aside, strerror(errno));
   if (rename(temporary, path) == 0) return GD_OK;
   gd_status status = gd_fail(GD_IO, "cannot rename %s to %s: %s", temporary, path, strerror(errno));
@@ -192,23 +212,23 @@ static gd_status swap(const char *temporary, const char *path, const char *aside
   return status;
 }
 
-static gd_status replace(const char *folder, const char *temporary, const char *path) {
+/* And back. */
+static void swap_back(const char *temporary, const char *path, const char *aside) {
+  if (renameat2(AT_FDCWD, aside, AT_FDCWD, path, RENAME_EXCHANGE) == 0)
+    (void)!rename(aside, temporary);
+  else if (rename(path, temporary) == 0)
+    (void)!rename(aside, path);
+}
+
+static gd_status replace(const char *folder, const char *temporary, const char *path, int64_t step) {
   char aside[GD_PATH_BYTES];
-  bool swapped;
-  if ((size_t)snprintf(aside, sizeof aside, "%s%s", path, replaced) >= sizeof aside)
-    return gd_fail_user(GD_USAGE, "the path %s is too long", path);
-  GD_TRY(gd_folder_remove(aside));
-  GD_TRY(swap(temporary, path, aside, &swapped));
+  GD_TRY(gd_checkpoint_aside(folder, step, aside));
+  GD_TRY(gd_folder_remove(aside)); /* of an earlier save of this writer, which could not remove it; of others there is none */
+  GD_TRY(swap(temporary, path, aside));
   gd_status status = gd_folder_sync(folder);
-  if (status != GD_OK) { /* back to the old one, which the disk surely has */
-    if (swapped)
-      (void)!renameat2(AT_FDCWD, temporary, AT_FDCWD, path, RENAME_EXCHANGE);
-    else if (rename(path, temporary) == 0)
-      (void)!rename(aside, path);
-    return status;
-  }
-  if (gd_folder_remove(swapped ? temporary : aside) != GD_OK) gd_log_fault(GD_LOG_WARNING, "%s", gd_error_text());
-  return GD_OK;
+  if (status != GD_OK) swap_back(temporary, path, aside); /* to the old one, which the disk surely has */
+  if (status == GD_OK && gd_folder_remove(aside) != GD_OK) gd_log_fault(GD_LOG_WARNING, "%s", gd_error_text());
+  return status;
 }
 
 gd_status gd_checkpoint_publish(const char *folder, const char *temporary, int64_t step) {
@@ -218,7 +238,7 @@ gd_status gd_checkpoint_publish(const char *folder, const char *temporary, int64
   GD_TRY(gd_path_join(path, sizeof path, folder, name));
   GD_TRY(gd_folder_sync(temporary));
   GD_TRY(gd_path_look(path, &kind));
-  if (kind != GD_PATH_NOTHING) return replace(folder, temporary, path);
+  if (kind != GD_PATH_NOTHING) return replace(folder, temporary, path, step);
   if (rename(temporary, path)) return gd_fail(GD_IO, "cannot rename %s to %s: %s", temporary, path, strerror(errno));
   gd_status status = gd_folder_sync(folder);
   if (status != GD_OK) (void)!rename(path, temporary); /* what is told as not saved must not be found */
@@ -237,13 +257,5 @@ gd_status gd_checkpoint_remove(const char *folder, int64_t step) {
 }
 
 gd_status gd_checkpoint_set_aside(const char *path, const char *why, char renamed[GD_PATH_BYTES]) {
-  for (int n = 1; n < 1000; n++) {
-    int length = n == 1 ? snprintf(renamed, GD_PATH_BYTES, "%s.%s", path, why)
-                        : snprintf(renamed, GD_PATH_BYTES, "%s.%s.%d", path, why, n);
-    if (length < 0 || length >= GD_PATH_BYTES) return gd_fail_user(GD_USAGE, "the path %s is too long", path);
-    if (gd_folder_exists(renamed) || gd_file_exists(renamed)) continue;
-    if (rename(path, renamed)) return gd_fail(GD_IO, "cannot rename %s to %s: %s", path, renamed, strerror(errno));
-    return GD_OK;
-  }
-  return gd_fail_user(GD_IO, "%s: too many set aside before", path);
+  return set_aside(path, path, why, renamed);
 }

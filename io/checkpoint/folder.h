@@ -19,13 +19,15 @@ void gd_checkpoint_step_name(int64_t step, char out[32]);
  * A folder that does not exist holds none. GD_IO, GD_NO_MEMORY. */
 GD_CHECKED gd_status gd_checkpoint_list(const char *folder, int64_t **steps, int32_t *count, int32_t *bad);
 
-/* The same for who looks before gd_checkpoint_recover may run: the steps that will be there then, and where one of them lies
- * now, step-N or step-N.replaced. GD_IO, GD_NO_MEMORY. */
+/* The same for who looks before gd_checkpoint_recover ran: a step counts for each of its names, step-N and step-N.replaced.
+ * Where one of it lies, step-N if that is there; step-N.replaced. GD_IO, GD_NO_MEMORY. */
 GD_CHECKED gd_status gd_checkpoint_list_unrecovered(const char *folder, int64_t **steps, int32_t *count, int32_t *bad);
 GD_CHECKED gd_status gd_checkpoint_place(const char *folder, int64_t step, char out[GD_PATH_BYTES]);
+GD_CHECKED gd_status gd_checkpoint_aside(const char *folder, int64_t step, char out[GD_PATH_BYTES]);
 
 /* A checkpoint that stepped aside for a newer one of its step (NAME.replaced) gets its name back where a kill or a fault came
- * before the newer one took it; else it is removed. By who owns the run, before gd_checkpoint_list. GD_IO. */
+ * before the newer one took it; else it is kept as NAME.old, since either may be the whole one. By who owns the run, before
+ * gd_checkpoint_list. GD_IO. */
 GD_CHECKED gd_status gd_checkpoint_recover(const char *folder);
 
 /* Recovers, then removes what killed saves left (names with .tmp-). GD_IO. */

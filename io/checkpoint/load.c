@@ -176,7 +176,7 @@ static gd_status take_best(candidates *found, bool tell) {
   return gd_path_join(found->folder, sizeof found->folder, path, name);
 }
 
-/* owner: who trains there, and goes on from the newest. */
+/* owner: who trains there, and goes on from the newest, whatever name that lies under. */
 static gd_status find_candidates(const char *path, bool owner, bool tell, candidates *found) {
   char inner[GD_PATH_BYTES];
   gd_path_kind manifest, self = GD_PATH_NOTHING;
@@ -194,10 +194,8 @@ static gd_status find_candidates(const char *path, bool owner, bool tell, candid
   memcpy(inner, found->folder, sizeof inner);
   GD_TRY(gd_checkpoint_folder(inner, found->folder));
   int32_t bad = 0;
-  if (owner && tell) GD_TRY(gd_checkpoint_recover(found->folder));
-  gd_status status = owner && !tell ? gd_checkpoint_list_unrecovered(found->folder, &found->steps, &found->count, &bad)
-                                    : gd_checkpoint_list(found->folder, &found->steps, &found->count, &bad);
-  GD_TRY(status);
+  GD_TRY(owner ? gd_checkpoint_list_unrecovered(found->folder, &found->steps, &found->count, &bad)
+               : gd_checkpoint_list(found->folder, &found->steps, &found->count, &bad));
   if (!found->count && bad)
     return gd_fail_user(
         GD_BAD_DATA, "%s: holds only damaged checkpoints, set aside as *.bad (%d); move them away to start from the beginning",
@@ -217,19 +215,71 @@ static gd_status share_candidates(gd_session *session, const char *path, bool ow
   return found->count ? gd_session_broadcast(session, found->steps, (size_t)found->count * sizeof *found->steps, 0) : GD_OK;
 }
 
+/* Whether the i-th stands for the second name of its step. */
+static bool is_second(const candidates *found, int32_t i) {
+  return i > 0 && found->steps[i - 1] == found->steps[i];
+}
+
+/* A kill between the two renames of a replacement leaves both names of a step. The one that is removed is that of which another
+ * is whole; a damaged one is set aside, and the other takes its place unseen. Collective. */
+static gd_status settle_second(gd_session *session, const char *path, const char *aside) {
+  gd_checkpoint *checkpoint = NULL;
+  gd_status status = try_open(session, path, true, &checkpoint);
+  if (status == GD_OK) {
+    gd_checkpoint_close(checkpoint);
+    return agree(session, my_rank(session) == 0 ? gd_folder_remove(aside) : GD_OK);
+  }
+  if (status != GD_BAD_DATA) return status;
+  put_away(session, path, true);
+  if (my_rank(session) == 0) gd_log(GD_LOG_WARNING, "%s, which stepped aside for it, takes its name", aside);
+  return agree(session, GD_OK);
+}
+
+/* Each step has one name behind this: its own. Collective. */
+static gd_status settle_names(gd_session *session, candidates *found) {
+  int32_t kept = 0;
+  for (int32_t i = 0; i < found->count; i++) {
+    char path[GD_PATH_BYTES], aside[GD_PATH_BYTES], name[32];
+    if (is_second(found, i)) {
+      gd_checkpoint_step_name(found->steps[i], name);
+      GD_TRY(gd_path_join(path, sizeof path, found->folder, name));
+      GD_TRY(gd_checkpoint_aside(found->folder, found->steps[i], aside));
+      GD_TRY(settle_second(session, path, aside));
+    }
+  }
+  for (int32_t i = 0; i < found->count; i++)
+    if (!kept || found->steps[kept - 1] != found->steps[i]) found->steps[kept++] = found->steps[i];
+  found->count = kept;
+  return agree(session, my_rank(session) == 0 ? gd_checkpoint_recover(found->folder) : GD_OK);
+}
+
+/* The i-th. Who looks only moves nothing: one that stepped aside is found where it lies, also behind a newer one that is bad.
+ */
+static gd_status candidate_path(const candidates *found, int32_t i, bool moved, char out[GD_PATH_BYTES]) {
+  char name[32];
+  if (!moved && is_second(found, i)) return gd_checkpoint_aside(found->folder, found->steps[i], out);
+  if (!moved) return gd_checkpoint_place(found->folder, found->steps[i], out);
+  gd_checkpoint_step_name(found->steps[i], name);
+  return gd_path_join(out, GD_PATH_BYTES, found->folder, name);
+}
+
+/* Of one that was named and is bad. */
+static gd_status tell_second(gd_status status, const char *folder) {
+  char aside[GD_PATH_BYTES + 16];
+  snprintf(aside, sizeof aside, "%s.replaced", folder);
+  if (status != GD_BAD_DATA || !gd_folder_exists(aside)) return status;
+  return gd_error_context(status, "%s, which stepped aside for it, is there and may be whole: it can be named instead", aside);
+}
+
 static gd_status open_newest(gd_session *session, const char *path, bool owner, bool whole, gd_checkpoint **out) {
   candidates found = {0};
   *out = NULL;
   gd_status status = share_candidates(session, path, owner, whole, &found);
-  if (status == GD_OK && found.named) status = try_open(session, found.folder, whole, out);
+  if (status == GD_OK && owner && whole && !found.named) status = settle_names(session, &found);
+  if (status == GD_OK && found.named) status = tell_second(try_open(session, found.folder, whole, out), found.folder);
   for (int32_t i = 0; status == GD_OK && !found.named && i < found.count; i++) {
-    char folder[GD_PATH_BYTES], name[32];
-    gd_checkpoint_step_name(found.steps[i], name);
-    if (owner && !whole)
-      status = gd_checkpoint_place(found.folder, found.steps[i], folder);
-    else
-      status = gd_path_join(folder, sizeof folder, found.folder, name);
-    if (status != GD_OK) goto done;
+    char folder[GD_PATH_BYTES];
+    GD_TRY_GOTO(status, done, candidate_path(&found, i, !owner || whole, folder));
     status = try_open(session, folder, whole, out);
     if (status == GD_OK) break;
     if (status != GD_BAD_DATA) goto done;

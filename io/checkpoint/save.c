@@ -26,6 +26,8 @@ struct gd_checkpoint_writer {
   gd_mesh mesh;
   char tokenizer_digest[GD_SHA256_HEX_BYTES]; /* "" where nobody said */
   char kernels[32];                           /* the table that computes; "" where nobody said */
+  gd_checkpoint_guard *guard;                 /* NULL: none */
+  void *guarded;
   gd_tensor *tensors;
   int32_t tensor_count;
   /* The save in flight. */
@@ -97,6 +99,11 @@ gd_status gd_checkpoint_writer_open(gd_session *session, const char *directory, 
 
 void gd_checkpoint_writer_set_kernels(gd_checkpoint_writer *writer, const char *name) {
   snprintf(writer->kernels, sizeof writer->kernels, "%s", name);
+}
+
+void gd_checkpoint_writer_set_guard(gd_checkpoint_writer *writer, gd_checkpoint_guard *guard, void *context) {
+  writer->guard = guard;
+  writer->guarded = context;
 }
 
 gd_status gd_checkpoint_writer_set_task(gd_checkpoint_writer *writer, const gd_data_task *task) {
@@ -386,6 +393,7 @@ static gd_status publish(gd_checkpoint_writer *writer, gd_manifest *manifest) {
   if (status == GD_BAD_DATA) status = gd_error_context(GD_BUG, "the boxes given to a save do not cover the model");
   if (status != GD_OK) goto done;
   GD_TRY_GOTO(status, done, gd_manifest_write(manifest, writer->temporary));
+  if (writer->guard) GD_TRY_GOTO(status, done, writer->guard(writer->guarded));
   GD_TRY_GOTO(status, done, set_later_aside(writer, writer->state.step));
   GD_TRY_GOTO(status, done, gd_checkpoint_publish(writer->directory, writer->temporary, writer->state.step));
   if (set_hints(writer) != GD_OK) gd_log_fault(GD_LOG_WARNING, "%s", gd_error_text());

@@ -133,6 +133,8 @@ int gd_config_compare(const gd_spec *a, const gd_spec *b, gd_config_difference *
  * NULL: what may change though it needs asking. Tells each change that may be (rank 0 logs it). GD_USAGE naming key, found and
  * expected for the first that may not. `checkpoint` is its path, for the text. */
 GD_CHECKED gd_status gd_config_resume(const gd_spec *then, const gd_spec *now, const char *allowed, const char *checkpoint);
+/* The part of it that goes before all other keys: how many outputs two labels have, which model.classes follows from. */
+GD_CHECKED gd_status gd_config_resume_loss(const gd_spec *then, const gd_spec *now, const char *checkpoint);
 /* Whether the same tensors learn (both sorted by name): what the checkpoint's are counts, not how finetune.train spells them,
  * and other words for them are told. GD_USAGE naming the first that differs; names that one side lacks are not looked at. */
 GD_CHECKED gd_status gd_config_resume_trained(const gd_spec *then, const gd_tensor *saved, int32_t saved_count,

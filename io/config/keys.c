@@ -119,7 +119,7 @@ static const gd_config_key keys[] = {
      "what learns: all, head, top:K (the last K layers and the head), or a list of these and of tensor names with *"},
     BOOL(ASKED, finetune, pack, "true", "of a task's data: a sequence holds several examples, not one"),
     CHOICE(
-        ASKED, finetune, loss, "auto", label_losses,
+        NEVER, finetune, loss, "auto", label_losses,
         "of a classifier; auto: sigmoid where a text may have several labels, else softmax; sigmoid takes two labels as one"),
     {"finetune.class_weights", GD_KEY_WEIGHTS, GD_CHANGE_TOLD, AT(finetune, class_weights), "none", 0, 1e6, false, false, "", 0,
      "of a class's texts in the loss: none, balanced (texts / (classes x its texts)), or a list in the order of the labels"},

@@ -44,9 +44,25 @@ static void judge(void *context, const gd_config_key *key, const char *then, con
     gd_log(GD_LOG_INFO, "resume: %s was %s, is now %s", key->name, *then ? then : "(empty)", *now ? now : "(empty)");
 }
 
+gd_status gd_config_resume_loss(const gd_spec *then, const gd_spec *now, const char *checkpoint) {
+  const gd_config_key *key = gd_config_find("finetune.loss");
+  char expected[GD_CONFIG_VALUE_BYTES], found[GD_CONFIG_VALUE_BYTES];
+  gd_label_loss before = then->finetune.loss, after = now->finetune.loss;
+  if (before == after || before == GD_LABEL_LOSS_AUTO || after == GD_LABEL_LOSS_AUTO) return GD_OK;
+  gd_config_value(key, then, expected, sizeof expected);
+  gd_config_value(key, now, found, sizeof found);
+  return gd_fail_user(GD_USAGE,
+                      "%s: found %s%s, expected %s as in %s, whose classifier has %d output%s; write %s: %s, or choose another "
+                      "run.directory, or --resume none",
+                      key->name, found,
+                      after == GD_LABEL_LOSS_SOFTMAX ? ", which is what two labels have where nothing is said" : "", expected,
+                      checkpoint, then->model.classes, then->model.classes == 1 ? "" : "s", key->name, expected);
+}
+
 gd_status gd_config_resume(const gd_spec *then, const gd_spec *now, const char *allowed, const char *checkpoint) {
   comparison c = {.allowed = allowed, .checkpoint = checkpoint};
   gd_spec before = *then;
+  GD_TRY(gd_config_resume_loss(then, now, checkpoint));
   c.invariant = then->numerics == GD_NUMERICS_INVARIANT && now->numerics == GD_NUMERICS_INVARIANT;
   /* Version 1 of the numbers had no time blocks; and they follow from T and R, whose change is judged by itself. */
   bool follows = before.batch.sequence != now->batch.sequence || before.parallel.blocks != now->parallel.blocks;

@@ -23,6 +23,9 @@ static gd_status read_rows(gd_prepare_rows *rows) {
   const gd_prepare_options *options = rows->prepare->options;
   GD_TRY(read_files(rows, options->inputs, options->input_count, 0));
   const int64_t own = rows->table.count;
+  if (!own && rows->table.dropped)
+    return gd_fail_user(GD_BAD_DATA, "no row is left for training: %lld with an empty column were left out",
+                        (long long)rows->table.dropped);
   if (!own) return gd_fail_user(GD_BAD_DATA, "the inputs hold no rows, the first is %s", options->inputs[0]);
   for (int32_t k = 0; k < 2; k++) {
     int64_t before = rows->table.count;

@@ -93,6 +93,49 @@ overtaken() {
   check "... with whole checkpoints" whole overtaken
 }
 
+# A start that is refused took the lock in passing, and left it: the directory is the first run's still.
+passed_by() { # passed_by NAME ARGUMENT...   ARGUMENT: of the second start
+  local name=$1 first second
+  start "$name" 1 || { check "$name starts" false; return; }
+  first=$child
+  check "$name: there is a checkpoint" await 30 test -e "$work/$name/checkpoints/LATEST"
+  kill -STOP $first
+  rm "$work/$name/lock"
+  "$bin/gptdist-train" --config "$work/gpt2.yaml" --set "run.directory=$work/$name" --set run.steps=1000000 "${set[@]}" "${@:2}" \
+    > "$work/$name.second" 2>&1 < /dev/null &
+  second=$!
+  check "$name: the second start is refused" ends $second 64
+  check "... having taken the lock" grep -q "process $second on " "$work/$name/lock"
+  kill -CONT $first
+  check "... the first run takes it again" await 30 grep -q "warning: the lock of run directory $work/$name was removed while this run worked there: it is locked again" "$work/$name.out"
+  check "... and is what exit.json tells of" await 10 grep -q '"state": "running", "pid": '"$first," "$work/$name/exit.json"
+  kill -TERM $first
+  check "... goes on, and is stopped like any other" ends $first 75
+  check "... with whole checkpoints" whole "$name"
+}
+passed_with_other_data() { passed_by passed-data --set "data.path=$work/other"; }
+passed_with_other_model() { passed_by passed-model --set model.layers=3; }
+
+# A save that was under way as another run took over gets no name, and sets none of the other's aside.
+late_save() {
+  local first newest
+  start late 1 --set checkpoint.interval_steps=1 --set checkpoint.background=false --set batch.global=480 || { check "late starts" false; return; }
+  first=$child
+  kill -STOP $first
+  rm "$work/late/lock"
+  "$bin/gptdist-train" --config "$work/gpt2.yaml" --set "run.directory=$work/late" --set run.steps=1000000 --set checkpoint.interval_steps=1 "${set[@]}" \
+    > "$work/late.second" 2>&1 < /dev/null &
+  child=$!
+  check "late: another run saves there" await 30 eval '[ "$(cat "$work/late.second" 2> /dev/null | grep -c "checkpoint saved")" -gt 30 ]'
+  kill -TERM $child
+  check "... and has ended" ends $child 75
+  newest=$(cat "$work/late/checkpoints/LATEST")
+  kill -CONT $first
+  check "... then the first one stops" ends $first 64
+  check "... and says why" grep -q "another run has begun in its place" "$work/late.out"
+  check "... and leaves the other's checkpoints where they are" eval '[ "$(cat "$work/late/checkpoints/LATEST")" = "$newest" ] && ! ls -d "$work"/late/checkpoints/*.old 2> /dev/null'
+}
+
 terminal() {
   start terminal 1 || { check "terminal starts" false; return; }
   kill -HUP $child
@@ -185,5 +228,7 @@ SH
   kill -CONT "${pids[@]}"
   check "a reader that does not read, and ranks that are stopped for a moment: the job is done" ends $child 75
 }
-together slow_and_stopped unlocked overtaken put_back cleared inherited slow_reader removed replaced_1 replaced_2 terminal reader closed
+sed 's/line/row/' "$work/text.txt" > "$work/other.txt"
+"$bin/gptdist-data" prepare --tokenizer bytes --output "$work/other" --validation-fraction 0.05 "$work/other.txt" > /dev/null 2>&1
+together slow_and_stopped unlocked overtaken passed_with_other_data passed_with_other_model late_save put_back cleared inherited slow_reader removed replaced_1 replaced_2 terminal reader closed
 finish

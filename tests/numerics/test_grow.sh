@@ -112,6 +112,9 @@ warned() { grep -qE "warning: model.init_from .*no tokenizer to compare with the
 for folder in base-hf bare-hf odd-hf; do
   train "upon-$folder" 1 gpt2 "${settings[@]}" "model.init_from=$work/$folder" "data.path=$corpus" run.steps=2 precision.dtype=fp32
 done
+check "a folder is imported" "$ckpt" import-hf base-hf imported
+train upon-imported 1 gpt2 "${settings[@]}" "model.init_from=$work/imported" "data.path=$corpus" run.steps=2 precision.dtype=fp32
+check "an imported folder is the folder" same_state upon-base-hf upon-imported
 check "a folder's tokenizer of the same ids is the data's" eval '! grep -q "only the sizes" upon-base-hf.out'
 check "a folder without one is a warning" warned "expected encoder.json and vocab.bpe, or vocab.json and merges.txt there" upon-bare-hf
 check "and one of another kind says why" warned 'tokenizer.json: model: found "Unigram", expected BPE' upon-odd-hf

@@ -100,6 +100,18 @@ check "a plan beside a checkpoint that stepped aside" eval '"${plan[@]}" --set r
 check "it stays aside" [ -e aside/checkpoints/step-00000002.replaced ]
 train aside 1 gpt2 "${line[@]}"
 check "the run goes on from it" eval 'grep -q "resumed at step 2 of 4" aside.out && same_state grown aside'
+# One in the middle of a replacement, and damage to the newer one behind it: the older one is whole.
+again twice
+rm -r twice/checkpoints/step-00000001
+cp -r twice/checkpoints/step-00000002 twice/checkpoints/step-00000002.replaced
+weights=twice/checkpoints/step-00000002/rank-00000.h5
+printf damaged | dd of="$weights" bs=1 seek=$(($(stat -c %s "$weights") / 2)) conv=notrunc 2> /dev/null
+check "a plan beside both" eval '"${plan[@]}" --set run.directory=twice > plan.out 2> plan.err && vocabulary'
+check "both stay" [ -e twice/checkpoints/step-00000002 -a -e twice/checkpoints/step-00000002.replaced ]
+train twice 2 gpt2 "${line[@]}" parallel.tensor=2
+check "the run goes on from the whole one" eval 'grep -q "resumed at step 2 of 4" twice.out && same_state grown twice'
+check "... and says what became of the other" grep -qF "step-00000002 is not whole and is set aside as step-00000002.bad: " twice.out
+check "... which is kept" [ -e twice/checkpoints/step-00000002.bad -a ! -e twice/checkpoints/step-00000002.replaced ]
 again by-run
 words=()
 for setting in "${line[@]}"; do words+=(--set "$setting"); done

@@ -1,5 +1,6 @@
 /* Which checkpoints stay: random sequences of saves, best ones, kills at any call, starts and runs taken back, against a model
- * of what must be on the disk: the newest K, the best, and never less than one that loads. */
+ * of what must be on the disk: the newest K, the best, and never less than one that loads. Of a step that is there twice, by a
+ * kill between the renames of a replacement, a whole one. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -172,9 +173,113 @@ static void test_random_runs_keep_the_newest_and_the_best_and_always_one_that_lo
   assert_true(kills > 20 && backs > 10);
 }
 
+/* ---- step-N and step-N.replaced ---- */
+
+static bool has(const char *name) {
+  char path[128];
+  snprintf(path, sizeof path, "%s/%s", folder, name);
+  return gd_folder_exists(path);
+}
+
+/* A bit in the middle of the file. */
+static void damage(const char *file) {
+  char path[128];
+  gd_bytes bytes = {0};
+  snprintf(path, sizeof path, "%s/%s", folder, file);
+  assert_int_equal(gd_file_read(path, 1 << 24, &bytes), GD_OK);
+  bytes.bytes[bytes.count / 2] ^= 1;
+  assert_int_equal(gd_file_write(path, bytes.bytes, bytes.count), GD_OK);
+  gd_bytes_free(&bytes);
+}
+
+/* Steps 1 and 2, the latter twice; "": nothing is damaged. */
+static void make_twice(const char *first, const char *second) {
+  char command[400];
+  assert_int_equal(gd_folder_remove(folder), GD_OK);
+  assert_int_equal(save(3, 1, -1), GD_OK);
+  assert_int_equal(save(3, 2, -1), GD_OK);
+  snprintf(command, sizeof command, "cp -a %s/step-00000002 %s/step-00000002.replaced", folder, folder);
+  assert_int_equal(system(command), 0);
+  if (*first) damage(first);
+  if (*second) damage(second);
+}
+
+static void assert_opens(int64_t step) {
+  gd_checkpoint *checkpoint = NULL;
+  assert_int_equal(gd_checkpoint_open(NULL, folder, true, &checkpoint), GD_OK);
+  assert_non_null(checkpoint);
+  assert_int_equal(gd_checkpoint_state(checkpoint)->step, step);
+  assert_true(fixture_holds(checkpoint));
+  gd_checkpoint_close(checkpoint);
+}
+
+static void assert_peeks(int64_t step) {
+  gd_checkpoint *checkpoint = NULL;
+  assert_int_equal(gd_checkpoint_peek(folder, true, &checkpoint), GD_OK);
+  assert_non_null(checkpoint);
+  assert_int_equal(gd_checkpoint_state(checkpoint)->step, step);
+  gd_checkpoint_close(checkpoint);
+}
+
+/* Who names it is told of the other, which can be named as well. */
+static void assert_named_is_bad(void) {
+  gd_checkpoint *checkpoint = NULL;
+  char path[128];
+  snprintf(path, sizeof path, "%s/step-00000002", folder);
+  assert_int_equal(gd_checkpoint_open(NULL, path, false, &checkpoint), GD_BAD_DATA);
+  strcat(path, ".replaced");
+  assert_non_null(strstr(gd_error_text(), path));
+  assert_int_equal(gd_checkpoint_open(NULL, path, false, &checkpoint), GD_OK);
+  assert_true(fixture_holds(checkpoint));
+  gd_checkpoint_close(checkpoint);
+}
+
+static void test_of_a_step_that_is_there_twice_a_whole_one_is_taken(void **state) {
+  (void)state;
+  static const char *const files[] = {"rank-00000.h5", "MANIFEST.pb", "SHA256SUMS"};
+  for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+    char first[64], second[64];
+    snprintf(first, sizeof first, "step-00000002/%s", files[i]);
+    snprintf(second, sizeof second, "step-00000002.replaced/%s", files[i]);
+    make_twice("", second); /* also what is left of one that was being removed */
+    assert_peeks(2);
+    assert_opens(2);
+    assert_true(has("step-00000002") && !has("step-00000002.replaced") && !has("step-00000002.bad") &&
+                !has("step-00000002.old"));
+    make_twice(first, "");
+    assert_peeks(2);
+    assert_true(has("step-00000002") && has("step-00000002.replaced")); /* who only looks moves nothing */
+    assert_named_is_bad();
+    assert_opens(2);
+    assert_true(has("step-00000002") && !has("step-00000002.replaced") && has("step-00000002.bad"));
+    make_twice(first, second);
+    assert_peeks(i ? 1 : 2);
+    assert_opens(1);
+    assert_true(has("step-00000002.bad") && has("step-00000002.bad.2") && !has("step-00000002"));
+  }
+}
+
+/* A start that goes on from elsewhere, or anew, has looked at neither. */
+static void test_of_a_step_that_is_there_twice_none_is_removed_unseen(void **state) {
+  (void)state;
+  gd_checkpoint_writer *writer = NULL;
+  gd_checkpoint *checkpoint = NULL;
+  char path[128];
+  make_twice("step-00000002/rank-00000.h5", "");
+  assert_int_equal(fixture_writer(folder, 3, &writer), GD_OK);
+  gd_checkpoint_writer_close(writer);
+  snprintf(path, sizeof path, "%s/step-00000002.old", folder);
+  assert_int_equal(gd_checkpoint_open(NULL, path, false, &checkpoint), GD_OK);
+  assert_true(fixture_holds(checkpoint));
+  gd_checkpoint_close(checkpoint);
+  assert_true(has("step-00000002") && !has("step-00000002.replaced"));
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_random_runs_keep_the_newest_and_the_best_and_always_one_that_loads, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_of_a_step_that_is_there_twice_a_whole_one_is_taken, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_of_a_step_that_is_there_twice_none_is_removed_unseen, setup, teardown),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

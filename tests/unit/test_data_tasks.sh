@@ -119,6 +119,8 @@ printf '{"text": "a", "rude": 1, "loud": 0}\n' >never.jsonl
 expect 65 'no row for training has the label "loud"' classify --columns label=rude,label=loud,text=text --output x never.jsonl
 sed -i 's/"rude": 1/"rude": 0/' never.jsonl
 expect 65 'no row for training has the labels "rude", "loud"' classify --columns label=rude,label=loud,text=text --output x never.jsonl
+printf 'a\t\n\tx\n' >blanks.tsv
+expect 65 'no row is left for training: 2 with an empty column were left out' classify --columns label=1,text=2 --empty drop --output x blanks.tsv
 : >none.tsv
 expect 65 'the inputs hold no rows, the first is none.tsv' classify --columns label=1,text=2 --output x none.tsv
 expect 65 'none.tsv: holds no rows' classify --columns label=1,text=2 --test none.tsv --output x rows.tsv

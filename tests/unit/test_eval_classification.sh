@@ -110,6 +110,31 @@ refuses 64 'language: is a language model, expected a classifier' --checkpoint o
 refuses 64 '--data: has other labels than the classifier one' --checkpoint one --data two/validation
 refuses 64 '--data: has other labels than the classifier' --checkpoint one --data colours/validation --compare several
 refuses 64 '--data: was made with tokenizer chars' --checkpoint one --data chars/test
+# A model folder has the labels of its id2label, where it was given some, and the tokenizer in another file.
+sed 's/^red/rot/' colours.tsv >farben.tsv
+prepare farben --task classification --columns label=1,text=2 --validation farben.tsv farben.tsv
+"$bin/gptdist-ckpt" export-hf one folder >out 2>&1 || fail "$(cat out)"
+"$bin/gptdist-ckpt" import-hf folder imported >out 2>&1 || fail "$(cat out)"
+classify --checkpoint one --data colours/validation >expected
+for from in folder imported; do
+  classify --checkpoint $from --data colours/validation >out && cmp -s out expected || fail "$from: $(cat err)"
+  refuses 64 "--data: has other labels than the classifier $from" --checkpoint $from --data farben/validation
+done
+sed -i 's/{"0": "[a-z]*", "1": "[a-z]*", "2": "[a-z]*"}/{"0": "LABEL_0", "1": "LABEL_1", "2": "LABEL_2"}/' folder/config.json
+grep -q LABEL_2 folder/config.json && classify --checkpoint folder --data farben/validation >out || fail "no labels: $(cat err)"
+"$bin/gptdist-ckpt" export-hf binary single >out 2>&1 || fail "$(cat out)"
+classify --checkpoint binary --data two/validation >expected
+classify --checkpoint single --data two/validation >out && cmp -s out expected || fail "one output in a folder: $(cat err)"
+sed 's/green/grun/' two.tsv >zwei.tsv
+prepare zwei --task classification --columns label=1,text=2 --validation zwei.tsv zwei.tsv
+refuses 64 '--data: has other labels than the classifier single' --checkpoint single --data zwei/validation
+# Of a language model the ids are compared, too.
+cut -f2 two.tsv | tr a-z A-Z >upper.txt
+"$bin/gptdist-data" prepare --tokenizer chars --validation-fraction 0.2 --output upper upper.txt >out 2>&1 || fail "$(cat out)"
+"$bin/gptdist-eval" --threads 1 --checkpoint language --task perplexity --data upper >out 2>err
+[ $? = 64 ] && grep -qF 'upper was made with tokenizer chars' err || fail "perplexity of another tokenizer's ids: $(cat out err)"
+"$bin/gptdist-ckpt" export-hf language words >out 2>&1 || fail "$(cat out)"
+"$bin/gptdist-eval" --threads 1 --checkpoint words --task perplexity --data plain >out 2>err || fail "the tokenizer in another file: $(cat err)"
 refuses 64 'plain/train: found data for lm, expected texts with labels' --checkpoint one --data plain/train
 refuses 64 'colours: found no index.json, expected a split' --checkpoint one --data colours
 refuses 64 '--data: not given' --checkpoint one

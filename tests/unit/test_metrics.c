@@ -485,6 +485,10 @@ static void test_a_full_disk_leaves_event_files_whole(void **state) {
 
 /* ---- the lock ---- */
 
+static void write_text(const char *path, const char *text) {
+  assert_int_equal(gd_file_write(path, text, strlen(text)), GD_OK);
+}
+
 static void test_a_held_lock_is_refused_with_process_and_host_and_a_left_one_is_taken(void **state) {
   (void)state;
   int ready[2];
@@ -526,16 +530,32 @@ static void test_a_held_lock_is_refused_with_process_and_host_and_a_left_one_is_
   assert_int_equal(gd_lockfile_look(second), GD_LOCKFILE_HELD); /* the same file, numbered anew */
   fclose(copy);
   assert_int_equal(gd_lockfile_look(second), GD_LOCKFILE_REMOVED); /* this process' own, put back */
-  text[bytes - 2] = text[bytes - 2] == '0' ? '1' : '0';
-  copy = fopen(path, "w");
-  assert_true(copy && fwrite(text, 1, bytes, copy) == bytes);
-  fclose(copy);
-  assert_int_equal(gd_lockfile_look(second), GD_LOCKFILE_REPLACED); /* another process of the same number and host name */
-  copy = fopen(path, "w");
-  assert_non_null(copy);
-  fputs("process 1 on elsewhere\n", copy);
-  fclose(copy);
+  /* Another process of the same number and host name: one that only started, while it does and when it has gone; one that
+   * began. */
+  char *rest = strchr(strchr(text, '\n') + 1, '\n');
+  rest[-1] = rest[-1] == '0' ? '1' : '0';
+  assert_string_equal(rest, "\nstarts\n");
+  write_text(path, text);
+  assert_int_equal(gd_lockfile_look(second), GD_LOCKFILE_REMOVED);
+  copy = fopen(path, "r+");
+  assert_true(copy && fcntl(fileno(copy), F_OFD_SETLK, &whole) == 0);
   assert_int_equal(gd_lockfile_look(second), GD_LOCKFILE_REPLACED);
+  fclose(copy);
+  assert_int_equal(gd_lockfile_look(second), GD_LOCKFILE_REMOVED);
+  rest[1] = 0;
+  write_text(path, text);
+  assert_int_equal(gd_lockfile_look(second), GD_LOCKFILE_REPLACED);
+  write_text(path, "");
+  assert_int_equal(gd_lockfile_look(second), GD_LOCKFILE_REMOVED);
+  write_text(path, "process 1 on elsewhere\n");
+  assert_int_equal(gd_lockfile_look(second), GD_LOCKFILE_REPLACED);
+  assert_int_equal(gd_lockfile_take(folder, &lock), GD_OK);
+  assert_int_equal(gd_lockfile_begin(lock), GD_OK);
+  gd_lockfile_release(lock);
+  file = fopen(path, "r");
+  memset(text, 0, sizeof text);
+  assert_true(file && fread(text, 1, sizeof text - 1, file) && !strstr(text, "starts")); /* it says so when it has gone */
+  fclose(file);
   snprintf(away, sizeof away, "%s-away", folder);
   assert_int_equal(rename(folder, away), 0);
   assert_false(gd_lockfile_folder_stays(second));

@@ -85,6 +85,34 @@ own "data.path: colours is for classification, expected sft as in asked/checkpoi
 own "data.path: run directory one was started with other data (digest " one recoloured
 refused 'validation.metric: found accuracy, which is of data for classification; the data here is sft, which has loss' pairs validation.metric=accuracy
 
+# ---- one output for two labels, or one for each: a resumed run has what its checkpoint has, and is told the key that says so ----
+grep -v '^red' colours.tsv >two.tsv
+prepare two --tokenizer bytes "${labelled[@]}" two.tsv
+check "a base" run base plain
+kept() { # FOUND EXPECTED NAME SETTING-OR-OPTION...: one message that names the key, what it is and was, and what to write
+  local found=$1 expected=$2 at=$3/checkpoints/step-00000001 code
+  run "$3" two run.steps=2 "${@:4}" >out 2>err
+  code=$?
+  [ $code = 64 ] && [ "$(grep -c '^gptdist-train: ' err)" = 1 ] || fail "code $code, expected 64 and one message: ${*:3} ($(cat err))"
+  grep -qF "finetune.loss: found $found" err && grep -qF "expected $expected as in $at" err && grep -qF "write finetune.loss: $expected" err ||
+    fail "expected finetune.loss: found $found, expected $expected: ${*:3} ($(cat err))"
+  grep -qE 'model\.classes|drop the key|resume: finetune' err && fail "misleading: ${*:3} ($(cat err))"
+}
+for base in '' base; do
+  check "one output" run one-output$base two finetune.loss=sigmoid model.init_from=$base
+  check "two outputs" run two-outputs$base two model.init_from=$base
+  kept 'softmax, which is what two labels have where nothing is said' sigmoid one-output$base model.init_from=$base
+  kept 'softmax, which is what two labels have where nothing is said' sigmoid one-output$base model.init_from=$base finetune.loss=softmax
+  kept sigmoid softmax two-outputs$base model.init_from=$base finetune.loss=sigmoid
+done
+kept 'softmax, which is what two labels have where nothing is said' sigmoid one-outputbase model.init_from=base model.classes=2
+check "what the message says" run one-outputbase two model.init_from=base finetune.loss=sigmoid run.steps=2
+expect 64 '--allow-change finetune.loss: a checkpoint has no meaning with another one' run two-outputs two finetune.loss=sigmoid run.steps=2 --allow-change=finetune.loss
+# A run's own config.yaml says how many outputs it has.
+"$train" --config one-output/config.yaml --set finetune.loss=auto --set run.steps=3 >out 2>err
+[ $? = 64 ] && grep -qF 'model.classes: found 1, but the 2 labels of data.path take 2 with finetune.loss: softmax; write finetune.loss: sigmoid for one output, or drop' err ||
+  fail "expected finetune.loss: $(cat err)"
+
 # ---- a start that is refused for its data leaves nothing that refuses the next one ----
 cp -r colours torn
 shard=$(ls torn/train/*.h5 | head -1)
