@@ -84,14 +84,15 @@ ATTENTION_INLINE void row_gradients(const backward_rows *b, int r, int32_t key, 
   float *score = s->score + r * SCORE_LD, *dscore = s->dscore + r * SCORE_LD;
   float factors[PHILOX_ELEMS];
   bool sees = s->columns[r] > 0, dropout = a->dropout > 0.0f;
-  if (sees) mask_row(s, r, key, vectors * VF_LANES, score);
+  row_mask mask = row_mask_of(s, r, key, vectors * VF_LANES);
   if (sees && dropout) {
     philox_dropout64(&a->rng, (uint64_t)(s->random[r] + key), gd_rng_dropout_threshold(a->dropout), 1.0f / (1.0f - a->dropout),
                      factors);
   }
   vf scale = vf_set1(a->scale), lse = vf_set1(s->lse[r]), delta = vf_set1(s->delta[r]);
   for (int v = 0; sees && v < vectors; v++) {
-    vf weight = vf_exp(vf_sub(vf_mul(vf_load(score + v * VF_LANES), scale), lse)), dweight = vf_load(dscore + v * VF_LANES);
+    vf seen = mask_vector(&mask, v, vf_load(score + v * VF_LANES));
+    vf weight = vf_exp(vf_sub(vf_mul(seen, scale), lse)), dweight = vf_load(dscore + v * VF_LANES);
     vf used = weight;
     if (dropout) {
       vf factor = vf_load(factors + v * VF_LANES);
@@ -105,6 +106,10 @@ ATTENTION_INLINE void row_gradients(const backward_rows *b, int r, int32_t key, 
     store_operand(&b->shape, score, v, vf_zero());
     store_operand(&b->shape, dscore, v, vf_zero());
   }
+}
+
+ATTENTION_INLINE void tile_gradients(const backward_rows *b, int first, int32_t key, const int rows, const int vectors) {
+  for (int r = first; r < first + rows; r++) row_gradients(b, r, key, vectors);
 }
 
 /* P and dS of one register tile of rows; where dq is given (its row 0 is row 0 of the tile), dq += dS K. */
@@ -127,9 +132,7 @@ static void score_rows(const backward_rows *b, int first, int32_t key, float *dq
   scores.b = s->value_columns;
   scores.c = s->dscore + first * SCORE_LD;
   multiply(&scores, ROW_GROUP, vectors, b->shape.pairs);
-  for (int r = first; r < first + ROW_GROUP; r++) {
-    ATTENTION_FOR_VECTORS(row_gradients, b, r, key, vectors);
-  }
+  ATTENTION_FOR_VECTORS(tile_gradients, b, first, key, ROW_GROUP, vectors);
   if (!dq || vectors == 0) return;
   tile_product product = {.steps = units_of(&b->shape, columns),
                           .a = s->dscore + first * SCORE_LD,
