@@ -38,7 +38,7 @@ static void load_queries(const forward_item *f) {
   const gd_attention *a = f->a;
   attention_scratch *s = f->s;
   row_place at = first_place(f), ahead = at;
-  for (int r = 0; r < 8; r++) next_place(f, &ahead);
+  for (int r = 0; r < 8 && f->rows > 8; r++) next_place(f, &ahead);
   for (int r = 0; r < f->padded; r++, next_place(f, &at), next_place(f, &ahead)) {
     s->max[r] = -INFINITY;
     s->sum[r] = 0.0f;
