@@ -148,11 +148,25 @@ static inline bool rows_active(attention_scratch *s, int rows, int32_t key, int 
   return true;
 }
 
-/* Scores of columns that row r does not see become -infinity, columns [0, columns). */
-static inline void mask_row(const attention_scratch *s, int r, int32_t key, int columns, float *score) {
+/* What a row sees of a key tile: columns low .. high and all below prefix. */
+typedef struct row_mask {
+  bool all; /* of the columns asked for */
+  vi low, high, prefix;
+} row_mask;
+
+static inline row_mask row_mask_of(const attention_scratch *s, int r, int32_t key, int columns) {
   int32_t low = s->low[r] - key, high = s->high[r] - key, prefix = s->prefix[r] - key;
-  if ((low <= 0 && high >= columns - 1) || prefix >= columns) return;
-  for (int32_t j = 0; j < columns; j++) score[j] = (j >= low && j <= high) || j < prefix ? score[j] : -INFINITY;
+  return (row_mask){(low <= 0 && high >= columns - 1) || prefix >= columns, vi_set1(low), vi_set1(high), vi_set1(prefix)};
+}
+
+/* Vector v of a row's scores: those of columns that it does not see become -infinity, as they stay when scaled. */
+static inline vf mask_vector(const row_mask *mask, int v, vf score) {
+  static const int32_t lanes[VF_LANES] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  if (mask->all) return score;
+  vi column = vi_add(vi_load(lanes), vi_set1(v * VF_LANES));
+  vf x = vf_select(vi_gt(mask->low, column), vf_set1(-INFINITY), score);
+  x = vf_select(vi_gt(column, mask->high), vf_set1(-INFINITY), x);
+  return vf_select(vi_gt(mask->prefix, column), score, x);
 }
 
 /* Makes an accumulator independent of how many zeros were added to it: a zero becomes +0, and where products are bfloat16 pairs

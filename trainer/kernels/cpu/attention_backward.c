@@ -84,14 +84,15 @@ ATTENTION_INLINE void row_gradients(const backward_rows *b, int r, int32_t key, 
   float *score = s->score + r * SCORE_LD, *dscore = s->dscore + r * SCORE_LD;
   float factors[PHILOX_ELEMS];
   bool sees = s->columns[r] > 0, dropout = a->dropout > 0.0f;
-  if (sees) mask_row(s, r, key, vectors * VF_LANES, score);
+  row_mask mask = row_mask_of(s, r, key, vectors * VF_LANES);
   if (sees && dropout) {
     philox_dropout64(&a->rng, (uint64_t)(s->random[r] + key), gd_rng_dropout_threshold(a->dropout), 1.0f / (1.0f - a->dropout),
                      factors);
   }
   vf scale = vf_set1(a->scale), lse = vf_set1(s->lse[r]), delta = vf_set1(s->delta[r]);
   for (int v = 0; sees && v < vectors; v++) {
-    vf weight = vf_exp(vf_sub(vf_mul(vf_load(score + v * VF_LANES), scale), lse)), dweight = vf_load(dscore + v * VF_LANES);
+    vf seen = mask_vector(&mask, v, vf_load(score + v * VF_LANES));
+    vf weight = vf_exp(vf_sub(vf_mul(seen, scale), lse)), dweight = vf_load(dscore + v * VF_LANES);
     vf used = weight;
     if (dropout) {
       vf factor = vf_load(factors + v * VF_LANES);
@@ -105,6 +106,10 @@ ATTENTION_INLINE void row_gradients(const backward_rows *b, int r, int32_t key, 
     store_operand(&b->shape, score, v, vf_zero());
     store_operand(&b->shape, dscore, v, vf_zero());
   }
+}
+
+ATTENTION_INLINE void tile_gradients(const backward_rows *b, int first, int32_t key, const int rows, const int vectors) {
+  for (int r = first; r < first + rows; r++) row_gradients(b, r, key, vectors);
 }
 
 /* P and dS of one register tile of rows; where dq is given (its row 0 is row 0 of the tile), dq += dS K. */
@@ -127,9 +132,7 @@ static void score_rows(const backward_rows *b, int first, int32_t key, float *dq
   scores.b = s->value_columns;
   scores.c = s->dscore + first * SCORE_LD;
   multiply(&scores, ROW_GROUP, vectors, b->shape.pairs);
-  for (int r = first; r < first + ROW_GROUP; r++) {
-    ATTENTION_FOR_VECTORS(row_gradients, b, r, key, vectors);
-  }
+  ATTENTION_FOR_VECTORS(tile_gradients, b, first, key, ROW_GROUP, vectors);
   if (!dq || vectors == 0) return;
   tile_product product = {.steps = units_of(&b->shape, columns),
                           .a = s->dscore + first * SCORE_LD,
@@ -262,21 +265,28 @@ static bool leaf_gradients(backward_rows *b, int64_t head, int64_t query, int64_
   return seen;
 }
 
+/* Rows of dq, dk or dv from their sums; `stride` elements from row to row of `to`, whose first is element `at`. */
+static void store_gradients(const backward_rows *b, const float *sums, float factor, int64_t rows, void *to, int64_t at,
+                            int64_t stride) {
+  const gd_dtype dtype = b->a->dtype;
+  const int64_t size = b->a->head_size, width = b->shape.width;
+  const bool pairs = b->shape.pairs;
+  for (int64_t r = 0; r < rows; r++, sums += width, at += stride) {
+    for (int64_t d = 0; d < size; d += VF_LANES) {
+      vf x = vf_mul(attention_settle(vf_load(sums + d), pairs), vf_set1(factor));
+      vf_store_as(dtype, to, at + d, attention_settle(x, false), vf_left(d, size));
+    }
+  }
+}
+
 /* From slot 0; seen: false where no row sees the key tile. */
 static void store_key_gradients(const backward_rows *b, int32_t key, bool seen) {
   const gd_attention *a = b->a;
-  for (int64_t j = 0; j < KEY_TILE && key + j < a->key_length; j++) {
-    int64_t at = b->sequence * a->kv_batch + (key + j) * a->kv_row + b->kv_head * a->head_size;
-    for (int64_t d = 0; d < a->head_size; d += VF_LANES) {
-      vf dk = vf_zero(), dv = vf_zero();
-      if (seen) {
-        dk = attention_settle(vf_load(slot_sums(b, 0, 0) + j * b->shape.width + d), b->shape.pairs);
-        dv = attention_settle(vf_load(slot_sums(b, 0, 1) + j * b->shape.width + d), b->shape.pairs);
-      }
-      vf_store_as(a->dtype, a->dk, at + d, attention_settle(vf_mul(dk, vf_set1(a->scale)), false), vf_left(d, a->head_size));
-      vf_store_as(a->dtype, a->dv, at + d, dv, vf_left(d, a->head_size));
-    }
-  }
+  int64_t at = b->sequence * a->kv_batch + (int64_t)key * a->kv_row + b->kv_head * a->head_size;
+  int keys = min32(a->key_length - key, KEY_TILE);
+  if (!seen) memset(slot_sums(b, 0, 0), 0, (size_t)slot_elems(&b->shape) * sizeof(float));
+  store_gradients(b, slot_sums(b, 0, 0), a->scale, keys, a->dk, at, a->kv_row);
+  store_gradients(b, slot_sums(b, 0, 1), 1.0f, keys, a->dv, at, a->kv_row);
 }
 
 /* dq: NULL, or [group][query_length][width]. */
@@ -303,13 +313,8 @@ static void key_tile_gradients(backward_rows *b, int32_t key, float *dq) {
 
 static void store_query_gradients(const backward_rows *b, int64_t head, int64_t query, int64_t rows, const float *dq) {
   const gd_attention *a = b->a;
-  for (int64_t r = 0; r < rows; r++) {
-    int64_t at = b->sequence * a->q_batch + (query + r) * a->q_row + head * a->head_size;
-    for (int64_t d = 0; d < a->head_size; d += VF_LANES) {
-      vf x = vf_mul(attention_settle(vf_load(dq + r * b->shape.width + d), b->shape.pairs), vf_set1(a->scale));
-      vf_store_as(a->dtype, a->dq, at + d, attention_settle(x, false), vf_left(d, a->head_size));
-    }
-  }
+  int64_t at = b->sequence * a->q_batch + query * a->q_row + head * a->head_size;
+  store_gradients(b, dq, a->scale, rows, a->dq, at, a->q_row);
 }
 
 static void one_pass(backward_rows *b, float *dq) {

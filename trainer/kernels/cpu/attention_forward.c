@@ -15,15 +15,31 @@ typedef struct forward_item {
   int rows, padded;  /* padded to whole register tiles; one row stays one */
 } forward_item;
 
-static int64_t query_offset(const forward_item *f, int r, int64_t row_stride, int64_t batch_stride) {
-  int64_t row = f->first_row + r, query = row / f->shape.group, head = f->kv_head * f->shape.group + row % f->shape.group;
-  return f->sequence * batch_stride + query * row_stride + head * f->a->head_size;
+/* Where row r is: its query, and its head among all of the sequence. Rows are walked in order, without a division for each. */
+typedef struct row_place {
+  int64_t query, head;
+} row_place;
+
+static row_place first_place(const forward_item *f) {
+  return (row_place){f->first_row / f->shape.group, f->kv_head * f->shape.group + f->first_row % f->shape.group};
+}
+
+static inline void next_place(const forward_item *f, row_place *at) {
+  if (++at->head < (f->kv_head + 1) * f->shape.group) return;
+  at->head -= f->shape.group;
+  at->query++;
+}
+
+static inline int64_t offset_of(const forward_item *f, row_place at, int64_t row_stride, int64_t batch_stride) {
+  return f->sequence * batch_stride + at.query * row_stride + at.head * f->a->head_size;
 }
 
 static void load_queries(const forward_item *f) {
   const gd_attention *a = f->a;
   attention_scratch *s = f->s;
-  for (int r = 0; r < f->padded; r++) {
+  row_place at = first_place(f), ahead = at;
+  for (int r = 0; r < 8 && f->rows > 8; r++) next_place(f, &ahead);
+  for (int r = 0; r < f->padded; r++, next_place(f, &at), next_place(f, &ahead)) {
     s->max[r] = -INFINITY;
     s->sum[r] = 0.0f;
     if (r >= f->rows) {
@@ -31,11 +47,10 @@ static void load_queries(const forward_item *f) {
       memset(s->q + r * f->shape.unit_ld, 0, (size_t)f->shape.unit_ld * sizeof(float));
       continue;
     }
-    int64_t row = f->first_row + r;
     if (r + 8 < f->rows)
-      prefetch_row(a->dtype, a->head_size, element_at(a->dtype, a->q, query_offset(f, r + 8, a->q_row, a->q_batch)));
-    row_sees(a, s, r, f->sequence, row / f->shape.group, f->kv_head * f->shape.group + row % f->shape.group);
-    load_rows(&f->shape, a->dtype, a->head_size, element_at(a->dtype, a->q, query_offset(f, r, a->q_row, a->q_batch)), 0, 1,
+      prefetch_row(a->dtype, a->head_size, element_at(a->dtype, a->q, offset_of(f, ahead, a->q_row, a->q_batch)));
+    row_sees(a, s, r, f->sequence, at.query, at.head);
+    load_rows(&f->shape, a->dtype, a->head_size, element_at(a->dtype, a->q, offset_of(f, at, a->q_row, a->q_batch)), 0, 1,
               s->q + r * f->shape.unit_ld);
   }
   memset(s->out, 0, (size_t)(f->padded * f->shape.width) * sizeof(float));
@@ -54,42 +69,47 @@ static inline void store_weights(const forward_item *f, float *score, int v, vf 
   vf_store(score + v * VF_LANES, weights);
 }
 
-/* Scores of one row to weights. The row's maximum moves on; rescale[r] becomes the logarithm of what the row's sum and result
- * so far are worth, and lse[r] the sum of the tile's weights. */
-ATTENTION_INLINE void row_softmax(const forward_item *f, int r, int32_t key, const int vectors) {
+/* Scores of a register tile to weights. The rows' maxima and sums move on, and rescale becomes what their sums and results so
+ * far are worth. All rows take each step together: of one row alone a step is a long wait for the one before. */
+ATTENTION_INLINE void tile_softmax(const forward_item *f, int first, int32_t key, const int rows, const int vectors) {
   const gd_attention *a = f->a;
   attention_scratch *s = f->s;
-  float *score = s->score + r * SCORE_LD;
-  vf x[KEY_TILE / VF_LANES];
-  if (s->columns[r] == 0) {
-    for (int v = 0; v < vectors; v++) store_weights(f, score, v, vf_zero());
-    s->rescale[r] = s->lse[r] = 0.0f;
-    return;
+  vf largest[ROW_GROUP], sums[ROW_GROUP], scale = vf_set1(a->scale);
+  for (int r = 0; r < rows; r++) {
+    float *score = s->score + (first + r) * SCORE_LD;
+    row_mask mask = row_mask_of(s, first + r, key, vectors * VF_LANES);
+    largest[r] = vf_set1(-INFINITY);
+    ATTENTION_UNROLL for (int v = 0; v < vectors; v++) {
+      vf x = vf_mul(mask_vector(&mask, v, vf_load(score + v * VF_LANES)), scale);
+      largest[r] = vf_max(x, largest[r]);
+      vf_store(score + v * VF_LANES, x);
+    }
   }
-  mask_row(s, r, key, vectors * VF_LANES, score);
-  vf largest = vf_set1(-INFINITY), scale = vf_set1(a->scale);
-  for (int v = 0; v < vectors; v++) {
-    x[v] = vf_mul(vf_load(score + v * VF_LANES), scale);
-    largest = vf_max(x[v], largest);
+  vm sees = vi_gt(vi_load_n(s->columns + first, rows), vi_set1(0)); /* of a row that does not, all weights are zero */
+  vf old = vf_load_n(s->max + first, rows), now = vf_max(vf_hmax_rows(largest, rows), old);
+  vf rescale = vf_exp(vf_select(sees, vf_sub(old, now), vf_zero()));
+  _Alignas(64) float shift_of[VF_LANES];
+  vf_store(shift_of, vf_select(sees, now, vf_zero()));
+  vf_store_n(s->max + first, now, rows);
+  vf_store(s->rescale, rescale);
+  for (int r = 0; r < rows; r++) {
+    float *score = s->score + (first + r) * SCORE_LD;
+    vf shift = vf_set1(shift_of[r]), zero = vf_zero(), x[KEY_TILE / VF_LANES] = {zero, zero, zero, zero};
+    ATTENTION_UNROLL for (int v = 0; v < vectors; v++) x[v] = vf_exp(vf_sub(vf_load(score + v * VF_LANES), shift));
+    sums[r] = vf_add(vf_add(x[0], x[2]), vf_add(x[1], x[3])); /* a row sum of 64 lanes */
+    if (a->dropout > 0.0f) {
+      float factors[PHILOX_ELEMS];
+      philox_dropout64(&a->rng, (uint64_t)(s->random[first + r] + key), gd_rng_dropout_threshold(a->dropout),
+                       1.0f / (1.0f - a->dropout), factors);
+      for (int v = 0; v < vectors; v++) x[v] = vf_mul(x[v], vf_load(factors + v * VF_LANES));
+    }
+    ATTENTION_UNROLL for (int v = 0; v < vectors; v++) store_weights(f, score, v, x[v]);
   }
-  float old = s->max[r], tile_max = vf_hmax(largest);
-  float now = tile_max > old ? tile_max : old;
-  vf shift = vf_set1(now), sums[KEY_TILE / VF_LANES] = {vf_zero(), vf_zero(), vf_zero(), vf_zero()};
-  for (int v = 0; v < vectors; v++) sums[v] = x[v] = vf_exp(vf_sub(x[v], shift));
-  s->max[r] = now;
-  s->rescale[r] = old - now;
-  s->lse[r] = vf_hsum(vf_add(vf_add(sums[0], sums[2]), vf_add(sums[1], sums[3]))); /* a row sum of 64 lanes */
-  if (a->dropout > 0.0f) {
-    float factors[PHILOX_ELEMS];
-    philox_dropout64(&a->rng, (uint64_t)(s->random[r] + key), gd_rng_dropout_threshold(a->dropout), 1.0f / (1.0f - a->dropout),
-                     factors);
-    for (int v = 0; v < vectors; v++) x[v] = vf_mul(x[v], vf_load(factors + v * VF_LANES));
-  }
-  for (int v = 0; v < vectors; v++) store_weights(f, score, v, x[v]);
+  vf_store_n(s->sum + first, vf_fma(vf_load_n(s->sum + first, rows), rescale, vf_hsum_rows(sums, rows)), rows);
 }
 
-/* One register tile of rows against the key tile: scores, weights, result. */
-static void forward_rows(const forward_item *f, int first, int rows, int32_t key) {
+/* One register tile of rows (one row alone stays one) against the key tile: scores, weights, result. */
+ATTENTION_INLINE void forward_rows(const forward_item *f, int first, int32_t key, const int rows) {
   attention_scratch *s = f->s;
   int columns = 0;
   for (int r = first; r < first + rows; r++) columns = max32(columns, s->columns[r]);
@@ -105,12 +125,7 @@ static void forward_rows(const forward_item *f, int first, int rows, int32_t key
                          .c_row = SCORE_LD,
                          .start = CHAIN_ZERO};
   multiply(&scores, rows, vectors, f->shape.pairs);
-  for (int r = first; r < first + rows; r++) {
-    ATTENTION_FOR_VECTORS(row_softmax, f, r, key, vectors);
-  }
-  vf rescale = vf_exp(vf_load_n(s->rescale + first, rows));
-  vf_store_n(s->rescale + first, rescale, rows);
-  vf_store_n(s->sum + first, vf_fma(vf_load_n(s->sum + first, rows), rescale, vf_load_n(s->lse + first, rows)), rows);
+  ATTENTION_FOR_VECTORS(tile_softmax, f, first, key, rows, vectors);
   tile_product result = {.steps = units_of(&f->shape, columns),
                          .a = s->score + first * SCORE_LD,
                          .a_row = SCORE_LD,
@@ -120,24 +135,44 @@ static void forward_rows(const forward_item *f, int first, int rows, int32_t key
                          .c = s->out + first * f->shape.width,
                          .c_row = f->shape.width,
                          .start = CHAIN_SCALE,
-                         .scale = s->rescale + first};
+                         .scale = s->rescale};
   multiply(&result, rows, f->shape.width / VF_LANES, f->shape.pairs);
+}
+
+/* Not inlined: next to so much code a compiler leaves the loops over keys in forward_tile as they stand, 3 to 8 % of one query.
+ */
+static __attribute__((noinline)) void forward_row(const forward_item *f, int32_t key) {
+  forward_rows(f, 0, key, 1);
+}
+static __attribute__((noinline)) void forward_row_group(const forward_item *f, int first, int32_t key) {
+  forward_rows(f, first, key, ROW_GROUP);
+}
+
+/* lse[r] and what to multiply row r's result with, into rescale[r]; a row that saw nothing has sum 0. */
+static void finish_sums(const forward_item *f) {
+  attention_scratch *s = f->s;
+  for (int r = 0; r < f->rows; r += VF_LANES) {
+    int n = vf_left(r, f->rows);
+    vf sum = vf_load_n(s->sum + r, n), max = vf_load_n(s->max + r, n);
+    vm empty = vi_eq(vf_bits(sum), vi_set1(0));
+    vf_store_n(s->rescale + r, vf_select(empty, vf_zero(), vf_div(vf_set1(1.0f), sum)), n);
+    vf_store_n(s->lse + r, vf_select(empty, vf_set1(-INFINITY), vf_add(max, vf_log(sum))), n);
+  }
 }
 
 static void store_results(const forward_item *f) {
   const gd_attention *a = f->a;
   attention_scratch *s = f->s;
-  for (int r = 0; r < f->rows; r++) {
-    int64_t row = f->first_row + r, query = row / f->shape.group, head = f->kv_head * f->shape.group + row % f->shape.group;
-    bool empty = s->sum[r] == 0.0f;
-    vf inverse = empty ? vf_zero() : vf_div(vf_set1(1.0f), vf_set1(s->sum[r]));
-    int64_t to = query_offset(f, r, a->out_row, a->out_batch);
+  row_place at = first_place(f);
+  finish_sums(f);
+  for (int r = 0; r < f->rows; r++, next_place(f, &at)) {
+    vf inverse = vf_set1(s->rescale[r]);
+    int64_t to = offset_of(f, at, a->out_row, a->out_batch);
     for (int64_t d = 0; d < a->head_size; d += VF_LANES) {
       vf x = attention_settle(vf_load(s->out + r * f->shape.width + d), f->shape.pairs);
       vf_store_as(a->dtype, a->out, to + d, attention_settle(vf_mul(x, inverse), false), vf_left(d, a->head_size));
     }
-    float *lse = a->lse + (f->sequence * a->heads + head) * a->query_length + query;
-    vf_store_n(lse, empty ? vf_set1(-INFINITY) : vf_add(vf_set1(s->max[r]), vf_log(vf_set1(s->sum[r]))), 1);
+    a->lse[(f->sequence * a->heads + at.head) * a->query_length + at.query] = s->lse[r];
   }
 }
 
@@ -156,10 +191,10 @@ static void forward_tile(const forward_item *f) {
                  element_at(a->dtype, a->v, at), s->rows, s->key_columns);
     pack_rows(&f->shape, a->dtype, a->head_size, element_at(a->dtype, a->v, at), a->kv_row, keys, KEY_TILE, s->values);
     if (f->padded == 1) {
-      forward_rows(f, 0, 1, key);
+      forward_row(f, key);
       continue;
     }
-    for (int r = first; r < stop; r += ROW_GROUP) forward_rows(f, r, ROW_GROUP, key);
+    for (int r = first; r < stop; r += ROW_GROUP) forward_row_group(f, r, key);
   }
   store_results(f);
 }

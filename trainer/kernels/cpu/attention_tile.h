@@ -15,16 +15,16 @@
 #define ATTENTION_UNROLL
 #endif
 #if defined(GD_SIMD_AVX512)
-#define ATTENTION_FOR_VECTORS(function, f, r, key, vectors) \
-  switch (vectors) {                                        \
-    case 4: function(f, r, key, 4); break;                  \
-    case 3: function(f, r, key, 3); break;                  \
-    case 2: function(f, r, key, 2); break;                  \
-    case 1: function(f, r, key, 1); break;                  \
-    default: function(f, r, key, 0);                        \
+#define ATTENTION_FOR_VECTORS(function, f, first, key, rows, vectors) \
+  switch (vectors) {                                                  \
+    case 4: function(f, first, key, rows, 4); break;                  \
+    case 3: function(f, first, key, rows, 3); break;                  \
+    case 2: function(f, first, key, rows, 2); break;                  \
+    case 1: function(f, first, key, rows, 1); break;                  \
+    default: function(f, first, key, rows, 0);                        \
   }
 #else
-#define ATTENTION_FOR_VECTORS(function, f, r, key, vectors) function(f, r, key, vectors)
+#define ATTENTION_FOR_VECTORS(function, f, first, key, rows, vectors) function(f, first, key, rows, vectors)
 #endif
 
 #if defined(GD_SIMD_AVX512)

@@ -104,6 +104,41 @@ static inline float vf_hmax(vf a) {
 #endif
 }
 
+/* Lane r is vf_hsum, or vf_hmax, of rows[r]; n of them, at most 8, a constant. With AVX-512 all rows take each step together.
+ */
+static ALWAYS_INLINE vf vf_fold_rows(const vf *rows, const int n, const bool largest) {
+#if defined(GD_SIMD_AVX512)
+#define FOLD(a, b) (largest ? vf_max((a), (b)) : vf_add((a), (b)))
+  if (n == 1) return vf_set1(largest ? vf_hmax(rows[0]) : vf_hsum(rows[0]));
+  vf x8[4], x4[2]; /* two rows of 8 lanes, four of 4 */
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; i++) {
+    vf a = rows[2 * i < n ? 2 * i : 0], b = rows[2 * i + 1 < n ? 2 * i + 1 : 0];
+    x8[i] = FOLD(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+  }
+#pragma GCC unroll 2
+  for (int i = 0; i < 2; i++) {
+    vf a = x8[2 * i], b = x8[2 * i + 1];
+    x4[i] = FOLD(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+  }
+  __m512d a = _mm512_castps_pd(x4[0]), b = _mm512_castps_pd(x4[1]);
+  vf x2 = FOLD(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)), _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
+  vf x1 = FOLD(x2, _mm512_movehdup_ps(x2)); /* rows 0, 4, 1, 5, 2, 6, 3, 7 in every other lane */
+#undef FOLD
+  return _mm512_permutexvar_ps(_mm512_set_epi32(0, 0, 0, 0, 0, 0, 0, 0, 14, 10, 6, 2, 12, 8, 4, 0), x1);
+#else
+  float x[VF_LANES] = {0.0f};
+  for (int r = 0; r < n; r++) x[r] = largest ? vf_hmax(rows[r]) : vf_hsum(rows[r]);
+  return vf_load(x);
+#endif
+}
+static ALWAYS_INLINE vf vf_hsum_rows(const vf *rows, const int n) {
+  return vf_fold_rows(rows, n, false);
+}
+static ALWAYS_INLINE vf vf_hmax_rows(const vf *rows, const int n) {
+  return vf_fold_rows(rows, n, true);
+}
+
 /* Lanes 0 .. n-1 of a, the others from b. */
 static inline vf vf_first_n(vf a, vf b, int n) {
   return vf_select(vm_first(n), a, b);
