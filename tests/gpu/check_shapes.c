@@ -72,7 +72,8 @@ static double difference(const void *wanted, const void *found, gd_dtype dtype, 
   for (int64_t i = 0; i < elements; i++) mean += fabs((double)element(wanted, dtype, i)) / (double)elements;
   for (int64_t i = 0; i < elements; i++) {
     double x = (double)element(wanted, dtype, i), d = fabs(x - (double)element(found, dtype, i)) / fmax(fabs(x), mean);
-    if (!(d <= worst)) worst = d;
+    if (isnan(d)) return INFINITY;
+    if (d > worst) worst = d;
   }
   return worst;
 }
