@@ -4,9 +4,9 @@
  * writes is NaNs. Each product runs twice for equal bits, then is timed (microseconds and TFLOP/s of `invariant` and of
  * `fast`). The head takes its rows in strips. check_shapes small: stand-ins of the same kinds that the emulation can do,
  * without timings. */
+#include <omp.h>
 #include <time.h>
 
-#include "comm/machine.h"
 #include "tests/gpu/side.h"
 
 /* Widths of a model: of the residual, of what the entries of attention and mlp give, inner width, vocabulary; R blocks. */
@@ -298,7 +298,7 @@ int main(int argc, char **argv) {
   const gd_cuda_backend_table *table = gpu_backend();
   gpu_must(gd_device_open_cpu(&cpu.device));
   gpu_open(table, 0, &cuda.device);
-  gpu_must(gd_kernels_open(&cpu.device, NULL, small ? 1 : gd_machine_cores(), &cpu.kernels));
+  gpu_must(gd_kernels_open(&cpu.device, NULL, small ? 1 : omp_get_max_threads(), &cpu.kernels));
   gpu_must(gd_kernels_open(&cuda.device, table->kernels, 1, &cuda.kernels));
   const rows *r = small ? &small_rows : &real_rows;
   check c = {.cpu = &cpu, .cuda = &cuda, .timed = !small, .sampled = r->sampled};
