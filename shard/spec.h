@@ -176,6 +176,7 @@ typedef struct gd_checkpoint_spec {
   int32_t keep;           /* newest K, besides the best and the last */
   bool background;        /* write on a thread after the snapshot */
   bool at_start;          /* the weights before the first step too, which are kept */
+  bool at_end;            /* when all steps are done; what stops a run before that is saved in any case */
 } gd_checkpoint_spec;
 
 /* What a validation measures: io/data/metric.h has names and directions. */

@@ -360,9 +360,11 @@ static gd_status finish(gd_run *run) {
   GD_TRY(write_timeline(run));
   if (run->stop == GD_STOP_DONE && run->validation && !run->validated) GD_TRY(validate(run));
   GD_TRY(publish(run)); /* where it fails this very step may still be saved */
-  run->last_save = true;
-  GD_TRY(save(run));
-  GD_TRY(publish(run));
+  if (run->stop != GD_STOP_DONE || run->spec.checkpoint.at_end) {
+    run->last_save = true;
+    GD_TRY(save(run));
+    GD_TRY(publish(run));
+  }
   GD_TRY(gd_step_wait(&run->step));
   run->ended = true;
   tell(run, (gd_run_event){.kind = GD_EVENT_END, .stop = run->stop});

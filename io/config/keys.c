@@ -170,6 +170,7 @@ static const gd_config_key keys[] = {
     NUMBER(FREE, INT32, checkpoint, keep, "3", 1, 1000000, "", "newest ones kept, besides the best and the last"),
     BOOL(FREE, checkpoint, background, "true", "write on a thread after the snapshot"),
     BOOL(FREE, checkpoint, at_start, "false", "save the weights before the first step too (RUN@0), and keep them"),
+    BOOL(FREE, checkpoint, at_end, "true", "save when all steps are done; false: a run that only measures"),
 
     NUMBER(FREE, INT64, validation, interval_steps, "100", 0, STEPS_MAX, "steps", "0 = never"),
     NUMBER(FREE, FLOAT, validation, interval_epochs, "0", 0, 1e6, "epochs",

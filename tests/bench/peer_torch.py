@@ -122,7 +122,8 @@ def measure(name, precision, mode, processes, threads, steps, device, batch, seq
     batch, sequence = sizes(name, batch, sequence)
     torch.set_num_threads(threads)
     torch.manual_seed(1)
-    model = make_model(layers, heads, width, context).to(device)
+    with torch.device(device):  # where its numbers are drawn, too: 1.5 billion of them take long on a CPU
+        model = make_model(layers, heads, width, context)
     weights = Weights(model, precision)
     run = model
     if processes > 1:

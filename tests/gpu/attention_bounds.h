@@ -33,6 +33,7 @@ static given given_of(const side *s, const gd_attention *a) {
 static void within(given *g, const char *what, double wanted, float found, double bound) {
   double error = fabs((double)found - wanted), share = error / (1.01 * bound + 1e-37); /* 1.01: terms of second order */
   if (wanted == (double)found) share = 0;
+  if (isnan(share)) share = INFINITY;
   if (share <= g->worst) return;
   g->worst = share;
   g->where = what;

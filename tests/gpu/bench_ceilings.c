@@ -1,6 +1,9 @@
 /* bench_ceilings - what a GPU gives at best, on random data: bytes a second of a copy inside its memory (read and written),
  * operations a second of a product of N x N x N in float32 and in bfloat16, and the seconds of a kernel that does next to
- * nothing, timed as log.profile times one (launch and wait). bench_ceilings [N]: 8192. Exit 77: no GPU. */
+ * nothing, timed as log.profile times one (launch and wait). bench_ceilings [N [BxHxTxD...]]: 8192. Exit 77: no GPU.
+ * BxHxTxD: then the seconds of causal attention in bfloat16 on B sequences of T, H heads of D, forward and backward. */
+#include <math.h>
+
 #include "comm/machine.h"
 #include "tests/gpu/gpu.h"
 #include "trainer/kernels.h"
@@ -70,6 +73,58 @@ static double product_rate(int64_t n, gd_dtype dtype, const void *a, const void 
   return best;
 }
 
+typedef gd_status attention_kernel(gd_kernels *, const gd_attention *);
+
+/* The best of three tries of ten. */
+static double attention_seconds(attention_kernel *run, const gd_attention *a) {
+  enum { TIMES = 10 };
+  double best = INFINITY;
+  for (int try = 0; try <= 3; try++) {
+    settle();
+    double start = gd_machine_seconds();
+    for (int i = 0; i < TIMES; i++) gpu_must(run(&kernels, a));
+    settle();
+    double each = (gd_machine_seconds() - start) / TIMES;
+    if (try > 0) best = fmin(best, each);
+  }
+  return best;
+}
+
+/* As a layer has it: query, key and value of a token beside each other. false: `shape` is none. */
+static bool time_attention(const char *shape) {
+  int batch, heads, length, size, end = 0;
+  if (sscanf(shape, "%dx%dx%dx%d%n", &batch, &heads, &length, &size, &end) != 4 || shape[end] || batch < 1 || heads < 1 ||
+      length < 1 || size < 1)
+    return false;
+  int64_t width = (int64_t)heads * size, rows = (int64_t)batch * length;
+  char *inputs = random_matrix(rows * 3 * width, GD_BFLOAT16, 5), *gradients = taken((size_t)(rows * 3 * width) * 2);
+  gd_attention a = {.dtype = GD_BFLOAT16, .batch = batch, .heads = heads, .kv_heads = heads, .head_size = size};
+  a.query_length = a.key_length = length;
+  a.query_total = a.key_total = length;
+  a.all_heads = heads;
+  a.scale = 1.0f / sqrtf((float)size);
+  a.q_row = a.kv_row = 3 * width;
+  a.q_batch = a.kv_batch = length * a.q_row;
+  a.out_row = width;
+  a.out_batch = length * width;
+  a.q = inputs;
+  a.k = inputs + width * 2;
+  a.v = inputs + width * 4;
+  a.dq = gradients;
+  a.dk = gradients + width * 2;
+  a.dv = gradients + width * 4;
+  void *out = a.out = taken((size_t)(rows * width) * 2), *dout = random_matrix(rows * width, GD_BFLOAT16, 6);
+  a.dout = dout;
+  a.lse = taken((size_t)(rows * heads) * sizeof(float));
+  a.delta = taken((size_t)(rows * heads) * sizeof(float));
+  a.query_block = 128; /* as trainer/layers/attention.c */
+  double forward = attention_seconds(kernels.ops->attention_forward, &a);
+  printf("attention %s %.9g %.9g\n", shape, forward, attention_seconds(kernels.ops->attention_backward, &a));
+  void *all[] = {inputs, gradients, out, dout, a.lse, a.delta};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) device.ops->free(&device, all[i]);
+  return true;
+}
+
 /* The least of many. */
 static double launch_seconds(float *x) {
   double least = 1;
@@ -106,7 +161,9 @@ int main(int argc, char **argv) {
   device.ops->free(&device, a);
   device.ops->free(&device, b);
   device.ops->free(&device, c);
+  bool good = true;
+  for (int i = 2; i < argc; i++) good = time_attention(argv[i]) && good;
   gd_kernels_close(&kernels);
   device.ops->close(&device);
-  return 0;
+  return good ? 0 : 64;
 }

@@ -183,7 +183,10 @@ static void check_group(gd_group *g) {
 }
 
 static void open_gpu(const gd_cuda_backend_table *table, int rank) {
-  if (table->open_device(rank, &device) == GD_OK) return;
+  if (table->open_device(rank, &device) == GD_OK) {
+    gpu_must(gd_device_guard(&device));
+    return;
+  }
   if (rank == 0) printf("skipped: no GPU (%s)\n", gd_error_text());
   MPI_Finalize();
   exit(GPU_SKIP);

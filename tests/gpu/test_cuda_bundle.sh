@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What launch/bundle packs runs where nothing but a base system is: in a root that holds the files of Debian's required packages and none
-# of what gptdist was built with, one rank and two under the bundle's mpirun train to the same bits, a restarter finds both, and the GPU
-# checks say that there is no GPU. BARE_ROOT=DIR: in a root that debootstrap made (debootstrap --variant=minbase bookworm DIR).
+# of what gptdist was built with, one rank and two under the bundle's mpirun train to the same bits, a restarter finds both, the GPU
+# checks say that there is no GPU, and on an emulated one they pass. BARE_ROOT=DIR: in a root that debootstrap made (debootstrap --variant=minbase bookworm DIR).
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/../numerics/lib.sh"
 for need in dpkg-query unshare chroot ldd readelf strip ompi_info orted; do
@@ -78,6 +78,13 @@ if [ -e "$bundle/lib/libgptdist-cuda.so" ]; then
       ln -sfn /cuda/lib /python/lib/python3.11/site-packages/nvidia/cu13/lib
       VIRTUAL_ENV=/python /gptdist-bundle/tests/gpu/run | grep -q "no CUDA driver"'
     rm -rf "$root/python" "$root/cuda"
+  fi
+  # Where there is a GPU: the emulation in its place.
+  if emulated=$(bash "$here/emulation/folder" "$build" 2>/dev/null); then
+    ln -sfn /proc/self/fd "$root/dev/fd"
+    cp "$emulated/lib/libgptdist-cuda.so" "$bundle/lib/"
+    check "with a GPU the checks pass" inside '/gptdist-bundle/tests/gpu/run --small kernels collectives memory >log 2>&1 && grep -q "^memory .* ok " log || { cat log; false; }'
+    check "and times are printed" inside '/gptdist-bundle/tests/gpu/bench --small >log 2>&1 && grep -q "whole steps, bfloat16 fast" log && grep -q "no Python with torch" log || { cat log; false; }'
   fi
 fi
 rm -rf "$bundle"

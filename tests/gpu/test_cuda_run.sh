@@ -9,7 +9,7 @@ says() { grep -E "^$1 .* $2 .* s " "$work/said" | grep -q -- "${3:-}"; }
 none() { ! grep -qE "^$1 .* ok .* s " "$work/said"; }
 
 check "all parts pass" runs 0 "$emulated"
-for part in kernels shapes losses matrix memory; do check "$part: with a row" says $part ok; done
+for part in kernels shapes losses matrix memory widths; do check "$part: with a row" says $part ok; done
 check "and none that failed" [ "$(grep -c FAILED "$work/said")" = 0 ]
 check "the sanitizer is told where it is not found" says sanitizer 'not run' 'no compute-sanitizer here'
 
@@ -45,6 +45,16 @@ check "it fails" runs 1 "$work/product" shapes losses
 check "shapes: it is found" says shapes FAILED 'of them'
 check "losses: so it is there" says losses FAILED
 
+check "a write outside its memory compiles" faulty outside sums.cu 'if (i < elements) to[i]' 'if (i <= elements) to[i]'
+check "it fails" runs 1 "$work/outside" losses
+check "losses: it is found in a training" grep -q 'bytes of memory (number [0-9]*) were overwritten' "$work/said"
+
+check "a product of another order each time compiles" faulty sometimes cublaslt.c 'CUBLAS_STATUS_SUCCESS) chosen++;' \
+  'CUBLAS_STATUS_SUCCESS) chosen++; if (gd_cuda_now_ns() / 1000 % 2 && chosen + 1 < count) chosen++;'
+check "it fails" runs 1 "$work/sometimes" losses
+check "losses: other bits the second time" says losses FAILED 'other bits'
+check "losses: so near that the CPU's are" says losses ok 'bfloat16, fast: losses'
+
 check "kernels that take more memory compile" faulty memory backend.c 'state->scratch_bytes = scratch_bytes;' \
   'void *more; (void)device->ops->alloc(device, 4 << 20, &more); state->scratch_bytes = scratch_bytes;'
 check "it fails" runs 1 "$work/memory" memory
@@ -68,6 +78,33 @@ check "sanitizer: racecheck" says sanitizer FAILED racecheck
 check "sanitizer: not memcheck" says sanitizer ok memcheck
 check "and what it said" grep -q "ERROR: Race reported" "$work/said"
 check "it was given the kernels" grep -q -- "--tool memcheck --error-exitcode 9 .*check_kernels attention" "$work/tools/compute-sanitizer.log"
+
+# A GPU that does not answer, and a training that TERM does not end.
+stuck() { # NAME PROGRAM   a folder with a program that hangs
+  mkdir -p "$work/$1/tests/gpu" "$work/$1/bin"
+  cp -l "$bin"/gptdist-* "$work/$1/bin/"
+  printf '#!/bin/sh\necho "GPU 0 of 1, made up"\n' >"$work/$1/tests/gpu/check_backend"
+  rm -f "$work/$1/$2"
+  printf '#!/bin/sh\ntrap "" TERM\nsleep 60\n' >"$work/$1/$2"
+  chmod +x "$work/$1/tests/gpu/check_backend" "$work/$1/$2"
+}
+in_time() { # COMMAND...   in less than 40 s
+  local began=$SECONDS
+  "$@" && ((SECONDS - began < 40))
+}
+stuck mute tests/gpu/check_backend
+check "a GPU that does not answer fails" in_time runs 1 SECONDS_LEFT=5 "$work/mute" losses
+check "and is told" grep -q 'the GPU does not answer' "$work/said"
+stuck busy bin/gptdist-train
+check "a training that does not end fails, and nothing waits for it" in_time runs 1 SECONDS_LEFT=8 "$work/busy" losses
+check "losses: it was killed" says losses FAILED 'left with 137'
+
+# CUDA's libraries are missing where a GPU may be: the loader's words, and where they are looked for.
+mkdir -p "$work/bare/tests/gpu"
+printf '#!/bin/sh\necho "cannot open the shared object: libcublasLt.so.13: cannot open shared object file"\nexit 1\n' >"$work/bare/tests/gpu/check_backend"
+chmod +x "$work/bare/tests/gpu/check_backend"
+check "without CUDA's libraries nothing is checked" runs "$([ -e /dev/nvidiactl ] && echo 1 || echo 77)" "$work/bare"
+check "and it is told which" grep -q 'libcublasLt.so.13' "$work/said"
 
 check "what is not ready in time fails" runs 1 SECONDS_LEFT=0 "$emulated" kernels losses
 check "kernels: not ready" says kernels FAILED 'not ready in time'

@@ -1,7 +1,8 @@
 #!/bin/bash
 # One fingerprint: a float32 training with numerics: invariant on the emulation of CUDA (tests/gpu/emulation) gives the CPU's losses,
 # gradient norms and state bit for bit, in one micro-batch or several, on several ranks (MPI through pinned memory), and from a CPU's
-# checkpoint on; in bfloat16 the same bits in any micro-batches and on any ranks, and in `fast` the CPU's numbers nearly. Needs no GPU; skipped where the build has no CUDA.
+# checkpoint on; in bfloat16 the same bits in any micro-batches and on any ranks, and in `fast` the CPU's numbers nearly, the same bits each time. The
+# emulation's streams are lazy: what does not wait for another one's work goes without it. Needs no GPU; skipped where the build has no CUDA.
 gpu=$(cd "$(dirname "$0")" && pwd)
 for need in g++ gcc python3; do
   command -v "$need" >/dev/null || { echo "skipped: no $need"; exit 77; }
@@ -16,6 +17,8 @@ PLAIN=1 bash "$gpu/emulation/build" "$work/emulation" || exit 1
 cp "$bin/gptdist-train" "$emulated/"
 cp "$work/emulation/emulated.so" "$emulated/libgptdist-cuda.so"
 
+# All memory lies between guards.
+export GPTDIST_DEVICE_GUARD=1
 train_emulated() { # NAME CONFIG key=value...   on $ranks ranks; a pass of it may take long on a machine that is busy
   local name=$1 config=$2 code
   shift 2
@@ -58,17 +61,24 @@ if train_emulated fast gpt2 precision.dtype=bf16 numerics=fast run.steps=2 log.p
   check "gpt2, fast in bfloat16: products with GELU" grep -q 'NT [0-9x ]*, gelu"' "$work/fast/metrics.jsonl"
   check "gpt2, fast in bfloat16: products with its derivative" grep -q 'NN [0-9x ]*, dgelu"' "$work/fast/metrics.jsonl"
 fi
+# Once more, in other memory
+if GPTDIST_DEVICE_GUARD=0 train_emulated fast-again gpt2 precision.dtype=bf16 numerics=fast run.steps=2; then
+  check "gpt2, fast in bfloat16: the same losses and norms each time" same_curve fast fast-again
+  check "gpt2, fast in bfloat16: the same state each time" same_state fast fast-again
+fi
 # Ranks that share the GPU
 export GPTDIST_TEST_SHARE_GPU=1
 one_gpu() { # RANKS NAME REFERENCE CONFIG key=value...
   local ranks=$1 name=$2 reference=$3
   train_emulated "$name" "${@:4}" || return
-  check "$name, $ranks ranks: the losses and norms of one" same_curve "$reference" "$name"
-  check "$name, $ranks ranks: the state of one" same_state "$reference" "$name"
+  check "$name, $ranks ranks: the losses and norms of $reference" same_curve "$reference" "$name"
+  check "$name, $ranks ranks: the state of $reference" same_state "$reference" "$name"
 }
 one_gpu 2 gpt2-tensor gpt2-cpu gpt2 parallel.tensor=2 parallel.zero=0 batch.micro=12
 one_gpu 4 llama-both llama-cpu llama parallel.tensor=2 parallel.zero=1 batch.micro=5
 one_gpu 2 half-data half gpt2 precision.dtype=bf16 run.steps=2 parallel.zero=1
+ranks=2 train_emulated fast-two gpt2 precision.dtype=bf16 numerics=fast run.steps=2 batch.micro=6 &&
+  GPTDIST_DEVICE_GUARD=0 one_gpu 2 fast-two-again fast-two gpt2 precision.dtype=bf16 numerics=fast run.steps=2 batch.micro=6
 # The second half again, on other ranks.
 rm -rf "$work/llama-both/checkpoints/step-00000004" "$work/llama-both/checkpoints/LATEST"
 one_gpu 2 llama-both llama-cpu llama parallel.zero=0

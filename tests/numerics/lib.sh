@@ -59,14 +59,14 @@ model: {layers: 2, heads: 8, kv_heads: 4, width: 64, head_size: 8, ffn: 96, cont
         activation: swiglu, position: rotary, bias: false, tied_head: false}
 YAML
 
-# launch RANKS PROGRAM...   under mpirun, or directly for one rank
+# launch RANKS PROGRAM...   under mpirun, or directly for one rank; one that TERM does not end is killed
 launch() {
   local ranks=$1
   shift
   if [ "$ranks" -eq 1 ]; then
-    timeout "${LIMIT:-120}" "$@" < /dev/null
+    timeout -k 10 "${LIMIT:-120}" "$@" < /dev/null
   else
-    timeout "${LIMIT:-120}" mpirun --oversubscribe --bind-to none -np "$ranks" "$@" < /dev/null
+    timeout -k 10 "${LIMIT:-120}" mpirun --oversubscribe --bind-to none -np "$ranks" "$@" < /dev/null
   fi
 }
 

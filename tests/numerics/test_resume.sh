@@ -66,4 +66,17 @@ for background in true false; do
   train best-$background 1 gpt2 run.steps=8 checkpoint.interval_steps=4 validation.interval_steps=3 precision.dtype=fp32 checkpoint.background=$background
   check "saved in the background $background: the last step is marked as the best" grep -qs 00000008 "$work/best-$background/checkpoints/BEST"
 done
+# A run that only measures saves nothing when its steps are done, but does when it is stopped before.
+measures="checkpoint.at_end=false checkpoint.interval_steps=0 validation.interval_steps=0 precision.dtype=fp32"
+# shellcheck disable=SC2086
+{
+  train measured 1 gpt2 $measures
+  check "checkpoint.at_end: false saves nothing at the end" [ "$(ls "$work/measured/checkpoints")" = "" ]
+  attempt stopped 1 gpt2 $measures run.steps=1000000 >/dev/null &
+  until grep -qs '"step": 3,' "$work/stopped/metrics.jsonl" || ! kill -0 $!; do sleep 0.05; done
+  kill -TERM "$(sed -nE 's/.*"pid": ([0-9]+).*/\1/p' "$work/stopped/exit.json")"
+  wait $!
+  check "stopped by a signal it leaves with 75" [ $? = 75 ]
+  check "and saves" [ -n "$(state stopped)" ]
+}
 finish

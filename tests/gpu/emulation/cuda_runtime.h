@@ -22,7 +22,17 @@ enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
 cudaError_t emulate_ask_shared(int bytes);
 #define cudaFuncSetAttribute(function, attribute, bytes) emulate_ask_shared(bytes)
 void emulate_must(bool good, const char *what);
-void emulate_launch(dim3 grid, dim3 block, size_t dynamic_bytes, const std::function<void()> &f);
+/* What a stream does when it comes to it (streams.cu); without a stream at once. */
+void emulate_enqueue(cudaStream_t stream, std::function<void()> task);
+void emulate_grid(dim3 grid, dim3 block, size_t dynamic_bytes, size_t asked_bytes, const std::function<void()> &f);
+/* Ends the program where no launch is like that; gives the shared memory that was asked for. */
+size_t emulate_must_launch(dim3 grid, dim3 block, size_t dynamic_bytes);
+/* Arguments are those of the call, whenever the kernel runs. */
+template <typename K, typename... A>
+void emulate_launch(dim3 grid, dim3 block, size_t dynamic_bytes, cudaStream_t stream, K kernel, A... arguments) {
+  size_t asked_bytes = emulate_must_launch(grid, block, dynamic_bytes);
+  emulate_enqueue(stream, [=] { emulate_grid(grid, block, dynamic_bytes, asked_bytes, [&] { kernel(arguments...); }); });
+}
 /* The block's memory of one declaration. */
 void *emulate_shared(const void *key, size_t bytes);
 void *emulate_dynamic_shared();

@@ -1,12 +1,9 @@
 /* emulation.cu - just enough of the CUDA runtime and of cuBLASLt on host memory to run the kernels of trainer/kernels/cuda
  * where there is no GPU. It says nothing about speed, memory ordering or what cuBLASLt really does. Threads: threads.cu. */
 #include <cublasLt.h>
-#include <cuda.h>
 #include <cuda_runtime.h>
-#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 extern "C" {
 #include "comm/device_cuda.h"
@@ -15,9 +12,7 @@ extern "C" {
 
 extern "C" {
 
-/* ---- the runtime: everything succeeds at once ---- */
-
-static size_t used; /* bytes of device memory */
+/* ---- the runtime: everything succeeds. Memory, streams and events: streams.cu ---- */
 
 cudaError_t cudaGetLastError(void) {
   return cudaSuccess;
@@ -54,79 +49,6 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *out, int) {
 }
 cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest) {
   return *least = 0, *greatest = -5, cudaSuccess;
-}
-cudaError_t cudaMemGetInfo(size_t *available, size_t *total) {
-  *total = (size_t)1 << 30;
-  *available = used < *total ? *total - used : 0;
-  return cudaSuccess;
-}
-cudaError_t cudaMallocHost(void **out, size_t bytes) {
-  *out = malloc(bytes);
-  if (*out) memset(*out, 0xff, bytes); /* not a number, where a kernel reads what nobody wrote */
-  return *out ? cudaSuccess : cudaErrorMemoryAllocation;
-}
-cudaError_t cudaFreeHost(void *pointer) {
-  return free(pointer), cudaSuccess;
-}
-cudaError_t cudaMalloc(void **out, size_t bytes) {
-  cudaError_t error = cudaMallocHost(out, bytes);
-  if (*out) __atomic_fetch_add(&used, malloc_usable_size(*out), __ATOMIC_RELAXED);
-  return error;
-}
-cudaError_t cudaFree(void *pointer) {
-  if (pointer) __atomic_fetch_sub(&used, malloc_usable_size(pointer), __ATOMIC_RELAXED);
-  return cudaFreeHost(pointer);
-}
-cudaError_t cudaStreamCreateWithPriority(cudaStream_t *out, unsigned, int) {
-  return cudaMallocHost((void **)out, 1);
-}
-cudaError_t cudaStreamSynchronize(cudaStream_t) {
-  return cudaSuccess;
-}
-cudaError_t cudaStreamQuery(cudaStream_t) {
-  return cudaSuccess;
-}
-cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-  return cudaFreeHost(stream);
-}
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind, cudaStream_t) {
-  return memmove(to, from, bytes), cudaSuccess;
-}
-cudaError_t cudaMemsetAsync(void *to, int byte, size_t bytes, cudaStream_t) {
-  return memset(to, byte, bytes), cudaSuccess;
-}
-cudaError_t cudaLaunchHostFunc(cudaStream_t, void (*task)(void *), void *argument) {
-  return task(argument), cudaSuccess;
-}
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned) {
-  return cudaMallocHost((void **)out, 1);
-}
-cudaError_t cudaEventDestroy(cudaEvent_t event) {
-  return cudaFreeHost(event);
-}
-cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) {
-  return cudaSuccess;
-}
-cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) {
-  return cudaSuccess;
-}
-cudaError_t cudaEventQuery(cudaEvent_t) {
-  return cudaSuccess;
-}
-cudaError_t cudaEventSynchronize(cudaEvent_t) {
-  return cudaSuccess;
-}
-
-/* A thread of the host's sets the flag meanwhile. */
-static CUresult wait_value(CUstream, CUdeviceptr address, uint32_t value, unsigned) {
-  const uint32_t *flag = (const uint32_t *)address;
-  const struct timespec pause = {0, 20000};
-  while ((int32_t)(__atomic_load_n(flag, __ATOMIC_ACQUIRE) - value) < 0) nanosleep(&pause, NULL);
-  return CUDA_SUCCESS;
-}
-cudaError_t cudaGetDriverEntryPointByVersion(const char *, void **out, unsigned, unsigned long long,
-                                             enum cudaDriverEntryPointQueryResult *how) {
-  return *out = (void *)wait_value, *how = cudaDriverEntryPointSuccess, cudaSuccess;
 }
 
 /* ---- cuBLASLt ---- */
@@ -269,36 +191,51 @@ static float element(const void *p, cudaDataType_t type, int64_t i) {
   return type == CUDA_R_32F ? ((const float *)p)[i] : gd_bfloat16_to_float(((const gd_bfloat16 *)p)[i]);
 }
 
-cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const void *alpha, const void *a,
-                              cublasLtMatrixLayout_t la, const void *b, cublasLtMatrixLayout_t lb, const void *beta,
-                              const void *c, cublasLtMatrixLayout_t lc, void *out, cublasLtMatrixLayout_t lout,
-                              const cublasLtMatmulAlgo_t *algo, void *, size_t, cudaStream_t) {
-  emulate_must(fits(d, la, lb, lout) && algo->allowed && algo->epi == d->epi, "a product that was not agreed");
-  emulate_must(((uintptr_t)a | (uintptr_t)b) % algo->inputs == 0 && (uintptr_t)out % algo->outputs == 0 &&
-                   (uintptr_t)d->bias % algo->bias == 0 && (uintptr_t)d->aux % algo->aux == 0,
-               "an operand of a product that is not aligned as agreed");
-  int64_t inner = (int64_t)(d->ta ? la->rows : la->cols), part = (inner + algo->splits - 1) / algo->splits;
-  for (int64_t batch = 0; batch < lout->batch; batch++)
-    for (int64_t j = 0; j < (int64_t)lout->cols; j++)
-      for (int64_t i = 0; i < (int64_t)lout->rows; i++) {
-        int64_t at = batch * lout->stride + i + j * lout->ld;
+/* What a stream does of it: as it was when it was called. */
+struct product {
+  cublasLtMatmulDescOpaque_t d;
+  cublasLtMatrixLayoutOpaque_t la, lb, lc, lout;
+  cublasLtMatmulAlgo_t algo;
+  float alpha, beta;
+  const void *a, *b, *c;
+  void *out;
+};
+
+static void run_product(product p) {
+  int64_t inner = (int64_t)(p.d.ta ? p.la.rows : p.la.cols), part = (inner + p.algo.splits - 1) / p.algo.splits;
+  for (int64_t batch = 0; batch < p.lout.batch; batch++)
+    for (int64_t j = 0; j < (int64_t)p.lout.cols; j++)
+      for (int64_t i = 0; i < (int64_t)p.lout.rows; i++) {
+        int64_t at = batch * p.lout.stride + i + j * p.lout.ld;
         float sum = 0, chain = 0;
         for (int64_t k = 0; k < inner; k++) {
-          chain = fmaf(element(a, la->type, batch * la->stride + (d->ta ? k + i * la->ld : i + k * la->ld)),
-                       element(b, lb->type, batch * lb->stride + (d->tb ? j + k * lb->ld : k + j * lb->ld)), chain);
+          chain = fmaf(element(p.a, p.la.type, batch * p.la.stride + (p.d.ta ? k + i * p.la.ld : i + k * p.la.ld)),
+                       element(p.b, p.lb.type, batch * p.lb.stride + (p.d.tb ? j + k * p.lb.ld : k + j * p.lb.ld)), chain);
           if (k % part != part - 1 && k != inner - 1) continue;
           sum = k < part ? chain : sum + chain;
           chain = 0;
         }
-        sum *= *(const float *)alpha;
-        if (*(const float *)beta != 0) sum += *(const float *)beta * element(c, lc->type, batch * lc->stride + i + j * lc->ld);
-        if (adds_bias(d)) sum += element(d->bias, la->type, i);
-        sum = end_of(d, sum, i, j);
-        if (lout->type == CUDA_R_32F)
-          ((float *)out)[at] = sum;
+        sum *= p.alpha;
+        if (p.beta != 0) sum += p.beta * element(p.c, p.lc.type, batch * p.lc.stride + i + j * p.lc.ld);
+        if (adds_bias(&p.d)) sum += element(p.d.bias, p.la.type, i);
+        sum = end_of(&p.d, sum, i, j);
+        if (p.lout.type == CUDA_R_32F)
+          ((float *)p.out)[at] = sum;
         else
-          ((gd_bfloat16 *)out)[at] = gd_bfloat16_from_float(sum);
+          ((gd_bfloat16 *)p.out)[at] = gd_bfloat16_from_float(sum);
       }
+}
+
+cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const void *alpha, const void *a,
+                              cublasLtMatrixLayout_t la, const void *b, cublasLtMatrixLayout_t lb, const void *beta,
+                              const void *c, cublasLtMatrixLayout_t lc, void *out, cublasLtMatrixLayout_t lout,
+                              const cublasLtMatmulAlgo_t *algo, void *, size_t, cudaStream_t stream) {
+  emulate_must(fits(d, la, lb, lout) && algo->allowed && algo->epi == d->epi, "a product that was not agreed");
+  emulate_must(((uintptr_t)a | (uintptr_t)b) % algo->inputs == 0 && (uintptr_t)out % algo->outputs == 0 &&
+                   (uintptr_t)d->bias % algo->bias == 0 && (uintptr_t)d->aux % algo->aux == 0,
+               "an operand of a product that is not aligned as agreed");
+  const product p = {*d, *la, *lb, *lc, *lout, *algo, *(const float *)alpha, *(const float *)beta, a, b, c, out};
+  emulate_enqueue(stream, [=] { run_product(p); });
   return CUBLAS_STATUS_SUCCESS;
 }
 

@@ -31,10 +31,10 @@ while "<<<" in source:
     at = source.index("<<<")
     end = source.index(">>>", at)
     name = re.search(r"[A-Za-z_]\w*(<[^<>;]*>)?\s*$", source[:at])
-    grid, block, shared = split(source[at + 3 : end])[:3]
+    grid, block, shared, stream = (split(source[at + 3 : end]) + ["0", "NULL"])[:4]
     first = source.index("(", end)
     last = closing(source, first)
-    call = f"emulate_launch(dim3({grid}), dim3({block}), {shared}, [&] {{ {name.group(0)}{source[first:last + 1]}; }})"
+    call = f"emulate_launch(dim3({grid}), dim3({block}), {shared}, {stream}, [](auto... a_) {{ {name.group(0)}(a_...); }}, {source[first + 1 : last]})"
     source = source[: name.start()] + call + source[last + 1 :]
 source = re.sub(
     r"extern __shared__ ([\w ]+?) (\w+)\[\];", r"\1 *const \2 = (\1 *)emulate_dynamic_shared();", source

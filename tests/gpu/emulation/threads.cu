@@ -297,12 +297,19 @@ static uint64_t stride_of(uint64_t count) {
   }
 }
 
-void emulate_launch(dim3 grid, dim3 block, size_t dynamic_bytes, const std::function<void()> &body) {
-  uint64_t count = (uint64_t)grid.x * grid.y, stride = 1, at = 0;
+size_t emulate_must_launch(dim3 grid, dim3 block, size_t dynamic_bytes) {
   emulate_must(block.x > 0 && block.y > 0 && block.x * block.y <= MAX_THREADS && block.z == 1, "the shape of a block");
   emulate_must(grid.x > 0 && grid.y > 0 && grid.x <= 0x7fffffff && grid.y <= 65535 && grid.z == 1, "the shape of a grid");
   emulate_must(dynamic_bytes <= SHARED_BYTES || dynamic_bytes <= asked_bytes, "shared memory that was not asked for");
+  size_t asked = asked_bytes;
+  asked_bytes = 0;
+  return asked;
+}
+
+void emulate_grid(dim3 grid, dim3 block, size_t dynamic_bytes, size_t asked, const std::function<void()> &body) {
+  uint64_t count = (uint64_t)grid.x * grid.y, stride = 1, at = 0;
   if (order == UNKNOWN) read_order();
+  asked_bytes = asked;
   threads = (int)(block.x * block.y);
   blockDim = block;
   gridDim = grid;
