@@ -143,6 +143,7 @@ static gd_status check(const gd_task_options *in, gd_data_task_kind kind, const 
                       : in->layout        ? "--template"
                       : in->loss          ? "--loss"
                       : in->too_long      ? "--long"
+                      : in->repeated      ? "--repeated"
                       : in->held[0].count ? "--validation"
                       : in->held[1].count ? "--test"
                                           : NULL;
@@ -164,6 +165,11 @@ static gd_status check(const gd_task_options *in, gd_data_task_kind kind, const 
     return gd_fail_user(GD_USAGE, "--task %s needs --columns; see gptdist-data prepare --help", in->task);
   if (in->cut && strcmp(in->cut, "tail") != 0 && strcmp(in->cut, "head") != 0)
     return gd_fail_user(GD_USAGE, "--cut: found \"%s\", expected tail or head", in->cut);
+  if (in->repeated && strcmp(in->repeated, "drop") != 0 && strcmp(in->repeated, "keep") != 0 &&
+      strcmp(in->repeated, "refuse") != 0)
+    return gd_fail_user(GD_USAGE, "--repeated: found \"%s\", expected drop, keep or refuse", in->repeated);
+  if (in->repeated && !in->held[0].count && !in->held[1].count)
+    return gd_fail_user(GD_USAGE, "--repeated: no text stands in two splits without --validation or --test");
   if (in->cut && !in->max_tokens) return gd_fail_user(GD_USAGE, "--cut: cuts nothing without --max-tokens");
   return GD_OK;
 }
@@ -201,6 +207,8 @@ gd_status gd_data_read_task(const gd_task_options *in, gd_task_words *out, gd_pr
     task->held[k] = (const char *const *)out->held[k].path;
     task->held_count[k] = out->held[k].count;
   }
+  const char way = in->repeated ? in->repeated[0] : 'd';
+  task->repeated = way == 'k' ? GD_REPEATED_KEEP : way == 'r' ? GD_REPEATED_REFUSE : GD_REPEATED_DROP;
   task->roles = out->roles;
   task->seed = (uint64_t)in->seed;
   task->max_tokens = in->max_tokens;
@@ -292,7 +300,7 @@ gd_status gd_data_tell_task(const gd_prepare_report *report, bool json, gd_bytes
   if (report->disputed)
     GD_TRY(gd_bytes_printf(out, "%lld rows repeat a text with other labels\n", (long long)report->disputed));
   if (report->repeated)
-    GD_TRY(gd_bytes_printf(out, "%lld rows of validation and test repeat a text or prompt of an earlier split\n",
-                           (long long)report->repeated));
+    GD_TRY(gd_bytes_printf(out, "%lld rows %s: their text or prompt stands in a later split, too\n",
+                           (long long)report->repeated, report->keeps_repeated ? "kept" : "left out"));
   return GD_OK;
 }

@@ -39,6 +39,13 @@ typedef enum gd_too_long {
   GD_LONG_REFUSE /* GD_BAD_DATA */
 } gd_too_long;
 
+/* What becomes of a row whose text, or prompt, stands in a later split, too: only with files of their own. */
+typedef enum gd_repeated {
+  GD_REPEATED_DROP, /* it is left out and counted */
+  GD_REPEATED_KEEP, /* counted */
+  GD_REPEATED_REFUSE
+} gd_repeated;
+
 enum { GD_PREPARE_SPLITS = 3 }; /* train, validation, test */
 
 typedef struct gd_prepare_task {
@@ -49,6 +56,7 @@ typedef struct gd_prepare_task {
   const char *const *held[2];      /* [held_count] files of validation and test */
   int32_t held_count[2];
   const gd_data_task *known; /* classification: these labels keep their numbers, others come behind; NULL: none are known */
+  gd_repeated repeated;      /* rows of training and validation whose text a later split has */
   uint64_t seed;             /* of the split */
   int64_t max_tokens;        /* of an example; 0: any length */
   bool cut_head;             /* classification: a longer text is cut by its head, not by its tail */
@@ -80,8 +88,9 @@ typedef struct gd_prepare_report {
   int64_t dropped_empty; /* records left out because a column was empty */
   /* of a task */
   int64_t cut;      /* texts cut to max_tokens, or talks that lost turns by it */
-  int64_t repeated; /* rows of validation and test whose text stands in an earlier split: only with files of their own */
-  int64_t disputed; /* rows whose text stands there with other labels before */
+  int64_t repeated; /* rows whose text stands in a later split, too: only with files of their own */
+  bool keeps_repeated;
+  int64_t disputed;                   /* rows whose text stands there with other labels before */
   int64_t targets[GD_PREPARE_SPLITS]; /* sft: tokens that are targets */
   int64_t dropped_long;               /* sft: talks left out because they are too long */
   int64_t differs;                    /* sft: talks in which prompt and response as one text would have other ids */

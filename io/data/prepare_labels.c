@@ -189,12 +189,18 @@ gd_status gd_prepare_count_labels(gd_prepare_rows *rows) {
   int64_t *counts = rows->report->label_documents = calloc((size_t)(GD_PREPARE_SPLITS * labels), sizeof *counts);
   if (!counts) return gd_fail(GD_NO_MEMORY, "no memory for %d labels", task->label_count);
   for (int64_t row = 0; row < rows->table.count; row++) {
+    if (rows->table.split[row] < 0) continue;
     int64_t *of_split = counts + rows->table.split[row] * labels;
     if (!task->multiple) of_split[(int64_t)rows->labels[row]]++;
     for (int64_t k = 0; task->multiple && k < labels; k++) of_split[k] += rows->labels[row * labels + k] > 0;
   }
   int32_t known = rows->task->known ? rows->task->known->label_count : 0;
   int32_t unseen = gd_data_task_unseen(task, counts, known, task->label_count, names);
+  if (unseen && rows->report->repeated && rows->task->repeated == GD_REPEATED_DROP)
+    return gd_fail_user(GD_BAD_DATA,
+                        "no row for training has the label%s %s: %lld rows were left out, whose text stands in the rows for "
+                        "validation or test; --repeated keep keeps them",
+                        unseen == 1 ? "" : "s", names, (long long)rows->report->repeated);
   if (unseen) return gd_fail_user(GD_BAD_DATA, "no row for training has the label%s %s", unseen == 1 ? "" : "s", names);
   unseen = gd_data_task_unseen(task, counts, 0, known, names);
   if (unseen)
@@ -203,12 +209,42 @@ gd_status gd_prepare_count_labels(gd_prepare_rows *rows) {
   return GD_OK;
 }
 
+/* No text lands in two splits: the latest that has it keeps it, as tests are to stay what they are elsewhere. */
+static gd_status settle_repeated(gd_prepare_rows *rows) {
+  gd_table *table = &rows->table;
+  const gd_repeated way = rows->task->repeated;
+  int64_t before[GD_PREPARE_SPLITS] = {0}, left[GD_PREPARE_SPLITS] = {0};
+  int32_t *last = calloc((size_t)table->count, sizeof *last); /* of a group, at its first row */
+  if (!last) return gd_fail(GD_NO_MEMORY, "no memory for %lld rows", (long long)table->count);
+  for (int64_t row = 0; row < table->count; row++)
+    if (table->split[row] > last[rows->group[row]]) last[rows->group[row]] = table->split[row];
+  gd_status status = GD_OK;
+  for (int64_t row = 0; status == GD_OK && row < table->count; row++) {
+    bool repeated = table->split[row] < last[rows->group[row]];
+    rows->report->repeated += repeated;
+    before[table->split[row]]++;
+    if (repeated && way == GD_REPEATED_REFUSE)
+      status = gd_fail_user(GD_BAD_DATA, "%s:%lld: this text or prompt stands in the rows for %s, too", table->path[row],
+                            (long long)table->line[row], last[rows->group[row]] == 1 ? "validation" : "the test");
+    if (repeated && way == GD_REPEATED_DROP) table->split[row] = -1;
+    if (table->split[row] >= 0) left[table->split[row]]++;
+  }
+  free(last);
+  rows->report->keeps_repeated = way == GD_REPEATED_KEEP;
+  for (int k = 0; status == GD_OK && k < GD_PREPARE_SPLITS; k++)
+    if (before[k] && !left[k])
+      status = gd_fail_user(GD_BAD_DATA,
+                            "no row is left for %s: the text or prompt of each of the %lld stands in the rows for %s, too; "
+                            "--repeated keep keeps them",
+                            k ? "validation" : "training", (long long)before[k], k ? "the test" : "validation or the test");
+  return status;
+}
+
 gd_status gd_prepare_deal(gd_prepare_rows *rows) {
   gd_table *table = &rows->table;
   int64_t own = 0; /* the rows of the inputs stand before those of the files for validation and test */
   while (own < table->count && table->split[own] == 0) own++;
   if (rows->task->split[0] > 0)
     GD_TRY(gd_table_deal(rows->group, rows->stratum, own, rows->task->split, rows->task->seed, table->split));
-  for (int64_t row = 0; row < table->count; row++) rows->report->repeated += table->split[rows->group[row]] < table->split[row];
-  return GD_OK;
+  return settle_repeated(rows);
 }

@@ -235,7 +235,7 @@ static gd_status encode_talks(gd_prepare_rows *rows, int32_t end, const char *em
     bool nothing;
     gd_session_progress(rows->prepare->session, "encode", row);
     rows->report->dropped_empty += empty[row];
-    if (empty[row]) continue;
+    if (empty[row] || rows->table.split[row] < 0) continue;
     status = read_talk(rows, row, &at, &nothing);
     if (status == GD_OK) status = add_example(rows, row, end, &at, &ids, &targets);
     gd_corpus_value last = gd_table_value(&rows->table, row, rows->table.columns - 1);

@@ -74,6 +74,7 @@ static gd_status encode_texts(gd_prepare_rows *rows, int32_t column) {
   rows->examples.columns = (int32_t)columns;
   for (int64_t row = 0; status == GD_OK && row < rows->table.count; row++) {
     gd_session_progress(rows->prepare->session, "encode", row);
+    if (rows->table.split[row] < 0) continue;
     gd_corpus_value text = gd_table_value(&rows->table, row, column);
     status = encode_text(rows, row, text, &ids);
     if (status == GD_OK) status = gd_ids_append(&rows->examples.ids, ids.ids, ids.count);

@@ -24,7 +24,8 @@ GD_CHECKED gd_status gd_prepare_labels(gd_prepare_rows *rows);
  * one that is a warning. */
 GD_CHECKED gd_status gd_prepare_count_labels(gd_prepare_rows *rows);
 
-/* Which split each row belongs to, where files do not say: by group and stratum. */
+/* Which split each row belongs to, where files do not say: by group and stratum. A text that stands in two of them belongs to
+ * the later one, or as task->repeated says. GD_BAD_DATA: it is refused, or no row is left for training or validation. */
 GD_CHECKED gd_status gd_prepare_deal(gd_prepare_rows *rows);
 
 /* The examples of sft. GD_USAGE: a template that the tokenizer has no tokens for; GD_BAD_DATA: turns that are none, an empty

@@ -13,7 +13,7 @@ typedef struct gd_table {
   size_t *ends;      /* [count][columns] in text */
   int64_t *line;     /* [count] */
   const char **path; /* [count] as messages name the file; the caller's */
-  int32_t *split;    /* [count] */
+  int32_t *split;    /* [count]; -1: left out */
   int64_t dropped;   /* records left out because a column was empty */
   int64_t bytes;     /* of all values */
 } gd_table;

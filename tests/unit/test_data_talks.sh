@@ -89,6 +89,10 @@ for split in train validation test; do
   "$data" at --config run.yaml --step 0 --json | grep '"epoch": 0' | sed 's/.*"tokens": \(.*\), 10, .*/\1]/; s/], "targets.*/]/' |
     "$data" decode --jsonl --tokenizer bytes | sed "s/\$/ $split/"
 done | sort -u >seen
+printf 'prompt,response\nquestion 0,yes\nquestion 11,no\n' >own.csv
+check "no prompt in two splits" tune --columns prompt=prompt,response=response --template plain --test own.csv --output apart --json asked.csv
+has '"train_documents": 37, '
+has '"repeated": 3, '
 [ "$(grep -c . seen)" = 11 ] || fail "a question lies in two splits: $(cat seen)"
 
 expect 64 'template "jinja": neither a file nor plain, alpaca, chatml or llama3' tune --template jinja --output x alpaca.json

@@ -48,12 +48,25 @@ check "the head" classify --columns label=1,text=2 --max-tokens 9 --cut head --o
 dump '116, 101, 120, 116, 32, 110, 117, 109, 98' -d tokens -s 0 -c 9 tail/train/00000.h5
 dump '32, 110, 117, 109, 98, 101, 114, 32, 49' -d tokens -s 0 -c 9 head/train/00000.h5
 awk 'NR <= 12' rows.tsv >held.tsv
-check "a split beside a file for the test" classify --columns label=1,text=2 --split 0.8,0.2 --test held.tsv --json --output beside rows.tsv
+check "a split beside a file for the test" classify --columns label=1,text=2 --split 0.8,0.2 --test held.tsv --repeated keep --json --output beside rows.tsv
 has '"train_documents": 53, '
 has '"validation_documents": 13, '
 has '"test_documents": 12, "cut": 0, "repeated": 12,'
 check "the split alone" classify --columns label=1,text=2 --split 0.8,0.2 --output alone rows.tsv
 for split in train validation; do diff -r beside/$split alone/$split >/dev/null || fail "--test changes $split"; done
+check "no text in two splits" classify --columns label=1,text=2 --split 0.8,0.2 --test held.tsv --json --output apart rows.tsv
+has '"test_documents": 12, "cut": 0, "repeated": 12,'
+has '"train_documents": 42, '
+has '"validation_documents": 12, '
+said() { grep -qF -- "$1" out || fail "said nothing of \"$1\": $(cat out)"; }
+check "the same in words" classify --columns label=1,text=2 --split 0.8,0.2 --test held.tsv --output apart --force rows.tsv
+said '12 rows left out: their text or prompt stands in a later split, too'
+expect 65 'rows.tsv:1: this text or prompt stands in the rows for the test, too' classify --columns label=1,text=2 --test held.tsv --repeated refuse --output x rows.tsv
+expect 65 'no row is left for training: the text or prompt of each of the 66 stands in the rows for validation or the test, too; --repeated keep keeps them' classify --columns label=1,text=2 --validation rows.tsv --output x rows.tsv
+expect 65 'no row is left for validation: the text or prompt of each of the 12 stands in the rows for the test, too' classify --columns label=1,text=2 --validation held.tsv --test held.tsv --output x rows.tsv
+expect 64 '--repeated: found "never", expected drop, keep or refuse' classify --columns label=1,text=2 --test held.tsv --repeated never --output x rows.tsv
+expect 64 '--repeated: no text stands in two splits without --validation or --test' classify --columns label=1,text=2 --split 0.8,0.2 --repeated keep --output x rows.tsv
+expect 64 '--repeated: belongs to a task; see --task' "$data" prepare --tokenizer bytes --repeated keep --output x rows.tsv
 printf '10\ta\n9\tb\n10\tc\n' >numbers.tsv
 check "numbers as labels" classify --columns label=1,text=2 --output numbers numbers.tsv
 check "inspect" "$data" inspect --json numbers
@@ -95,7 +108,7 @@ check "a dataset as tokenizer" "$data" prepare --task classification --tokenizer
 diff -r set by-set >/dev/null || fail "--tokenizer set gives other tokens"
 head -3 rows.tsv >held.tsv
 printf 'c1\tnew\nc0\tnew\n' >>held.tsv
-check "files of their own" classify --columns label=1,text=2 --validation held.tsv --test held.tsv --json --output held rows.tsv
+check "files of their own" classify --columns label=1,text=2 --validation held.tsv --test held.tsv --repeated keep --json --output held rows.tsv
 has '"validation_documents": 5, '
 has '"test_documents": 5, "cut": 0, "repeated": 8, "disputed": 2,'
 check "characters" "$data" prepare --task classification --tokenizer chars --columns label=1,text=2 --test held.tsv --output chars rows.tsv
