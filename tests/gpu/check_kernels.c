@@ -3,7 +3,8 @@
  * A case builds its input from a seed, runs on one side and notes its results as floats; the two sides' notes are compared:
  * bit for bit, but for attention in bfloat16 (attention_bounds.h) and the matrix product in bfloat16 and in `fast`, whose order
  * of sums is the tensor cores' and cuBLASLt's (with GELU in it: gelu_cases.h). A NaN equals a NaN.
- * check_kernels [cpu] [KERNEL...]: all kernels of the table without a name. Besides the shapes of the tables some are drawn:
+ * check_kernels [cpu] [KERNEL...]: all kernels of the table without a name; check_kernels list: their names, a line each, in
+ * the order in which they run. GPTDIST_CHECK_NAMES=1: a line before each. Besides the shapes of the tables some are drawn:
  * GPTDIST_CHECK_RANDOM of a kernel (2), from the seed GPTDIST_CHECK_SEED (1).
  * `check_kernels cpu` compares the CPU with itself on the instruction set GPTDIST_CHECK_ISA (generic): it tests the cases. */
 #include "tests/gpu/attention_bounds.h"
@@ -317,10 +318,10 @@ static bool exact_or_told(const char *name, const setting *set, const side *cpu,
 }
 
 static bool wanted(const char *name, char **names) {
-  if (!*names) return true;
-  for (; *names; names++)
-    if (strcmp(name, *names) == 0) return true;
-  return false;
+  bool found = !*names;
+  for (; *names; names++) found = found || strcmp(name, *names) == 0;
+  if (found && getenv("GPTDIST_CHECK_NAMES")) printf("now: %s\n", name);
+  return found;
 }
 
 static int compare(side *cpu, side *gpu, char **names) {
@@ -420,8 +421,17 @@ static int check_rows_alone(side *s) {
   return failed;
 }
 
+static const char *const behind_the_table[] = {"attention bf16", "gelu in products", "rows alone"};
+
+static int list(void) {
+  for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) printf("%s\n", cases[c].name);
+  for (int i = 0; i < 3; i++) printf("%s\n", behind_the_table[i]);
+  return 0;
+}
+
 int main(int argc, char **argv) {
   static side cpu, other;
+  if (argc == 2 && strcmp(argv[1], "list") == 0) return list();
   const gd_kernels_ops *cuda = NULL;
   bool self = argc > 1 && strcmp(argv[1], "cpu") == 0;
   gpu_must(gd_device_open_cpu(&cpu.device));
@@ -445,10 +455,11 @@ int main(int argc, char **argv) {
   printf("%s (%s) against %s (%s)\n", other.device.description, other.kernels.ops->name, cpu.device.description,
          cpu.kernels.ops->name);
   char **names = argv + (self ? 2 : argc > 0);
+  setvbuf(stdout, NULL, _IOLBF, 0); /* what is known before a kernel ends the program */
   int failed = compare(&cpu, &other, names);
-  if (wanted("attention bf16", names)) failed += check_attention(&cpu, &other, getenv("GPTDIST_CHECK_STOP"));
-  if (wanted("gelu in products", names)) failed += check_gelu(&cpu, &other, getenv("GPTDIST_CHECK_STOP"));
-  if (wanted("rows alone", names)) failed += check_rows_alone(&other);
+  if (wanted(behind_the_table[0], names)) failed += check_attention(&cpu, &other, getenv("GPTDIST_CHECK_STOP"));
+  if (wanted(behind_the_table[1], names)) failed += check_gelu(&cpu, &other, getenv("GPTDIST_CHECK_STOP"));
+  if (wanted(behind_the_table[2], names)) failed += check_rows_alone(&other);
   side_close(&other);
   side_close(&cpu);
   free(cpu.notes);

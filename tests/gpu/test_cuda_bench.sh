@@ -46,6 +46,16 @@ check "nothing is saved" [ "$(grep -c step- "$work/left")" = 0 ]
 check "a PyTorch that has not compiled in time is no failure" says '^PyTorch: tiny is measured in part'
 check "nor is one that sees no GPU" runs 0 PYTHON="$work/blind/python3" --emulated "$build"
 check "which is told" says '^PyTorch: that of .*blind/python3 sees no GPU'
+# Ceilings and attention that fail hide nothing.
+mkdir -p "$work/limping/tests/gpu"
+cp -rl "$emulated/lib" "$emulated/bin" "$work/limping/"
+printf '#!/bin/sh\necho "device made up"\necho "no such kernel"\nexit 1\n' >"$work/limping/tests/gpu/bench_ceilings"
+chmod +x "$work/limping/tests/gpu/bench_ceilings"
+check "what fails first is told, and the code says so" runs 1 PYTHON="$work/none/python3" --small "$work/limping"
+check "the ceilings" says '^the ceilings are not measured: left with 1'
+check "attention" says '^attention is not measured'
+check "but kernels are measured" says '^tiny +matmul +[0-9]+ +[0-9.]+ '
+check "and steps" says '^tiny +whole steps, bfloat16 fast +[0-9]+ tokens/s'
 check "what has no time left is told, and the code says so" runs 1 SECONDS_LEFT=0 PYTHON="$work/none/python3" --emulated "$build"
 check "which is the end of the table" says 'no time is left|NOT ALL measured'
 check "no GPU is no failure" runs 77 CUDA_VISIBLE_DEVICES=-1 "$build"

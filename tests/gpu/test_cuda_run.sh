@@ -45,7 +45,8 @@ check "it fails" runs 1 "$work/product" shapes losses
 check "shapes: it is found" says shapes FAILED 'of them'
 check "losses: so it is there" says losses FAILED
 
-check "a write outside its memory compiles" faulty outside sums.cu 'if (i < elements) to[i]' 'if (i <= elements) to[i]'
+check "a write outside its memory compiles" faulty outside optimizer.cu 'a.sums[unit] = total;' \
+  'a.sums[unit] = total; if (row_start() == 0 && unit == a.units - 1) a.sums[a.units] = total;'
 check "it fails" runs 1 "$work/outside" losses
 check "losses: it is found in a training" grep -q 'bytes of memory (number [0-9]*) were overwritten' "$work/said"
 
@@ -62,8 +63,16 @@ check "memory: by how much" says memory FAILED '+2\.[4-9]'
 
 check "a kernel that ends the program compiles" faulty crash sums.cu 'if (leaves == 0 || args->width == 0)' 'abort(); if (leaves == 0)'
 check "it fails" runs 1 "$work/crash" kernels shapes
-check "kernels: up to which" says kernels FAILED 'all that is not above'
+check "kernels: which one" says kernels FAILED 'sums, which ended the program'
+check "kernels: those behind it go on" says kernels ok 'rows alone, float32'
 check "shapes: go on" says shapes ok
+
+check "a library without a product compiles" faulty lacks cublaslt.c 'out->offered = chosen < count;' \
+  'out->offered = chosen < count && wanted->n != 50;'
+check "it fails" runs 1 "$work/lacks" shapes
+check "shapes: of that model" says shapes FAILED 'small odd, float32, 18 products'
+check "shapes: the others go on" says shapes ok 'small Llama, bfloat16, 18 products'
+check "shapes: which" grep -q 'fast FAILED: matmul: no algorithm for m' "$work/said"
 
 # A tool that says what it would have run, and finds a race.
 mkdir "$work/tools"
