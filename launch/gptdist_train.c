@@ -45,6 +45,7 @@ typedef struct train {
   gd_lockfile *lock; /* rank 0 */
   bool told;         /* a removed directory could not be made again, and that was said */
   bool ours;         /* rank 0 holds the run directory: any rank may have to write exit.json there */
+  bool locked_out;   /* rank 0: another run does */
   gd_run run;
   double start; /* gd_machine_seconds() */
 } train;
@@ -170,7 +171,9 @@ static gd_status open_directory(train *t) {
   char path[GD_PATH_BYTES + 32];
   const char *directory = t->spec.run.directory;
   GD_TRY(gd_folder_make(directory));
+  t->locked_out = true;
   GD_TRY(gd_lockfile_take(directory, &t->lock));
+  t->locked_out = false;
   gd_exit_file_begin(directory);
   GD_TRY(check_data_digest(t));
   snprintf(path, sizeof path, "%s/log", directory);
@@ -372,6 +375,17 @@ static void exit_hook(void *context, gd_status code, const char *text) {
   if (t->ours) gd_exit_file_end(t->spec.run.directory, (int)code, text);
 }
 
+/* A start that was refused. Where that was before it held its run directory the word of an earlier start still stands there. */
+static void tell_refused(const train *t, int code) {
+  char reason[sizeof((gd_error *)0)->text];
+  const char *directory = t->spec.run.directory;
+  snprintf(reason, sizeof reason, "%s", gd_error_text());
+  if (t->lock)
+    gd_exit_file_end(directory, code, reason);
+  else if (gd_session_rank(t->session) == 0 && !t->dry_run && !t->locked_out && *directory)
+    gd_exit_file_replace(directory, NULL, code, reason);
+}
+
 static gd_resume read_resume(const char *text) {
   gd_resume_kind kind = !strcmp(text, "auto") ? GD_RESUME_AUTO : !strcmp(text, "none") ? GD_RESUME_NONE : GD_RESUME_FROM;
   return (gd_resume){kind, text};
@@ -444,7 +458,7 @@ int main(int argc, char **argv) {
   if (status != GD_OK) {
     /* All ranks agreed on it, so all leave in order, and rank 0 tells. */
     int code = gd_console_leave(status, false);
-    if (t.lock) gd_exit_file_end(t.spec.run.directory, code, gd_error_text());
+    tell_refused(&t, code);
     close_all(&t);
     gd_console_connect(NULL);
     gd_session_close(t.session);
