@@ -194,7 +194,13 @@ static gd_status write_notes(const train *t) {
   if (!text) return gd_fail(GD_NO_MEMORY, "no memory for the run file");
   size_t bytes = gd_config_write(&t->spec, text, GD_CONFIG_TEXT_BYTES);
   snprintf(path, sizeof path, "%s/config.yaml", t->spec.run.directory);
-  gd_status status = gd_file_replace(path, text, bytes);
+  /* The same line again needs no room on a full disk. */
+  gd_bytes old = {0};
+  bool same = gd_file_exists(path) && gd_file_read(path, GD_CONFIG_TEXT_BYTES, &old) == GD_OK && old.count == bytes &&
+              memcmp(old.bytes, text, bytes) == 0;
+  gd_error_clear();
+  gd_status status = same ? GD_OK : gd_file_replace(path, text, bytes);
+  gd_bytes_free(&old);
   free(text);
   return status;
 }
