@@ -103,7 +103,7 @@ give_up="guard.max_bad_steps=1"
   check "stop: 76" left stop 76
   check "stop: named" told stop "watchdog: rank 0 on $host .*does not answer"
   check "stall: 76" left stall 76
-  check "stall: named, with its phase" told stall "rank 1 on $host: step 1, phase vote"
+  check "stall: named, with its phase" told stall "rank 1 on $host: step 2, phase vote"
   check "a short stall ends" left short-stall 0
   check "corrupt-shard: 65" left shard 65
   check "corrupt-shard: the file and the rank are named" told shard "rank 1 on $host: .*train/00000.h5: (is damaged|not a whole HDF5 file)"
@@ -133,6 +133,14 @@ give_up="guard.max_bad_steps=1"
   check "a fault that never happened: 1" left never 1
   check "... is named, and alone" same_text "$(grep -cE 'error: --inject kill@step=4,rank=1: never happened' "$work/never.out") $(grep -c 'never happened' "$work/never.out")" "1 1"
   check "... also in exit.json" grep -q '"code": 1, .*never happened' "$work/never/exit.json"
+
+  for signal in kill stop; do
+    timeout 100 "$bin/gptdist-run" -n 2 --max-restarts 1 --restart-pause 0 -- "$bin/gptdist-train" --config "$work/gpt2.yaml" --set "run.directory=$work/again-$signal" \
+      $(printf -- '--set %s ' $short) --set run.watchdog_s=1 --inject=$signal@step=3,rank=1 > "$work/again-$signal.out" 2>&1
+    check "$signal, and a start after it: has no fault again, and ends" [ $? -eq 0 ]
+    check "... after one restart" [ "$(grep -c 'starting it again' "$work/again-$signal.out")" -eq 1 ]
+    check "... in the state of the run that nothing stopped" same_state slow again-$signal
+  done
 
   for text in eror kill@ste=3 kill@step=0 kill@step kill@phase=lunch stall slow-disk@path=x error@call=open error@call=write,errno=EWHAT nan@tensor= nan@ms=3; do
     attempt bad 1 gpt2 $short "--inject=$text" > /dev/null
