@@ -86,9 +86,11 @@ static void find_exit_file(const gd_run_request *request, exit_file *out) {
   snprintf(out->path, sizeof out->path, "%s/exit.json", spec.run.directory);
 }
 
-/* Before each start: its ranks write this mark into exit.json. */
-static gd_status mark_start(void) {
-  char host[40] = "", mark[80];
+/* Before each start: its ranks write this mark into exit.json, and rehearse faults in the first start alone. */
+static gd_status mark_start(int64_t before) {
+  char host[40] = "", mark[80], number[24];
+  snprintf(number, sizeof number, "%lld", (long long)before);
+  if (setenv(GD_LAUNCH_RESTART, number, 1) != 0) return gd_fail(GD_IO, "setenv: %s", strerror(errno));
   gethostname(host, sizeof host - 1);
   snprintf(mark, sizeof mark, "%s-%d-%.0f", host, (int)getpid(), 1e3 * gd_machine_seconds());
   return setenv(GD_LAUNCH_MARK, mark, 1) == 0 ? GD_OK : gd_fail(GD_IO, "setenv: %s", strerror(errno));
@@ -185,11 +187,12 @@ static void write_over(const exit_file *file, const outcome *result) {
 
 static gd_status run_once(const gd_run_line *line, exit_file *file, outcome *out) {
   static int stops; /* counted over restarts: who asked twice is not asked again */
+  static int64_t starts;
   int64_t leaves_ms = 0, asked_ms = 0;
   bool was_over = false;
   gd_run_watch watch;
   memset(out, 0, sizeof *out);
-  GD_TRY(mark_start());
+  GD_TRY(mark_start(starts++));
   look_before(file);
   gd_run_watch_open(&watch, getenv(GD_LAUNCH_MARK), gd_machine_now_ms());
   sigset_t watched;
@@ -423,7 +426,7 @@ static gd_status run(int argc, char **argv, int *code) {
   gd_run_request request = {
       .ranks = a.ranks, .hosts = a.hosts, .network = a.network, .words = line.arguments, .word = line.argument};
   static gd_run_line words;
-  if (!a.print) GD_TRY(mark_start()); /* mpirun carries only what is there */
+  if (!a.print) GD_TRY(mark_start(0)); /* mpirun carries only what is there */
   GD_TRY(gd_run_line_build(&request, &words));
   if (a.print) return print_line(&words, line.json);
   return run_until_done(&request, &words, a.max_restarts, a.pause_s, code);

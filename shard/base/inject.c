@@ -28,8 +28,8 @@ static const struct {
                             {"error", PATH | CALL | FAULT}};
 
 static const char help[] =
-    "--inject KIND@KEY=VALUE,... (may be repeated) makes a fault happen, to rehearse what a job does about it. Keys of every "
-    "kind:\n"
+    "--inject KIND@KEY=VALUE,... (may be repeated) makes a fault happen, to rehearse what a job does about it, in the first\n"
+    "start of a job that gptdist-run --max-restarts starts again. Keys of every kind:\n"
     "rank=N (every one), step=N (the first step in which it strikes; any), steps=N (for so many), nth=N (the N-th time), "
     "times=N\n"
     "(so often). Kinds, with their own keys:\n"
