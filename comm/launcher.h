@@ -13,6 +13,9 @@
 /* And by which it says where it listens, and since when: names of sockets are those of a host and its network namespace. */
 #define GD_LAUNCH_PLACE "GPTDIST_LAUNCH_PLACE"
 
+/* And how many starts of this job came before this one. */
+#define GD_LAUNCH_RESTART "GPTDIST_RESTART"
+
 typedef struct gd_sign {
   int32_t rank;
   int32_t watchdog_ms; /* the deadline that holds now; 0: none, or this rank gives no more signs */

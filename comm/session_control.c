@@ -109,10 +109,10 @@ static void lost(gd_session *session, int32_t peer) {
 /* One message from a peer; the lock is held. Fills *fatal and returns true when the job must end. */
 static bool handle(gd_session *session, int32_t peer, const gd_message_header *header, const void *body, wire_error *fatal) {
   gd_watched_rank *seen = &session->watch.rank[peer]; /* rank 0 is the one peer of the others */
-  seen->arrived_ms = gd_machine_now_ms();
   switch ((gd_message_type)header->type) {
     case GD_MESSAGE_BEAT:
       if (header->bytes == sizeof seen->beat) memcpy(&seen->beat, body, sizeof seen->beat);
+      seen->arrived_ms = gd_machine_now_ms(); /* other messages do not say where it is */
       return false;
     case GD_MESSAGE_AGREE:
       gd_session_error_from_wire(body, header->bytes, fatal);

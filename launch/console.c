@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,6 +66,7 @@ static void open_standard_files(void) {
 
 void gd_console_open(const char *program, int rank) {
   open_standard_files();
+  signal(SIGXFSZ, SIG_IGN); /* a limit on files (ulimit -f) is a full disk, no reason to die */
   const char *debug = getenv("GPTDIST_DEBUG");
   pthread_mutex_lock(&console.lock);
   console.program = program;

@@ -132,7 +132,8 @@ gd_status gd_doctor(int64_t ranks, const char *hosts, const char *network, const
       gd_doctor_finding(false, "mpi", "%lld ranks did not end within %lld s; the line was: %s", (long long)line.ranks,
                         (long long)deadline_s(line.ranks), text);
     } else {
-      gd_doctor_finding(false, "mpi", "%lld ranks left with %d; the line was: %s", (long long)line.ranks, code, text);
+      gd_doctor_finding(false, "mpi", "%lld ranks left with %d%s; the line was: %s", (long long)line.ranks, code,
+                        code == GD_NO ? ": a check of theirs is bad, or they could not be started" : "", text);
     }
   }
   return gd_doctor_bad() ? GD_NO : GD_OK;

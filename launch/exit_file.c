@@ -10,6 +10,7 @@
 
 #include "io/base/files.h"
 #include "io/base/json.h"
+#include "io/base/lockfile.h"
 #include "shard/spec.h"
 
 enum { LIMIT = 65536, TIME_BYTES = 32 };
@@ -113,7 +114,7 @@ gd_exit_file_state gd_exit_file_read(const char *path, const char *launch, int *
   return state;
 }
 
-static void end_of(const char *path, const char *launch, bool ended_too, int code, const char *reason) {
+static bool end_of(const char *path, const char *launch, bool ended_too, int code, const char *reason) {
   gd_json *root;
   gd_bytes text = {0};
   int64_t pid = 0;
@@ -125,12 +126,32 @@ static void end_of(const char *path, const char *launch, bool ended_too, int cod
   if (mine && format(&text, code, reason, pid, host, start, launch) == GD_OK) put(path, &text);
   gd_bytes_free(&text);
   gd_json_free(root);
+  return mine;
 }
 
 void gd_exit_file_complete(const char *path, const char *launch, int code, const char *reason) {
-  end_of(path, launch, false, code, reason);
+  (void)end_of(path, launch, false, code, reason);
 }
 
-void gd_exit_file_overrule(const char *path, const char *launch, int code, const char *reason) {
-  end_of(path, launch, true, code, reason);
+bool gd_exit_file_overrule(const char *path, const char *launch, int code, const char *reason) {
+  return end_of(path, launch, true, code, reason);
+}
+
+void gd_exit_file_replace(const char *directory, const gd_bytes *before, int code, const char *reason) {
+  char path[GD_PATH_BYTES + 16];
+  gd_bytes now = {0};
+  gd_lockfile *lock = NULL;
+  snprintf(path, sizeof path, "%s/exit.json", directory);
+  gd_status status = gd_file_exists(path) ? gd_lockfile_take(directory, &lock) : GD_IO;
+  if (status == GD_OK && before) status = gd_file_read(path, LIMIT, &now);
+  bool same = status == GD_OK && (!before || now.count == before->count);
+  if (same && before && now.count) same = memcmp(now.bytes, before->bytes, now.count) == 0;
+  if (status != GD_OK) gd_error_clear();
+  if (same) {
+    gethostname(self.host, sizeof self.host - 1);
+    now_text(self.start);
+    write_own(directory, code, reason);
+  }
+  gd_lockfile_release(lock);
+  gd_bytes_free(&now);
 }

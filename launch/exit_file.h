@@ -4,9 +4,11 @@
 #ifndef GD_LAUNCH_EXIT_FILE_H
 #define GD_LAUNCH_EXIT_FILE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "comm/launcher.h"
+#include "io/base/files.h"
 
 /* The file has the mark of the start (GD_LAUNCH_MARK) as "launch": another job on the same run directory, which the lock
  * refuses, must not take the file for its own. */
@@ -23,7 +25,11 @@ void gd_exit_file_end(const char *directory, int code, const char *reason);
 gd_exit_file_state gd_exit_file_read(const char *path, const char *launch, int *code, char *reason, size_t bytes);
 /* By who watched that start to its end: where the file still says "running", it was killed before it could write more. */
 void gd_exit_file_complete(const char *path, const char *launch, int code, const char *reason);
-/* By who knows better what that start came to, whatever the file says of it. */
-void gd_exit_file_overrule(const char *path, const char *launch, int code, const char *reason);
+/* By who knows better what that start came to, whatever the file says of it. False: it says nothing of it. */
+bool gd_exit_file_overrule(const char *path, const char *launch, int code, const char *reason);
+/* Of a start that ended before it held the run directory: over what an earlier one left there, which is `before` (NULL:
+ * whatever it is), unless another process holds the directory. pid and host are the caller's. Nothing where there is no such
+ * file. */
+void gd_exit_file_replace(const char *directory, const gd_bytes *before, int code, const char *reason);
 
 #endif

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "comm/machine.h"
+#include "io/base/files.h"
 #include "io/base/json.h"
 #include "launch/console.h"
 #include "launch/doctor.h"
@@ -42,6 +43,7 @@ typedef struct outcome {
 typedef struct exit_file {
   char directory[GD_PATH_BYTES];
   char path[GD_PATH_BYTES + 16]; /* "" when the job has no run directory */
+  gd_bytes before;               /* what stood there before this start */
 } exit_file;
 
 enum {
@@ -84,9 +86,11 @@ static void find_exit_file(const gd_run_request *request, exit_file *out) {
   snprintf(out->path, sizeof out->path, "%s/exit.json", spec.run.directory);
 }
 
-/* Before each start: its ranks write this mark into exit.json. */
-static gd_status mark_start(void) {
-  char host[40] = "", mark[80];
+/* Before each start: its ranks write this mark into exit.json, and rehearse faults in the first start alone. */
+static gd_status mark_start(int64_t before) {
+  char host[40] = "", mark[80], number[24];
+  snprintf(number, sizeof number, "%lld", (long long)before);
+  if (setenv(GD_LAUNCH_RESTART, number, 1) != 0) return gd_fail(GD_IO, "setenv: %s", strerror(errno));
   gethostname(host, sizeof host - 1);
   snprintf(mark, sizeof mark, "%s-%d-%.0f", host, (int)getpid(), 1e3 * gd_machine_seconds());
   return setenv(GD_LAUNCH_MARK, mark, 1) == 0 ? GD_OK : gd_fail(GD_IO, "setenv: %s", strerror(errno));
@@ -166,13 +170,30 @@ static bool is_unproved(const gd_run_line *line, const exit_file *file, const ou
   return line->srun && getenv("SLURMD_NODENAME") && *file->path && result->code == 0 && result->said != GD_EXIT_FILE_ENDED;
 }
 
+enum { EXIT_FILE_LIMIT = 65536 };
+
+static void look_before(exit_file *file) {
+  gd_bytes_free(&file->before);
+  file->before = (gd_bytes){0};
+  if (*file->path && gd_file_exists(file->path) && gd_file_read(file->path, EXIT_FILE_LIMIT, &file->before) != GD_OK)
+    gd_error_clear();
+}
+
+/* What this start came to, over what it or, where its ranks did not come so far, an earlier one has written. */
+static void write_over(const exit_file *file, const outcome *result) {
+  if (*file->path && !gd_exit_file_overrule(file->path, getenv(GD_LAUNCH_MARK), result->code, result->reason))
+    gd_exit_file_replace(file->directory, &file->before, result->code, result->reason);
+}
+
 static gd_status run_once(const gd_run_line *line, exit_file *file, outcome *out) {
   static int stops; /* counted over restarts: who asked twice is not asked again */
+  static int64_t starts;
   int64_t leaves_ms = 0, asked_ms = 0;
   bool was_over = false;
   gd_run_watch watch;
   memset(out, 0, sizeof *out);
-  GD_TRY(mark_start());
+  GD_TRY(mark_start(starts++));
+  look_before(file);
   gd_run_watch_open(&watch, getenv(GD_LAUNCH_MARK), gd_machine_now_ms());
   sigset_t watched;
   watched_signals(&watched);
@@ -212,7 +233,7 @@ static gd_status run_once(const gd_run_line *line, exit_file *file, outcome *out
   if (*out->reason) {
     out->code = GD_RANK_FAILED;
     out->said = GD_EXIT_FILE_ENDED;
-    if (*file->path) gd_exit_file_overrule(file->path, getenv(GD_LAUNCH_MARK), out->code, out->reason);
+    write_over(file, out);
     return GD_OK;
   }
   /* What the job says itself: mpirun's code is the first non-zero one it saw, or its own opinion of a signal. */
@@ -224,7 +245,7 @@ static gd_status run_once(const gd_run_line *line, exit_file *file, outcome *out
     snprintf(out->reason, sizeof out->reason,
              "srun left with 0, but no rank said that it was done: SLURM could not start them all");
     gd_log(GD_LOG_ERROR, "%s", out->reason);
-    gd_exit_file_overrule(file->path, getenv(GD_LAUNCH_MARK), out->code, out->reason);
+    write_over(file, out);
   }
   return GD_OK;
 }
@@ -321,6 +342,8 @@ static gd_status run_until_done(const gd_run_request *request, const gd_run_line
       if (result.code > 128 && !stop_signal) gd_log(GD_LOG_ERROR, "the job left with %d: %s", result.code, reason);
     }
     if (result.said == GD_EXIT_FILE_RUNNING) gd_exit_file_complete(file.path, getenv(GD_LAUNCH_MARK), *code, reason);
+    if (result.said == GD_EXIT_FILE_NONE && *code && *file.path)
+      gd_exit_file_replace(file.directory, &file.before, *code, reason);
     int64_t before = newest;
     newest = gd_run_newest_step(file.directory);
     if (newest > before) restarts = 0;
@@ -403,7 +426,7 @@ static gd_status run(int argc, char **argv, int *code) {
   gd_run_request request = {
       .ranks = a.ranks, .hosts = a.hosts, .network = a.network, .words = line.arguments, .word = line.argument};
   static gd_run_line words;
-  if (!a.print) GD_TRY(mark_start()); /* mpirun carries only what is there */
+  if (!a.print) GD_TRY(mark_start(0)); /* mpirun carries only what is there */
   GD_TRY(gd_run_line_build(&request, &words));
   if (a.print) return print_line(&words, line.json);
   return run_until_done(&request, &words, a.max_restarts, a.pause_s, code);

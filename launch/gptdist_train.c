@@ -45,6 +45,7 @@ typedef struct train {
   gd_lockfile *lock; /* rank 0 */
   bool told;         /* a removed directory could not be made again, and that was said */
   bool ours;         /* rank 0 holds the run directory: any rank may have to write exit.json there */
+  bool locked_out;   /* rank 0: another run does */
   gd_run run;
   double start; /* gd_machine_seconds() */
 } train;
@@ -170,7 +171,9 @@ static gd_status open_directory(train *t) {
   char path[GD_PATH_BYTES + 32];
   const char *directory = t->spec.run.directory;
   GD_TRY(gd_folder_make(directory));
+  t->locked_out = true;
   GD_TRY(gd_lockfile_take(directory, &t->lock));
+  t->locked_out = false;
   gd_exit_file_begin(directory);
   GD_TRY(check_data_digest(t));
   snprintf(path, sizeof path, "%s/log", directory);
@@ -191,7 +194,13 @@ static gd_status write_notes(const train *t) {
   if (!text) return gd_fail(GD_NO_MEMORY, "no memory for the run file");
   size_t bytes = gd_config_write(&t->spec, text, GD_CONFIG_TEXT_BYTES);
   snprintf(path, sizeof path, "%s/config.yaml", t->spec.run.directory);
-  gd_status status = gd_file_replace(path, text, bytes);
+  /* The same line again needs no room on a full disk. */
+  gd_bytes old = {0};
+  bool same = gd_file_exists(path) && gd_file_read(path, GD_CONFIG_TEXT_BYTES, &old) == GD_OK && old.count == bytes &&
+              memcmp(old.bytes, text, bytes) == 0;
+  gd_error_clear();
+  gd_status status = same ? GD_OK : gd_file_replace(path, text, bytes);
+  gd_bytes_free(&old);
   free(text);
   return status;
 }
@@ -205,10 +214,16 @@ static gd_status print_plan(train *t) {
   return gd_train_report_plan(&t->spec, ranks, t->line.json);
 }
 
+/* A job that gptdist-run starts again after a fault has had those that it rehearses. */
+static bool is_rehearsed(void) {
+  const char *before = getenv(GD_LAUNCH_RESTART);
+  return before && strtol(before, NULL, 10) > 0;
+}
+
 /* Arms --inject. Paths are compared as the system has them. */
 static gd_status arm_faults(const train *t) {
   static char directory[PATH_MAX];
-  if (gd_inject_count() == 0) return GD_OK;
+  if (gd_inject_count() == 0 || is_rehearsed()) return GD_OK;
   if (!realpath(t->spec.run.directory, directory))
     return gd_fail(GD_IO, "cannot look at %s: %s", t->spec.run.directory, strerror(errno));
   gd_inject_arm(gd_session_rank(t->session), directory);
@@ -253,7 +268,7 @@ static gd_stop stop_requested(void *context) {
 
 /* A rehearsal in which a fault did not happen has shown nothing. */
 static gd_status check_faults(const train *t) {
-  int32_t count = gd_inject_count(), ranks = gd_session_ranks(t->session);
+  int32_t count = is_rehearsed() ? 0 : gd_inject_count(), ranks = gd_session_ranks(t->session);
   gd_status status = GD_OK;
   uint8_t mine[GD_INJECT_MOST] = {0}, *all = malloc((size_t)ranks * GD_INJECT_MOST);
   if (!all) return gd_fail(GD_NO_MEMORY, "no memory for what %d ranks say", ranks);
@@ -372,6 +387,17 @@ static void exit_hook(void *context, gd_status code, const char *text) {
   if (t->ours) gd_exit_file_end(t->spec.run.directory, (int)code, text);
 }
 
+/* A start that was refused. Where that was before it held its run directory the word of an earlier start still stands there. */
+static void tell_refused(const train *t, int code) {
+  char reason[sizeof((gd_error *)0)->text];
+  const char *directory = t->spec.run.directory;
+  snprintf(reason, sizeof reason, "%s", gd_error_text());
+  if (t->lock)
+    gd_exit_file_end(directory, code, reason);
+  else if (gd_session_rank(t->session) == 0 && !t->dry_run && !t->locked_out && *directory)
+    gd_exit_file_replace(directory, NULL, code, reason);
+}
+
 static gd_resume read_resume(const char *text) {
   gd_resume_kind kind = !strcmp(text, "auto") ? GD_RESUME_AUTO : !strcmp(text, "none") ? GD_RESUME_NONE : GD_RESUME_FROM;
   return (gd_resume){kind, text};
@@ -444,7 +470,7 @@ int main(int argc, char **argv) {
   if (status != GD_OK) {
     /* All ranks agreed on it, so all leave in order, and rank 0 tells. */
     int code = gd_console_leave(status, false);
-    if (t.lock) gd_exit_file_end(t.spec.run.directory, code, gd_error_text());
+    tell_refused(&t, code);
     close_all(&t);
     gd_console_connect(NULL);
     gd_session_close(t.session);

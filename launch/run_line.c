@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "comm/launcher.h"
 #include "comm/machine.h"
 
 bool gd_run_find_in_path(const char *name, char *out, size_t bytes) {
@@ -151,8 +152,9 @@ static gd_status add_mpirun(const gd_run_request *request, gd_run_line *line, in
   /* A host that fell away is noticed in about 20 s instead of minutes. */
   static const char *const keepalive[] = {"--mca", "oob_tcp_keepalive_time",   "10", "--mca", "oob_tcp_keepalive_intvl", "3",
                                           "--mca", "oob_tcp_keepalive_probes", "3",  0};
-  static const char *const carried[] = {"PATH",          "LD_LIBRARY_PATH",        "GPTDIST_TERMINAL", "GPTDIST_ISA",
-                                        "GPTDIST_DEBUG", "GPTDIST_START_DEADLINE", "GPTDIST_LAUNCH",   0};
+  static const char *const carried[] = {"PATH",         "LD_LIBRARY_PATH", "GPTDIST_TERMINAL",
+                                        "GPTDIST_ISA",  "GPTDIST_DEBUG",   "GPTDIST_START_DEADLINE",
+                                        GD_LAUNCH_MARK, GD_LAUNCH_RESTART, 0};
   GD_TRY(add(line, "mpirun"));
   /* Its general remarks on non-zero exit codes would bury the program's own text; gptdist-run tells of signals. */
   GD_TRY(add(line, "--quiet"));

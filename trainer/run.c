@@ -249,7 +249,7 @@ static gd_status enqueue_step(gd_run *run) {
   if (run->profile) gd_profile_begin(run->profile);
   gd_batch *batch;
   GD_TRY(gd_step_batch(&run->step, number, &batch));
-  gd_session_storage(run->session, "data", number);
+  gd_session_storage(run->session, "data", number + 1);
   GD_TRY(gd_prefetch_next(run->prefetch, batch));
   GD_TRY(gd_step_run(&run->step, number, batch, gd_schedule_lr(&run->spec, run->state.lr_factor, number)));
   run->enqueued++;

@@ -219,14 +219,14 @@ static gd_status walk(gd_step *step, int64_t number, const gd_batch *share, floa
   const gd_device_ops *ops = step->model->device->ops;
   gd_timeline *timeline = look ? NULL : step->timeline;
   bool first = true;
-  gd_error_set_step(number);
+  gd_error_set_step(number + 1);
   if (step->label_memory) GD_TRY(fill_labels(step, number, share));
   gd_tree_counter_reset(&step->counter);
   for (int32_t row = 0; row < step->plan.count; row++) {
     const gd_action *action = &step->plan.actions[row];
     gd_event *awaited = action->waits_for >= 0 ? step->done[action->waits_for] : NULL;
     if (look && action->kind == GD_DO_VOTE) return GD_OK;
-    gd_session_progress(step->model->session, gd_action_name(action->kind), number);
+    gd_session_progress(step->model->session, gd_action_name(action->kind), number + 1);
     if (awaited) GD_TRY(ops->stream_wait(stream_of(step, action), awaited));
     if (timeline) GD_TRY(gd_timeline_begin(timeline, stream_of(step, action), number, row, action));
     switch (action->kind) {

@@ -65,10 +65,11 @@ void gd_append_offer(gd_append *file, const void *record, size_t count) {
 }
 
 void gd_append_close(gd_append *file) {
-  if (file->file < 0) return;
   if (file->lost)
     gd_log(GD_LOG_WARNING, "%s could not be written to the end: %" PRId64 " line%s lost", file->path, file->lost,
            file->lost == 1 ? " was" : "s were");
+  file->lost = 0;
+  if (file->file < 0) return;
   (void)mend(file);
   close(file->file);
   file->file = -1;

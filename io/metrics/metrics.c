@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "comm/machine.h"
 #include "io/base/append.h"
 #include "io/base/json.h"
 #include "io/data/metric.h"
@@ -14,11 +15,15 @@
 #include "shard/base/log.h"
 #include "shard/spec.h"
 
-enum { FILE_LIMIT = 1 << 30, MOST_SCALARS = 8 };
+enum { FILE_LIMIT = 1 << 30, MOST_SCALARS = 8, RETRY_MS = 1000, LATEST_RETRY_MS = 60000 };
 
 struct gd_metrics {
+  char directory[GD_PATH_BYTES];
+  int64_t step; /* resumed at */
   gd_append file;
-  gd_tensorboard *board; /* NULL: not wanted */
+  gd_tensorboard *board; /* NULL: not wanted, or not open yet */
+  bool wants_board;
+  int64_t next_ms, pause_ms; /* when to try again to open what is not, after which pause; 0: it never failed */
 };
 
 static const char *const names[] = {"start", "train", "validation", "checkpoint", "profile", "end", "stopped", "lost"};
@@ -103,25 +108,47 @@ done:
 
 /* ---- open, close ---- */
 
+static gd_status open_lines(gd_metrics *metrics) {
+  int64_t lost = metrics->file.lost;
+  GD_TRY(gd_folder_make(metrics->directory));
+  GD_TRY(cut_back(metrics->file.path, metrics->step));
+  gd_status status = gd_append_open(&metrics->file, 0);
+  metrics->file.lost = lost;
+  return status;
+}
+
+/* What is not open yet. A disk that refuses is asked again later: metrics are no reason not to train. */
+static gd_status open_both(gd_metrics *metrics) {
+  char folder[GD_PATH_BYTES];
+  bool board = metrics->wants_board && !metrics->board;
+  if ((metrics->file.file >= 0 && !board) || gd_machine_now_ms() < metrics->next_ms) return GD_OK;
+  gd_status status = metrics->file.file < 0 ? open_lines(metrics) : GD_OK;
+  if (board && status == GD_OK) status = gd_path_join(folder, sizeof folder, metrics->directory, "tensorboard");
+  if (board && status == GD_OK) status = gd_tensorboard_open(folder, metrics->step + 1, &metrics->board);
+  if (status != GD_IO && status != GD_BAD_DATA) return status;
+  if (!metrics->pause_ms)
+    gd_log_fault(GD_LOG_WARNING, "%s; the run goes on without these metrics until it can be", gd_error_text());
+  gd_error_clear();
+  metrics->pause_ms = metrics->pause_ms ? 2 * metrics->pause_ms : RETRY_MS;
+  if (metrics->pause_ms > LATEST_RETRY_MS) metrics->pause_ms = LATEST_RETRY_MS;
+  metrics->next_ms = gd_machine_now_ms() + metrics->pause_ms;
+  return GD_OK;
+}
+
 gd_status gd_metrics_open(const char *run_directory, int64_t step, bool tensorboard, gd_metrics **out) {
   *out = NULL;
   gd_metrics *metrics = calloc(1, sizeof *metrics);
   if (!metrics) return gd_fail(GD_NO_MEMORY, "no memory for metrics");
   metrics->file.file = -1;
-  char folder[GD_PATH_BYTES];
-  gd_status status;
-  GD_TRY_GOTO(status, done, gd_folder_make(run_directory));
-  GD_TRY_GOTO(status, done, gd_path_join(metrics->file.path, sizeof metrics->file.path, run_directory, "metrics.jsonl"));
-  GD_TRY_GOTO(status, done, cut_back(metrics->file.path, step));
-  GD_TRY_GOTO(status, done, gd_append_open(&metrics->file, 0));
-  if (tensorboard) {
-    GD_TRY_GOTO(status, done, gd_path_join(folder, sizeof folder, run_directory, "tensorboard"));
-    GD_TRY_GOTO(status, done, gd_tensorboard_open(folder, step + 1, &metrics->board));
-  }
-  *out = metrics;
-  return GD_OK;
-done:
-  gd_metrics_close(metrics);
+  metrics->step = step;
+  metrics->wants_board = tensorboard;
+  snprintf(metrics->directory, sizeof metrics->directory, "%s", run_directory);
+  gd_status status = gd_path_join(metrics->file.path, sizeof metrics->file.path, run_directory, "metrics.jsonl");
+  if (status == GD_OK) status = open_both(metrics);
+  if (status != GD_OK)
+    gd_metrics_close(metrics);
+  else
+    *out = metrics;
   return status;
 }
 
@@ -187,13 +214,17 @@ static gd_status draw(const gd_metrics *metrics, const gd_metrics_line *line) {
 
 gd_status gd_metrics_write(gd_metrics *metrics, const gd_metrics_line *line) {
   gd_bytes text = {0};
+  GD_TRY(open_both(metrics));
   gd_status status = GD_OK;
   if (metrics->file.lost) {
     gd_metrics_line gap = {.event = GD_METRICS_LOST, .step = line->step, .tokens = line->tokens, .lines = metrics->file.lost};
     status = gd_metrics_format(&gap, &text);
   }
   if (status == GD_OK) status = gd_metrics_format(line, &text);
-  if (status == GD_OK) gd_append_offer(&metrics->file, text.bytes, text.count);
+  if (metrics->file.file < 0)
+    metrics->file.lost++;
+  else if (status == GD_OK)
+    gd_append_offer(&metrics->file, text.bytes, text.count);
   gd_bytes_free(&text);
   if (status == GD_OK) status = draw(metrics, line);
   return status;

@@ -43,7 +43,8 @@ typedef struct gd_metrics gd_metrics;
  * later steps, the validation of that very step (the resumed run repeats it), "profile", "stopped" and "end" lines and a
  * half-written last line go, by rename, so that a kill leaves the old file or the new one; a damaged line is told, a warning.
  * Starts a new TensorBoard file in run_directory/tensorboard where wanted; its first record tells TensorBoard to drop later
- * steps of older files. GD_IO. */
+ * steps of older files. What the disk refuses of it is a warning, and is tried again with a later line, a second to a minute
+ * later: the lines in between are lost. GD_NO_MEMORY. */
 GD_CHECKED gd_status gd_metrics_open(const char *run_directory, int64_t step, bool tensorboard, gd_metrics **out);
 /* Appends the line with its newline. GD_NO_MEMORY. */
 GD_CHECKED gd_status gd_metrics_format(const gd_metrics_line *line, gd_bytes *out);

@@ -28,8 +28,8 @@ static const struct {
                             {"error", PATH | CALL | FAULT}};
 
 static const char help[] =
-    "--inject KIND@KEY=VALUE,... (may be repeated) makes a fault happen, to rehearse what a job does about it. Keys of every "
-    "kind:\n"
+    "--inject KIND@KEY=VALUE,... (may be repeated) makes a fault happen, to rehearse what a job does about it, in the first\n"
+    "start of a job that gptdist-run --max-restarts starts again. Keys of every kind:\n"
     "rank=N (every one), step=N (the first step in which it strikes; any), steps=N (for so many), nth=N (the N-th time), "
     "times=N\n"
     "(so often). Kinds, with their own keys:\n"
@@ -59,6 +59,7 @@ static int32_t count;
 static int64_t my_rank = -1;
 static const char *my_directory = "";
 static atomic_int_fast64_t current_step, seen[GD_INJECT_MOST], struck[GD_INJECT_MOST];
+static atomic_int_fast64_t first_step[GD_INJECT_MOST]; /* in which each struck first */
 static int64_t told[GD_INJECT_MOST];
 
 /* ---- reading ---- */
@@ -199,6 +200,8 @@ bool gd_inject_strikes(int32_t i) {
   if (step < f->step || (f->step && step - f->step >= f->steps)) return false;
   int64_t number = atomic_fetch_add(&seen[i], 1) + 1;
   if (number < f->nth || number - f->nth >= f->times) return false;
+  int_fast64_t none = 0;
+  atomic_compare_exchange_strong(&first_step[i], &none, step);
   atomic_fetch_add(&struck[i], 1);
   return true;
 }
@@ -214,7 +217,7 @@ void gd_inject_tell(void) {
     int64_t now = atomic_load(&struck[i]);
     if (now > 0 && told[i] == 0)
       gd_log(GD_LOG_WARNING, "--inject %s: struck on rank %lld, step %lld", list[i].text, (long long)my_rank,
-             (long long)atomic_load(&current_step));
+             (long long)atomic_load(&first_step[i]));
     told[i] = now;
   }
 }

@@ -153,6 +153,11 @@ row 64 'nowhere: No such file' data encode --tokenizer tiktoken:nowhere
 row 64 'nowhere.yaml' data at --config nowhere.yaml --step 1
 row 64 '/nowhere/program' run -n 1 -- /nowhere/program
 
+# A limit on the size of files is what a full disk is.
+(ulimit -f 1; exec "$bin/gptdist-data" prepare --tokenizer bytes --output limited text.txt) >out 2>&1
+code=$?
+[ $code = 74 ] && grep -qF 'File too large' out || { echo "FAILED: a file beyond ulimit -f: left with $code"; cat out; failed=1; }
+
 # The same on two ranks: agreed, told once.
 if command -v mpirun >/dev/null; then
   job=(mpirun --allow-run-as-root --oversubscribe --bind-to none --quiet -np 2)

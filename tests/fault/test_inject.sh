@@ -51,6 +51,7 @@ give_up="guard.max_bad_steps=1"
   start shard 2 gpt2 $short --inject=corrupt-shard@rank=1,path=train/00000.h5
   start full 2 gpt2 $short --inject=disk-full@step=2,rank=1,path=rank-00001.h5
   start full-once 2 gpt2 $short --inject=disk-full@step=2,rank=1,path=rank-00001.h5,nth=3,times=1 run.steps=6
+  start board 2 gpt2 $short log.tensorboard=true --inject=disk-full@path=tensorboard,rank=0
   start slow 2 gpt2 $short --inject=slow-disk@ms=30,path=checkpoints/,times=20
   for call in write fsync rename unlink mkdir read; do
     case $call in read) path=rank-00000.h5 ;; unlink) path=checkpoints/ ;; *) path=step-00000002 ;; esac
@@ -102,13 +103,16 @@ give_up="guard.max_bad_steps=1"
   check "stop: 76" left stop 76
   check "stop: named" told stop "watchdog: rank 0 on $host .*does not answer"
   check "stall: 76" left stall 76
-  check "stall: named, with its phase" told stall "rank 1 on $host: step 1, phase vote"
+  check "stall: named, with its phase" told stall "rank 1 on $host: step 2, phase vote"
   check "a short stall ends" left short-stall 0
   check "corrupt-shard: 65" left shard 65
   check "corrupt-shard: the file and the rank are named" told shard "rank 1 on $host: .*train/00000.h5: (is damaged|not a whole HDF5 file)"
   check "disk-full: 74" left full 74
   check "disk-full: told" told full 'rank-00001.h5.*No space left on device'
   check "disk-full, one write: the run goes on" left full-once 0
+  check "disk-full as an event file is opened: the run goes on" left board 0
+  check "... told" told board "warning: cannot write .*tensorboard/.*No space left on device; the run goes on without these metrics"
+  check "... the lines are written" grep -q '"event": "end"' "$work/board/metrics.jsonl"
   check "slow-disk: the run ends" left slow 0
   check "slow-disk: told" told slow "slow-disk.*struck"
   for call in write fsync rename unlink mkdir read; do
@@ -124,10 +128,19 @@ give_up="guard.max_bad_steps=1"
   check "... of what all tensor ranks hold, in the grid of ranks" told flip-both 'copies of final_norm.weight differ: of rank 3 it is not that of ranks 0 1 2;'
   check "... before a save that comes first" told flip-save 'after step 2 the copies of token_embedding.weight differ'
   check "without the key nobody looks" left flip-missed 0
+  check "it says in which step it struck" same_text "$(strikes flip-missed)" "1 2,"
   for run in no-flip no-flip-llama no-flip-lazy; do check "$run: copies that are the same are no fault" left $run 0; done
   check "a fault that never happened: 1" left never 1
   check "... is named, and alone" same_text "$(grep -cE 'error: --inject kill@step=4,rank=1: never happened' "$work/never.out") $(grep -c 'never happened' "$work/never.out")" "1 1"
   check "... also in exit.json" grep -q '"code": 1, .*never happened' "$work/never/exit.json"
+
+  for signal in kill stop; do
+    timeout 100 "$bin/gptdist-run" -n 2 --max-restarts 1 --restart-pause 0 -- "$bin/gptdist-train" --config "$work/gpt2.yaml" --set "run.directory=$work/again-$signal" \
+      $(printf -- '--set %s ' $short) --set run.watchdog_s=1 --inject=$signal@step=3,rank=1 > "$work/again-$signal.out" 2>&1
+    check "$signal, and a start after it: has no fault again, and ends" [ $? -eq 0 ]
+    check "... after one restart" [ "$(grep -c 'starting it again' "$work/again-$signal.out")" -eq 1 ]
+    check "... in the state of the run that nothing stopped" same_state slow again-$signal
+  done
 
   for text in eror kill@ste=3 kill@step=0 kill@step kill@phase=lunch stall slow-disk@path=x error@call=open error@call=write,errno=EWHAT nan@tensor= nan@ms=3; do
     attempt bad 1 gpt2 $short "--inject=$text" > /dev/null

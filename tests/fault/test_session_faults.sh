@@ -73,6 +73,7 @@ scene kill 2 40 '137 76' "rank 2 on $host: connection lost"
 scene kill 0 40 '137 76' "rank 0 on $host: connection lost, its process has ended; its last sign was " \
   "; rank 1 is in $position \(told by rank 1"
 scene kill 1 40 '137 76' "rank 1 on $host: connection lost, its process has ended; its last sign was " "; rank 0 is in $position"
+scene late-kill 2 40 '137 76' "rank 2 on $host: connection lost, its process has ended; its last sign was " '' 'last sign was 0\.0 s ago'
 scene agree-kill 3 40 '137 76' "rank 3 on $host: connection lost"
 scene exit 1 40 '3 76' "rank 1 on $host: connection lost"
 scene abort 2 40 65 'the corpus is broken'

@@ -80,6 +80,16 @@ expect() {
   check "exit.json says so" grep -qE '"state": "ended", "code": 137, "reason": ".*signal 9' "$work/whole/exit.json"
   check "a refused start says so, too" eval 'expect 64 whole 2 gpt2 model.layers=3; grep -q "\"code\": 64, .*model.layers" "$work/whole/exit.json"'
 
+  # Before the run directory is held: its file is of an earlier start.
+  says_exit() { grep -qE "\"state\": \"ended\", \"code\": $1, \"reason\": \".*$2" "$work/whole/exit.json" || { cat "$work/whole/exit.json"; false; }; }
+  check "a key that is not known: exit.json does not go on about an earlier start" eval 'expect 64 whole 2 gpt2 modl.layers=3; says_exit 64 modl.layers'
+  cp -r "$corpus" "$work/torn" && echo >> "$work/torn/train/index.json"
+  check "... nor where the data is damaged" eval 'expect 65 whole 2 gpt2 "data.path=$work/torn"; says_exit 65 "index.json: is damaged"'
+  printf '#!/bin/sh\nkill -9 $$\n' > "$work/gptdist-train" && chmod +x "$work/gptdist-train"
+  "$bin/gptdist-run" -n 2 -- "$work/gptdist-train" --config "$work/gpt2.yaml" --set "run.directory=$work/whole" > "$work/early.out" 2>&1
+  check "... nor where no rank came so far" eval '[ $? -eq 137 ]; says_exit 137 "signal 9"'
+  check "a folder that holds no run gets no word of it" eval 'mkdir "$work/empty"; expect 64 empty 2 gpt2 modl.layers=3; [ -z "$(ls "$work/empty")" ]'
+
   echo > "$work/file"
   check "a directory that cannot be made is refused with 74" expect 74 nowhere 2 gpt2 $long "run.directory=$work/file/run"
   check "the path is named, once" once nowhere "$work/file"

@@ -214,6 +214,11 @@ static gd_status play(const char *scene, int32_t who) {
       gd_status status = gd_session_agree(session, rank == who ? gd_fail_user(GD_IO, "disk of rank %d is full", rank) : GD_OK);
       gd_session_abort(session, status, gd_error_text());
     }
+    if (step == 20 && !strcmp(scene, "late-kill")) { /* between two beats, just after another message of this rank */
+      if (rank == who) nanosleep(&(struct timespec){.tv_nsec = 600000000}, NULL);
+      GD_TRY(gd_session_agree(session, GD_OK));
+      if (rank == who) raise(SIGKILL);
+    }
     if (step == 20 && (rank == who || (two && rank == who + 1))) misbehave(scene, device);
     if (step == 60 && !strcmp(scene, "slow")) leave_well("a slow rank was waited for");
     if (step == 20 && pause && rank == 0) fprintf(stderr, "READY %d\n", (int)getpid());

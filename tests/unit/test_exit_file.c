@@ -14,6 +14,7 @@
 
 #include "io/base/files.h"
 #include "io/base/json.h"
+#include "io/base/lockfile.h"
 #include "launch/exit_file.h"
 
 static char folder[] = "/tmp/gptdist-exit-file.XXXXXX", path[64];
@@ -119,8 +120,45 @@ static void none_and_a_broken_one_say_nothing(void **state) {
   assert_int_equal(code, -1);
 }
 
+static void replace_by_76(void) {
+  gd_exit_file_replace(folder, NULL, 76, "refused");
+}
+
+static void a_start_that_came_to_nothing_replaces_the_word_of_an_earlier_one(void **state) {
+  (void)state;
+  char reason[64] = "";
+  int code = -1;
+  gd_bytes before = {0};
+  gd_lockfile *lock;
+  setenv(GD_LAUNCH_MARK, "second", 1);
+  unlink(path);
+  in_child(replace_by_76);
+  assert_false(gd_file_exists(path)); /* there was no run */
+
+  setenv(GD_LAUNCH_MARK, "first", 1);
+  in_child(begin_and_end);
+  assert_int_equal(gd_file_read(path, 65536, &before), GD_OK);
+  setenv(GD_LAUNCH_MARK, "second", 1);
+  assert_int_equal(gd_lockfile_take(folder, &lock), GD_OK);
+  in_child(replace_by_76); /* of another run, which goes on */
+  assert_int_equal(gd_exit_file_read(path, "first", &code, reason, sizeof reason), GD_EXIT_FILE_ENDED);
+  gd_lockfile_release(lock);
+  in_child(replace_by_76);
+  assert_int_equal(gd_exit_file_read(path, "second", &code, reason, sizeof reason), GD_EXIT_FILE_ENDED);
+  assert_int_equal(code, 76);
+  assert_string_equal(reason, "refused");
+
+  gd_exit_file_replace(folder, &before, 137, "killed"); /* that is no longer what stands there */
+  assert_int_equal(gd_exit_file_read(path, "second", &code, reason, sizeof reason), GD_EXIT_FILE_ENDED);
+  assert_int_equal(code, 76);
+  gd_bytes_free(&before);
+}
+
 static int remove_folder(void **state) {
   (void)state;
+  char lock[64];
+  snprintf(lock, sizeof lock, "%s/lock", folder);
+  unlink(lock);
   unlink(path);
   return rmdir(folder);
 }
@@ -131,6 +169,7 @@ int main(void) {
       cmocka_unit_test(only_the_start_that_is_meant_counts),
       cmocka_unit_test(what_has_ended_is_not_completed),
       cmocka_unit_test(none_and_a_broken_one_say_nothing),
+      cmocka_unit_test(a_start_that_came_to_nothing_replaces_the_word_of_an_earlier_one),
   };
   if (!mkdtemp(folder)) return 1;
   snprintf(path, sizeof path, "%s/exit.json", folder);

@@ -15,6 +15,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "io/base/files.h"
@@ -483,6 +484,35 @@ static void test_a_full_disk_leaves_event_files_whole(void **state) {
   gd_bytes_free(&bytes);
 }
 
+static void test_a_disk_that_is_full_as_they_are_opened_is_asked_again(void **state) {
+  (void)state;
+  gd_metrics *metrics = NULL;
+  signal(SIGXFSZ, SIG_IGN);
+  assert_int_equal(gd_metrics_open(folder, 0, false, &metrics), GD_OK);
+  write_one(metrics, 1);
+  gd_metrics_close(metrics);
+  limit_files(10);
+  all_said[0] = 0;
+  gd_log_set_sink(keep_all, NULL);
+  assert_int_equal(gd_metrics_open(folder, 1, true, &metrics), GD_OK);
+  write_one(metrics, 2);
+  write_one(metrics, 3);
+  limit_files(RLIM_INFINITY);
+  gd_log_set_sink(NULL, NULL);
+  assert_non_null(strstr(all_said, "the run goes on without these metrics"));
+  char *text = read_metrics();
+  expect_steps(text, (const int64_t[]){1}, 1);
+  free(text);
+  nanosleep(&(struct timespec){.tv_sec = 1, .tv_nsec = 100000000}, NULL);
+  write_one(metrics, 4);
+  gd_metrics_close(metrics);
+  text = read_metrics();
+  expect_steps(text, (const int64_t[]){1, -4, 4}, 3);
+  assert_non_null(strstr(text, "\"lines\": 2}\n"));
+  free(text);
+  expect_board((const int64_t[]){4}, 1);
+}
+
 /* ---- the lock ---- */
 
 static void write_text(const char *path, const char *text) {
@@ -577,6 +607,7 @@ int main(void) {
       TEST(test_a_new_run_starts_with_an_empty_file),
       TEST(test_a_full_disk_loses_lines_and_says_how_many),
       TEST(test_a_full_disk_leaves_event_files_whole),
+      TEST(test_a_disk_that_is_full_as_they_are_opened_is_asked_again),
       TEST(test_event_files_are_framed_and_hold_the_values),
       TEST(test_a_resumed_run_tells_tensorboard_from_which_step_on_older_files_are_void),
       TEST(test_a_held_lock_is_refused_with_process_and_host_and_a_left_one_is_taken),

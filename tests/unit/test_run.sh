@@ -154,4 +154,5 @@ expect 0 "ok   mpi" "$bin/gptdist-run" --doctor
 grep -q "^ok   ports" out || { echo "FAILED: the doctor did not look for open ports"; failed=1; }
 OMPI_MCA_btl=self,vader,tcp expect 1 "BAD  ports" "$bin/gptdist-run" --doctor
 expect 1 "BAD  folder" "$bin/gptdist-run" --doctor --folder "$folder/none"
+grep -q "^BAD  mpi .*left with 1: a check of theirs is bad" out || { echo "FAILED: a bad folder is told as a fault of mpirun"; failed=1; }
 exit "$failed"

@@ -228,6 +228,7 @@ seen start
 scene="an exit.json of the start before says nothing about this one"
 whole 137 "$(printf '74 {"code": 74, "reason": "the disk"}\n137\n137')" --max-restarts 2 --restart-pause 0
 seen start start start
+grep -qF '"code": 137, "reason": "a rank was ended by signal 9' run/exit.json || complain "exit.json: $(cat run/exit.json)"
 
 scene="what another start writes meanwhile says nothing about this one, and is left alone"
 LAUNCH=of-another whole 74 '74 {"code": 0, "reason": "done"}'
