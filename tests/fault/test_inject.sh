@@ -64,7 +64,7 @@ give_up="guard.max_bad_steps=1"
   start flip-both 4 gpt2 $short $compare=1 --inject=flip@step=2,rank=3,tensor=final_norm.weight parallel.tensor=2 precision.dtype=$half
   start flip-save 2 gpt2 $short checkpoint.interval_steps=2 $compare=100 --inject=flip@step=2,rank=0,tensor=token_embedding.weight
   start flip-lazy 2 gpt2 $short $compare=1 --inject=flip@step=2,rank=1 run.device=lazy parallel.zero=0
-  start flip-missed 2 gpt2 $short --inject=flip@step=2,rank=1 parallel.zero=0
+  start flip-missed 2 gpt2 $short checkpoint.interval_steps=0 --inject=flip@step=2,rank=1 parallel.zero=0
   start no-flip 4 gpt2 $short $compare=1 parallel.tensor=2 parallel.zero=0 precision.dtype=$half numerics=fast
   start no-flip-llama 4 llama $short $compare=1 parallel.tensor=2
   start no-flip-lazy 3 gpt2 $short $compare=1 run.device=lazy batch.global=9
