@@ -166,13 +166,20 @@ one_call() {
   best=$(grep -n 'checkpoints/step-00000003$' "$work/looked" | cut -d: -f1)
   check "the best checkpoint is looked at, more than once" [ "$(wc -w <<< "$best")" -gt 1 ]
   for n in $best; do check "look $n, at the best checkpoint, refused" one_call "$n" GD_FAULT_CALLS=stat GD_FAULT_ERRNO=5; done
-  for file in data.sha256 metrics.jsonl; do
-    cp "$work/looks/$file" "$work/before"
-    struck looks 1 "GD_FAULT_PATH=$work/looks/$file" GD_FAULT_CALLS=stat GD_FAULT_NTH=1 GD_FAULT_ERRNO=5 -- $settings run.steps=8
-    check "a look at $file, refused: 74" [ $? -eq 74 ]
-    check "$file is named" grep -qF "$work/looks/$file: Input/output error" "$work/looks.out"
-    check "$file is as it was" cmp -s "$work/looks/$file" "$work/before"
-  done
+  look_at() { # look_at FILE
+    cp "$work/looks/$1" "$work/before"
+    struck looks 1 "GD_FAULT_PATH=$work/looks/$1" GD_FAULT_CALLS=stat GD_FAULT_NTH=1 GD_FAULT_ERRNO=5 -- $settings run.steps=8
+  }
+  look_at data.sha256
+  check "a look at data.sha256, refused: 74" [ $? -eq 74 ]
+  check "data.sha256 is named" grep -qF "$work/looks/data.sha256: Input/output error" "$work/looks.out"
+  check "data.sha256 is as it was" cmp -s "$work/looks/data.sha256" "$work/before"
+  look_at metrics.jsonl
+  check "a look at metrics.jsonl, refused: the run goes on" [ $? -eq 0 ]
+  check "metrics.jsonl is named" grep -qF "$work/looks/metrics.jsonl: Input/output error; the run goes on without" "$work/looks.out"
+  steps_of() { grep -o '"event": *"train", "step": [1-6],' "$1"; }
+  check "metrics.jsonl has the lines that it had" cmp -s <(steps_of "$work/looks/metrics.jsonl") <(steps_of "$work/before")
+  check "... some" [ "$(steps_of "$work/before" | wc -l)" -eq 6 ]
 
   # The tokenizer belongs to a checkpoint.
   spoilt=$(ls -d "$work"/whole/checkpoints/step-* | tail -1)/tokenizer
