@@ -54,6 +54,14 @@ static void run_all() {
     if (!s->running) run(s, s->enqueued);
 }
 
+/* All that was enqueued. The default stream, NULL, comes after all others, and what it does is done inside its calls. */
+static void finish(cudaStream_t s) {
+  if (s)
+    run(s, s->enqueued);
+  else
+    run_all();
+}
+
 void emulate_enqueue(cudaStream_t s, std::function<void()> task) {
   static const char *how = getenv("GPTDIST_EMULATION_STREAMS");
   static const bool eager = how && strcmp(how, "eager") == 0;
@@ -126,7 +134,7 @@ cudaError_t cudaStreamCreateWithPriority(cudaStream_t *out, unsigned, int) {
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t s) {
   held all;
-  return run(s, s->enqueued), cudaSuccess;
+  return finish(s), cudaSuccess;
 }
 cudaError_t cudaStreamQuery(cudaStream_t s) {
   return cudaStreamSynchronize(s);
@@ -142,7 +150,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t s) {
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t s) {
   held all;
   emulate_enqueue(s, [=] { memmove(to, from, bytes); });
-  if (kind != cudaMemcpyDeviceToDevice && !is_pinned(kind == cudaMemcpyHostToDevice ? from : to)) run(s, s->enqueued);
+  if (kind != cudaMemcpyDeviceToDevice && !is_pinned(kind == cudaMemcpyHostToDevice ? from : to)) finish(s);
   return cudaSuccess;
 }
 cudaError_t cudaMemsetAsync(void *to, int byte, size_t bytes, cudaStream_t s) {
@@ -162,7 +170,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t s) {
   held all;
-  return *event = {s, s->enqueued}, cudaSuccess;
+  return *event = {s, s ? s->enqueued : 0}, cudaSuccess;
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t event, unsigned) {
   held all;
