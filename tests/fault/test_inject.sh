@@ -68,7 +68,7 @@ give_up="guard.max_bad_steps=1"
   start no-flip 4 gpt2 $short $compare=1 parallel.tensor=2 parallel.zero=0 precision.dtype=$half numerics=fast
   start no-flip-llama 4 llama $short $compare=1 parallel.tensor=2
   start no-flip-lazy 3 gpt2 $short $compare=1 run.device=lazy batch.global=9
-  start never 2 gpt2 $short --inject=kill@step=4,rank=1 --inject=nan@step=2,rank=0
+  start never 2 gpt2 $short --inject=nan@step=2,rank=0 --inject=kill@step=4,rank=1 --inject=nan@step=3,rank=0
   wait
 
   for run in data-0 data-1 tensor both eager alike; do
