@@ -20,11 +20,11 @@ awk 'BEGIN { for (i = 0; i < 60; i++) printf "%d\t%d\t%s%s%s\n", i % 2, int(i / 
        i % 2 ? "warm" : "", int(i / 2) % 2 ? "wet" : "" }' > "$work/weather.tsv"
 awk 'BEGIN { for (i = 0; i < 32; i++) { a = i * 5 % 32; printf "%d\tn%d\n", a + 10, a * 37 % 100 } }' > "$work/pairs.tsv"
 awk 'BEGIN { for (i = 0; i < 48; i++) printf "%s\t%d\n", substr("one two three four five", 1, 1 + i * 11 % 23), i }' > "$work/counts.tsv"
-prepare colours --task classification --columns label=1,text=2 --validation "$work/colours.tsv" "$work/colours.tsv"
-prepare short --task classification --columns label=1,text=2 --validation "$work/short.tsv" "$work/short.tsv"
-prepare weather --task classification --columns label=1,label=2,text=3 --validation "$work/weather.tsv" "$work/weather.tsv"
+prepare colours --task classification --columns label=1,text=2 --repeated keep --validation "$work/colours.tsv" "$work/colours.tsv"
+prepare short --task classification --columns label=1,text=2 --repeated keep --validation "$work/short.tsv" "$work/short.tsv"
+prepare weather --task classification --columns label=1,label=2,text=3 --repeated keep --validation "$work/weather.tsv" "$work/weather.tsv"
 for name in pairs counts; do
-  prepare $name --task sft --template plain --columns prompt=1,response=2 --validation "$work/$name.tsv" "$work/$name.tsv"
+  prepare $name --task sft --template plain --columns prompt=1,response=2 --repeated keep --validation "$work/$name.tsv" "$work/$name.tsv"
 done
 
 # ---- layouts ----

@@ -11,7 +11,7 @@ labelled 30 red green teal > other.tsv
 labelled 30 red green > two.tsv
 awk -F'\t' '{ print $1 == "red" ? 1 : 0, $1 == "green" ? 1 : 0, $2 }' OFS='\t' three.tsv > either.tsv
 prepare() { # DATASET TSV ARGUMENT...
-  "$bin/gptdist-data" prepare --task classification --columns label=1,text=2 --output "$1" "${@:3}" --validation "$2" "$2" > prepare.out 2>&1 && return
+  "$bin/gptdist-data" prepare --task classification --columns label=1,text=2 --output "$1" "${@:3}" --repeated keep --validation "$2" "$2" > prepare.out 2>&1 && return
   cat prepare.out
   exit 1
 }

@@ -9,13 +9,13 @@ awk 'BEGIN { split("red green blue", name, " "); for (i = 0; i < 60; i++) {
 awk 'BEGIN { for (i = 0; i < 40; i++) printf "%d\t%d\t%s%s%s\n", i % 2, int(i / 2) % 2, substr("abcdefghij", 1, 1 + i * 7 % 10),
   i % 2 ? "warm" : "", int(i / 2) % 2 ? "wet" : "" }' >weather.tsv
 sed 's/^red/blue/' colours.tsv >two.tsv
-prepare colours --task classification --columns label=1,text=2 --validation colours.tsv colours.tsv
-prepare weather --task classification --columns label=1,label=2,text=3 --validation weather.tsv weather.tsv
-prepare two --task classification --columns label=1,text=2 --validation two.tsv two.tsv
+prepare colours --task classification --columns label=1,text=2 --repeated keep --validation colours.tsv colours.tsv
+prepare weather --task classification --columns label=1,label=2,text=3 --repeated keep --validation weather.tsv weather.tsv
+prepare two --task classification --columns label=1,text=2 --repeated keep --validation two.tsv two.tsv
 cut -f2 colours.tsv >colours.txt
 prepare plain --validation-fraction 0.2 colours.txt
 small=(model.layers=1 model.context=32 validation.interval_steps=12 validation.batches=0)
-"$bin/gptdist-data" prepare --tokenizer chars --output chars --task classification --columns label=1,text=2 --test colours.tsv colours.tsv >out 2>&1 || { cat out; exit 1; }
+"$bin/gptdist-data" prepare --tokenizer chars --output chars --task classification --columns label=1,text=2 --repeated keep --test colours.tsv colours.tsv >out 2>&1 || { cat out; exit 1; }
 train one colours "${small[@]}" checkpoint.interval_steps=2 checkpoint.keep=9
 train several weather "${small[@]}"
 train binary two "${small[@]}" finetune.loss=sigmoid
@@ -112,7 +112,7 @@ refuses 64 '--data: has other labels than the classifier' --checkpoint one --dat
 refuses 64 '--data: was made with tokenizer chars' --checkpoint one --data chars/test
 # A model folder has the labels of its id2label, where it was given some, and the tokenizer in another file.
 sed 's/^red/rot/' colours.tsv >farben.tsv
-prepare farben --task classification --columns label=1,text=2 --validation farben.tsv farben.tsv
+prepare farben --task classification --columns label=1,text=2 --repeated keep --validation farben.tsv farben.tsv
 "$bin/gptdist-ckpt" export-hf one folder >out 2>&1 || fail "$(cat out)"
 "$bin/gptdist-ckpt" import-hf folder imported >out 2>&1 || fail "$(cat out)"
 classify --checkpoint one --data colours/validation >expected
@@ -126,7 +126,7 @@ grep -q LABEL_2 folder/config.json && classify --checkpoint folder --data farben
 classify --checkpoint binary --data two/validation >expected
 classify --checkpoint single --data two/validation >out && cmp -s out expected || fail "one output in a folder: $(cat err)"
 sed 's/green/grun/' two.tsv >zwei.tsv
-prepare zwei --task classification --columns label=1,text=2 --validation zwei.tsv zwei.tsv
+prepare zwei --task classification --columns label=1,text=2 --repeated keep --validation zwei.tsv zwei.tsv
 refuses 64 '--data: has other labels than the classifier single' --checkpoint single --data zwei/validation
 # Of a language model the ids are compared, too.
 cut -f2 two.tsv | tr a-z A-Z >upper.txt

@@ -17,7 +17,7 @@ done >text.txt
 printf 'prompt,response\nx,y\n' >train.csv
 {
   "$bin/gptdist-data" prepare --tokenizer bytes --output data text.txt &&
-    "$bin/gptdist-data" prepare --task sft --columns prompt=prompt,response=response --template plain --tokenizer bytes --test test.csv \
+    "$bin/gptdist-data" prepare --task sft --columns prompt=prompt,response=response --template plain --tokenizer bytes --repeated keep --test test.csv \
       --output asked train.csv && echo 'run: {steps: 250, directory: run, device: cpu, threads: 1}' >run.yaml &&
     "$bin/gptdist-train" --config run.yaml --set data.path=data --set model.layers=1 --set model.heads=2 --set model.width=32 \
       --set model.context=48 --set batch.global=8 --set optimizer.lr=1e-2 --set optimizer.min_lr=1e-3 --set schedule.warmup_steps=5
@@ -88,10 +88,10 @@ refuses() {
 printf 'ham\thi\nspam\tbuy\nham\tyes\nspam\tnow\n' >labels.tsv
 "$bin/gptdist-data" prepare --task classification --columns label=1,text=2 --split 0.5,0,0.5 --tokenizer bytes --output labelled labels.tsv >out 2>&1 || fail "$(cat out)"
 "$bin/gptdist-data" train-tokenizer --vocab-size 260 --output bpe text.txt >out 2>&1 || fail "$(cat out)"
-"$bin/gptdist-data" prepare --task sft --columns prompt=prompt,response=response --template plain --tokenizer hf:bpe/tokenizer.json --test test.csv \
+"$bin/gptdist-data" prepare --task sft --columns prompt=prompt,response=response --template plain --tokenizer hf:bpe/tokenizer.json --repeated keep --test test.csv \
   --output other-ids train.csv >out 2>&1 || fail "$(cat out)"
 printf 'prompt,response\nx,%050d\n' 5 >long.csv
-"$bin/gptdist-data" prepare --task sft --columns prompt=prompt,response=response --template plain --tokenizer bytes --test long.csv --output long train.csv >out 2>&1 || fail "$(cat out)"
+"$bin/gptdist-data" prepare --task sft --columns prompt=prompt,response=response --template plain --tokenizer bytes --repeated keep --test long.csv --output long train.csv >out 2>&1 || fail "$(cat out)"
 refuses 64 'asked: found no index.json, expected a split' --data asked
 refuses 64 'nowhere' --data nowhere
 refuses 64 'data/train: found data for lm, expected prompts and responses' --data data/train

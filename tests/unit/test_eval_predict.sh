@@ -9,9 +9,9 @@ awk 'BEGIN { split("red green blue", name, " "); for (i = 0; i < 60; i++) {
 awk 'BEGIN { for (i = 0; i < 40; i++) printf "%d\t%d\t%s%s%s\n", i % 2, int(i / 2) % 2, substr("abcdefghij", 1, 1 + i * 7 % 10),
   i % 2 ? "warm" : "", int(i / 2) % 2 ? "wet" : "" }' >weather.tsv
 sed 's/^red/blue/' colours.tsv >two.tsv
-prepare colours --task classification --columns label=1,text=2 --max-tokens 12 --cut head --validation colours.tsv colours.tsv
-prepare weather --task classification --columns label=1,label=2,text=3 --validation weather.tsv weather.tsv
-prepare two --task classification --columns label=1,text=2 --max-tokens 16 --validation two.tsv two.tsv
+prepare colours --task classification --columns label=1,text=2 --max-tokens 12 --cut head --repeated keep --validation colours.tsv colours.tsv
+prepare weather --task classification --columns label=1,label=2,text=3 --repeated keep --validation weather.tsv weather.tsv
+prepare two --task classification --columns label=1,text=2 --max-tokens 16 --repeated keep --validation two.tsv two.tsv
 cut -f2 colours.tsv >colours.txt
 prepare plain colours.txt
 small=(model.layers=2 model.context=48 validation.interval_steps=0)

@@ -15,7 +15,7 @@ labelled=(--task classification --columns label=1,text=2)
 prepare colours --tokenizer bytes "${labelled[@]}" colours.tsv
 prepare recoloured --tokenizer bytes "${labelled[@]}" recoloured.tsv
 prepare farben --tokenizer bytes "${labelled[@]}" farben.tsv
-prepare chars --tokenizer chars "${labelled[@]}" --test colours.tsv colours.tsv
+prepare chars --tokenizer chars "${labelled[@]}" --repeated keep --test colours.tsv colours.tsv
 prepare several --tokenizer bytes --task classification --columns label=1,label=2,text=3 pairs.tsv
 prepare pairs --tokenizer bytes --task sft --template plain --columns prompt=1,response=3 pairs.tsv
 prepare short --tokenizer bytes --task sft --template short.json --columns prompt=1,response=3 pairs.tsv
