@@ -18,7 +18,7 @@ struct gd_lockfile {
   char path[GD_PATH_BYTES], text[128]; /* what the file says of its holder: process and host, token */
 };
 
-/* A third line, as long as its holder has done no work there. */
+/* A third line, as long as nobody who had this file has done work there. */
 static const char starts[] = "starts\n";
 
 /* An open-file-description lock (fcntl): held by this descriptor alone, also where another part of the process opens the file,
@@ -44,6 +44,21 @@ static unsigned long long own_token(void) {
   return token;
 }
 
+/* Whether a start that had the lock began its work: nobody works under a file without a text. */
+static bool has_begun(const char *text) {
+  const char *line = strchr(text, '\n');
+  line = line ? strchr(line + 1, '\n') : NULL;
+  return *text && !(line && strcmp(line + 1, starts) == 0);
+}
+
+/* A start behind one that began does not hide that, should it be refused. */
+static bool write_text(gd_lockfile *lock, int file, int length) {
+  char before[sizeof lock->text + sizeof starts] = "";
+  ssize_t got = pread(file, before, sizeof before - 1, 0);
+  if (got < 0 || ftruncate(file, 0) || pwrite(file, lock->text, (size_t)length, 0) != length) return false;
+  return has_begun(before) || pwrite(file, starts, sizeof starts - 1, length) == (ssize_t)sizeof starts - 1;
+}
+
 gd_status gd_lockfile_take(const char *folder, gd_lockfile **out) {
   char path[GD_PATH_BYTES], host[64] = "";
   *out = NULL;
@@ -63,8 +78,7 @@ gd_status gd_lockfile_take(const char *folder, gd_lockfile **out) {
       lock ? snprintf(lock->text, sizeof lock->text, "process %ld on %s\n%016llx\n", (long)getpid(), host, own_token()) : 0;
   if (!lock)
     status = gd_fail(GD_NO_MEMORY, "no memory for a lock");
-  else if (ftruncate(file, 0) || pwrite(file, lock->text, (size_t)length, 0) != length ||
-           pwrite(file, starts, sizeof starts - 1, length) != (ssize_t)sizeof starts - 1)
+  else if (!write_text(lock, file, length))
     status = gd_fail(GD_IO, "cannot write the lock %s: %s", path, strerror(errno));
   if (status != GD_OK) {
     close(file);
@@ -83,13 +97,6 @@ gd_status gd_lockfile_begin(gd_lockfile *lock) {
   return gd_fail(GD_IO, "cannot write the lock %s: %s", lock->path, strerror(errno));
 }
 
-/* Whether a start that had the lock did, or may still do, work under it. Nobody works under a file without a text. */
-static bool is_taken_over(const char *text, bool is_free) {
-  const char *line = strchr(text, '\n');
-  line = line ? strchr(line + 1, '\n') : NULL;
-  return !is_free || (*text && !(line && strcmp(line + 1, starts) == 0));
-}
-
 gd_lockfile_state gd_lockfile_look(const gd_lockfile *lock) {
   struct stat mine, there;
   if (stat(lock->path, &there) != 0) return errno == ENOENT || errno == ENOTDIR ? GD_LOCKFILE_REMOVED : GD_LOCKFILE_HELD;
@@ -104,7 +111,7 @@ gd_lockfile_state gd_lockfile_look(const gd_lockfile *lock) {
   close(file);
   if (got < 0) return GD_LOCKFILE_HELD;
   if (strncmp(text, lock->text, strlen(lock->text)) == 0) return is_free ? GD_LOCKFILE_REMOVED : GD_LOCKFILE_HELD;
-  return is_taken_over(text, is_free) ? GD_LOCKFILE_REPLACED : GD_LOCKFILE_REMOVED;
+  return !is_free || has_begun(text) ? GD_LOCKFILE_REPLACED : GD_LOCKFILE_REMOVED;
 }
 
 /* While it is held open no other folder gets its number. */

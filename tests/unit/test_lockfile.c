@@ -102,6 +102,14 @@ static void test_a_held_lock_is_refused_with_process_and_host_and_a_left_one_is_
   memset(text, 0, sizeof text);
   assert_true(file && fread(text, 1, sizeof text - 1, file) && !strstr(text, "starts")); /* it says so when it has gone */
   fclose(file);
+  /* A start that is refused behind one that began does not hide that. */
+  write_text(path, "process 1 on elsewhere\n");
+  assert_int_equal(gd_lockfile_take(folder, &lock), GD_OK);
+  gd_lockfile_release(lock);
+  file = fopen(path, "r");
+  memset(text, 0, sizeof text);
+  assert_true(file && fread(text, 1, sizeof text - 1, file) && !strstr(text, "starts"));
+  fclose(file);
   snprintf(away, sizeof away, "%s-away", folder);
   assert_int_equal(rename(folder, away), 0);
   assert_false(gd_lockfile_folder_stays(second));
